@@ -1,0 +1,265 @@
+#include "bindings/array.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "fastnce/error.h"
+
+namespace fastnce::bindings {
+
+namespace {
+
+std::int64_t element_bytes(dl::DataType type) { return type.bits / 8; }
+
+Array borrow_numpy(const py::array& source, const char* name) {
+  const py::dtype dtype = source.dtype();
+  const char kind = dtype.kind();
+  const char order = dtype.byteorder();
+  const dl::TypeCode code = kind == 'f'   ? dl::kFloat
+                            : kind == 'i' ? dl::kInt
+                            : kind == 'u' ? dl::kUInt
+                            : kind == 'b' ? dl::kBool
+                                          : dl::kComplex;
+  if (code == dl::kComplex) {
+    throw InvalidType(concat(name, " has dtype ", py::str(dtype).cast<std::string>(), ": expected real numbers"));
+  }
+  if (order != '=' && order != '|') {
+    throw InvalidType(concat(name, " has byte-swapped dtype ", py::str(dtype.attr("str")).cast<std::string>(),
+                             ": expected native byte order"));
+  }
+  const std::int64_t bytes = dtype.itemsize();
+  Array array{name, static_cast<const std::byte*>(source.data()),
+              {code, static_cast<std::uint8_t>(bytes * 8), 1}, {}, {}, source, nullptr};
+  const std::int64_t rank = source.ndim();
+  array.shape.assign(source.shape(), source.shape() + rank);
+  for (std::int64_t i = 0; i < rank; ++i) {
+    if (source.strides(i) % bytes != 0) {
+      throw InvalidValue(concat(name, " has a stride of ", source.strides(i), " bytes on axis ", i,
+                                ": expected a multiple of its item size, ", bytes));
+    }
+    array.strides.push_back(source.strides(i) / bytes);
+  }
+  return array;
+}
+
+Array borrow_lease(Lease lease, const char* name) {
+  const dl::Tensor& tensor = *lease.tensor;
+  Array array{name,
+              static_cast<const std::byte*>(tensor.data) + (tensor.data != nullptr ? tensor.byte_offset : 0),
+              tensor.dtype,
+              {tensor.shape, tensor.shape + tensor.ndim},
+              {},
+              {},
+              std::move(lease.end)};
+  if (tensor.dtype.lanes != 1 || tensor.dtype.bits % 8 != 0) {
+    throw InvalidType(concat(name, " has a packed DLPack dtype (", int{tensor.dtype.bits}, " bits, ",
+                             tensor.dtype.lanes, " lanes): expected whole bytes and one lane"));
+  }
+  if (tensor.strides != nullptr) {
+    array.strides.assign(tensor.strides, tensor.strides + tensor.ndim);
+  } else {
+    array.strides.assign(static_cast<std::size_t>(tensor.ndim), 1);
+    for (std::int32_t i = tensor.ndim - 2; i >= 0; --i) array.strides[i] = array.strides[i + 1] * array.shape[i + 1];
+  }
+  return array;
+}
+
+bool is_empty(const Array& array) { return std::ranges::find(array.shape, 0) != array.shape.end(); }
+
+void require_usable(const Array& array) {
+  if (is_empty(array)) return;
+  if (array.data == nullptr) throw InvalidValue(concat(array.name, " has elements but no memory: expected real data"));
+  if (reinterpret_cast<std::uintptr_t>(array.data) % element_bytes(array.type) != 0) {
+    throw InvalidValue(concat(array.name, " is not aligned to its ", element_bytes(array.type),
+                              "-byte elements: expected an aligned array; copy it first"));
+  }
+}
+
+// Calls visit(offset) for every element in row-major order of `shape`.
+template <class Visit>
+void for_each_offset(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides, std::int64_t offset,
+                     const Visit& visit) {
+  if (shape.empty()) return visit(offset);
+  for (std::int64_t i = 0; i < shape[0]; ++i) {
+    for_each_offset(shape.subspan(1), strides.subspan(1), offset + i * strides[0], visit);
+  }
+}
+
+template <class From, class To, class Check>
+void convert(const Array& array, std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
+             std::vector<To>& to, const Check& check) {
+  const auto* from = reinterpret_cast<const From*>(array.data);
+  for_each_offset(shape, strides, 0, [&](std::int64_t offset) {
+    check(from[offset]);
+    to.push_back(static_cast<To>(from[offset]));
+  });
+}
+
+// Calls convert for the array's element type; false if it is none of these.
+template <class To, class Check>
+bool convert_integers(const Array& array, std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
+                      std::vector<To>& to, const Check& check) {
+  const int type = array.type.code * 256 + array.type.bits;
+  switch (type) {
+    case dl::kInt * 256 + 8: convert<std::int8_t>(array, shape, strides, to, check); return true;
+    case dl::kInt * 256 + 16: convert<std::int16_t>(array, shape, strides, to, check); return true;
+    case dl::kInt * 256 + 32: convert<std::int32_t>(array, shape, strides, to, check); return true;
+    case dl::kInt * 256 + 64: convert<std::int64_t>(array, shape, strides, to, check); return true;
+    case dl::kUInt * 256 + 8: convert<std::uint8_t>(array, shape, strides, to, check); return true;
+    case dl::kUInt * 256 + 16: convert<std::uint16_t>(array, shape, strides, to, check); return true;
+    case dl::kUInt * 256 + 32: convert<std::uint32_t>(array, shape, strides, to, check); return true;
+    case dl::kUInt * 256 + 64: convert<std::uint64_t>(array, shape, strides, to, check); return true;
+    default: return false;
+  }
+}
+
+std::int64_t count(std::span<const std::int64_t> shape) {
+  std::int64_t product = 1;
+  for (const std::int64_t extent : shape) product *= extent;
+  return product;
+}
+
+bool is_compact(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides) {
+  std::int64_t expected = 1;
+  for (std::size_t i = shape.size(); i-- > 0; expected *= shape[i]) {
+    if (shape[i] != 1 && strides[i] != expected) return false;
+  }
+  return true;
+}
+
+std::string text(std::span<const std::int64_t> shape) {
+  std::string list = "[";
+  for (const std::int64_t extent : shape) list += (list.size() > 1 ? ", " : "") + std::to_string(extent);
+  return list + "]";
+}
+
+}  // namespace
+
+std::string Array::type_name() const {
+  const char* kind = type.code == dl::kInt      ? "int"
+                     : type.code == dl::kUInt   ? "uint"
+                     : type.code == dl::kFloat  ? "float"
+                     : type.code == dl::kBfloat ? "bfloat"
+                     : type.code == dl::kBool   ? "bool"
+                                                : "complex";
+  return type.code == dl::kBool ? kind : concat(kind, int{type.bits});
+}
+
+std::string Array::shape_text() const { return text(shape); }
+
+Array borrow(py::handle object, const char* name) {
+  Array array = [&] {
+    if (py::isinstance<py::array>(object)) return borrow_numpy(py::reinterpret_borrow<py::array>(object), name);
+    if (PyCapsule_CheckExact(object.ptr())) return borrow_lease(consume_capsule(object, name), name);
+    if (py::hasattr(object, "__dlpack__")) return borrow_lease(lease_from_producer(object, name), name);
+    throw InvalidType(concat(name, " is a ", Py_TYPE(object.ptr())->tp_name,
+                             ": expected a NumPy array or an array that exports __dlpack__"));
+  }();
+  require_usable(array);
+  return array;
+}
+
+Array borrow_or_convert(py::handle object, const char* name) {
+  const bool plain = PySequence_Check(object.ptr()) || PyNumber_Check(object.ptr());
+  if (!plain || py::hasattr(object, "__dlpack__") || py::isinstance<py::array>(object)) return borrow(object, name);
+  try {
+    return borrow(py::module_::import("numpy").attr("asarray")(object), name);
+  } catch (py::error_already_set& error) {
+    throw InvalidValue(concat(name, " cannot be made an array: ", py::str(error.value()).cast<std::string>()));
+  }
+}
+
+void require_rank(const Array& array, std::int64_t rank, const char* expected) {
+  if (array.rank() != rank) {
+    throw InvalidValue(concat(array.name, " has shape ", array.shape_text(), " of rank ", array.rank(), ": expected ",
+                              expected, " of rank ", rank));
+  }
+}
+
+DType floating_type(const Array& array) {
+  if (array.type.code == dl::kFloat && array.type.bits == 32) return DType::kFloat32;
+  if (array.type.code == dl::kFloat && array.type.bits == 64) return DType::kFloat64;
+  throw InvalidType(concat(array.name, " has dtype ", array.type_name(), ": expected float32 or float64"));
+}
+
+void require_matrix(const Array& array, const char* expected) {
+  require_rank(array, 2, expected);
+  if (array.shape[1] > 1 && array.shape[0] > 0 && array.strides[1] != 1) {
+    throw InvalidValue(concat(array.name, " has strides ", text(array.strides),
+                              " (in elements): expected contiguous rows, an inner stride of 1; it is used in place"));
+  }
+}
+
+Ids::Ids(Array array) : array_(std::move(array)) {
+  if (array_.type.code != dl::kInt && array_.type.code != dl::kUInt) {
+    // An empty list has no element type of its own; NumPy makes it float64.
+    if (count(array_.shape) == 0 && array_.type.code == dl::kFloat) return;
+    throw InvalidType(concat(array_.name, " has dtype ", array_.type_name(), ": expected integers"));
+  }
+  if (array_.type.code == dl::kInt && array_.type.bits == 64 && is_compact(array_.shape, array_.strides)) {
+    values_ = {reinterpret_cast<const std::int64_t*>(array_.data), static_cast<std::size_t>(count(array_.shape))};
+    return;
+  }
+  converted_.reserve(static_cast<std::size_t>(count(array_.shape)));
+  const char* name = array_.name;
+  convert_integers(array_, array_.shape, array_.strides, converted_, [name](auto value) {
+    if (value > 0 && static_cast<std::uint64_t>(value) > std::numeric_limits<std::int64_t>::max()) {
+      throw InvalidValue(concat(name, " holds ", value, ": expected ids below 2^63"));
+    }
+  });
+  values_ = converted_;
+}
+
+template <class T>
+Values<T>::Values(Array array, std::span<const std::int64_t> shape, const char* expected) : array_(std::move(array)) {
+  std::vector<std::int64_t> strides(shape.size(), 0);
+  bool fits = array_.shape.size() <= shape.size();
+  for (std::size_t i = 1; fits && i <= array_.shape.size(); ++i) {  // from the last axis
+    const std::int64_t extent = array_.shape[array_.shape.size() - i];
+    fits = extent == 1 || extent == shape[shape.size() - i];
+    if (extent != 1) strides[shape.size() - i] = array_.strides[array_.shape.size() - i];
+  }
+  if (!fits) {
+    throw InvalidValue(concat(array_.name, " has shape ", array_.shape_text(), ": expected ", expected, " = ",
+                              text(shape)));
+  }
+  const std::int64_t total = count(shape);
+  const bool same_type = array_.type.code == dl::kFloat && array_.type.bits == 8 * sizeof(T);
+  if (same_type && (total == 0 || is_compact(shape, strides))) {
+    values_ = reinterpret_cast<const T*>(array_.data);
+    return;
+  }
+  converted_.reserve(static_cast<std::size_t>(total));
+  const auto accept = [](auto) {};
+  if (array_.type.code == dl::kFloat && array_.type.bits == 32) {
+    convert<float>(array_, shape, strides, converted_, accept);
+  } else if (array_.type.code == dl::kFloat && array_.type.bits == 64) {
+    convert<double>(array_, shape, strides, converted_, accept);
+  } else if (!convert_integers(array_, shape, strides, converted_, accept)) {
+    throw InvalidType(
+        concat(array_.name, " has dtype ", array_.type_name(), ": expected float32, float64 or integers"));
+  }
+  values_ = converted_.data();
+}
+
+template class Values<float>;
+template class Values<double>;
+
+std::int64_t integer(py::handle object, const char* name) {
+  if (PyLong_CheckExact(object.ptr()) == 0 && (PyBool_Check(object.ptr()) || PyIndex_Check(object.ptr()) == 0)) {
+    throw InvalidType(concat(name, " is a ", Py_TYPE(object.ptr())->tp_name, ": expected an integer"));
+  }
+  const py::object value = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));
+  if (!value) throw py::error_already_set();
+  int overflow = 0;
+  const std::int64_t result = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow);
+  if (overflow != 0) {
+    throw InvalidValue(concat(name, " = ", py::str(value).cast<std::string>(), ": expected an integer ",
+                              overflow > 0 ? "of at most 2^63 - 1" : "of at least -2^63"));
+  }
+  return result;
+}
+
+}  // namespace fastnce::bindings

@@ -1,0 +1,80 @@
+// What Python callers pass, as plain memory: NumPy arrays, DLPack producers and capsules, nested lists. Rules about
+// element types, rank, strides and byte order are here; rules about the problem's shapes are in core/.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bindings/dlpack.h"
+#include "fastnce/types.h"
+
+namespace fastnce::bindings {
+
+namespace py = pybind11;
+
+// A borrowed array of any element type. Valid as long as it lives; must die with the GIL held.
+struct Array {
+  const char* name;  // the argument
+  const std::byte* data;
+  dl::DataType type;
+  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> strides;  // in elements
+  py::object owner;
+  std::shared_ptr<void> lease;
+
+  std::int64_t rank() const { return static_cast<std::int64_t>(shape.size()); }
+  std::string type_name() const;   // "float32"
+  std::string shape_text() const;  // "[3, 2]"
+};
+
+// Borrows a NumPy array, a DLPack producer or a DLPack capsule. Throws InvalidType for anything else.
+Array borrow(py::handle object, const char* name);
+
+// The same, but sequences and scalars are first made a NumPy array.
+Array borrow_or_convert(py::handle object, const char* name);
+
+// Throws InvalidValue unless the array has this rank; `expected` names the axes, as in "[B, D]".
+void require_rank(const Array& array, std::int64_t rank, const char* expected);
+
+// The element type of a table or of the inputs. Throws InvalidType unless it is float32 or float64.
+DType floating_type(const Array& array);
+
+// A matrix used in place: rank 2, contiguous rows. Throws InvalidValue otherwise: class tables are never copied.
+void require_matrix(const Array& array, const char* expected);
+
+// Contiguous int64 copies or views of any integer array. Throws InvalidType for other element types.
+class Ids {
+ public:
+  explicit Ids(Array array);
+  std::span<const std::int64_t> values() const { return values_; }
+  const Array& array() const { return array_; }
+
+ private:
+  Array array_;
+  std::vector<std::int64_t> converted_;
+  std::span<const std::int64_t> values_;
+};
+
+// Contiguous values of type T of a float32, float64 or integer array, broadcast to `shape` by NumPy's rules.
+template <class T>
+class Values {
+ public:
+  Values(Array array, std::span<const std::int64_t> shape, const char* expected);
+  const T* data() const { return values_; }
+
+ private:
+  Array array_;
+  std::vector<T> converted_;
+  const T* values_;
+};
+
+// A Python integer. Throws InvalidType for other objects, InvalidValue where it does not fit 64 bits.
+std::int64_t integer(py::handle object, const char* name);
+
+}  // namespace fastnce::bindings

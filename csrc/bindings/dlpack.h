@@ -1,0 +1,78 @@
+// DLPack: the C structures by which array libraries lend each other memory, and how a capsule is consumed.
+//
+// Both generations are read: "dltensor" (before 1.0: no version, no flags) and "dltensor_versioned" (major version 1).
+// Consuming renames the capsule to "used_..." and makes us call its deleter exactly once, when the lease ends.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <memory>
+
+namespace fastnce::bindings {
+
+namespace py = pybind11;
+
+// The ABI of dlpack.h, version 1; the layout is fixed by the standard.
+namespace dl {
+
+enum DeviceType : std::int32_t { kCpu = 1 };
+enum TypeCode : std::uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBfloat = 4, kComplex = 5, kBool = 6 };
+
+struct Device {
+  std::int32_t type;
+  std::int32_t id;
+};
+
+struct DataType {
+  std::uint8_t code;
+  std::uint8_t bits;
+  std::uint16_t lanes;
+};
+
+struct Tensor {
+  void* data;
+  Device device;
+  std::int32_t ndim;
+  DataType dtype;
+  std::int64_t* shape;
+  std::int64_t* strides;  // in elements; null: compact, row-major
+  std::uint64_t byte_offset;
+};
+
+struct ManagedTensor {
+  Tensor tensor;
+  void* manager_context;
+  void (*deleter)(ManagedTensor*);
+};
+
+struct Version {
+  std::uint32_t major;
+  std::uint32_t minor;
+};
+
+struct ManagedTensorVersioned {
+  Version version;
+  void* manager_context;
+  void (*deleter)(ManagedTensorVersioned*);
+  std::uint64_t flags;
+  Tensor tensor;
+};
+
+}  // namespace dl
+
+// A tensor on loan. The lease must end while the GIL is held: deleters may run Python code.
+struct Lease {
+  const dl::Tensor* tensor;
+  std::shared_ptr<void> end;  // its deleter is the producer's
+};
+
+// Leases the tensor in a DLPack capsule. `name` is the argument, for messages. Throws InvalidValue for a capsule that
+// was consumed before or is of another major version, InvalidType for one that is not DLPack's.
+Lease consume_capsule(py::handle capsule, const char* name);
+
+// Asks `producer.__dlpack__()` for a capsule, newest protocol first, and leases it. Throws InvalidValue if the data is
+// not on the CPU or if the producer refuses.
+Lease lease_from_producer(py::handle producer, const char* name);
+
+}  // namespace fastnce::bindings

@@ -1,0 +1,23 @@
+// Table of contents of the extension module fastnce._core.
+#include <pybind11/pybind11.h>
+
+#include "bindings/register.h"
+#include "fastnce/config.h"
+#include "fastnce/error.h"
+
+PYBIND11_MODULE(_core, module) {
+  namespace py = pybind11;
+  py::register_exception_translator([](std::exception_ptr thrown) {
+    try {
+      if (thrown) std::rethrow_exception(thrown);
+    } catch (const fastnce::InvalidType& error) {
+      PyErr_SetString(PyExc_TypeError, error.what());
+    } catch (const fastnce::InvalidValue& error) {
+      PyErr_SetString(PyExc_ValueError, error.what());
+    }
+  });
+  fastnce::isa_in_use();  // a wrong FASTNCE_ISA is reported at import, not at the first loss
+  fastnce::bindings::register_config(module);
+  fastnce::bindings::register_sampler(module);
+  fastnce::bindings::register_sampled_loss(module);
+}

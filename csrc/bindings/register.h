@@ -1,0 +1,12 @@
+// One function per topic, each adding its part of the module.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace fastnce::bindings {
+
+void register_config(pybind11::module_& module);
+void register_sampler(pybind11::module_& module);
+void register_sampled_loss(pybind11::module_& module);
+
+}  // namespace fastnce::bindings

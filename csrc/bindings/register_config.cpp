@@ -1,0 +1,33 @@
+// Version, instruction sets, threads.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+
+#include "bindings/array.h"
+#include "bindings/register.h"
+#include "fastnce/config.h"
+
+namespace fastnce::bindings {
+
+void register_config(py::module_& module) {
+  module.def("config", [] {
+    std::vector<std::string> isas;
+    for (const std::string_view name : isa_available()) isas.emplace_back(name);
+    py::dict config;
+    config["version"] = std::string(version());
+    config["compiler"] = std::string(compiler());
+    config["isa"] = std::string(isa_in_use());
+    config["isa_available"] = isas;
+    config["num_threads"] = num_threads();
+    config["cuda"] = false;
+    return config;
+  });
+  module.def("get_num_threads", [] { return num_threads(); });
+  module.def("set_num_threads", [](py::handle threads) {
+    constexpr std::int64_t kMost = 1 << 16;
+    set_num_threads(static_cast<int>(std::clamp<std::int64_t>(integer(threads, "num_threads"), -1, kMost)));
+  });
+}
+
+}  // namespace fastnce::bindings

@@ -1,0 +1,239 @@
+// The sampled losses: from Python's arguments to one SampledLossParams and back.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <deque>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "bindings/array.h"
+#include "bindings/register.h"
+#include "fastnce/error.h"
+#include "fastnce/sampled_loss.h"
+#include "fastnce/sampler.h"
+
+namespace fastnce::bindings {
+
+namespace {
+
+// A class table as passed: one array, or a list or tuple of shards. Owns what a Table points to.
+class TableArgument {
+ public:
+  // `columns` < 0: a [V] table (biases).
+  TableArgument(py::handle object, const char* name, const Array& inputs, std::int64_t columns) {
+    if (PyList_Check(object.ptr()) || PyTuple_Check(object.ptr())) {
+      for (const py::handle shard : object) add(shard, name, inputs, columns);
+    } else {
+      add(object, name, inputs, columns);
+    }
+  }
+  Table table(Partition partition) const { return {shards_, partition}; }
+
+ private:
+  void add(py::handle object, const char* name, const Array& inputs, std::int64_t columns) {
+    const Array& shard = arrays_.emplace_back(borrow(object, name));
+    if (floating_type(shard) != floating_type(inputs)) {
+      throw InvalidType(concat(name, " has dtype ", shard.type_name(), " but inputs has dtype ", inputs.type_name(),
+                               ": expected the same"));
+    }
+    if (columns < 0) {
+      require_rank(shard, 1, "[V]");
+    } else {
+      require_matrix(shard, "[V, D]");
+      if (shard.shape[1] != columns) {
+        throw InvalidValue(concat(name, " has shape ", shard.shape_text(), ": expected [V, D] with D = ", columns,
+                                  ", the width of inputs"));
+      }
+    }
+    shards_.push_back({shard.data, shard.shape[0], shard.strides[0]});
+  }
+
+  std::deque<Array> arrays_;
+  std::vector<Shard> shards_;
+};
+
+Partition partition_from(const std::string& strategy) {
+  if (strategy == "div") return Partition::kDiv;
+  if (strategy == "mod") return Partition::kMod;
+  throw InvalidValue(concat("partition_strategy = '", strategy, "': expected 'div' or 'mod'"));
+}
+
+// labels [B, T] or, for T = 1, [B].
+void require_labels(const Ids& labels, std::int64_t batch, std::int64_t num_true) {
+  const Array& array = labels.array();
+  const bool flat = array.rank() == 1 && num_true == 1;
+  if (!flat) require_rank(array, 2, num_true == 1 ? "[B, num_true] or [B]" : "[B, num_true]");
+  if (array.shape[0] != batch || (!flat && array.shape[1] != num_true)) {
+    throw InvalidValue(concat("labels has shape ", array.shape_text(), ": expected [B, num_true] = [", batch, ", ",
+                              num_true, "]"));
+  }
+}
+
+// The candidates of one call: given by the caller, or drawn here.
+template <class T>
+class Candidates {
+ public:
+  // From sampled_values = (ids [S], true counts [B, T], sampled counts [S]).
+  Candidates(py::handle given, std::int64_t batch, std::int64_t num_true, std::int64_t num_sampled) {
+    if (!PySequence_Check(given.ptr()) || PySequence_Size(given.ptr()) != 3) {
+      PyErr_Clear();
+      const std::string got = PyTuple_Check(given.ptr()) || PyList_Check(given.ptr())
+                                  ? concat(PySequence_Size(given.ptr()), " values")
+                                  : concat("a ", Py_TYPE(given.ptr())->tp_name);
+      throw InvalidValue(concat("sampled_values is ", got, ": expected three values, (sampled_candidates, "
+                                                           "true_expected_count, sampled_expected_count)"));
+    }
+    const auto values = py::reinterpret_borrow<py::sequence>(given);
+    ids_.emplace(borrow_or_convert(values[0], "sampled_candidates"));
+    require_rank(ids_->array(), 1, "[S]");
+    if (std::ssize(ids_->values()) != num_sampled) {
+      throw InvalidValue(concat("sampled_candidates has shape ", ids_->array().shape_text(),
+                                ": expected [num_sampled] = [", num_sampled, "]"));
+    }
+    Array true_count = borrow_or_convert(values[1], "true_expected_count");
+    if (true_count.rank() == 1 && num_true == 1 && true_count.shape[0] == batch) {
+      // [B] is one count per example. Broadcasting against [B, 1] would make it [B, B], a wrong loss without an error.
+      true_count.shape.push_back(1);
+      true_count.strides.push_back(1);
+    }
+    const std::int64_t true_shape[] = {batch, num_true};
+    true_count_.emplace(std::move(true_count), true_shape, "a shape that broadcasts to [B, num_true]");
+    const std::int64_t sampled_shape[] = {num_sampled};
+    sampled_count_.emplace(borrow_or_convert(values[2], "sampled_expected_count"), sampled_shape,
+                           "a shape that broadcasts to [num_sampled]");
+  }
+
+  // Log-uniform and unique, as TensorFlow's default. Needs no Python.
+  Candidates(const LogUniformParams& params, std::span<const std::int64_t> labels) {
+    drawn_ids_.resize(static_cast<std::size_t>(params.num_sampled));
+    const std::int64_t tries = log_uniform_sample(params, drawn_ids_.data());
+    const auto expected_count = [&](std::span<const std::int64_t> ids) {
+      std::vector<float> counts(ids.size());
+      log_uniform_expected_count(params, tries, ids, counts.data());
+      return std::vector<T>(counts.begin(), counts.end());
+    };
+    drawn_true_count_ = expected_count(labels);
+    drawn_sampled_count_ = expected_count(drawn_ids_);
+  }
+
+  std::span<const std::int64_t> ids() const { return ids_ ? ids_->values() : drawn_ids_; }
+  const T* true_count() const { return true_count_ ? true_count_->data() : drawn_true_count_.data(); }
+  const T* sampled_count() const { return sampled_count_ ? sampled_count_->data() : drawn_sampled_count_.data(); }
+
+ private:
+  std::optional<Ids> ids_;
+  std::optional<Values<T>> true_count_;
+  std::optional<Values<T>> sampled_count_;
+  std::vector<std::int64_t> drawn_ids_;
+  std::vector<T> drawn_true_count_;
+  std::vector<T> drawn_sampled_count_;
+};
+
+struct Arguments {
+  py::handle weights, biases, labels, num_sampled, num_classes, num_true, sampled_values, grad_loss;
+  bool remove_accidental_hits, with_grad;
+  std::string partition_strategy;
+  std::uint64_t seed, seed2;
+};
+
+template <class T>
+py::object run(const Array& inputs, const Arguments& args) {
+  SampledLossParams params;
+  params.dtype = floating_type(inputs);
+  require_matrix(inputs, "[B, D]");
+  params.batch = inputs.shape[0];
+  params.dim = inputs.shape[1];
+  params.inputs = inputs.data;
+  params.inputs_stride = inputs.strides[0];
+  params.num_classes = integer(args.num_classes, "num_classes");
+  params.num_sampled = integer(args.num_sampled, "num_sampled");
+  params.num_true = integer(args.num_true, "num_true");
+  params.remove_accidental_hits = args.remove_accidental_hits;
+
+  const Partition partition = partition_from(args.partition_strategy);
+  const TableArgument weights(args.weights, "weights", inputs, params.dim);
+  const TableArgument biases(args.biases, "biases", inputs, -1);
+  params.weights = weights.table(partition);
+  params.biases = biases.table(partition);
+  const Ids labels(borrow_or_convert(args.labels, "labels"));
+  require_labels(labels, params.batch, params.num_true);
+  params.labels = labels.values().data();
+
+  std::optional<Values<T>> grad_loss;
+  if (!args.grad_loss.is_none()) {
+    const std::int64_t shape[] = {params.batch};
+    grad_loss.emplace(borrow_or_convert(args.grad_loss, "grad_loss"), shape, "a shape that broadcasts to [B]");
+    params.grad_loss = grad_loss->data();
+  }
+  std::optional<Candidates<T>> candidates;
+  if (!args.sampled_values.is_none()) {
+    candidates.emplace(args.sampled_values, params.batch, params.num_true, params.num_sampled);
+  }
+  RowPlan plan;
+  {
+    // Safe, here and below: inputs are borrowed, outputs are ours, and no Python object is touched.
+    py::gil_scoped_release release;
+    if (!candidates) {
+      candidates.emplace(LogUniformParams{.range_max = params.num_classes,
+                                          .num_sampled = params.num_sampled,
+                                          .unique = true,
+                                          .seed = args.seed,
+                                          .seed2 = args.seed2,
+                                          .call = 0},
+                         labels.values());
+    }
+    params.sampled = candidates->ids().data();
+    params.true_count = candidates->true_count();
+    params.sampled_count = candidates->sampled_count();
+    validate(params);
+    if (args.with_grad) plan = plan_rows(labels.values(), candidates->ids());
+  }
+
+  py::array_t<T> loss(params.batch);
+  params.loss = loss.mutable_data();
+  if (!args.with_grad) {
+    py::gil_scoped_release release;
+    nce_loss(params);
+    return loss;
+  }
+  const auto rows = static_cast<py::ssize_t>(plan.ids.size());
+  py::array_t<T> grad_inputs({params.batch, params.dim});
+  py::array_t<std::int64_t> row_ids(rows, plan.ids.data());
+  py::array_t<T> grad_weights({static_cast<std::int64_t>(rows), params.dim});
+  py::array_t<T> grad_biases(rows);
+  params.rows = &plan;
+  params.grad_inputs = grad_inputs.mutable_data();
+  params.grad_weights = grad_weights.mutable_data();
+  params.grad_biases = grad_biases.mutable_data();
+  {
+    py::gil_scoped_release release;
+    nce_loss(params);
+  }
+  return py::make_tuple(loss, grad_inputs, row_ids, grad_weights, grad_biases);
+}
+
+py::object nce_loss_arguments(py::handle weights, py::handle biases, py::handle labels, py::handle inputs,
+                              py::handle num_sampled, py::handle num_classes, py::handle num_true,
+                              py::handle sampled_values, bool remove_accidental_hits,
+                              const std::string& partition_strategy, std::uint64_t seed, std::uint64_t seed2,
+                              bool with_grad, py::handle grad_loss) {
+  const Arguments args{weights,   biases,    labels,
+                       num_sampled, num_classes, num_true,
+                       sampled_values, grad_loss, remove_accidental_hits,
+                       with_grad, partition_strategy, seed,
+                       seed2};
+  const Array x = borrow(inputs, "inputs");
+  return floating_type(x) == DType::kFloat32 ? run<float>(x, args) : run<double>(x, args);
+}
+
+}  // namespace
+
+void register_sampled_loss(py::module_& module) {
+  module.def("nce_loss", &nce_loss_arguments, py::arg("weights"), py::arg("biases"), py::arg("labels"),
+             py::arg("inputs"), py::arg("num_sampled"), py::arg("num_classes"), py::arg("num_true"),
+             py::arg("sampled_values"), py::arg("remove_accidental_hits"), py::arg("partition_strategy"),
+             py::arg("seed"), py::arg("seed2"), py::arg("with_grad"), py::arg("grad_loss"));
+}
+
+}  // namespace fastnce::bindings

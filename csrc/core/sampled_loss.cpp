@@ -1,0 +1,74 @@
+// Entry points of the sampled loss: check everything once, for every backend, then call the backend.
+#include "fastnce/sampled_loss.h"
+
+#include "cpu/row_plan.h"
+#include "cpu/sampled_loss.h"
+#include "fastnce/error.h"
+
+namespace fastnce {
+
+namespace {
+
+void require(bool holds, const char* argument, const char* expected) {
+  if (!holds) throw InvalidValue(concat(argument, ": expected ", expected));
+}
+
+void validate_table(const char* name, const Table& table, std::int64_t num_classes) {
+  const std::int64_t num_shards = static_cast<std::int64_t>(table.shards.size());
+  if (num_shards == 0) throw InvalidValue(concat(name, " has no shards: expected at least one"));
+  const std::int64_t rows = table.rows();
+  if (rows < num_classes) {
+    throw InvalidValue(concat(name, " has ", rows, " rows: expected at least num_classes = ", num_classes));
+  }
+  for (std::int64_t i = 0; i < num_shards; ++i) {
+    const std::int64_t expected = shard_rows(i, rows, num_shards);
+    if (table.shards[i].rows != expected) {
+      throw InvalidValue(concat(name, "[", i, "] has ", table.shards[i].rows, " rows: expected ", expected,
+                                ", as partition_strategy '", table.partition == Partition::kDiv ? "div" : "mod",
+                                "' lays ", rows, " rows over ", num_shards, " shards"));
+    }
+  }
+}
+
+// `columns` > 0: ids are [n / columns, columns] and the message names row and column.
+void validate_ids(const char* name, const std::int64_t* ids, std::int64_t count, std::int64_t columns,
+                  std::int64_t num_classes) {
+  std::int64_t bad = -1;
+  for (std::int64_t i = count - 1; i >= 0; --i) {
+    bad = static_cast<std::uint64_t>(ids[i]) >= static_cast<std::uint64_t>(num_classes) ? i : bad;
+  }
+  if (bad < 0) return;
+  const std::string at = columns > 0 ? concat(bad / columns, ", ", bad % columns) : concat(bad);
+  throw InvalidValue(
+      concat(name, "[", at, "] = ", ids[bad], " is outside [0, num_classes = ", num_classes, ")"));
+}
+
+}  // namespace
+
+void validate(const SampledLossParams& p) {
+  require(p.batch >= 0, "batch", "at least 0");
+  require(p.dim >= 0, "dim", "at least 0");
+  require(p.num_true >= 0, "num_true", "at least 0");
+  require(p.num_sampled >= 0, "num_sampled", "at least 0");
+  require(p.num_classes >= 1, "num_classes", "at least 1");
+  validate_table("weights", p.weights, p.num_classes);
+  validate_table("biases", p.biases, p.num_classes);
+  validate_ids("labels", p.labels, p.batch * p.num_true, p.num_true, p.num_classes);
+  validate_ids("sampled_candidates", p.sampled, p.num_sampled, 0, p.num_classes);
+  const bool wants_rows = p.grad_weights != nullptr || p.grad_biases != nullptr;
+  require(!wants_rows || p.rows != nullptr, "rows", "a plan, since row gradients are asked for");
+  require(!wants_rows || (std::ssize(p.rows->entries) == p.batch * p.num_true + p.num_sampled &&
+                          std::ssize(p.rows->sampled_row) == p.num_sampled),
+          "rows", "a plan made for these labels and samples");
+}
+
+RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled) {
+  return cpu::plan_rows(labels, sampled);
+}
+
+void nce_loss(const SampledLossParams& params) {
+  validate(params);
+  cpu::nce_loss(params);
+}
+
+}  // namespace fastnce

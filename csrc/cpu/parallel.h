@@ -1,0 +1,46 @@
+// Threads. The only file, with parallel.cpp, that knows OpenMP.
+#pragma once
+
+#include <cstdint>
+
+namespace fastnce::cpu {
+
+int num_threads();
+void set_num_threads(int threads);  // threads >= 1
+
+// How many threads to spend on work of which one thread does `grain` units worth its start-up.
+int threads_for(double work, double grain);
+
+struct Range {
+  std::int64_t begin;
+  std::int64_t end;
+  std::int64_t size() const { return end - begin; }
+};
+
+// Part `index` of `parts` nearly equal, consecutive parts of [0, n).
+constexpr Range part_of(std::int64_t n, std::int64_t index, std::int64_t parts) {
+  return {n * index / parts, n * (index + 1) / parts};
+}
+
+// The threads inside one parallel().
+struct Team {
+  int rank;
+  int size;
+
+  void barrier() const;
+  Range share(std::int64_t n) const { return part_of(n, rank, size); }
+};
+
+namespace detail {
+void run_team(int threads, void (*body)(const void*, const Team&), const void* context);
+}
+
+// Calls body(team) on up to `threads` threads at once (fewer inside another parallel region; one in a forked child, where
+// OpenMP's threads do not exist any more). The body must not throw.
+template <class Body>
+void parallel(int threads, const Body& body) {
+  detail::run_team(
+      threads, [](const void* context, const Team& team) { (*static_cast<const Body*>(context))(team); }, &body);
+}
+
+}  // namespace fastnce::cpu

@@ -1,0 +1,14 @@
+// The rows that a step touches, sorted and unique.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "fastnce/sampled_loss.h"
+
+namespace fastnce::cpu {
+
+// As in fastnce/sampled_loss.h. Ids must not be negative.
+RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled);
+
+}  // namespace fastnce::cpu

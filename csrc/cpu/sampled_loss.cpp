@@ -1,0 +1,208 @@
+// How one call is laid over threads: the phases of the fused loss and what each thread does in them. The arithmetic is
+// in sampled_loss-inl.h.
+#include "cpu/sampled_loss.h"
+
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "cpu/accidental_hits.h"
+#include "cpu/isa.h"
+#include "cpu/parallel.h"
+#include "cpu/task.h"
+#include "cpu/workspace.h"
+
+namespace fastnce::cpu {
+
+namespace {
+
+// Threads in the [B, S] plane.
+//
+// Every thread owns a range of examples, so dX and the losses are written without conflict. Sampled rows are shared: the
+// threads form teams, and the samples are split into as many groups as a team has members. In step k member j works on
+// group (j + k) mod groups: all members are in different columns at all times, and after `groups` steps, with a barrier
+// after each, every member has met every group. A team adds straight into its own copy of dW; only the copies of
+// different teams are summed at the end. One team is best (no copies) as long as the groups stay a tile wide; copies are
+// then at most (threads / groups) S D = O(threads * tile * D).
+struct Schedule {
+  std::int64_t groups;
+  std::int64_t teams;
+
+  Schedule(std::int64_t threads, std::int64_t num_sampled) {
+    constexpr std::int64_t kNarrowestGroup = 128;
+    groups = std::clamp<std::int64_t>(num_sampled / kNarrowestGroup, 1, threads);
+    teams = (threads + groups - 1) / groups;
+  }
+};
+
+// Work of about 10 microseconds, from which a second thread pays for its start and its barriers.
+constexpr double kFlopsPerThread = 1.5e6;
+
+double flops(const SampledLossParams& p) {
+  return 6.0 * static_cast<double>(p.batch) * static_cast<double>(p.num_sampled + p.num_true) *
+         static_cast<double>(p.dim + 8);  // 8: the logistic counts as so many columns
+}
+
+// Rows [begin, end) of thread `rank`, so that threads have equal numbers of rows plus entries: the row of the most
+// frequent class can hold a tenth of all labels.
+Range share_of_rows(const RowPlan& plan, const Team& team) {
+  const std::int64_t rows = static_cast<std::int64_t>(plan.ids.size());
+  const std::int64_t total = rows + plan.offsets[rows];
+  const auto first_row = [&](std::int64_t target) {
+    std::int64_t low = 0;
+    std::int64_t high = rows;
+    while (low < high) {
+      const std::int64_t middle = (low + high) / 2;
+      middle + plan.offsets[middle] < target ? low = middle + 1 : high = middle;
+    }
+    return low;
+  };
+  return {first_row(total * team.rank / team.size),
+          team.rank + 1 == team.size ? rows : first_row(total * (team.rank + 1) / team.size)};
+}
+
+// Accidental hits in the form the kernels read.
+class HitStore {
+ public:
+  explicit HitStore(const SampledLossParams& p) {
+    if (!p.remove_accidental_hits) return;
+    const std::span labels(p.labels, static_cast<std::size_t>(p.batch * p.num_true));
+    const std::span sampled(p.sampled, static_cast<std::size_t>(p.num_sampled));
+    begin_.assign(static_cast<std::size_t>(p.batch) + 1, 0);
+    for (const AccidentalHit& hit : accidental_hits(labels, p.num_true, sampled)) {  // ascending examples
+      ++begin_[hit.example + 1];
+      positions_.push_back(hit.position);
+    }
+    for (std::size_t b = 1; b < begin_.size(); ++b) begin_[b] += begin_[b - 1];
+  }
+  HitLists lists() const {
+    return positions_.empty() ? HitLists{} : HitLists{begin_.data(), positions_.data()};
+  }
+
+ private:
+  std::vector<std::int64_t> begin_;
+  std::vector<std::int64_t> positions_;
+};
+
+template <class T>
+TypedTable<T> typed(const Table& table) {
+  return {table.shards.data(), static_cast<std::int64_t>(table.shards.size()), table.rows(), table.partition};
+}
+
+template <class T>
+LossTask<T> typed(const SampledLossParams& p, const HitStore& hits) {
+  LossTask<T> task{};
+  task.batch = p.batch;
+  task.dim = p.dim;
+  task.num_true = p.num_true;
+  task.num_sampled = p.num_sampled;
+  task.weights = typed<T>(p.weights);
+  task.biases = typed<T>(p.biases);
+  task.labels = p.labels;
+  task.inputs = static_cast<const T*>(p.inputs);
+  task.inputs_stride = p.inputs_stride;
+  task.sampled = p.sampled;
+  task.true_count = static_cast<const T*>(p.true_count);
+  task.sampled_count = static_cast<const T*>(p.sampled_count);
+  task.grad_loss = static_cast<const T*>(p.grad_loss);
+  task.hits = hits.lists();
+  task.loss = static_cast<T*>(p.loss);
+  task.grad_inputs = static_cast<T*>(p.grad_inputs);
+  task.grad_weights = static_cast<T*>(p.grad_weights);
+  task.grad_biases = static_cast<T*>(p.grad_biases);
+  if (task.wants_rows()) {
+    task.row_offsets = p.rows->offsets.data();
+    task.row_entries = p.rows->entries.data();
+    task.sampled_row = p.rows->sampled_row.data();
+  }
+  return task;
+}
+
+// Takes the task's workspace and one scratch block per thread from `memory`.
+template <class T>
+T* take_workspace(Carver& memory, LossTask<T>& task, const Schedule& schedule, bool samples_distinct,
+                  std::int64_t scratch_elements, int threads) {
+  task.true_grad = memory.take<T>(task.batch * task.num_true);
+  task.loss_sum = memory.take<double>(task.batch);
+  task.sampled_offset = memory.take<T>(task.num_sampled);
+  // Where a class was sampled twice, two groups would add to one row of dW: then no team writes there directly.
+  task.copies = schedule.teams;
+  task.weight_copy_count = task.grad_weights == nullptr ? 0 : schedule.teams - (samples_distinct ? 1 : 0);
+  task.bias_copies = task.grad_biases == nullptr ? nullptr : memory.take<T>(task.copies * task.num_sampled);
+  task.weight_copies = memory.take<T>(task.weight_copy_count * task.num_sampled * task.dim);
+  return memory.take<T>(scratch_elements * threads);
+}
+
+// The sampled part of one thread's examples.
+template <class T>
+void sampled_classes(const LossKernels<T>& kernels, const LossTask<T>& task, const Schedule& schedule,
+                     const Team& team, T* scratch) {
+  const std::int64_t own_team = team.rank / schedule.groups;
+  const std::int64_t member = team.rank % schedule.groups;
+  const std::int64_t members = std::min(schedule.groups, team.size - own_team * schedule.groups);
+  const std::int64_t direct_teams = task.copies - task.weight_copy_count;
+  SampledRowSink<T> sink{};
+  if (task.bias_copies != nullptr) sink.bias = task.bias_copies + own_team * task.num_sampled;
+  if (task.grad_weights != nullptr && own_team >= direct_teams) {
+    sink.weights = task.weight_copies + (own_team - direct_teams) * task.num_sampled * task.dim;
+  }
+  // Each member clears its part of the team's copies.
+  const Range clear = part_of(task.num_sampled, member, members);
+  if (sink.bias != nullptr) std::fill(sink.bias + clear.begin, sink.bias + clear.end, T{0});
+  if (sink.weights != nullptr) {
+    std::fill(sink.weights + clear.begin * task.dim, sink.weights + clear.end * task.dim, T{0});
+  }
+  team.barrier();
+  for (std::int64_t step = 0; step < schedule.groups; ++step) {
+    const std::int64_t group = (member + step) % schedule.groups;
+    kernels.sampled_block(task, team.share(task.batch), part_of(task.num_sampled, group, schedule.groups), sink,
+                          scratch);
+    team.barrier();
+  }
+}
+
+template <class T>
+void run(const SampledLossParams& params) {
+  const LossKernels<T>& kernels = current_isa().loss<T>();
+  const HitStore hits(params);
+  LossTask<T> task = typed<T>(params, hits);
+  const bool wants_grad = task.grad_inputs != nullptr || task.wants_rows();
+  if (!wants_grad && task.loss == nullptr) return;
+  const bool samples_distinct = params.rows == nullptr || params.rows->samples_distinct;
+
+  const std::int64_t useful = std::max<std::int64_t>(params.batch, 1);
+  const int threads = static_cast<int>(std::min<std::int64_t>(threads_for(flops(params), kFlopsPerThread), useful));
+  const std::int64_t scratch_elements = kernels.scratch_elements(task.dim);
+  Carver measure;
+  take_workspace(measure, task, Schedule(threads, task.num_sampled), samples_distinct, scratch_elements, threads);
+  std::byte* const memory = thread_workspace(measure.used());
+
+  parallel(threads, [&](const Team& team) {
+    // OpenMP may give fewer threads than asked for; the workspace for those is never larger.
+    const Schedule schedule(team.size, task.num_sampled);
+    LossTask<T> own = task;
+    Carver carver(memory);
+    T* const all_scratch = take_workspace(carver, own, schedule, samples_distinct, scratch_elements, team.size);
+
+    const Range examples = team.share(own.batch);
+    kernels.true_classes(own, examples);
+    kernels.sampled_offsets(own, team.share(own.num_sampled));
+    team.barrier();
+    if (own.wants_rows()) kernels.start_rows(own, share_of_rows(*params.rows, team));
+    if (own.num_sampled > 0) {
+      sampled_classes(kernels, own, schedule, team, all_scratch + team.rank * scratch_elements);
+      if (own.wants_rows()) kernels.finish_rows(own, share_of_rows(*params.rows, team));
+    }
+    for (std::int64_t b = examples.begin; b < examples.end && own.loss != nullptr; ++b) {
+      own.loss[b] = static_cast<T>(own.loss_sum[b]);
+    }
+  });
+}
+
+}  // namespace
+
+void nce_loss(const SampledLossParams& params) {
+  params.dtype == DType::kFloat32 ? run<float>(params) : run<double>(params);
+}
+
+}  // namespace fastnce::cpu

@@ -1,0 +1,172 @@
+// Log-uniform sampling on threads. Draw i of a call is a pure function of i, so draws are made anywhere; unique sampling
+// must then keep exactly what a walk through the draws in order would keep, and count the draws of that walk.
+#include "cpu/sampler.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "cpu/parallel.h"
+#include "math/log_uniform.h"
+
+namespace fastnce::cpu {
+
+namespace {
+
+constexpr double kDrawsPerThread = 4096;   // some 50 microseconds of drawing and looking up
+constexpr double kCountsPerThread = 1024;  // the same of logarithms
+
+std::uint64_t scrambled(std::uint64_t x) { return (x ^ (x >> 32)) * 0x9E3779B97F4A7C15u; }
+
+// Says of each class whether it comes for the first time. A bit per class where that takes no more memory than the
+// samples themselves, otherwise an open-addressing table.
+class SeenClasses {
+ public:
+  explicit SeenClasses(std::int64_t expected) { table_.assign(capacity_for(expected), kEmpty); }
+  explicit SeenClasses(std::uint64_t* bitmap) : bitmap_(bitmap) {}
+
+  bool insert(std::int64_t id) {
+    if (bitmap_ != nullptr) {
+      std::uint64_t& word = bitmap_[id / 64];
+      const std::uint64_t bit = std::uint64_t{1} << (id % 64);
+      const bool first = (word & bit) == 0;
+      word |= bit;
+      return first;
+    }
+    std::int64_t& slot = slot_of(id);
+    if (slot == id) return false;
+    slot = id;
+    if (++size_ * 2 > table_.size()) grow();
+    return true;
+  }
+
+ private:
+  static constexpr std::int64_t kEmpty = -1;
+
+  static std::size_t capacity_for(std::int64_t count) {
+    std::size_t capacity = 16;
+    while (capacity < 2 * static_cast<std::size_t>(count)) capacity *= 2;
+    return capacity;
+  }
+  std::int64_t& slot_of(std::int64_t id) {
+    const std::size_t mask = table_.size() - 1;
+    std::size_t at = (scrambled(static_cast<std::uint64_t>(id)) >> 20) & mask;
+    while (table_[at] != kEmpty && table_[at] != id) at = (at + 1) & mask;
+    return table_[at];
+  }
+  void grow() {
+    std::vector<std::int64_t> old(table_.size() * 2, kEmpty);
+    old.swap(table_);
+    for (const std::int64_t id : old) {
+      if (id != kEmpty) slot_of(id) = id;
+    }
+  }
+
+  std::uint64_t* bitmap_ = nullptr;
+  std::vector<std::int64_t> table_;
+  std::size_t size_ = 0;
+};
+
+// Walks through the draws batch by batch. In a batch every thread draws a part; then every thread reads all draws in
+// order, but looks only after the classes it owns, so that each first occurrence is found by one thread, in order and
+// without locks; then the marked draws are collected in order.
+class UniqueSampler {
+ public:
+  UniqueSampler(const LogUniformParams& params, int threads)
+      : params_(params),
+        log_range_(math::log_uniform_log_range(params.range_max)),
+        start_(math::log_uniform_stream_start(params.seed2, params.num_sampled, params.call)),
+        threads_(threads) {
+    constexpr std::int64_t kBitsPerSample = 64;
+    if (params.range_max / kBitsPerSample <= params.num_sampled) {
+      bitmap_.assign(static_cast<std::size_t>(params.range_max / 64 + 1), 0);
+      for (int i = 0; i < threads_; ++i) seen_.emplace_back(bitmap_.data());
+    } else {
+      for (int i = 0; i < threads_; ++i) seen_.emplace_back(params.num_sampled / threads_ + 1);
+    }
+  }
+
+  std::int64_t run(std::int64_t* ids) {
+    std::int64_t tries = 0;
+    std::int64_t found = 0;
+    double draws_per_find = 1.25;
+    while (found < params_.num_sampled) {
+      const std::int64_t batch = next_batch(params_.num_sampled - found, draws_per_find);
+      mark_first_occurrences(tries, batch);
+      const std::int64_t found_before = found;
+      std::int64_t used = 0;
+      for (; used < batch && found < params_.num_sampled; ++used) {
+        ids[found] = draws_[used];
+        found += is_first_[used];
+      }
+      tries += used;
+      draws_per_find = static_cast<double>(used) / static_cast<double>(std::max<std::int64_t>(found - found_before, 1));
+    }
+    return tries;
+  }
+
+ private:
+  // Finds become rarer, so that an estimate from the last batch seldom draws too many.
+  static std::int64_t next_batch(std::int64_t missing, double draws_per_find) {
+    constexpr double kLargestBatch = 1 << 20;
+    return static_cast<std::int64_t>(std::min(static_cast<double>(missing) * draws_per_find + 16.0, kLargestBatch));
+  }
+
+  int owner(std::int64_t id) const {
+    const std::uint64_t block = static_cast<std::uint64_t>(id) / (bitmap_.empty() ? 1 : 64);  // never share a word
+    return static_cast<int>((scrambled(block) >> 40) % static_cast<std::uint64_t>(threads_));
+  }
+
+  void mark_first_occurrences(std::int64_t first, std::int64_t batch) {
+    draws_.resize(static_cast<std::size_t>(batch));
+    is_first_.assign(static_cast<std::size_t>(batch), 0);
+    parallel(threads_, [&](const Team& team) {
+      const Range part = team.share(batch);
+      current_isa().log_uniform_draws(params_.seed, start_, static_cast<std::uint64_t>(first + part.begin), part.size(),
+                                      log_range_, params_.range_max, draws_.data() + part.begin);
+      team.barrier();
+      for (std::int64_t i = 0; i < batch; ++i) {
+        const int who = threads_ == 1 ? 0 : owner(draws_[i]);
+        if (who % team.size == team.rank && seen_[who].insert(draws_[i])) is_first_[i] = 1;
+      }
+    });
+  }
+
+  const LogUniformParams& params_;
+  const double log_range_;
+  const math::PhiloxCounter start_;
+  const int threads_;
+  std::vector<std::uint64_t> bitmap_;
+  std::vector<SeenClasses> seen_;  // by owner
+  std::vector<std::int64_t> draws_;
+  std::vector<std::uint8_t> is_first_;
+};
+
+}  // namespace
+
+std::int64_t log_uniform_sample(const LogUniformParams& params, std::int64_t* ids) {
+  const int threads = threads_for(static_cast<double>(params.num_sampled), kDrawsPerThread);
+  if (params.unique) return UniqueSampler(params, threads).run(ids);
+  const math::PhiloxCounter start = math::log_uniform_stream_start(params.seed2, params.num_sampled, params.call);
+  const double log_range = math::log_uniform_log_range(params.range_max);
+  parallel(threads, [&](const Team& team) {
+    const Range part = team.share(params.num_sampled);
+    current_isa().log_uniform_draws(params.seed, start, static_cast<std::uint64_t>(part.begin), part.size(), log_range,
+                                    params.range_max, ids + part.begin);
+  });
+  return params.num_sampled;
+}
+
+void log_uniform_expected_count(const LogUniformParams& params, std::int64_t tries, std::span<const std::int64_t> ids,
+                                float* counts) {
+  const double log_range = math::log_uniform_log_range(params.range_max);
+  parallel(threads_for(static_cast<double>(ids.size()), kCountsPerThread), [&](const Team& team) {
+    const Range part = team.share(static_cast<std::int64_t>(ids.size()));
+    for (std::int64_t i = part.begin; i < part.end; ++i) {
+      counts[i] =
+          math::expected_count(math::log_uniform_probability(ids[i], log_range), params.num_sampled, tries);
+    }
+  });
+}
+
+}  // namespace fastnce::cpu

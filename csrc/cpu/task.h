@@ -1,0 +1,93 @@
+// One call of the sampled loss as the CPU kernels see it: typed pointers, the workspace, and nothing to decide.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/parallel.h"
+#include "fastnce/sampled_loss.h"
+
+namespace fastnce::cpu {
+
+// A table of T with its row look-up.
+template <class T>
+struct TypedTable {
+  const Shard* shards;
+  std::int64_t num_shards;
+  std::int64_t rows;
+  Partition partition;
+
+  [[gnu::always_inline]] const T* row(std::int64_t id) const {
+    const ShardAddress at = locate_row(id, rows, num_shards, partition);
+    const Shard& shard = shards[at.shard];
+    return static_cast<const T*>(shard.data) + at.row * shard.row_stride;
+  }
+};
+
+// Accidental hits as lists per example: positions[begin[b] .. begin[b + 1]). Null `begin`: nothing is removed.
+struct HitLists {
+  const std::int64_t* begin = nullptr;
+  const std::int64_t* positions = nullptr;
+};
+
+template <class T>
+struct LossTask {
+  std::int64_t batch, dim, num_true, num_sampled;
+  TypedTable<T> weights;
+  TypedTable<T> biases;
+  const std::int64_t* labels;
+  const T* inputs;
+  std::int64_t inputs_stride;
+  const std::int64_t* sampled;
+  const T* true_count;
+  const T* sampled_count;
+  const T* grad_loss;  // null: 1
+  HitLists hits;
+
+  // Outputs; null is not wanted.
+  T* loss;
+  T* grad_inputs;
+  T* grad_weights;
+  T* grad_biases;
+
+  // The row plan; null pointers where no row gradients are wanted.
+  const std::int64_t* row_offsets;
+  const std::int64_t* row_entries;
+  const std::int64_t* sampled_row;
+
+  // Workspace. What one phase writes a later one reads, with a barrier between.
+  T* true_grad;        // [B, T]: dloss/du, times the upstream factor
+  double* loss_sum;    // [B]: loss so far; float64, so that the number of tiles does not show in the result
+  T* sampled_offset;   // [S]: bias - log Q
+  T* bias_copies;      // [copies, S]: sums of G over the examples of one team
+  T* weight_copies;    // [weight_copy_count, S, D]: G^T X of the teams that do not write to grad_weights directly
+  std::int64_t copies;
+  std::int64_t weight_copy_count;
+
+  bool wants_rows() const { return grad_weights != nullptr || grad_biases != nullptr; }
+};
+
+// Where one team of threads adds the gradients of sampled rows.
+template <class T>
+struct SampledRowSink {
+  T* bias;     // [S]
+  T* weights;  // [S, D], or null: straight into the rows of grad_weights
+};
+
+// The phases of a call, for one instruction set and element type. Ranges are disjoint between threads.
+template <class T>
+struct LossKernels {
+  // u, its loss and gradient for examples [b0, b1); sets (not adds to) loss_sum, true_grad, grad_inputs.
+  void (*true_classes)(const LossTask<T>&, Range examples);
+  // sampled_offset for positions [s0, s1).
+  void (*sampled_offsets)(const LossTask<T>&, Range sampled);
+  // Sets rows of grad_weights and grad_biases to the share of the true classes.
+  void (*start_rows)(const LossTask<T>&, Range rows);
+  // v, its loss and gradients for a block of the [B, S] plane, tile by tile; adds to what it touches. `scratch` holds
+  // scratch_elements(dim) elements, aligned to 64 bytes.
+  void (*sampled_block)(const LossTask<T>&, Range examples, Range sampled, const SampledRowSink<T>&, T* scratch);
+  // Adds the copies to the rows.
+  void (*finish_rows)(const LossTask<T>&, Range rows);
+  std::int64_t (*scratch_elements)(std::int64_t dim);
+};
+
+}  // namespace fastnce::cpu

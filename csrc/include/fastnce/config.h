@@ -1,0 +1,22 @@
+// What this build and this machine offer, and the few switches there are.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+namespace fastnce {
+
+std::string_view version();
+std::string_view compiler();
+
+// The CPU instruction sets that this build holds and this machine can run, widest last, and the one in use: the widest,
+// or what FASTNCE_ISA names. Throws InvalidValue when FASTNCE_ISA names none of them.
+std::vector<std::string_view> isa_available();
+std::string_view isa_in_use();
+
+// Threads of the CPU backend: OMP_NUM_THREADS or the number of processors, unless set here. Throws InvalidValue
+// below 1. A call uses fewer threads where its work does not pay for more.
+int num_threads();
+void set_num_threads(int threads);
+
+}  // namespace fastnce

@@ -1,0 +1,30 @@
+// The two things that can be wrong with what a caller passed. Messages name the argument, what was expected and what
+// came. The bindings turn InvalidValue into Python's ValueError and InvalidType into TypeError.
+#pragma once
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace fastnce {
+
+// Right type, unusable value: shape, range, device, layout.
+class InvalidValue : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
+// An argument of a type that the operation does not take.
+class InvalidType : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
+template <class... Parts>
+std::string concat(const Parts&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  return text.str();
+}
+
+}  // namespace fastnce

@@ -1,0 +1,8 @@
+// Everything of the public C++ API.
+#pragma once
+
+#include "fastnce/config.h"
+#include "fastnce/error.h"
+#include "fastnce/sampled_loss.h"
+#include "fastnce/sampler.h"
+#include "fastnce/types.h"

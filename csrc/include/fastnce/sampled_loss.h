@@ -1,0 +1,66 @@
+// The fused sampled loss: value and gradients in one pass over tiles, never a [B, S] matrix.
+//
+//   u[b,t] = x[b] . w[y[b,t]] + c[y[b,t]] - log Q(y[b,t])      v[b,s] = x[b] . w[z[s]] + c[z[s]] - log Q(z[s])
+//   loss[b] = sum_t softplus(u[b,t]) - u[b,t] / T  +  sum_s softplus(v[b,s])
+//
+// With g = dloss/dlogit times the upstream factor of the example: dX = G_true W_y + G W_z, dW_z = G^T X, and so on.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "fastnce/types.h"
+
+namespace fastnce {
+
+// Which rows of the class table a step touches, each once, ascending: the shape of the coalesced row gradients.
+//
+// Row r belongs to class ids[r] and collects the contributions entries[offsets[r] .. offsets[r+1]), in ascending order:
+// entry e < B T is true class e % T of example e / T, entry e >= B T is sampled position e - B T.
+struct RowPlan {
+  std::vector<std::int64_t> ids;          // [n]
+  std::vector<std::int64_t> offsets;      // [n + 1]
+  std::vector<std::int64_t> entries;      // [B T + S]
+  std::vector<std::int64_t> sampled_row;  // [S]: the row of each sampled position
+  bool samples_distinct = true;           // no class was sampled twice
+};
+
+RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled);
+
+// All of one call. Arrays are dense and row-major unless a stride is given; element types are `dtype` unless noted.
+struct SampledLossParams {
+  DType dtype = DType::kFloat32;
+  std::int64_t batch = 0;        // B
+  std::int64_t dim = 0;          // D
+  std::int64_t num_classes = 0;  // V, at most the number of rows of the tables
+  std::int64_t num_true = 1;     // T
+  std::int64_t num_sampled = 0;  // S
+
+  Table weights;                           // [>= V, D]
+  Table biases;                            // [>= V]
+  const std::int64_t* labels = nullptr;    // y [B, T], each in [0, V)
+  const void* inputs = nullptr;            // x [B, D]
+  std::int64_t inputs_stride = 0;          // elements from one row of x to the next
+  const std::int64_t* sampled = nullptr;   // z [S], each in [0, V)
+  const void* true_count = nullptr;        // Q(y) [B, T], expected counts
+  const void* sampled_count = nullptr;     // Q(z) [S]
+  const void* grad_loss = nullptr;         // upstream factor per example [B]; null means 1. The loss is not scaled.
+  bool remove_accidental_hits = false;     // sampled classes equal to a true class of the example contribute nothing
+
+  // Outputs. A null pointer is not computed and costs nothing.
+  void* loss = nullptr;             // [B]
+  void* grad_inputs = nullptr;      // dX [B, D]
+  const RowPlan* rows = nullptr;    // plan_rows(labels, sampled), needed for the two below; n rows
+  void* grad_weights = nullptr;     // [n, D]: row r is the gradient of class rows->ids[r]
+  void* grad_biases = nullptr;      // [n]
+};
+
+// Throws InvalidValue, naming argument, expected and got, unless nce_loss() can take these.
+void validate(const SampledLossParams& params);
+
+// Noise-contrastive estimation (tf.nn.nce_loss) and its gradients. Validates first, and so throws
+// before anything is written.
+void nce_loss(const SampledLossParams& params);
+
+}  // namespace fastnce

@@ -1,0 +1,52 @@
+// Candidate sampling: which classes stand in for all the others, and how often each was to be expected.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace fastnce {
+
+// One call of a log-uniform candidate sampler: a pure function of these fields, whatever the instruction set or the
+// number of threads. (seed, seed2) are TensorFlow's op attributes and give TensorFlow's ids; `call` counts the calls of
+// one sampler from 0, and each continues the stream of the one before.
+struct LogUniformParams {
+  std::int64_t range_max = 0;    // V: classes are drawn from [0, V)
+  std::int64_t num_sampled = 0;  // S
+  bool unique = true;            // keep first occurrences until S distinct classes are found
+  std::uint64_t seed = 0;
+  std::uint64_t seed2 = 0;
+  std::uint64_t call = 0;
+};
+
+// Throws InvalidValue when S or V is out of range, or when unique and S > V.
+void validate(const LogUniformParams& params);
+
+// Writes S sampled classes to `ids` and returns `tries`, the number of draws it took (S when not unique).
+// Throws as validate() does.
+std::int64_t log_uniform_sample(const LogUniformParams& params, std::int64_t* ids);
+
+// The expected number of occurrences of each of `ids` among the samples of a call that took `tries` draws: S p when
+// tries == S, else 1 - (1 - p)^tries, with p(k) = log((k + 2) / (k + 1)) / log(V + 1). Within 2 ulp of TensorFlow's.
+void log_uniform_expected_count(const LogUniformParams& params, std::int64_t tries, std::span<const std::int64_t> ids,
+                                float* counts);
+
+// A seed pair from the operating system's entropy.
+struct SeedPair {
+  std::uint64_t seed;
+  std::uint64_t seed2;
+};
+SeedPair fresh_seed();
+
+// A sampled class that is one of the example's true classes.
+struct AccidentalHit {
+  std::int64_t example;   // row of the labels
+  std::int64_t position;  // index into the sampled classes
+};
+
+// All accidental hits, by example, then true column, then position; every duplicate of a sampled class counts.
+// `labels` is [B, T], row-major; `num_true` is T.
+std::vector<AccidentalHit> accidental_hits(std::span<const std::int64_t> labels, std::int64_t num_true,
+                                           std::span<const std::int64_t> sampled);
+
+}  // namespace fastnce

@@ -1,0 +1,33 @@
+"""Fused sampled losses over huge class tables: noise-contrastive estimation, its gradients and its samplers.
+
+    >>> import fastnce
+    >>> loss, grads = fastnce.nce_loss_and_grad(weights, biases, labels, inputs, num_sampled, num_classes)
+
+Names, argument order and semantics are those of ``tf.nn.nce_loss`` and TensorFlow's candidate samplers.
+"""
+
+from fastnce import reference
+from fastnce._config import config, get_num_threads, set_num_threads, show_config
+from fastnce._sampled_loss import nce_loss, nce_loss_and_grad
+from fastnce._sampler import LogUniformSampler, compute_accidental_hits, log_uniform_candidate_sampler
+from fastnce._types import Grads, RowGrads, SampledValues, SamplerState
+
+__version__: str = config()["version"]
+
+__all__ = [
+    "Grads",
+    "LogUniformSampler",
+    "RowGrads",
+    "SampledValues",
+    "SamplerState",
+    "__version__",
+    "compute_accidental_hits",
+    "config",
+    "get_num_threads",
+    "log_uniform_candidate_sampler",
+    "nce_loss",
+    "nce_loss_and_grad",
+    "reference",
+    "set_num_threads",
+    "show_config",
+]

@@ -1,0 +1,150 @@
+"""The fused sampled losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnce import _core
+from fastnce._arrays import like
+from fastnce._seed import Seed, seed_words
+from fastnce._types import Grads, RowGrads
+
+_PRECISIONS = ("highest", "high", "medium")
+
+
+def nce_loss(
+    weights: Any,
+    biases: Any,
+    labels: Any,
+    inputs: Any,
+    num_sampled: int,
+    num_classes: int,
+    num_true: int = 1,
+    sampled_values: Any = None,
+    remove_accidental_hits: bool = False,
+    name: str | None = None,
+    *,
+    partition_strategy: str = "div",
+    seed: Seed = None,
+    precision: str | None = None,
+) -> Any:
+    """Noise-contrastive estimation loss per example: ``tf.nn.nce_loss``.
+
+    ::
+
+        u[b, t] = x[b] . w[y[b, t]] + c[y[b, t]] - log Q(y[b, t])        x inputs, w weights, c biases, y labels
+        v[b, s] = x[b] . w[z[s]]    + c[z[s]]    - log Q(z[s])           z sampled classes, Q expected counts
+        loss[b] = sum_t softplus(u[b, t]) - u[b, t] / T + sum_s softplus(v[b, s])
+
+    The same in NumPy, with ``all [B, S]`` logits in memory, which this function never holds::
+
+        u = np.einsum("bd,btd->bt", x, w[y]) + c[y] - np.log(true_count)
+        v = x @ w[z].T + c[z] - np.log(sampled_count)
+        loss = (np.logaddexp(0, u) - u / T).sum(1) + np.logaddexp(0, v).sum(1)
+
+    Arrays are NumPy arrays or anything on the CPU that exports ``__dlpack__``.
+
+    Args:
+        weights: ``[V, D]`` class embeddings, float32 or float64, rows contiguous (any row stride), or a list of shards
+            of rows. Never copied; may be a read-only memory map. At least ``num_classes`` rows.
+        biases: ``[V]``, of the same dtype, or a list of shards.
+        labels: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes in [0, num_classes).
+        inputs: ``[B, D]`` input embeddings of the same dtype as ``weights``.
+        num_sampled: Classes to sample, S.
+        num_classes: Number of classes, V.
+        num_true: True classes per example, T. Each has target 1 / T, as in TensorFlow.
+        sampled_values: ``(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])`` from a
+            candidate sampler; ``None`` samples log-uniformly and uniquely.
+        remove_accidental_hits: Leave out sampled classes that are true classes of the example.
+        name: Ignored.
+        partition_strategy: How shards divide the classes: ``"div"`` (blocks) or ``"mod"`` (round robin).
+        seed: Of the sampling, as in :func:`log_uniform_candidate_sampler`.
+        precision: ``"highest"``, ``"high"`` or ``"medium"``, the least accuracy asked for; all are computed in the
+            full precision of the arrays at present.
+
+    Returns:
+        ``[B]`` losses in the dtype of ``inputs``, as the kind of array that ``inputs`` is.
+
+    Raises:
+        ValueError: Shapes that do not match, classes out of range, arrays on another device.
+        TypeError: Unsupported or mixed dtypes.
+    """
+    _require_precision(precision)
+    words = seed_words(seed) if sampled_values is None else (0, 0)
+    loss = _core.nce_loss(
+        weights,
+        biases,
+        labels,
+        inputs,
+        num_sampled,
+        num_classes,
+        num_true,
+        sampled_values,
+        bool(remove_accidental_hits),
+        partition_strategy,
+        *words,
+        False,
+        None,
+    )
+    return like(inputs)(loss)
+
+
+def nce_loss_and_grad(
+    weights: Any,
+    biases: Any,
+    labels: Any,
+    inputs: Any,
+    num_sampled: int,
+    num_classes: int,
+    num_true: int = 1,
+    sampled_values: Any = None,
+    remove_accidental_hits: bool = False,
+    name: str | None = None,
+    *,
+    partition_strategy: str = "div",
+    seed: Seed = None,
+    precision: str | None = None,
+    grad_loss: Any = None,
+) -> tuple[Any, Grads]:
+    """:func:`nce_loss` and, in the same pass, its gradients.
+
+    Gradients of weights and biases are sparse: the rows of the classes that occur in ``labels`` or among the samples,
+    each once, ascending. A step of stochastic gradient descent is ::
+
+        loss, grads = fastnce.nce_loss_and_grad(weights, biases, labels, inputs, num_sampled, num_classes)
+        weights[grads.rows.ids] -= rate * grads.rows.weights
+        biases[grads.rows.ids] -= rate * grads.rows.biases
+
+    Args:
+        grad_loss: ``[B]`` upstream gradient of each example's loss, by which its gradients (not the loss) are
+            multiplied; ``None`` means 1. ``1 / B`` gives the gradients of the mean.
+
+    The other arguments and the errors are those of :func:`nce_loss`.
+
+    Returns:
+        ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.
+    """
+    _require_precision(precision)
+    words = seed_words(seed) if sampled_values is None else (0, 0)
+    results = _core.nce_loss(
+        weights,
+        biases,
+        labels,
+        inputs,
+        num_sampled,
+        num_classes,
+        num_true,
+        sampled_values,
+        bool(remove_accidental_hits),
+        partition_strategy,
+        *words,
+        True,
+        grad_loss,
+    )
+    loss, grad_inputs, ids, grad_weights, grad_biases = map(like(inputs), results)
+    return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))
+
+
+def _require_precision(precision: str | None) -> None:
+    if precision is not None and precision not in _PRECISIONS:
+        raise ValueError(f"precision = {precision!r}: expected None or one of {', '.join(_PRECISIONS)}")

@@ -1,0 +1,145 @@
+"""Candidate samplers: which classes stand in for all the others."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+
+from fastnce import _core
+from fastnce._arrays import like
+from fastnce._seed import Seed, seed_words
+from fastnce._types import SampledValues, SamplerState
+
+
+def log_uniform_candidate_sampler(
+    true_classes: Any,
+    num_true: int,
+    num_sampled: int,
+    unique: bool,
+    range_max: int,
+    seed: Seed = None,
+    name: str | None = None,
+) -> SampledValues:
+    """Sample classes from a log-uniform (Zipfian) distribution: ``tf.random.log_uniform_candidate_sampler``.
+
+    ::
+
+        p(k) = log((k + 2) / (k + 1)) / log(range_max + 1),      k in [0, range_max)
+        expected count of k = num_sampled * p(k)                 with replacement
+                            = 1 - (1 - p(k))**tries              unique; tries: draws until num_sampled were distinct
+
+    Good for classes sorted by decreasing frequency. One set of samples serves the whole batch; true classes are not
+    excluded from it. Calls with the same seed return the same ids; :class:`LogUniformSampler` continues a stream.
+
+    Args:
+        true_classes: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes.
+        num_true: True classes per example, T.
+        num_sampled: Classes to sample, S.
+        unique: Sample without repetition.
+        range_max: Number of classes, V, at most 2**63 - 1.
+        seed: ``None`` for fresh entropy; a pair ``(seed, seed2)``, which gives the ids of TensorFlow's op with these
+            attributes on its first call; or an int, TensorFlow's op seed.
+        name: Ignored.
+
+    Returns:
+        ``SampledValues(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``.
+
+    Raises:
+        ValueError: A class outside [0, range_max), S < 1, or S > V with ``unique``; the message says which.
+        TypeError: Classes that are not integers.
+    """
+    first, second = seed_words(seed)
+    values = _core.log_uniform_candidates(
+        true_classes, num_true, num_sampled, bool(unique), range_max, first, second, 0
+    )
+    return SampledValues(*map(like(true_classes), values))
+
+
+class LogUniformSampler:
+    """A log-uniform sampler whose calls continue one random stream, as a TensorFlow op does in a graph.
+
+    >>> sampler = LogUniformSampler(range_max=50_000, num_sampled=64, seed=7)
+    >>> values = sampler(labels)                       # a SampledValues, fresh ids at each call
+    >>> loss = nce_loss(..., sampled_values=values)
+
+    Args and errors as in :func:`log_uniform_candidate_sampler`. ``state`` can be saved and set, to resume a run with
+    the ids it would have drawn.
+    """
+
+    def __init__(
+        self, range_max: int, num_sampled: int, *, num_true: int = 1, unique: bool = True, seed: Seed = None
+    ) -> None:
+        self.range_max = range_max
+        self.num_sampled = num_sampled
+        self.num_true = num_true
+        self.unique = bool(unique)
+        self._seed, self._seed2 = seed_words(seed)
+        self._calls = 0
+
+    def __call__(self, true_classes: Any) -> SampledValues:
+        """Sample for one batch of true classes, ``[B, num_true]`` or ``[B]``."""
+        values = _core.log_uniform_candidates(
+            true_classes,
+            self.num_true,
+            self.num_sampled,
+            self.unique,
+            self.range_max,
+            self._seed,
+            self._seed2,
+            self._calls,
+        )
+        self._calls += 1
+        return SampledValues(*map(like(true_classes), values))
+
+    @property
+    def state(self) -> SamplerState:
+        """The position in the stream: ``SamplerState(seed, seed2, calls)``, three integers."""
+        return SamplerState(self._seed, self._seed2, self._calls)
+
+    @state.setter
+    def state(self, state: SamplerState | tuple[int, int, int]) -> None:
+        if len(state) != 3:
+            raise ValueError(f"state has {len(state)} parts: expected (seed, seed2, calls)")
+        seed, seed2, calls = (operator.index(part) for part in state)
+        if not 0 <= calls < 2**64:
+            raise ValueError(f"state.calls = {calls}: expected an integer in [0, 2**64)")
+        self._seed, self._seed2, self._calls = seed % 2**64, seed2 % 2**64, calls
+
+    def __repr__(self) -> str:
+        return (
+            f"LogUniformSampler(range_max={self.range_max}, num_sampled={self.num_sampled}, "
+            f"num_true={self.num_true}, unique={self.unique}, calls={self._calls})"
+        )
+
+
+def compute_accidental_hits(
+    true_classes: Any,
+    sampled_candidates: Any,
+    num_true: int,
+    seed: Seed = None,
+    name: str | None = None,
+) -> tuple[Any, Any, Any]:
+    """Find the sampled classes that are true classes of an example: ``tf.nn.compute_accidental_hits``.
+
+    Where a class was sampled several times every position is reported; TensorFlow reports the last one only.
+
+    Args:
+        true_classes: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes.
+        sampled_candidates: ``[S]`` integer classes.
+        num_true: True classes per example, T.
+        seed: Ignored, as in TensorFlow.
+        name: Ignored.
+
+    Returns:
+        ``(indices int32 [H], ids int64 [H], weights float32 [H])``: hit h is position ``ids[h]`` of the samples in
+        example ``indices[h]``, by example, then true column, then position; every weight is ``-FLT_MAX``.
+
+    Raises:
+        ValueError: Wrong rank or shape. TypeError: Classes that are not integers.
+    """
+    hits = _core.accidental_hits(true_classes, sampled_candidates, num_true)
+    indices, ids, weights = map(like(true_classes), hits)
+    return indices, ids, weights
+
+
