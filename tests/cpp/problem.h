@@ -1,0 +1,130 @@
+// A sampled-loss problem that owns its arrays, and its solution by the formulas, one logit at a time, in a precision
+// above that of either element type.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "fastnce/sampled_loss.h"
+
+namespace fastnce {
+
+struct Sizes {
+  std::int64_t batch, num_true, num_sampled, dim, num_classes;
+};
+
+template <class T>
+struct Problem {
+  Sizes sizes;
+  std::vector<T> weights, biases, inputs, true_count, sampled_count, grad_loss;
+  std::vector<std::int64_t> labels, sampled;
+  Shard weight_shard, bias_shard;
+  RowPlan plan;
+  std::vector<T> loss, grad_inputs, grad_weights, grad_biases;
+  SampledLossParams params;
+
+  // Labels and samples come from the first `distinct` classes only, so that repetitions and hits are common.
+  explicit Problem(Sizes s, std::int64_t distinct = 1'000'000) : sizes(s) {
+    std::mt19937_64 random(static_cast<std::uint64_t>(s.batch * 1009 + s.num_sampled * 31 + s.dim));
+    const auto normals = [&](std::int64_t n, double scale) {
+      std::normal_distribution<double> normal(0.0, scale);
+      std::vector<T> values(static_cast<std::size_t>(n));
+      for (T& value : values) value = static_cast<T>(normal(random));
+      return values;
+    };
+    const auto ids = [&](std::int64_t n) {
+      std::vector<std::int64_t> values(static_cast<std::size_t>(n));
+      const std::uint64_t range = static_cast<std::uint64_t>(std::min(distinct, s.num_classes));
+      for (std::int64_t& id : values) id = static_cast<std::int64_t>(random() % range);
+      return values;
+    };
+    const auto counts = [&](std::int64_t n) {
+      std::vector<T> values(static_cast<std::size_t>(n));
+      for (T& value : values) value = static_cast<T>(0.001 + static_cast<double>(random() % 1000) / 1000.0);
+      return values;
+    };
+    weights = normals(s.num_classes * s.dim, 0.3);
+    biases = normals(s.num_classes, 0.3);
+    inputs = normals(s.batch * s.dim, 0.3);
+    grad_loss = normals(s.batch, 1.0);
+    labels = ids(s.batch * s.num_true);
+    sampled = ids(s.num_sampled);
+    true_count = counts(s.batch * s.num_true);
+    sampled_count = counts(s.num_sampled);
+    plan = plan_rows(labels, sampled);
+    weight_shard = {weights.data(), s.num_classes, s.dim};
+    bias_shard = {biases.data(), s.num_classes, 1};
+    // Poisoned, so that an output that is not written shows.
+    loss.assign(static_cast<std::size_t>(s.batch), T(1e6));
+    grad_inputs.assign(inputs.size(), T(1e6));
+    grad_weights.assign(plan.ids.size() * static_cast<std::size_t>(s.dim), T(1e6));
+    grad_biases.assign(plan.ids.size(), T(1e6));
+    params = {.dtype = sizeof(T) == 4 ? DType::kFloat32 : DType::kFloat64,
+              .batch = s.batch,
+              .dim = s.dim,
+              .num_classes = s.num_classes,
+              .num_true = s.num_true,
+              .num_sampled = s.num_sampled,
+              .weights = {{&weight_shard, 1}},
+              .biases = {{&bias_shard, 1}},
+              .labels = labels.data(),
+              .inputs = inputs.data(),
+              .inputs_stride = s.dim,
+              .sampled = sampled.data(),
+              .true_count = true_count.data(),
+              .sampled_count = sampled_count.data(),
+              .grad_loss = grad_loss.data(),
+              .loss = loss.data(),
+              .grad_inputs = grad_inputs.data(),
+              .rows = &plan,
+              .grad_weights = grad_weights.data(),
+              .grad_biases = grad_biases.data()};
+  }
+  Problem(const Problem&) = delete;
+};
+
+using Real = long double;
+
+struct Solution {
+  std::vector<Real> loss, grad_inputs, grad_weights, grad_biases;
+};
+
+template <class T>
+Solution solve(const Problem<T>& p) {
+  const auto [batch, num_true, num_sampled, dim, num_classes] = p.sizes;
+  Solution out{std::vector<Real>(p.loss.size()), std::vector<Real>(p.grad_inputs.size()),
+               std::vector<Real>(p.grad_weights.size()), std::vector<Real>(p.grad_biases.size())};
+  const auto row_of = [&](std::int64_t id) {
+    return std::ranges::lower_bound(p.plan.ids, id) - p.plan.ids.begin();
+  };
+  const auto add_class = [&](std::int64_t b, std::int64_t id, Real count, Real target) {
+    Real logit = p.biases[id] - std::log(count);
+    for (std::int64_t d = 0; d < dim; ++d) {
+      logit += static_cast<Real>(p.inputs[b * dim + d]) * p.weights[id * dim + d];
+    }
+    out.loss[b] += std::log1p(std::exp(-std::abs(logit))) + std::max(logit, Real{0}) - target * logit;
+    const Real g = (1 / (1 + std::exp(-logit)) - target) * p.grad_loss[b];
+    out.grad_biases[row_of(id)] += g;
+    for (std::int64_t d = 0; d < dim; ++d) {
+      out.grad_inputs[b * dim + d] += g * p.weights[id * dim + d];
+      out.grad_weights[row_of(id) * dim + d] += g * p.inputs[b * dim + d];
+    }
+  };
+  for (std::int64_t b = 0; b < batch; ++b) {
+    for (std::int64_t t = 0; t < num_true; ++t) {
+      add_class(b, p.labels[b * num_true + t], p.true_count[b * num_true + t], Real{1} / static_cast<Real>(num_true));
+    }
+    for (std::int64_t s = 0; s < num_sampled; ++s) {
+      const auto own = std::span(p.labels).subspan(b * num_true, num_true);
+      const bool hit = std::ranges::find(own, p.sampled[s]) != own.end();
+      if (!hit || !p.params.remove_accidental_hits) add_class(b, p.sampled[s], p.sampled_count[s], Real{0});
+    }
+  }
+  return out;
+}
+
+}  // namespace fastnce

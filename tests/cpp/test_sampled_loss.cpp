@@ -1,0 +1,179 @@
+#include "fastnce/sampled_loss.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <span>
+
+#include "fastnce/config.h"
+#include "problem.h"
+
+namespace fastnce {
+namespace {
+
+// Largest difference, relative to the largest magnitude of the tensor.
+template <class T>
+double error(const std::vector<T>& got, const std::vector<Real>& expected) {
+  Real worst = 0;
+  Real largest = 1e-300L;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    worst = std::max(worst, std::abs(got[i] - expected[i]));
+    largest = std::max(largest, std::abs(expected[i]));
+    if (std::isnan(got[i])) return INFINITY;
+  }
+  return static_cast<double>(worst / largest);
+}
+
+template <class T>
+class SampledLossTest : public ::testing::Test {
+ protected:
+  static constexpr double kTolerance = 20 * std::numeric_limits<T>::epsilon();
+
+  static void expect_solved(const Problem<T>& p) {
+    const Solution expected = solve(p);
+    const Sizes& s = p.sizes;
+    SCOPED_TRACE(::testing::Message() << "B = " << s.batch << ", T = " << s.num_true << ", S = " << s.num_sampled
+                                      << ", D = " << s.dim << ", threads = " << num_threads());
+    EXPECT_LE(error(p.loss, expected.loss), kTolerance);
+    EXPECT_LE(error(p.grad_inputs, expected.grad_inputs), kTolerance);
+    EXPECT_LE(error(p.grad_weights, expected.grad_weights), kTolerance);
+    EXPECT_LE(error(p.grad_biases, expected.grad_biases), kTolerance);
+  }
+};
+
+using Types = ::testing::Types<float, double>;
+TYPED_TEST_SUITE(SampledLossTest, Types);
+
+TYPED_TEST(SampledLossTest, HoldsAtEveryWidthAroundTheVectorLengths) {
+  for (std::int64_t dim = 0; dim <= 70; ++dim) {
+    Problem<TypeParam> p({.batch = 5, .num_true = 2, .num_sampled = 9, .dim = dim, .num_classes = 50});
+    nce_loss(p.params);
+    this->expect_solved(p);
+  }
+}
+
+TYPED_TEST(SampledLossTest, HoldsAroundTheTileBoundaries) {
+  for (const std::int64_t batch : {0, 1, 11, 12, 13, 63, 64, 65, 129}) {
+    for (const std::int64_t num_sampled : {0, 1, 7, 16, 17, 31, 33, 255, 256, 257}) {
+      Problem<TypeParam> p({batch, 1, num_sampled, 33, 1000});
+      nce_loss(p.params);
+      this->expect_solved(p);
+    }
+  }
+}
+
+TYPED_TEST(SampledLossTest, HoldsForAnyNumberOfThreads) {
+  const int before = num_threads();
+  for (const int threads : {1, 2, 3, 7}) {
+    set_num_threads(threads);
+    // Enough work for all of them; distinct and repeated samples; one team and several.
+    for (const std::int64_t num_sampled : {40, 900}) {
+      Problem<TypeParam> many({600, 2, num_sampled, 40, 5000});
+      nce_loss(many.params);
+      this->expect_solved(many);
+      Problem<TypeParam> few({600, 2, num_sampled, 40, 5000}, 20);
+      nce_loss(few.params);
+      this->expect_solved(few);
+    }
+  }
+  set_num_threads(before);
+}
+
+TYPED_TEST(SampledLossTest, RemovesEveryDuplicateOfAnAccidentalHit) {
+  Problem<TypeParam> p({.batch = 70, .num_true = 3, .num_sampled = 300, .dim = 17, .num_classes = 100}, 30);
+  p.params.remove_accidental_hits = true;
+  nce_loss(p.params);
+  this->expect_solved(p);
+}
+
+TYPED_TEST(SampledLossTest, WithoutTrueClassesIsTheSampledPartAlone) {
+  Problem<TypeParam> p({.batch = 6, .num_true = 0, .num_sampled = 5, .dim = 4, .num_classes = 9});
+  nce_loss(p.params);
+  this->expect_solved(p);
+}
+
+TYPED_TEST(SampledLossTest, ComputesWhatIsAskedAndTouchesNothingElse) {
+  Problem<TypeParam> all({.batch = 30, .num_true = 2, .num_sampled = 40, .dim = 20, .num_classes = 60});
+  nce_loss(all.params);
+  for (int wanted = 1; wanted < 16; ++wanted) {
+    Problem<TypeParam> p({.batch = 30, .num_true = 2, .num_sampled = 40, .dim = 20, .num_classes = 60});
+    const auto poison = p.loss[0];
+    if (!(wanted & 1)) p.params.loss = nullptr;
+    if (!(wanted & 2)) p.params.grad_inputs = nullptr;
+    if (!(wanted & 4)) p.params.grad_weights = nullptr;
+    if (!(wanted & 8)) p.params.grad_biases = nullptr;
+    nce_loss(p.params);
+    const auto expect = [&](bool asked, const auto& got, const auto& full) {
+      for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(got[i], asked ? full[i] : poison);
+    };
+    expect(wanted & 1, p.loss, all.loss);
+    expect(wanted & 2, p.grad_inputs, all.grad_inputs);
+    expect(wanted & 4, p.grad_weights, all.grad_weights);
+    expect(wanted & 8, p.grad_biases, all.grad_biases);
+  }
+}
+
+TYPED_TEST(SampledLossTest, ReadsShardedAndStridedTables) {
+  using T = TypeParam;
+  const Sizes sizes{.batch = 9, .num_true = 2, .num_sampled = 11, .dim = 5, .num_classes = 13};
+  Problem<T> whole(sizes);
+  nce_loss(whole.params);
+  for (const Partition partition : {Partition::kDiv, Partition::kMod}) {
+    constexpr std::int64_t kShards = 5;
+    constexpr std::int64_t kStride = 8;
+    Problem<T> p(sizes);
+    std::vector<std::vector<T>> memory;
+    std::vector<Shard> shards;
+    for (std::int64_t i = 0; i < kShards; ++i) {
+      const std::int64_t rows = shard_rows(i, sizes.num_classes, kShards);
+      memory.emplace_back(static_cast<std::size_t>(rows * kStride));
+      shards.push_back({memory.back().data(), rows, kStride});
+    }
+    for (std::int64_t id = 0; id < sizes.num_classes; ++id) {
+      const ShardAddress at = locate_row(id, sizes.num_classes, kShards, partition);
+      std::copy_n(&p.weights[id * sizes.dim], sizes.dim, &memory[at.shard][at.row * kStride]);
+    }
+    p.params.weights = {shards, partition};
+    nce_loss(p.params);
+    EXPECT_EQ(p.loss, whole.loss);
+    EXPECT_EQ(p.grad_weights, whole.grad_weights);
+  }
+}
+
+TYPED_TEST(SampledLossTest, NonFiniteExamplesDoNotSpreadToOthers) {
+  using T = TypeParam;
+  const Sizes sizes{.batch = 20, .num_true = 1, .num_sampled = 5, .dim = 6, .num_classes = 40};
+  Problem<T> clean(sizes);
+  nce_loss(clean.params);
+  Problem<T> p(sizes);
+  p.inputs[3 * sizes.dim] = std::numeric_limits<T>::quiet_NaN();
+  nce_loss(p.params);
+  for (std::int64_t b = 0; b < sizes.batch; ++b) {
+    if (b == 3) {
+      EXPECT_TRUE(std::isnan(p.loss[b]));
+    } else {
+      EXPECT_EQ(p.loss[b], clean.loss[b]);
+    }
+  }
+}
+
+TYPED_TEST(SampledLossTest, AnInfiniteInputGivesAnInfiniteLossNotNan) {
+  using T = TypeParam;
+  // One sample in a tile padded to a whole vector: padding must not turn infinity into NaN.
+  Problem<T> p({.batch = 1, .num_true = 1, .num_sampled = 1, .dim = 1, .num_classes = 2});
+  p.weights = {T{1}, T{1}};
+  p.inputs = {std::numeric_limits<T>::infinity()};
+  p.params.weights = {{&p.weight_shard, 1}};
+  p.weight_shard.data = p.weights.data();
+  p.params.inputs = p.inputs.data();
+  p.params.num_true = 0;
+  p.params.rows = nullptr;
+  p.params.grad_inputs = p.params.grad_weights = p.params.grad_biases = nullptr;
+  nce_loss(p.params);
+  EXPECT_EQ(p.loss[0], std::numeric_limits<T>::infinity());
+}
+
+}  // namespace
+}  // namespace fastnce

@@ -1,0 +1,72 @@
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "fastnce/fastnce.h"
+#include "problem.h"
+
+namespace fastnce {
+namespace {
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const InvalidValue& error) {
+    return error.what();
+  }
+  return "no InvalidValue";
+}
+
+std::string message_with(const std::function<void(Problem<float>&)>& spoil) {
+  Problem<float> p({.batch = 4, .num_true = 2, .num_sampled = 3, .dim = 2, .num_classes = 10});
+  spoil(p);
+  const std::string message = message_of([&] { nce_loss(p.params); });
+  EXPECT_EQ(p.loss[0], 1e6f) << "written in spite of the error";
+  return message;
+}
+
+TEST(Validation, NamesTheLabelAndTheRange) {
+  EXPECT_EQ(message_with([](auto& p) { p.labels[5] = 10; }), "labels[2, 1] = 10 is outside [0, num_classes = 10)");
+  EXPECT_EQ(message_with([](auto& p) { p.labels[0] = -1; }), "labels[0, 0] = -1 is outside [0, num_classes = 10)");
+}
+
+TEST(Validation, NamesTheSampledCandidate) {
+  EXPECT_EQ(message_with([](auto& p) { p.sampled[1] = 99; }),
+            "sampled_candidates[1] = 99 is outside [0, num_classes = 10)");
+}
+
+TEST(Validation, WantsARowForEveryClass) {
+  EXPECT_EQ(message_with([](auto& p) { p.params.num_classes = 11; }),
+            "weights has 10 rows: expected at least num_classes = 11");
+}
+
+TEST(Validation, WantsShardsOfTheSizesThatThePartitionPrescribes) {
+  EXPECT_EQ(message_with([](auto& p) {
+              static Shard shards[2];
+              shards[0] = {p.weights.data(), 4, 2};
+              shards[1] = {p.weights.data() + 8, 6, 2};
+              p.params.weights = {shards, Partition::kDiv};
+            }),
+            "weights[0] has 4 rows: expected 5, as partition_strategy 'div' lays 10 rows over 2 shards");
+}
+
+TEST(Validation, WantsAPlanForRowGradients) {
+  EXPECT_EQ(message_with([](auto& p) { p.params.rows = nullptr; }),
+            "rows: expected a plan, since row gradients are asked for");
+}
+
+TEST(Validation, WantsARangeThatHoldsTheUniqueSamples) {
+  std::int64_t ids[3];
+  EXPECT_EQ(message_of([&] { log_uniform_sample({.range_max = 2, .num_sampled = 3}, ids); }),
+            "num_sampled = 3 is larger than range_max = 2: expected at most range_max for unique samples (the sampler's "
+            "range is too small)");
+  EXPECT_EQ(message_of([&] { log_uniform_sample({.range_max = 0, .num_sampled = 3}, ids); }),
+            "range_max = 0: expected at least 1");
+}
+
+TEST(Validation, WantsAtLeastOneThread) {
+  EXPECT_EQ(message_of([] { set_num_threads(0); }), "num_threads = 0: expected at least 1");
+}
+
+}  // namespace
+}  // namespace fastnce
