@@ -23,6 +23,13 @@ std::atomic<bool> forked{false};
 [[maybe_unused]] const int fork_handler_installed = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 #endif
 
+// Leaves the core's resources to its sibling thread for a moment.
+void pause_briefly() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 }  // namespace
 
 int num_threads() {
@@ -42,22 +49,36 @@ int threads_for(double work, double grain) {
   return worthwhile < limit ? (worthwhile < 1.0 ? 1 : static_cast<int>(worthwhile)) : limit;
 }
 
-void Team::barrier() const {
-  if (size == 1) return;
-#if defined(_OPENMP)
-#pragma omp barrier
-#endif
+void Barrier::wait(int threads) {
+  constexpr int kSpins = 2000;  // some tens of microseconds: more than threads of equal work are apart
+  const std::uint32_t generation = generation_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
+    arrived_.store(0, std::memory_order_relaxed);
+    generation_.store(generation + 1, std::memory_order_release);
+    generation_.notify_all();
+    return;
+  }
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (generation_.load(std::memory_order_acquire) != generation) return;
+    pause_briefly();
+  }
+  generation_.wait(generation, std::memory_order_acquire);
 }
 
 void detail::run_team(int threads, void (*body)(const void*, const Team&), const void* context) {
+  Barrier barrier;
 #if defined(_OPENMP)
   if (threads > 1 && !forked.load()) {
 #pragma omp parallel num_threads(threads)
-    body(context, Team{omp_get_thread_num(), omp_get_num_threads()});
+    {
+      const Team team{omp_get_thread_num(), omp_get_num_threads(), &barrier};
+      body(context, team);
+      team.barrier();  // so that OpenMP's, which follows, finds everybody there
+    }
     return;
   }
 #endif
-  body(context, Team{0, 1});
+  body(context, Team{0, 1, &barrier});
 }
 
 }  // namespace fastnce::cpu

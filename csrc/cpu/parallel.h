@@ -1,6 +1,7 @@
 // Threads. The only file, with parallel.cpp, that knows OpenMP.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 namespace fastnce::cpu {
@@ -22,12 +23,26 @@ constexpr Range part_of(std::int64_t n, std::int64_t index, std::int64_t parts) 
   return {n * index / parts, n * (index + 1) / parts};
 }
 
+// Where the threads of a team wait for each other. OpenMP's own barrier spins for milliseconds before it sleeps; where
+// other programs use the same cores, that keeps the very thread that is waited for from running.
+class Barrier {
+ public:
+  void wait(int threads);
+
+ private:
+  std::atomic<int> arrived_{0};
+  std::atomic<std::uint32_t> generation_{0};
+};
+
 // The threads inside one parallel().
 struct Team {
   int rank;
   int size;
+  Barrier* meeting_point;
 
-  void barrier() const;
+  void barrier() const {
+    if (size > 1) meeting_point->wait(size);
+  }
   Range share(std::int64_t n) const { return part_of(n, rank, size); }
 };
 

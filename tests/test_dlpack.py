@@ -1,0 +1,284 @@
+"""Arrays come in through DLPack, old capsules and new, and go back as the kind of array that came."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import fastnce
+import numpy as np
+import pytest
+from cases import Case, assert_matches_twin
+
+CPU, CUDA = 1, 2
+PROBLEM = Case(batch=6, dim=5, sampled=7, num_true=2).problem()
+
+
+class DLTensor(ctypes.Structure):
+    """``DLTensor`` of dlpack.h; device and dtype are spelled out in place."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("dtype_code", ctypes.c_uint8),
+        ("dtype_bits", ctypes.c_uint8),
+        ("dtype_lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+class DLManagedTensor(ctypes.Structure):
+    """``DLManagedTensor``, the capsule contents from before DLPack 1.0."""
+
+
+DELETER = ctypes.CFUNCTYPE(None, ctypes.POINTER(DLManagedTensor))
+DLManagedTensor._fields_ = (("tensor", DLTensor), ("manager_context", ctypes.c_void_p), ("deleter", DELETER))
+
+new_capsule = ctypes.pythonapi.PyCapsule_New
+new_capsule.restype = ctypes.py_object
+new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+
+
+class LegacyProducer:
+    """Lends a NumPy array as libraries did before DLPack 1.0: no ``max_version``, no version, no flags."""
+
+    def __init__(self, array, *, byte_offset=0, compact=False, device=(CPU, 0), lanes=1):
+        self.array = array
+        self.device = device
+        self.lent = self.returned = 0
+        self.shape = (ctypes.c_int64 * array.ndim)(*array.shape)
+        steps = (ctypes.c_int64 * array.ndim)(*(step // array.itemsize for step in array.strides))
+        tensor = DLTensor(
+            data=array.ctypes.data - byte_offset,
+            device_type=device[0],
+            device_id=device[1],
+            ndim=array.ndim,
+            dtype_code="iuf".index(array.dtype.kind),
+            dtype_bits=8 * array.itemsize,
+            dtype_lanes=lanes,
+            shape=self.shape,
+            strides=None if compact else steps,
+            byte_offset=byte_offset,
+        )
+        self.managed = DLManagedTensor(tensor, None, DELETER(self._take_back))
+
+    def _take_back(self, _managed):
+        self.returned += 1
+
+    def __dlpack_device__(self):
+        return self.device
+
+    def __dlpack__(self, *, stream=None):
+        assert stream is None  # what a CPU producer may be given
+        self.lent += 1
+        return new_capsule(ctypes.addressof(self.managed), b"dltensor", None)
+
+
+class VersionedProducer:
+    """Lends a NumPy array by NumPy's own capsules, and is nothing else."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+
+def lent_by(producer, problem=PROBLEM):
+    """The arguments of a problem, each lent by the producer."""
+    ids, *counts = problem.sampled_values
+    lent = {name: producer(getattr(problem, name)) for name in ("weights", "biases", "labels", "inputs")}
+    return {**lent, "sampled_values": (producer(ids), *map(producer, counts))}
+
+
+def test_legacy_capsules_are_read_and_given_back_once():
+    lent = lent_by(LegacyProducer)
+    ids, results = PROBLEM.solve(**lent)
+    assert_matches_twin((ids, results), PROBLEM)
+    producers = [lent[name] for name in ("weights", "biases", "labels", "inputs")] + [*lent["sampled_values"]]
+    assert [(p.lent, p.returned) for p in producers] == [(1, 1)] * len(producers)
+
+
+def test_legacy_capsules_are_given_back_after_an_error_too():
+    lent = lent_by(LegacyProducer)
+    with pytest.raises(ValueError, match="num_classes"):
+        PROBLEM.solve(**lent, num_classes=10**6)
+    assert lent["weights"].lent == lent["weights"].returned == 1
+
+
+def test_versioned_capsules_are_read():
+    assert_matches_twin(PROBLEM.solve(**lent_by(VersionedProducer)), PROBLEM)
+
+
+def test_bare_capsules_are_read():
+    producers = [LegacyProducer(PROBLEM.weights), LegacyProducer(PROBLEM.inputs)]  # capsules do not keep them
+    legacy = {"weights": producers[0].__dlpack__(), "inputs": producers[1].__dlpack__()}
+    assert_matches_twin(PROBLEM.solve(**legacy), PROBLEM)
+    versioned = lent_by(lambda array: array.__dlpack__(max_version=(1, 0)))
+    assert_matches_twin(PROBLEM.solve(**versioned), PROBLEM)
+
+
+@pytest.mark.parametrize("producer", [LegacyProducer, VersionedProducer])
+def test_strides_are_honoured(producer):
+    wide = np.full((2 * len(PROBLEM.weights), 9), np.nan, np.float32)
+    wide[::2, 3:8] = PROBLEM.weights
+    biases = np.full(3 * len(PROBLEM.biases), np.nan, np.float32)
+    biases[::3] = PROBLEM.biases
+    labels = np.asfortranarray(PROBLEM.labels)
+    changes = dict(weights=producer(wide[::2, 3:8]), biases=producer(biases[::3]), labels=producer(labels))
+    assert_matches_twin(PROBLEM.solve(**changes), PROBLEM)
+
+
+def test_absent_strides_mean_row_major():
+    compact = lent_by(lambda array: LegacyProducer(array, compact=True))
+    assert_matches_twin(PROBLEM.solve(**compact), PROBLEM)
+
+
+def test_the_byte_offset_is_added():
+    shifted = lent_by(lambda array: LegacyProducer(array, byte_offset=64))
+    assert_matches_twin(PROBLEM.solve(**shifted), PROBLEM)
+
+
+@pytest.mark.parametrize(
+    "lend", [lambda array: array, VersionedProducer, lambda a: a.__dlpack__(max_version=(1, 0))]
+)
+def test_read_only_arrays_may_be_lent(lend):
+    def read_only(array):
+        array = array.copy()
+        array.flags.writeable = False
+        return lend(array)
+
+    assert_matches_twin(PROBLEM.solve(**lent_by(read_only)), PROBLEM)
+
+
+def test_shards_may_be_lent():
+    shards = [LegacyProducer(shard) for shard in np.array_split(PROBLEM.weights, 3)]
+    assert_matches_twin(PROBLEM.solve(weights=shards), PROBLEM)
+
+
+@pytest.mark.parametrize("name", ["weights", "biases", "labels", "inputs"])
+@pytest.mark.parametrize("options", [{}, {"max_version": (1, 0)}], ids=["legacy", "versioned"])
+def test_a_consumed_capsule_is_refused(name, options):
+    capsule = getattr(PROBLEM, name).__dlpack__(**options)
+    PROBLEM.solve(**{name: capsule})
+    with pytest.raises(ValueError, match=f"{name} .*consumed before"):
+        PROBLEM.solve(**{name: capsule})
+
+
+@pytest.mark.parametrize("name", ["weights", "biases", "labels", "inputs"])
+def test_an_array_on_another_device_is_refused(name):
+    elsewhere = LegacyProducer(getattr(PROBLEM, name), device=(CUDA, 0))
+    with pytest.raises(ValueError, match=f"{name} is on device cuda:0: expected cpu"):
+        PROBLEM.solve(**{name: elsewhere})
+    assert elsewhere.lent == elsewhere.returned
+
+
+def test_a_capsule_of_another_device_is_refused():
+    elsewhere = LegacyProducer(PROBLEM.inputs, device=(CUDA, 1))
+    with pytest.raises(ValueError, match="inputs is on device cuda:1: expected cpu"):
+        PROBLEM.solve(inputs=elsewhere.__dlpack__())
+    assert elsewhere.returned == 1
+
+
+def test_a_capsule_of_something_else_is_refused():
+    other = new_capsule(id(PROBLEM), b"dlpickle", None)  # any address: nobody may look there
+    with pytest.raises(TypeError, match=r"inputs .*dlpickle.*dltensor"):
+        PROBLEM.solve(inputs=other)
+
+
+def test_vectors_of_lanes_are_refused():
+    with pytest.raises(TypeError, match=r"inputs .*lanes"):
+        PROBLEM.solve(inputs=LegacyProducer(PROBLEM.inputs, lanes=2))
+
+
+def test_a_producer_that_fails_is_named():
+    class Broken(VersionedProducer):
+        def __dlpack__(self, **options):
+            raise BufferError("not today")
+
+    with pytest.raises(ValueError, match=r"inputs .*not today"):
+        PROBLEM.solve(inputs=Broken(PROBLEM.inputs))
+
+
+def test_samplers_and_hits_take_lent_arrays():
+    for producer in (LegacyProducer, VersionedProducer):
+        lent = producer(PROBLEM.labels)
+        values, expected = (
+            fastnce.log_uniform_candidate_sampler(classes, 2, 4, True, 50, seed=1)
+            for classes in (lent, PROBLEM.labels)
+        )
+        np.testing.assert_equal(values, expected)
+        hits, expected = (
+            fastnce.compute_accidental_hits(*classes, 2)
+            for classes in (
+                (lent, producer(PROBLEM.sampled_values[0])),
+                (PROBLEM.labels, PROBLEM.sampled_values[0]),
+            )
+        )
+        np.testing.assert_equal(hits, expected)
+
+
+def assert_kind(results, kind):
+    for result in results:
+        assert isinstance(result, kind)
+
+
+def results_of(arguments):
+    loss, grads = fastnce.nce_loss_and_grad(**{**PROBLEM.arguments(), **arguments})
+    return loss, grads.inputs, *grads.rows
+
+
+@pytest.mark.parametrize("producer", [LegacyProducer, VersionedProducer, lambda array: array])
+def test_results_for_numpy_and_for_unknown_producers_are_numpy(producer):
+    assert_kind(results_of(lent_by(producer)), np.ndarray)
+
+
+def test_the_kind_of_the_results_is_that_of_inputs():
+    assert_kind(results_of({**lent_by(LegacyProducer), "inputs": PROBLEM.inputs}), np.ndarray)
+
+
+def test_torch_tensors_give_torch_tensors():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    lent = lent_by(torch.from_numpy)
+    results = results_of(lent)
+    assert_kind(results, torch.Tensor)
+    for ours, expected in zip(results, results_of({}), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), expected)
+    values = fastnce.log_uniform_candidate_sampler(lent["labels"], 2, 4, True, 50, seed=1)
+    assert_kind(values, torch.Tensor)
+    assert_kind(fastnce.compute_accidental_hits(lent["labels"], lent["sampled_values"][0], 2), torch.Tensor)
+    assert_kind(results_of({"inputs": lent["inputs"]}), torch.Tensor)  # beside NumPy arrays
+
+
+def test_torch_tensors_may_be_views_and_half_counts():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    wide = torch.full((len(PROBLEM.weights), 9), torch.nan)
+    wide[:, 2:7] = torch.from_numpy(PROBLEM.weights)
+    counts = [torch.from_numpy(count).bfloat16() for count in PROBLEM.sampled_values[1:]]
+    rounded = (PROBLEM.sampled_values[0], *(count.float().numpy() for count in counts))
+    half = PROBLEM.solve(weights=wide[:, 2:7], sampled_values=(PROBLEM.sampled_values[0], *counts))
+    np.testing.assert_equal(half, PROBLEM.solve(sampled_values=rounded))
+
+
+def test_jax_arrays_give_jax_arrays():
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    lent = lent_by(jax.numpy.asarray)
+    results = results_of(lent)
+    assert_kind(results, jax.Array)
+    for ours, expected in zip(results, results_of({}), strict=True):
+        np.testing.assert_array_equal(np.asarray(ours), expected)
+    assert_kind(fastnce.log_uniform_candidate_sampler(lent["labels"], 2, 4, True, 50, seed=1), jax.Array)
+
+
+def test_importing_the_library_imports_no_framework():
+    script = "import fastnce, sys; print({'torch', 'jax', 'tensorflow'} & set(sys.modules))"
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert finished.stdout.strip() == "set()", finished.stderr

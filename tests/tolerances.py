@@ -1,0 +1,77 @@
+"""Every tolerance of the suite, and the rule by which losses and gradients are judged."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from fastnce import reference
+from numpy.typing import ArrayLike, NDArray
+
+COUNT_ULPS = 2
+"""Expected counts against TensorFlow's and the twin's, in units in the last place of float32."""
+
+TENSORFLOW_RELATIVE = 2e-6
+"""float32 losses and gradients against TensorFlow's, relative to the largest element of the array."""
+
+UNITS = {"float32": 8.0, "float64": 16.0}
+"""How many machine epsilons an element may be off, relative to the magnitude of the terms that make it up.
+
+float32 has the error of a naive float32 evaluation on top; float64 has not, for there the oracle is naive.
+"""
+
+DIFFERENCE_STEP = 1e-5
+DIFFERENCE_ABSOLUTE = 1e-8
+"""float64 central differences: the step, and a bound on truncation (step^2) and cancellation (eps / step)."""
+
+CHI_SQUARE_SIGMAS = 5.0
+"""How far a chi-square statistic may lie above its mean, in standard deviations."""
+
+
+class Results(NamedTuple):
+    """One loss call's numeric results, or something of the same shapes."""
+
+    loss: NDArray[np.floating]
+    inputs: NDArray[np.floating]
+    weights: NDArray[np.floating]
+    biases: NDArray[np.floating]
+
+    @classmethod
+    def of(cls, loss: ArrayLike, grads: reference.Grads) -> Results:
+        return cls(*map(np.asarray, (loss, grads.inputs, grads.rows.weights, grads.rows.biases)))
+
+
+def assert_accurate(
+    actual: Results, truth: Results, magnitude: Results, naive: Results | None = None
+) -> None:
+    """``|truth - actual| <= |truth - naive| + units * eps * magnitude``, for every single element."""
+    for name in Results._fields:
+        ours, true, scale = (getattr(results, name) for results in (actual, truth, magnitude))
+        assert ours.shape == true.shape, f"{name}: shape {ours.shape}, expected {true.shape}"
+        limits = np.finfo(ours.dtype)
+        allowed = UNITS[ours.dtype.name] * float(limits.eps) * scale + float(limits.tiny)
+        if naive is not None:
+            allowed = allowed + np.abs(true - getattr(naive, name))
+        # Not `error > allowed`: a NaN must fail.
+        bad = np.argwhere(~(np.abs(true - ours) <= allowed))
+        if len(bad):
+            at = tuple(bad[0].tolist())
+            raise AssertionError(
+                f"{len(bad)} of {ours.size} elements of {name} are off, first at {list(at)}: "
+                f"{ours[at]!r}, expected {true[at]!r} +- {allowed[at]!r}"
+            )
+
+
+def assert_same_as_tensorflow(actual: ArrayLike, expected: ArrayLike) -> None:
+    expected = np.asarray(expected)
+    largest = np.abs(expected).max(initial=0.0)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TENSORFLOW_RELATIVE * largest)
+
+
+def assert_counts_match(actual: ArrayLike, expected: ArrayLike) -> None:
+    """Equal shapes, and at most ``COUNT_ULPS`` representable float32 numbers apart."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.dtype == expected.dtype == np.float32
+    assert actual.shape == expected.shape
+    apart = actual.view(np.int32).astype(np.int64) - expected.view(np.int32)
+    assert np.abs(apart).max(initial=0) <= COUNT_ULPS
