@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import fastnce
 import numpy as np
-from fastnce import reference
 from numpy.typing import ArrayLike, NDArray
+
+import fastnce
+from fastnce import reference
 from tolerances import Results, assert_accurate
 
 Array: TypeAlias = NDArray[np.floating[Any]]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import fastnce
 import numpy as np
 import pytest
+
+import fastnce
 
 
 def pytest_report_header() -> str:

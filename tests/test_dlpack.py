@@ -6,9 +6,10 @@ import ctypes
 import subprocess
 import sys
 
-import fastnce
 import numpy as np
 import pytest
+
+import fastnce
 from cases import Case, assert_matches_twin
 
 CPU, CUDA = 1, 2
@@ -147,9 +148,7 @@ def test_the_byte_offset_is_added():
     assert_matches_twin(PROBLEM.solve(**shifted), PROBLEM)
 
 
-@pytest.mark.parametrize(
-    "lend", [lambda array: array, VersionedProducer, lambda a: a.__dlpack__(max_version=(1, 0))]
-)
+@pytest.mark.parametrize("lend", [lambda array: array, VersionedProducer, lambda a: a.__dlpack__(max_version=(1, 0))])
 def test_read_only_arrays_may_be_lent(lend):
     def read_only(array):
         array = array.copy()
@@ -212,8 +211,7 @@ def test_samplers_and_hits_take_lent_arrays():
     for producer in (LegacyProducer, VersionedProducer):
         lent = producer(PROBLEM.labels)
         values, expected = (
-            fastnce.log_uniform_candidate_sampler(classes, 2, 4, True, 50, seed=1)
-            for classes in (lent, PROBLEM.labels)
+            fastnce.log_uniform_candidate_sampler(classes, 2, 4, True, 50, seed=1) for classes in (lent, PROBLEM.labels)
         )
         np.testing.assert_equal(values, expected)
         hits, expected = (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import fastnce
 import numpy as np
 import pytest
+
+import fastnce
 from cases import Case
 from fastnce import reference
 from tolerances import DIFFERENCE_ABSOLUTE, DIFFERENCE_STEP
@@ -46,9 +47,7 @@ def slopes(implementation, problem, name, factors):
 @pytest.mark.parametrize("remove_hits", [False, True], ids=["all", "no-hits"])
 @pytest.mark.parametrize("num_true", [1, 2, 3])
 def test_gradients_are_central_differences(num_true, remove_hits, upstream, implementation):
-    case = Case(
-        batch=4, dim=5, sampled=6, num_true=num_true, dtype="float64", remove_hits=remove_hits, seed=num_true
-    )
+    case = Case(batch=4, dim=5, sampled=6, num_true=num_true, dtype="float64", remove_hits=remove_hits, seed=num_true)
     problem = case.problem()
     hits = fastnce.compute_accidental_hits(problem.labels, problem.sampled_values[0], num_true)[0]
     assert len(hits) > 0  # or there would be nothing to remove

@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 
-import fastnce
 import pytest
+
+import fastnce
 
 CHECKS = [
     "test_sampled_loss.py::test_every_element_is_accurate_at_every_shape",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cases import GOLDEN, golden_loss_problem, golden_sampler_calls
 from fastnce import reference
 from tolerances import assert_counts_match, assert_same_as_tensorflow
@@ -89,27 +90,19 @@ def test_golden_samples_of_the_specification(unique):
             values.true_expected_count, np.array([[0.5125028491020203], [0.08708705008029938]], np.float32)
         )
         if call == 0:
-            first_three = np.array(
-                [0.0477188341319561, 0.006136012729257345, 0.030183183029294014], np.float32
-            )
+            first_three = np.array([0.0477188341319561, 0.006136012729257345, 0.030183183029294014], np.float32)
             assert_counts_match(values.sampled_expected_count[:3], first_three)
 
 
 def test_samples_are_tensorflows():
     for golden in golden_sampler_calls():
-        values = reference.log_uniform_candidate_sampler(
-            golden.true_classes, **golden.arguments, call=golden.call
-        )
-        np.testing.assert_array_equal(
-            values.sampled_candidates, golden.expected.sampled_candidates, str(golden)
-        )
+        values = reference.log_uniform_candidate_sampler(golden.true_classes, **golden.arguments, call=golden.call)
+        np.testing.assert_array_equal(values.sampled_candidates, golden.expected.sampled_candidates, str(golden))
         assert_counts_match(values.true_expected_count, golden.expected.true_expected_count)
         assert_counts_match(values.sampled_expected_count, golden.expected.sampled_expected_count)
 
 
-@pytest.mark.parametrize(
-    "case", GOLDEN["loss"], ids=lambda c: f"T{c['num_true']}-{c['remove_accidental_hits']}"
-)
+@pytest.mark.parametrize("case", GOLDEN["loss"], ids=lambda c: f"T{c['num_true']}-{c['remove_accidental_hits']}")
 def test_loss_and_gradients_are_tensorflows(case):
     problem = golden_loss_problem(case, "float64")
     ids, truth = problem.truth()

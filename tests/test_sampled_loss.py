@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
-import fastnce
 import numpy as np
 import pytest
+
+import fastnce
 from cases import (
     GOLDEN,
     Case,
@@ -23,9 +24,7 @@ def shards_of(table, count, strategy):
     return np.array_split(table, count) if strategy == "div" else [table[i::count] for i in range(count)]
 
 
-@pytest.mark.parametrize(
-    "case", GOLDEN["loss"], ids=lambda c: f"T{c['num_true']}-{c['remove_accidental_hits']}"
-)
+@pytest.mark.parametrize("case", GOLDEN["loss"], ids=lambda c: f"T{c['num_true']}-{c['remove_accidental_hits']}")
 def test_loss_and_gradients_are_tensorflows(case):
     ids, ours = golden_loss_problem(case, "float32").solve()
     np.testing.assert_array_equal(ids, np.flatnonzero(case["db"]))
@@ -77,9 +76,7 @@ def test_results_have_the_dtype_and_shapes_documented(dtype):
     assert (grads.rows.biases.dtype, grads.rows.biases.shape) == (dtype, (len(ids),))
 
 
-@pytest.mark.parametrize(
-    "case", [Case(), Case(batch=70, dim=65, sampled=130, num_true=3, remove_hits=True)], ids=str
-)
+@pytest.mark.parametrize("case", [Case(), Case(batch=70, dim=65, sampled=130, num_true=3, remove_hits=True)], ids=str)
 def test_the_loss_alone_is_the_loss_beside_gradients(case):
     arguments = case.problem().arguments()
     np.testing.assert_array_equal(fastnce.nce_loss(**arguments), fastnce.nce_loss_and_grad(**arguments)[0])
@@ -104,9 +101,7 @@ def test_positional_arguments_stand_as_in_tensorflow():
 
 def test_without_candidates_they_are_sampled_log_uniformly_and_uniquely():
     problem = Case(batch=6, dim=9, sampled=40, num_true=2, remove_hits=True).problem()
-    values = fastnce.log_uniform_candidate_sampler(
-        problem.labels, 2, 12, True, problem.num_classes, seed=(5, 6)
-    )
+    values = fastnce.log_uniform_candidate_sampler(problem.labels, 2, 12, True, problem.num_classes, seed=(5, 6))
     arguments = {**problem.arguments(), "num_sampled": 12}
     for function in (fastnce.nce_loss, fastnce.nce_loss_and_grad):
         sampled = function(**{**arguments, "sampled_values": None}, seed=(5, 6))
@@ -129,9 +124,7 @@ def test_accidental_hits_contribute_exactly_nothing():
     true_count = problem.sampled_values[1]
     arguments = {**problem.arguments(), "remove_accidental_hits": True}
     hits = problem.solve(**{**arguments, "num_sampled": 3, "sampled_values": (ids, true_count, np.ones(3))})
-    none = problem.solve(
-        **{**arguments, "num_sampled": 0, "sampled_values": (ids[:0], true_count, np.ones(0))}
-    )
+    none = problem.solve(**{**arguments, "num_sampled": 0, "sampled_values": (ids[:0], true_count, np.ones(0))})
     np.testing.assert_equal(hits, none)
 
 
@@ -154,9 +147,7 @@ def test_grad_loss_scales_gradients_and_not_the_loss(shape):
     }[shape]
     scaled = replace(problem, options={**problem.options, "grad_loss": dense})
     assert_matches_twin(problem.solve(grad_loss=given), scaled)
-    np.testing.assert_array_equal(
-        problem.solve(grad_loss=given)[1].loss, fastnce.nce_loss(**problem.arguments())
-    )
+    np.testing.assert_array_equal(problem.solve(grad_loss=given)[1].loss, fastnce.nce_loss(**problem.arguments()))
 
 
 @pytest.mark.parametrize("strategy", ["div", "mod"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from itertools import groupby
 
-import fastnce
 import numpy as np
 import pytest
+
+import fastnce
 from cases import golden_sampler_calls
 from fastnce import reference
 from tolerances import CHI_SQUARE_SIGMAS, assert_counts_match
@@ -179,9 +180,7 @@ def test_true_classes_may_have_any_integer_type_and_rank_one(dtype):
         np.array([0, 7], dtype),
         np.array([0, 9, 7, 9], dtype)[::2],
     ):
-        assert_same_values(
-            fastnce.log_uniform_candidate_sampler(labels, 1, 8, True, 50_000, seed=(1, 2)), expected
-        )
+        assert_same_values(fastnce.log_uniform_candidate_sampler(labels, 1, 8, True, 50_000, seed=(1, 2)), expected)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import fastnce
 import numpy as np
 import pytest
+
+import fastnce
 from cases import Case
 from tolerances import assert_counts_match, assert_same_as_tensorflow
 
@@ -116,9 +117,7 @@ def test_shards(strategy, shards):
     problem = Case(batch=7, dim=6, sampled=10, num_true=2, remove_hits=True, distinct=True).problem()
     assert problem.num_classes % shards  # some shards are longer
     changes = {
-        name: np.array_split(table, shards)
-        if strategy == "div"
-        else [table[i::shards] for i in range(shards)]
+        name: np.array_split(table, shards) if strategy == "div" else [table[i::shards] for i in range(shards)]
         for name, table in (("weights", problem.weights), ("biases", problem.biases))
     }
     positional = (problem.labels, problem.inputs, 10, problem.num_classes, 2, problem.sampled_values, True)

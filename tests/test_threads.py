@@ -9,9 +9,10 @@ import textwrap
 import threading
 import time
 
-import fastnce
 import numpy as np
 import pytest
+
+import fastnce
 from cases import Case, assert_matches_twin
 
 LARGE = Case(batch=300, dim=70, sampled=400, num_true=2, remove_hits=True)
@@ -91,9 +92,7 @@ def test_python_runs_on_while_the_library_computes(set_threads):
     stop.set()
     ticker.join()
     quarter = (end - begin) / 4
-    assert any(begin + quarter < tick < end - quarter for tick in ticks), (
-        f"no tick in a call of {end - begin:.3f} s"
-    )
+    assert any(begin + quarter < tick < end - quarter for tick in ticks), f"no tick in a call of {end - begin:.3f} s"
 
 
 # In a process of its own: forking the one that runs the tests would fork whatever other threads it has.
@@ -117,7 +116,5 @@ FORKING = """
 def test_the_library_works_in_a_forked_child(request):
     script = textwrap.dedent(FORKING)
     here = request.path.parent
-    finished = subprocess.run(
-        [sys.executable, "-c", script], cwd=here, timeout=60, capture_output=True, text=True
-    )
+    finished = subprocess.run([sys.executable, "-c", script], cwd=here, timeout=60, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr

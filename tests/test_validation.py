@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 
-import fastnce
 import numpy as np
 import pytest
+
+import fastnce
 from cases import Case
 
 PROBLEM = Case(batch=4, dim=5, sampled=10, num_true=2).problem()  # V = 13
@@ -179,9 +180,7 @@ LOSS_ERRORS = [
 
 
 def parametrize_errors(errors):
-    return pytest.mark.parametrize(
-        ("changes", "error", "parts"), [e[1:] for e in errors], ids=[e[0] for e in errors]
-    )
+    return pytest.mark.parametrize(("changes", "error", "parts"), [e[1:] for e in errors], ids=[e[0] for e in errors])
 
 
 def assert_raises(error, parts, function, arguments):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from fastnce import reference
 from numpy.typing import ArrayLike, NDArray
+
+from fastnce import reference
 
 COUNT_ULPS = 2
 """Expected counts against TensorFlow's and the twin's, in units in the last place of float32."""
@@ -41,9 +42,7 @@ class Results(NamedTuple):
         return cls(*map(np.asarray, (loss, grads.inputs, grads.rows.weights, grads.rows.biases)))
 
 
-def assert_accurate(
-    actual: Results, truth: Results, magnitude: Results, naive: Results | None = None
-) -> None:
+def assert_accurate(actual: Results, truth: Results, magnitude: Results, naive: Results | None = None) -> None:
     """``|truth - actual| <= |truth - naive| + units * eps * magnitude``, for every single element."""
     for name in Results._fields:
         ours, true, scale = (getattr(results, name) for results in (actual, truth, magnitude))

@@ -1,7 +1,7 @@
 #include "bindings/array.h"
 
 #include <algorithm>
-#include <cstring>
+#include <bit>
 #include <limits>
 #include <utility>
 
@@ -30,8 +30,13 @@ Array borrow_numpy(const py::array& source, const char* name) {
                              ": expected native byte order"));
   }
   const std::int64_t bytes = dtype.itemsize();
-  Array array{name, static_cast<const std::byte*>(source.data()),
-              {code, static_cast<std::uint8_t>(bytes * 8), 1}, {}, {}, source, nullptr};
+  Array array{name,
+              static_cast<const std::byte*>(source.data()),
+              {code, static_cast<std::uint8_t>(bytes * 8), 1},
+              {},
+              {},
+              source,
+              nullptr};
   const std::int64_t rank = source.ndim();
   array.shape.assign(source.shape(), source.shape() + rank);
   for (std::int64_t i = 0; i < rank; ++i) {
@@ -77,6 +82,13 @@ void require_usable(const Array& array) {
   }
 }
 
+// The upper half of a float32.
+struct BFloat16 {
+  std::uint16_t bits;
+  explicit operator float() const { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
+  explicit operator double() const { return static_cast<float>(*this); }
+};
+
 // Calls visit(offset) for every element in row-major order of `shape`.
 template <class Visit>
 void for_each_offset(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides, std::int64_t offset,
@@ -97,20 +109,42 @@ void convert(const Array& array, std::span<const std::int64_t> shape, std::span<
   });
 }
 
-// Calls convert for the array's element type; false if it is none of these.
+constexpr int type_id(dl::TypeCode code, int bits) { return code * 256 + bits; }
+
+// Calls convert for the array's element type; false if it is no integer.
 template <class To, class Check>
 bool convert_integers(const Array& array, std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
                       std::vector<To>& to, const Check& check) {
-  const int type = array.type.code * 256 + array.type.bits;
-  switch (type) {
-    case dl::kInt * 256 + 8: convert<std::int8_t>(array, shape, strides, to, check); return true;
-    case dl::kInt * 256 + 16: convert<std::int16_t>(array, shape, strides, to, check); return true;
-    case dl::kInt * 256 + 32: convert<std::int32_t>(array, shape, strides, to, check); return true;
-    case dl::kInt * 256 + 64: convert<std::int64_t>(array, shape, strides, to, check); return true;
-    case dl::kUInt * 256 + 8: convert<std::uint8_t>(array, shape, strides, to, check); return true;
-    case dl::kUInt * 256 + 16: convert<std::uint16_t>(array, shape, strides, to, check); return true;
-    case dl::kUInt * 256 + 32: convert<std::uint32_t>(array, shape, strides, to, check); return true;
-    case dl::kUInt * 256 + 64: convert<std::uint64_t>(array, shape, strides, to, check); return true;
+  const auto from = [&]<class From>(From) {
+    convert<From>(array, shape, strides, to, check);
+    return true;
+  };
+  switch (array.type.code * 256 + array.type.bits) {
+    case type_id(dl::kInt, 8): return from(std::int8_t{});
+    case type_id(dl::kInt, 16): return from(std::int16_t{});
+    case type_id(dl::kInt, 32): return from(std::int32_t{});
+    case type_id(dl::kInt, 64): return from(std::int64_t{});
+    case type_id(dl::kUInt, 8): return from(std::uint8_t{});
+    case type_id(dl::kUInt, 16): return from(std::uint16_t{});
+    case type_id(dl::kUInt, 32): return from(std::uint32_t{});
+    case type_id(dl::kUInt, 64): return from(std::uint64_t{});
+    default: return false;
+  }
+}
+
+// The same for floating point.
+template <class To>
+bool convert_floats(const Array& array, std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
+                    std::vector<To>& to) {
+  const auto from = [&]<class From>(From) {
+    convert<From>(array, shape, strides, to, [](const From&) {});
+    return true;
+  };
+  switch (array.type.code * 256 + array.type.bits) {
+    case type_id(dl::kFloat, 16): return from(_Float16{});
+    case type_id(dl::kBfloat, 16): return from(BFloat16{});
+    case type_id(dl::kFloat, 32): return from(float{});
+    case type_id(dl::kFloat, 64): return from(double{});
     default: return false;
   }
 }
@@ -222,8 +256,8 @@ Values<T>::Values(Array array, std::span<const std::int64_t> shape, const char* 
     if (extent != 1) strides[shape.size() - i] = array_.strides[array_.shape.size() - i];
   }
   if (!fits) {
-    throw InvalidValue(concat(array_.name, " has shape ", array_.shape_text(), ": expected ", expected, " = ",
-                              text(shape)));
+    throw InvalidValue(
+        concat(array_.name, " has shape ", array_.shape_text(), ": expected ", expected, " = ", text(shape)));
   }
   const std::int64_t total = count(shape);
   const bool same_type = array_.type.code == dl::kFloat && array_.type.bits == 8 * sizeof(T);
@@ -232,14 +266,9 @@ Values<T>::Values(Array array, std::span<const std::int64_t> shape, const char* 
     return;
   }
   converted_.reserve(static_cast<std::size_t>(total));
-  const auto accept = [](auto) {};
-  if (array_.type.code == dl::kFloat && array_.type.bits == 32) {
-    convert<float>(array_, shape, strides, converted_, accept);
-  } else if (array_.type.code == dl::kFloat && array_.type.bits == 64) {
-    convert<double>(array_, shape, strides, converted_, accept);
-  } else if (!convert_integers(array_, shape, strides, converted_, accept)) {
-    throw InvalidType(
-        concat(array_.name, " has dtype ", array_.type_name(), ": expected float32, float64 or integers"));
+  if (!convert_floats(array_, shape, strides, converted_) &&
+      !convert_integers(array_, shape, strides, converted_, [](auto) {})) {
+    throw InvalidType(concat(array_.name, " has dtype ", array_.type_name(), ": expected real numbers"));
   }
   values_ = converted_.data();
 }

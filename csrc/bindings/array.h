@@ -61,7 +61,7 @@ class Ids {
   std::span<const std::int64_t> values_;
 };
 
-// Contiguous values of type T of a float32, float64 or integer array, broadcast to `shape` by NumPy's rules.
+// Contiguous values of type T of an array of real numbers (not bool), broadcast to `shape` by NumPy's rules.
 template <class T>
 class Values {
  public:

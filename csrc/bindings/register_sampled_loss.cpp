@@ -65,8 +65,8 @@ void require_labels(const Ids& labels, std::int64_t batch, std::int64_t num_true
   const bool flat = array.rank() == 1 && num_true == 1;
   if (!flat) require_rank(array, 2, num_true == 1 ? "[B, num_true] or [B]" : "[B, num_true]");
   if (array.shape[0] != batch || (!flat && array.shape[1] != num_true)) {
-    throw InvalidValue(concat("labels has shape ", array.shape_text(), ": expected [B, num_true] = [", batch, ", ",
-                              num_true, "]"));
+    throw InvalidValue(
+        concat("labels has shape ", array.shape_text(), ": expected [B, num_true] = [", batch, ", ", num_true, "]"));
   }
 }
 
@@ -81,8 +81,9 @@ class Candidates {
       const std::string got = PyTuple_Check(given.ptr()) || PyList_Check(given.ptr())
                                   ? concat(PySequence_Size(given.ptr()), " values")
                                   : concat("a ", Py_TYPE(given.ptr())->tp_name);
-      throw InvalidValue(concat("sampled_values is ", got, ": expected three values, (sampled_candidates, "
-                                                           "true_expected_count, sampled_expected_count)"));
+      throw InvalidValue(concat("sampled_values is ", got,
+                                ": expected three values, (sampled_candidates, "
+                                "true_expected_count, sampled_expected_count)"));
     }
     const auto values = py::reinterpret_borrow<py::sequence>(given);
     ids_.emplace(borrow_or_convert(values[0], "sampled_candidates"));
@@ -92,8 +93,13 @@ class Candidates {
                                 ": expected [num_sampled] = [", num_sampled, "]"));
     }
     Array true_count = borrow_or_convert(values[1], "true_expected_count");
-    if (true_count.rank() == 1 && num_true == 1 && true_count.shape[0] == batch) {
-      // [B] is one count per example. Broadcasting against [B, 1] would make it [B, B], a wrong loss without an error.
+    // [B] counts are one per example. Broadcast against [B, T] they would run along T, or against [B, 1] become
+    // [B, B]: a wrong loss without an error.
+    if (true_count.rank() == 1 && true_count.shape[0] != 1) {
+      if (num_true != 1) {
+        throw InvalidValue(concat(true_count.name, " has shape ", true_count.shape_text(),
+                                  ": expected [B, num_true] = [", batch, ", ", num_true, "] or [B, 1]"));
+      }
       true_count.shape.push_back(1);
       true_count.strides.push_back(1);
     }
@@ -106,6 +112,7 @@ class Candidates {
 
   // Log-uniform and unique, as TensorFlow's default. Needs no Python.
   Candidates(const LogUniformParams& params, std::span<const std::int64_t> labels) {
+    validate(params);
     drawn_ids_.resize(static_cast<std::size_t>(params.num_sampled));
     const std::int64_t tries = log_uniform_sample(params, drawn_ids_.data());
     const auto expected_count = [&](std::span<const std::int64_t> ids) {
@@ -169,7 +176,9 @@ py::object run(const Array& inputs, const Arguments& args) {
   std::optional<Candidates<T>> candidates;
   if (!args.sampled_values.is_none()) {
     candidates.emplace(args.sampled_values, params.batch, params.num_true, params.num_sampled);
+    params.sampled = candidates->ids().data();
   }
+  validate(params);
   RowPlan plan;
   {
     // Safe, here and below: inputs are borrowed, outputs are ours, and no Python object is touched.
@@ -186,7 +195,6 @@ py::object run(const Array& inputs, const Arguments& args) {
     params.sampled = candidates->ids().data();
     params.true_count = candidates->true_count();
     params.sampled_count = candidates->sampled_count();
-    validate(params);
     if (args.with_grad) plan = plan_rows(labels.values(), candidates->ids());
   }
 
@@ -218,10 +226,18 @@ py::object nce_loss_arguments(py::handle weights, py::handle biases, py::handle 
                               py::handle sampled_values, bool remove_accidental_hits,
                               const std::string& partition_strategy, std::uint64_t seed, std::uint64_t seed2,
                               bool with_grad, py::handle grad_loss) {
-  const Arguments args{weights,   biases,    labels,
-                       num_sampled, num_classes, num_true,
-                       sampled_values, grad_loss, remove_accidental_hits,
-                       with_grad, partition_strategy, seed,
+  const Arguments args{weights,
+                       biases,
+                       labels,
+                       num_sampled,
+                       num_classes,
+                       num_true,
+                       sampled_values,
+                       grad_loss,
+                       remove_accidental_hits,
+                       with_grad,
+                       partition_strategy,
+                       seed,
                        seed2};
   const Array x = borrow(inputs, "inputs");
   return floating_type(x) == DType::kFloat32 ? run<float>(x, args) : run<double>(x, args);

@@ -20,8 +20,8 @@ std::int64_t require_true_classes(const Ids& classes, std::int64_t num_true) {
   if (array.rank() == 1 && num_true == 1) return array.shape[0];
   require_rank(array, 2, "[B, num_true]");
   if (array.shape[1] != num_true) {
-    throw InvalidValue(concat(array.name, " has shape ", array.shape_text(), ": expected [B, num_true] with num_true = ",
-                              num_true));
+    throw InvalidValue(
+        concat(array.name, " has shape ", array.shape_text(), ": expected [B, num_true] with num_true = ", num_true));
   }
   return array.shape[0];
 }
@@ -42,8 +42,8 @@ py::tuple log_uniform_candidates(py::handle true_classes, py::handle num_true, p
   for (std::size_t i = 0; i < classes.values().size(); ++i) {
     const std::int64_t id = classes.values()[i];
     if (id >= 0 && id < params.range_max) continue;
-    throw InvalidValue(concat("true_classes[", i / t, ", ", i % t, "] = ", id, " is outside [0, range_max = ",
-                              params.range_max, ")"));
+    throw InvalidValue(
+        concat("true_classes[", i / t, ", ", i % t, "] = ", id, " is outside [0, range_max = ", params.range_max, ")"));
   }
   py::array_t<std::int64_t> ids(params.num_sampled);
   py::array_t<float> true_count({batch, t});

@@ -9,6 +9,10 @@ namespace fastnce {
 
 namespace {
 
+void require_at_least(std::int64_t least, const char* argument, std::int64_t value) {
+  if (value < least) throw InvalidValue(concat(argument, " = ", value, ": expected at least ", least));
+}
+
 void require(bool holds, const char* argument, const char* expected) {
   if (!holds) throw InvalidValue(concat(argument, ": expected ", expected));
 }
@@ -39,22 +43,21 @@ void validate_ids(const char* name, const std::int64_t* ids, std::int64_t count,
   }
   if (bad < 0) return;
   const std::string at = columns > 0 ? concat(bad / columns, ", ", bad % columns) : concat(bad);
-  throw InvalidValue(
-      concat(name, "[", at, "] = ", ids[bad], " is outside [0, num_classes = ", num_classes, ")"));
+  throw InvalidValue(concat(name, "[", at, "] = ", ids[bad], " is outside [0, num_classes = ", num_classes, ")"));
 }
 
 }  // namespace
 
 void validate(const SampledLossParams& p) {
-  require(p.batch >= 0, "batch", "at least 0");
-  require(p.dim >= 0, "dim", "at least 0");
-  require(p.num_true >= 0, "num_true", "at least 0");
-  require(p.num_sampled >= 0, "num_sampled", "at least 0");
-  require(p.num_classes >= 1, "num_classes", "at least 1");
+  require_at_least(0, "batch", p.batch);
+  require_at_least(0, "dim", p.dim);
+  require_at_least(0, "num_true", p.num_true);
+  require_at_least(0, "num_sampled", p.num_sampled);
+  require_at_least(1, "num_classes", p.num_classes);
   validate_table("weights", p.weights, p.num_classes);
   validate_table("biases", p.biases, p.num_classes);
   validate_ids("labels", p.labels, p.batch * p.num_true, p.num_true, p.num_classes);
-  validate_ids("sampled_candidates", p.sampled, p.num_sampled, 0, p.num_classes);
+  if (p.sampled != nullptr) validate_ids("sampled_candidates", p.sampled, p.num_sampled, 0, p.num_classes);
   const bool wants_rows = p.grad_weights != nullptr || p.grad_biases != nullptr;
   require(!wants_rows || p.rows != nullptr, "rows", "a plan, since row gradients are asked for");
   require(!wants_rows || (std::ssize(p.rows->entries) == p.batch * p.num_true + p.num_sampled &&

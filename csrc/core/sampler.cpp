@@ -19,7 +19,8 @@ void validate(const LogUniformParams& params) {
   }
   if (params.unique && params.num_sampled > params.range_max) {
     throw InvalidValue(concat("num_sampled = ", params.num_sampled, " is larger than range_max = ", params.range_max,
-                              ": expected at most range_max for unique samples (the sampler's range is too small)"));
+                              ", the number of classes: expected at most that for unique samples (the sampler's range "
+                              "is too small)"));
   }
 }
 

@@ -112,8 +112,8 @@ ChunkKernel<T> chunk_kernel(std::int64_t rows, std::integer_sequence<int, M...>)
   return kKernels[rows - 1];
 }
 
-// C[0:rows, ...] for one panel of B, in nearly equal chunks of at most kMaxChunk rows: 64 rows are 6 chunks of 10 or 11,
-// none of which is too thin to keep the multiply-add units busy. `p` describes the first row.
+// C[0:rows, ...] for one panel of B, in nearly equal chunks of at most kMaxChunk rows: 64 rows are 6 chunks of 10 or
+// 11, none of which is too thin to keep the multiply-add units busy. `p` describes the first row.
 template <class T, class Walk, Write kWrite>
 void multiply_panel(ChunkProduct<T> p, std::int64_t rows) {
   using Chunks = std::make_integer_sequence<int, kMaxChunk>;
@@ -166,8 +166,9 @@ void pack_transposed(const T* const* rows, std::int64_t count, std::int64_t cols
       Vec<T> block[kLanes<T>];
 #pragma GCC unroll 16
       for (int i = 0; i < kLanes<T>; ++i) {
-        block[i] = i >= present ? Vec<T>{} : width == kLanes<T> ? load(rows[first + i] + c)
-                                                                : load_first(rows[first + i] + c, width);
+        block[i] = i >= present         ? Vec<T>{}
+                   : width == kLanes<T> ? load(rows[first + i] + c)
+                                        : load_first(rows[first + i] + c, width);
       }
       transpose<T>(block);
 #pragma GCC unroll 16

@@ -50,8 +50,8 @@ namespace detail {
 void run_team(int threads, void (*body)(const void*, const Team&), const void* context);
 }
 
-// Calls body(team) on up to `threads` threads at once (fewer inside another parallel region; one in a forked child, where
-// OpenMP's threads do not exist any more). The body must not throw.
+// Calls body(team) on up to `threads` threads at once (fewer inside another parallel region; one in a forked child,
+// where OpenMP's threads do not exist any more). The body must not throw.
 template <class Body>
 void parallel(int threads, const Body& body) {
   detail::run_team(

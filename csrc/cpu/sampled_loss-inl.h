@@ -3,11 +3,13 @@
 
 // Tile of the [B, S] plane. Per step of the tile three products run over W, W^T and dW (samples x D each) and X and dX
 // (examples x D): samples is small enough for a D of a few hundred to keep the first three near the L2 cache while all
-// examples pass by, examples large enough that adding a finished dW chunk to memory costs a few percent of computing it.
+// examples pass by, examples large enough that adding a finished dW chunk to memory costs a few percent of computing
+// it.
 constexpr std::int64_t kTileExamples = 64;
 constexpr std::int64_t kTileSamples = 256;
 
-// How far ahead rows of the class table are requested: gathers are latency-bound, and the processor cannot foresee them.
+// How far ahead rows of the class table are requested: gathers are latency-bound, and the processor cannot foresee
+// them.
 constexpr std::int64_t kPrefetchRows = 4;
 
 // The logit of a removed hit: finite, and so low that loss and gradient are exactly 0.
@@ -166,7 +168,7 @@ void apply_logistic(const LossTask<T>& task, Range examples, std::int64_t num_sa
   for (std::int64_t i = 0; kLoss && i < examples.size() * kLanes<T>; ++i) tile.loss_lanes[i] = T{0};
   for (std::int64_t s = 0; s < num_samples; s += kLanes<T>) {
     const std::int64_t present = num_samples - s;
-    T* column = tile.logits + (s / kPanel<T>) * padded_rows(kTileExamples) * kPanel<T> + s % kPanel<T>;
+    T* column = tile.logits + (s / kPanel<T>)*padded_rows(kTileExamples) * kPanel<T> + s % kPanel<T>;
     const VecBits<T> in_tile = first_lanes<T>(present < kLanes<T> ? present : kLanes<T>);
     Vec<T> column_sum{};
     for (std::int64_t b = 0; b < examples.size(); ++b, column += kPanel<T>) {
@@ -257,7 +259,7 @@ void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, const 
   for (std::int64_t d = 0; d < task.dim && w_grads != nullptr; d += kPanel<T>) {
     for (std::int64_t s = 0; s < sampled.size(); s += kPanel<T>) {
       const std::int64_t left = sampled.size() - s;
-      multiply_panel<T, ByColumns<T>, Write::kAdd>({.a = tile.logits + (s / kPanel<T>) * tile_panel,
+      multiply_panel<T, ByColumns<T>, Write::kAdd>({.a = tile.logits + (s / kPanel<T>)*tile_panel,
                                                     .a_panel_stride = tile_panel,
                                                     .a_panel_depth = examples.size(),
                                                     .b = tile.x + d * padded_rows(kTileExamples),

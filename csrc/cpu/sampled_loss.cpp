@@ -18,12 +18,12 @@ namespace {
 
 // Threads in the [B, S] plane.
 //
-// Every thread owns a range of examples, so dX and the losses are written without conflict. Sampled rows are shared: the
-// threads form teams, and the samples are split into as many groups as a team has members. In step k member j works on
-// group (j + k) mod groups: all members are in different columns at all times, and after `groups` steps, with a barrier
-// after each, every member has met every group. A team adds straight into its own copy of dW; only the copies of
-// different teams are summed at the end. One team is best (no copies) as long as the groups stay a tile wide; copies are
-// then at most (threads / groups) S D = O(threads * tile * D).
+// Every thread owns a range of examples, so dX and the losses are written without conflict. Sampled rows are shared:
+// the threads form teams, and the samples are split into as many groups as a team has members. In step k member j works
+// on group (j + k) mod groups: all members are in different columns at all times, and after `groups` steps, with a
+// barrier after each, every member has met every group. A team adds straight into its own copy of dW; only the copies
+// of different teams are summed at the end. One team is best (no copies) as long as the groups stay a tile wide; copies
+// are then at most (threads / groups) S D = O(threads * tile * D).
 struct Schedule {
   std::int64_t groups;
   std::int64_t teams;
@@ -75,9 +75,7 @@ class HitStore {
     }
     for (std::size_t b = 1; b < begin_.size(); ++b) begin_[b] += begin_[b - 1];
   }
-  HitLists lists() const {
-    return positions_.empty() ? HitLists{} : HitLists{begin_.data(), positions_.data()};
-  }
+  HitLists lists() const { return positions_.empty() ? HitLists{} : HitLists{begin_.data(), positions_.data()}; }
 
  private:
   std::vector<std::int64_t> begin_;
@@ -135,8 +133,8 @@ T* take_workspace(Carver& memory, LossTask<T>& task, const Schedule& schedule, b
 
 // The sampled part of one thread's examples.
 template <class T>
-void sampled_classes(const LossKernels<T>& kernels, const LossTask<T>& task, const Schedule& schedule,
-                     const Team& team, T* scratch) {
+void sampled_classes(const LossKernels<T>& kernels, const LossTask<T>& task, const Schedule& schedule, const Team& team,
+                     T* scratch) {
   const std::int64_t own_team = team.rank / schedule.groups;
   const std::int64_t member = team.rank % schedule.groups;
   const std::int64_t members = std::min(schedule.groups, team.size - own_team * schedule.groups);

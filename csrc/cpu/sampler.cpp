@@ -1,5 +1,5 @@
-// Log-uniform sampling on threads. Draw i of a call is a pure function of i, so draws are made anywhere; unique sampling
-// must then keep exactly what a walk through the draws in order would keep, and count the draws of that walk.
+// Log-uniform sampling on threads. Draw i of a call is a pure function of i, so draws are made anywhere; unique
+// sampling must then keep exactly what a walk through the draws in order would keep, and count the draws of that walk.
 #include "cpu/sampler.h"
 
 #include <algorithm>
@@ -163,8 +163,7 @@ void log_uniform_expected_count(const LogUniformParams& params, std::int64_t tri
   parallel(threads_for(static_cast<double>(ids.size()), kCountsPerThread), [&](const Team& team) {
     const Range part = team.share(static_cast<std::int64_t>(ids.size()));
     for (std::int64_t i = part.begin; i < part.end; ++i) {
-      counts[i] =
-          math::expected_count(math::log_uniform_probability(ids[i], log_range), params.num_sampled, tries);
+      counts[i] = math::expected_count(math::log_uniform_probability(ids[i], log_range), params.num_sampled, tries);
     }
   });
 }

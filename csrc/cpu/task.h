@@ -55,11 +55,11 @@ struct LossTask {
   const std::int64_t* sampled_row;
 
   // Workspace. What one phase writes a later one reads, with a barrier between.
-  T* true_grad;        // [B, T]: dloss/du, times the upstream factor
-  double* loss_sum;    // [B]: loss so far; float64, so that the number of tiles does not show in the result
-  T* sampled_offset;   // [S]: bias - log Q
-  T* bias_copies;      // [copies, S]: sums of G over the examples of one team
-  T* weight_copies;    // [weight_copy_count, S, D]: G^T X of the teams that do not write to grad_weights directly
+  T* true_grad;       // [B, T]: dloss/du, times the upstream factor
+  double* loss_sum;   // [B]: loss so far; float64, so that the number of tiles does not show in the result
+  T* sampled_offset;  // [S]: bias - log Q
+  T* bias_copies;     // [copies, S]: sums of G over the examples of one team
+  T* weight_copies;   // [weight_copy_count, S, D]: G^T X of the teams that do not write to grad_weights directly
   std::int64_t copies;
   std::int64_t weight_copy_count;
 

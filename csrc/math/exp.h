@@ -1,7 +1,7 @@
 // exp in float64, the same bits on every instruction set, compiler and device.
 //
-// The log-uniform sampler truncates exp(u log(V + 1)) to an integer, so the last bit of exp decides ids: at V = 2^62 one
-// unit in the last place is hundreds of classes. A libm call would tie the ids to the machine's libm (and CUDA has
+// The log-uniform sampler truncates exp(u log(V + 1)) to an integer, so the last bit of exp decides ids: at V = 2^62
+// one unit in the last place is hundreds of classes. A libm call would tie the ids to the machine's libm (and CUDA has
 // another). This is the table-driven exp of current C libraries, written out with every fused multiply-add explicit, so
 // that no compiler flag can change a rounding; on processors with FMA it gives glibc's results (2.28 and later) bit for
 // bit, which are TensorFlow's. Error below 0.511 ulp.

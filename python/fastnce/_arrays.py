@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def like(example: Any) -> Callable[[npt.NDArray[Any]], Any]:
+def like(example: Any) -> Callable[[Any], Any]:
     """A function that hands a NumPy array over to the library that `example` belongs to, without a copy if it can.
 
     NumPy arrays, sequences, and arrays of libraries without a known way in stay NumPy arrays.
@@ -21,7 +21,7 @@ def like(example: Any) -> Callable[[npt.NDArray[Any]], Any]:
     return _CONVERTERS.get(library, _unchanged)
 
 
-def _unchanged(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _unchanged(array: Any) -> Any:
     return array
 
 
@@ -30,15 +30,18 @@ def _to_torch(array: npt.NDArray[Any]) -> Any:
 
 
 def _to_jax(array: npt.NDArray[Any]) -> Any:
-    # JAX narrows to 32 bits unless told otherwise (jax_enable_x64), ids and float64 alike: its own rule for its arrays.
-    return sys.modules["jax"].numpy.asarray(array)
+    # Without jax_enable_x64 JAX has no int64 and would silently wrap ids from 2**31 on: those stay NumPy arrays.
+    jax = sys.modules["jax"]
+    if array.dtype == np.int64 and not jax.config.jax_enable_x64 and array.size and array.max() >= 2**31:
+        return array
+    return jax.numpy.asarray(array)
 
 
 def _to_tensorflow(array: npt.NDArray[Any]) -> Any:
     return sys.modules["tensorflow"].convert_to_tensor(array)
 
 
-_CONVERTERS: dict[str, Callable[[npt.NDArray[Any]], Any]] = {
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "torch": _to_torch,
     "jax": _to_jax,
     "jaxlib": _to_jax,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-
 from fastnce import _core
 from fastnce._arrays import like
 from fastnce._seed import Seed, seed_words
@@ -141,5 +140,3 @@ def compute_accidental_hits(
     hits = _core.accidental_hits(true_classes, sampled_candidates, num_true)
     indices, ids, weights = map(like(true_classes), hits)
     return indices, ids, weights
-
-

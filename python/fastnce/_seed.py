@@ -35,6 +35,4 @@ def _integer(value: Any) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(
-            f"seed is a {type(value).__name__}: expected None, an integer or a pair of integers"
-        ) from None
+        raise TypeError(f"seed is a {type(value).__name__}: expected None, an integer or a pair of integers") from None

@@ -98,9 +98,7 @@ Solution solve(const Problem<T>& p) {
   const auto [batch, num_true, num_sampled, dim, num_classes] = p.sizes;
   Solution out{std::vector<Real>(p.loss.size()), std::vector<Real>(p.grad_inputs.size()),
                std::vector<Real>(p.grad_weights.size()), std::vector<Real>(p.grad_biases.size())};
-  const auto row_of = [&](std::int64_t id) {
-    return std::ranges::lower_bound(p.plan.ids, id) - p.plan.ids.begin();
-  };
+  const auto row_of = [&](std::int64_t id) { return std::ranges::lower_bound(p.plan.ids, id) - p.plan.ids.begin(); };
   const auto add_class = [&](std::int64_t b, std::int64_t id, Real count, Real target) {
     Real logit = p.biases[id] - std::log(count);
     for (std::int64_t d = 0; d < dim; ++d) {

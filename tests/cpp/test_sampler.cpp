@@ -29,8 +29,8 @@ Samples walk(const LogUniformParams& p) {
   std::unordered_set<std::int64_t> seen;
   Samples samples{};
   while (std::ssize(samples.ids) < p.num_sampled) {
-    const std::int64_t id = math::log_uniform_draw(p.seed, start, static_cast<std::uint64_t>(samples.tries++),
-                                                   log_range, p.range_max);
+    const std::int64_t id =
+        math::log_uniform_draw(p.seed, start, static_cast<std::uint64_t>(samples.tries++), log_range, p.range_max);
     if (!p.unique || seen.insert(id).second) samples.ids.push_back(id);
   }
   return samples;
@@ -40,9 +40,9 @@ TEST(LogUniformSample, EqualsTheSequentialWalkForAnyNumberOfThreads) {
   const LogUniformParams cases[] = {
       {.range_max = 50'000, .num_sampled = 64, .seed = 1, .seed2 = 2},
       {.range_max = 1, .num_sampled = 1, .seed = 1, .seed2 = 2},
-      {.range_max = 800'000, .num_sampled = 8192, .seed = 3, .seed2 = 4, .call = 5},   // table of seen classes
-      {.range_max = 100'000, .num_sampled = 50'000, .seed = 5, .seed2 = 6},            // bitmap of seen classes
-      {.range_max = 20'000, .num_sampled = 20'000, .seed = 5, .seed2 = 6},             // every class
+      {.range_max = 800'000, .num_sampled = 8192, .seed = 3, .seed2 = 4, .call = 5},  // table of seen classes
+      {.range_max = 100'000, .num_sampled = 50'000, .seed = 5, .seed2 = 6},           // bitmap of seen classes
+      {.range_max = 20'000, .num_sampled = 20'000, .seed = 5, .seed2 = 6},            // every class
       {.range_max = std::int64_t{1} << 62, .num_sampled = 20'000, .seed = 7, .seed2 = 8},
       {.range_max = 1000, .num_sampled = 20'000, .unique = false, .seed = 9, .seed2 = 10},
   };
@@ -51,8 +51,8 @@ TEST(LogUniformSample, EqualsTheSequentialWalkForAnyNumberOfThreads) {
     const Samples expected = walk(params);
     for (const int threads : {1, 2, 7}) {
       set_num_threads(threads);
-      EXPECT_EQ(sample(params), expected) << "V = " << params.range_max << ", S = " << params.num_sampled
-                                          << ", threads = " << threads;
+      EXPECT_EQ(sample(params), expected)
+          << "V = " << params.range_max << ", S = " << params.num_sampled << ", threads = " << threads;
     }
   }
   set_num_threads(threads_before);

@@ -58,8 +58,8 @@ TEST(Validation, WantsAPlanForRowGradients) {
 TEST(Validation, WantsARangeThatHoldsTheUniqueSamples) {
   std::int64_t ids[3];
   EXPECT_EQ(message_of([&] { log_uniform_sample({.range_max = 2, .num_sampled = 3}, ids); }),
-            "num_sampled = 3 is larger than range_max = 2: expected at most range_max for unique samples (the sampler's "
-            "range is too small)");
+            "num_sampled = 3 is larger than range_max = 2, the number of classes: expected at most that for unique "
+            "samples (the sampler's range is too small)");
   EXPECT_EQ(message_of([&] { log_uniform_sample({.range_max = 0, .num_sampled = 3}, ids); }),
             "range_max = 0: expected at least 1");
 }

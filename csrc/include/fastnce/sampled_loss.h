@@ -37,26 +37,27 @@ struct SampledLossParams {
   std::int64_t num_true = 1;     // T
   std::int64_t num_sampled = 0;  // S
 
-  Table weights;                           // [>= V, D]
-  Table biases;                            // [>= V]
-  const std::int64_t* labels = nullptr;    // y [B, T], each in [0, V)
-  const void* inputs = nullptr;            // x [B, D]
-  std::int64_t inputs_stride = 0;          // elements from one row of x to the next
-  const std::int64_t* sampled = nullptr;   // z [S], each in [0, V)
-  const void* true_count = nullptr;        // Q(y) [B, T], expected counts
-  const void* sampled_count = nullptr;     // Q(z) [S]
-  const void* grad_loss = nullptr;         // upstream factor per example [B]; null means 1. The loss is not scaled.
-  bool remove_accidental_hits = false;     // sampled classes equal to a true class of the example contribute nothing
+  Table weights;                          // [>= V, D]
+  Table biases;                           // [>= V]
+  const std::int64_t* labels = nullptr;   // y [B, T], each in [0, V)
+  const void* inputs = nullptr;           // x [B, D]
+  std::int64_t inputs_stride = 0;         // elements from one row of x to the next
+  const std::int64_t* sampled = nullptr;  // z [S], each in [0, V)
+  const void* true_count = nullptr;       // Q(y) [B, T], expected counts
+  const void* sampled_count = nullptr;    // Q(z) [S]
+  const void* grad_loss = nullptr;        // upstream factor per example [B]; null means 1. The loss is not scaled.
+  bool remove_accidental_hits = false;    // sampled classes equal to a true class of the example contribute nothing
 
   // Outputs. A null pointer is not computed and costs nothing.
-  void* loss = nullptr;             // [B]
-  void* grad_inputs = nullptr;      // dX [B, D]
-  const RowPlan* rows = nullptr;    // plan_rows(labels, sampled), needed for the two below; n rows
-  void* grad_weights = nullptr;     // [n, D]: row r is the gradient of class rows->ids[r]
-  void* grad_biases = nullptr;      // [n]
+  void* loss = nullptr;           // [B]
+  void* grad_inputs = nullptr;    // dX [B, D]
+  const RowPlan* rows = nullptr;  // plan_rows(labels, sampled), needed for the two below; n rows
+  void* grad_weights = nullptr;   // [n, D]: row r is the gradient of class rows->ids[r]
+  void* grad_biases = nullptr;    // [n]
 };
 
-// Throws InvalidValue, naming argument, expected and got, unless nce_loss() can take these.
+// Throws InvalidValue, naming argument, expected and got, unless nce_loss() can take these. `sampled` may still be
+// null: all else can be checked before candidates are drawn.
 void validate(const SampledLossParams& params);
 
 // Noise-contrastive estimation (tf.nn.nce_loss) and its gradients. Validates first, and so throws

@@ -43,7 +43,8 @@ struct Table {
 
 // Where row `id` of a table of `rows` rows lies among `num_shards` shards. Always inlined: kernels built for wider
 // instruction sets use it too, and must not leave a copy of it for the linker to share.
-[[gnu::always_inline]] constexpr ShardAddress locate_row(std::int64_t id, std::int64_t rows, std::int64_t num_shards, Partition partition) {
+[[gnu::always_inline]] constexpr ShardAddress locate_row(std::int64_t id, std::int64_t rows, std::int64_t num_shards,
+                                                         Partition partition) {
   if (num_shards == 1) return {0, id};
   if (partition == Partition::kMod) return {id % num_shards, id / num_shards};
   const std::int64_t small = rows / num_shards;

@@ -1,0 +1,77 @@
+# What a newcomer runs: `make demo`, `make test`. Every target sets up what it needs; all of it lands in .venv and build.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CORE   := CMakeLists.txt CMakePresets.json pyproject.toml $(wildcard cmake/*) $(shell find csrc -type f)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help demo test test-cpp test-python test-tf lint format asan tidy bench bench-peers clean
+
+help:
+	@echo "make demo         train word embeddings on the text in examples/data"
+	@echo "make test         C++ and Python tests"
+	@echo "make lint         formatting, types, layer rules"
+	@echo "make bench        native benchmark"
+	@echo "make bench-peers  side by side with TensorFlow and PyTorch (each in a .venv-peers of its own)"
+	@echo "make test-tf      compare with TensorFlow (in .venv-tf)"
+	@echo "make asan         tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make tidy         clang-tidy"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Build tools and test tools, from PyPI.
+$(VENV)/.tools: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group build --group test --group lint --group examples
+	touch $@
+
+# The extension, editable: Python files are used in place. Incremental.
+$(VENV)/.built: $(VENV)/.tools $(CORE)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --config-settings=build-dir=build/ext --editable .
+	touch $@
+
+demo: $(VENV)/.built
+	$(BIN)/python examples/word2vec.py
+
+test: test-cpp test-python
+
+test-cpp: $(VENV)/.tools
+	cmake --preset release
+	cmake --build --preset release
+	ctest --preset release
+
+test-python: $(VENV)/.built
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.tools
+	pre-commit run --all-files --show-diff-on-failure
+
+format: $(VENV)/.tools
+	ruff check --fix-only --quiet . && ruff format --quiet .
+	git ls-files '*.cpp' '*.h' | xargs clang-format -i
+
+asan: $(VENV)/.tools
+	tools/asan.sh
+
+tidy: $(VENV)/.tools
+	cmake --preset tidy
+	cmake --build --preset tidy
+
+bench: $(VENV)/.tools
+	cmake --preset release
+	cmake --build --preset release --target fastnce_bench
+	build/release/bench/fastnce_bench
+
+bench-peers: $(VENV)/.built
+	bench/peers/setup.sh
+	$(BIN)/python bench/peers/run.py
+
+# TensorFlow has its own NumPy and protobuf: an environment of its own.
+test-tf: $(VENV)/.tools
+	test -x .venv-tf/bin/python || $(PYTHON) -m venv .venv-tf
+	.venv-tf/bin/python -m pip install --quiet tensorflow-cpu pytest .
+	.venv-tf/bin/python -m pytest tests/test_tensorflow.py tests/test_dlpack.py -p no:cacheprovider
+
+clean:
+	rm -rf build $(VENV) .venv-tf .venv-peers
