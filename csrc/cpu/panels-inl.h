@@ -42,32 +42,40 @@ struct ByColumns {
   static constexpr std::int64_t kDepth = kPanel<T>;
 };
 
+// A product of a tile, C[0:rows, 0:cols] = A B + addend or C += A B.
 template <class T>
-struct ChunkProduct {
-  const T* a;
-  std::int64_t a_panel_stride;  // elements from one panel of A to the next
-  std::int64_t a_panel_depth;   // steps of the inner dimension per panel of A
-  const T* b;                   // panel of B, kPanel elements per step
-  std::int64_t depth;           // length of the inner dimension
+struct Product {
+  std::int64_t rows, cols, depth;  // depth: length of the inner dimension
+  const T* a;                      // first row of A
+  std::int64_t a_panel_stride;     // elements from one panel of A to the next
+  std::int64_t a_panel_depth;      // steps of the inner dimension per panel of A
+  const T* b;                      // panels of B, kPanel elements per step of the inner dimension
+  std::int64_t b_panel_stride;
   T* const* c;                  // rows of C
-  std::int64_t c_offset;        // first column of C
-  std::int64_t cols;            // columns to store, 1 .. kPanel
-  const T* addend;              // with kSet: [cols rounded up to a vector] added to every row
+  std::int64_t c_panel_stride;  // elements from one panel of a row of C to the next; kPanel for plain rows
+  const T* addend;              // [cols rounded up to panels], added to every row when C is set
 };
 
 enum class Write { kSet, kAdd };  // C = A B + addend, or C += A B
 
-// One chunk: C[0:M, c_offset : c_offset + cols], of which NV vectors are computed.
+// One chunk of M rows of A and one panel of B, of which NV vectors are computed. `cols` of them are stored.
 template <class T, int M, int NV, class Walk, Write kWrite>
-void multiply_chunk(const ChunkProduct<T>& p) {
+void multiply_chunk(const Product<T>& p, const T* a_panel, const T* b, T* const* c_rows, std::int64_t c_offset,
+                    std::int64_t cols, const T* addend) {
+  if constexpr (kWrite == Write::kAdd) {
+    // Rows of C come from beyond L1 and are needed only at the end.
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) __builtin_prefetch(c_rows[m] + c_offset + v * kLanes<T>, 1);
+    }
+  }
   Vec<T> sum[M][NV];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) sum[m][v] = Vec<T>{};
   }
-  const T* a_panel = p.a;
-  const T* b = p.b;
   for (std::int64_t left = p.depth; left > 0; left -= p.a_panel_depth, a_panel += p.a_panel_stride) {
     const std::int64_t steps = left < p.a_panel_depth ? left : p.a_panel_depth;
     const T* a = a_panel;
@@ -85,26 +93,26 @@ void multiply_chunk(const ChunkProduct<T>& p) {
   }
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
-    T* c = p.c[m] + p.c_offset;
+    T* c = c_rows[m] + c_offset;
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) {
       T* at = c + v * kLanes<T>;
-      const std::int64_t cols = p.cols - v * kLanes<T>;
+      const std::int64_t left = cols - v * kLanes<T>;
       if constexpr (kWrite == Write::kSet) {
-        store(at, sum[m][v] + load(p.addend + v * kLanes<T>));  // tiles of ours are padded to whole vectors
-      } else if (cols >= kLanes<T>) {
+        store(at, sum[m][v] + load(addend + v * kLanes<T>));  // tiles of ours are padded to whole vectors
+      } else if (left >= kLanes<T>) {
         store(at, load(at) + sum[m][v]);
       } else {
         T lanes[kLanes<T>];
         store(lanes, sum[m][v]);
-        for (std::int64_t i = 0; i < cols; ++i) at[i] += lanes[i];
+        for (std::int64_t i = 0; i < left; ++i) at[i] += lanes[i];
       }
     }
   }
 }
 
 template <class T>
-using ChunkKernel = void (*)(const ChunkProduct<T>&);
+using ChunkKernel = void (*)(const Product<T>&, const T*, const T*, T* const*, std::int64_t, std::int64_t, const T*);
 
 template <class T, class Walk, Write kWrite, int NV, int... M>
 ChunkKernel<T> chunk_kernel(std::int64_t rows, std::integer_sequence<int, M...>) {
@@ -112,23 +120,23 @@ ChunkKernel<T> chunk_kernel(std::int64_t rows, std::integer_sequence<int, M...>)
   return kKernels[rows - 1];
 }
 
-// C[0:rows, ...] for one panel of B, in nearly equal chunks of at most kMaxChunk rows: 64 rows are 6 chunks of 10 or
-// 11, none of which is too thin to keep the multiply-add units busy. `p` describes the first row.
+// The whole product, in nearly equal chunks of at most kMaxChunk rows: 64 rows are 6 chunks of 10 or 11, none of which
+// is too thin to keep the multiply-add units busy. A chunk of A stays in L1 while the panels of B stream past it from
+// L2, and only its few rows of C are in use, each walked from end to end.
 template <class T, class Walk, Write kWrite>
-void multiply_panel(ChunkProduct<T> p, std::int64_t rows) {
+void multiply(const Product<T>& p) {
   using Chunks = std::make_integer_sequence<int, kMaxChunk>;
-  const std::int64_t chunks = (rows + kMaxChunk - 1) / kMaxChunk;
-  const T* const a = p.a;
-  T* const* const c = p.c;
+  const std::int64_t chunks = (p.rows + kMaxChunk - 1) / kMaxChunk;
   for (std::int64_t i = 0; i < chunks; ++i) {
-    const std::int64_t first = rows * i / chunks;
-    const std::int64_t size = rows * (i + 1) / chunks - first;
-    p.a = a + first * Walk::kRow;
-    p.c = c + first;
-    if (p.cols > kLanes<T>) {
-      chunk_kernel<T, Walk, kWrite, 2>(size, Chunks{})(p);
-    } else {
-      chunk_kernel<T, Walk, kWrite, 1>(size, Chunks{})(p);
+    const std::int64_t first = p.rows * i / chunks;
+    const std::int64_t size = p.rows * (i + 1) / chunks - first;
+    const ChunkKernel<T> two_vectors = chunk_kernel<T, Walk, kWrite, 2>(size, Chunks{});
+    const ChunkKernel<T> one_vector = chunk_kernel<T, Walk, kWrite, 1>(size, Chunks{});
+    for (std::int64_t panel = 0; panel * kPanel<T> < p.cols; ++panel) {
+      const std::int64_t cols = p.cols - panel * kPanel<T>;
+      (cols > kLanes<T> ? two_vectors : one_vector)(p, p.a + first * Walk::kRow, p.b + panel * p.b_panel_stride,
+                                                    p.c + first, panel * p.c_panel_stride, cols,
+                                                    kWrite == Write::kSet ? p.addend + panel * kPanel<T> : nullptr);
     }
   }
 }

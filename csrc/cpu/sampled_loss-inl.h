@@ -212,24 +212,21 @@ void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, const 
   pack_rows(x_rows, examples.size(), task.dim, tile.x, padded_rows(kTileExamples));
   const std::int64_t tile_panel = padded_rows(kTileExamples) * kPanel<T>;  // elements per panel of X, logits and G
 
+  T offset[kTileSamples] = {};
+  for (std::int64_t s = 0; s < sampled.size(); ++s) offset[s] = task.sampled_offset[sampled.begin + s];
+
   // logits = X W^T + offset
-  for (std::int64_t s = 0; s < sampled.size(); s += kPanel<T>) {
-    const std::int64_t panel = s / kPanel<T>;
-    T offset[kPanel<T>] = {};
-    for (std::int64_t i = 0; i < kPanel<T> && s + i < sampled.size(); ++i) {
-      offset[i] = task.sampled_offset[sampled.begin + s + i];
-    }
-    multiply_panel<T, ByRows<T>, Write::kSet>({.a = tile.x,
-                                               .a_panel_stride = tile_panel,
-                                               .a_panel_depth = kPanel<T>,
-                                               .b = tile.w_transposed + panel * task.dim * kPanel<T>,
-                                               .depth = task.dim,
-                                               .c = logit_rows,
-                                               .c_offset = panel * tile_panel,
-                                               .cols = sampled.size() - s,
-                                               .addend = offset},
-                                              examples.size());
-  }
+  multiply<T, ByRows<T>, Write::kSet>({.rows = examples.size(),
+                                       .cols = sampled.size(),
+                                       .depth = task.dim,
+                                       .a = tile.x,
+                                       .a_panel_stride = tile_panel,
+                                       .a_panel_depth = kPanel<T>,
+                                       .b = tile.w_transposed,
+                                       .b_panel_stride = task.dim * kPanel<T>,
+                                       .c = logit_rows,
+                                       .c_panel_stride = tile_panel,
+                                       .addend = offset});
 
   if (task.hits.begin != nullptr) remove_hits(task, examples, sampled, tile.logits);
   const bool wants_grad = task.grad_inputs != nullptr || task.wants_rows();
@@ -242,34 +239,34 @@ void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, const 
   }
 
   // dX += G W
-  for (std::int64_t d = 0; d < task.dim && task.grad_inputs != nullptr; d += kPanel<T>) {
-    multiply_panel<T, ByRows<T>, Write::kAdd>({.a = tile.logits,
-                                               .a_panel_stride = tile_panel,
-                                               .a_panel_depth = kPanel<T>,
-                                               .b = tile.w + d * padded_rows(kTileSamples),
-                                               .depth = sampled.size(),
-                                               .c = dx_rows,
-                                               .c_offset = d,
-                                               .cols = task.dim - d,
-                                               .addend = nullptr},
-                                              examples.size());
+  if (task.grad_inputs != nullptr) {
+    multiply<T, ByRows<T>, Write::kAdd>({.rows = examples.size(),
+                                         .cols = task.dim,
+                                         .depth = sampled.size(),
+                                         .a = tile.logits,
+                                         .a_panel_stride = tile_panel,
+                                         .a_panel_depth = kPanel<T>,
+                                         .b = tile.w,
+                                         .b_panel_stride = padded_rows(kTileSamples) * kPanel<T>,
+                                         .c = dx_rows,
+                                         .c_panel_stride = kPanel<T>,
+                                         .addend = nullptr});
   }
 
-  // dW += G^T X. A chunk of samples must lie in one panel of G.
-  for (std::int64_t d = 0; d < task.dim && w_grads != nullptr; d += kPanel<T>) {
-    for (std::int64_t s = 0; s < sampled.size(); s += kPanel<T>) {
-      const std::int64_t left = sampled.size() - s;
-      multiply_panel<T, ByColumns<T>, Write::kAdd>({.a = tile.logits + (s / kPanel<T>)*tile_panel,
-                                                    .a_panel_stride = tile_panel,
-                                                    .a_panel_depth = examples.size(),
-                                                    .b = tile.x + d * padded_rows(kTileExamples),
-                                                    .depth = examples.size(),
-                                                    .c = w_grads + s,
-                                                    .c_offset = d,
-                                                    .cols = task.dim - d,
-                                                    .addend = nullptr},
-                                                   left < kPanel<T> ? left : kPanel<T>);
-    }
+  // dW += G^T X, a panel of G at a time: a chunk of its columns must not reach into the next
+  for (std::int64_t s = 0; s < sampled.size() && w_grads != nullptr; s += kPanel<T>) {
+    const std::int64_t left = sampled.size() - s;
+    multiply<T, ByColumns<T>, Write::kAdd>({.rows = left < kPanel<T> ? left : kPanel<T>,
+                                            .cols = task.dim,
+                                            .depth = examples.size(),
+                                            .a = tile.logits + (s / kPanel<T>)*tile_panel,
+                                            .a_panel_stride = tile_panel,
+                                            .a_panel_depth = examples.size(),
+                                            .b = tile.x,
+                                            .b_panel_stride = tile_panel,
+                                            .c = w_grads + s,
+                                            .c_panel_stride = kPanel<T>,
+                                            .addend = nullptr});
   }
 }
 
