@@ -4,14 +4,16 @@
 #include <cstdio>
 
 int main() {
-  const float weights[5][2] = {{1, 0}, {0, 1}, {1, 1}, {-1, 0}, {0, -1}}, biases[5] = {}, inputs[2][2] = {{1, 2}, {3, -1}};
+  const float weights[5][2] = {{1, 0}, {0, 1}, {1, 1}, {-1, 0}, {0, -1}}, biases[5] = {}, x[2][2] = {{1, 2}, {3, -1}};
+  const fastnce::Shard weight_rows{weights, 5, 2}, bias_rows{biases, 5, 1};
   const std::int64_t labels[2] = {0, 3}, sampled[2] = {1, 4};
   const float true_count[2] = {0.5f, 0.2f}, sampled_count[2] = {0.4f, 0.1f};
-  const fastnce::Shard weight_rows{weights, 5, 2}, bias_rows{biases, 5, 1};
   float loss[2];
-  fastnce::nce_loss({.batch = 2, .dim = 2, .num_classes = 5, .num_true = 1, .num_sampled = 2,
-                     .weights = {{&weight_rows, 1}}, .biases = {{&bias_rows, 1}}, .labels = labels, .inputs = inputs,
-                     .inputs_stride = 2, .sampled = sampled, .true_count = true_count, .sampled_count = sampled_count,
-                     .loss = loss});
+
+  fastnce::SampledLossParams p{.batch = 2, .dim = 2, .num_classes = 5, .num_true = 1, .num_sampled = 2};
+  p.weights.shards = {&weight_rows, 1}, p.biases.shards = {&bias_rows, 1};
+  p.labels = labels, p.inputs = x, p.inputs_stride = 2, p.sampled = sampled;
+  p.true_count = true_count, p.sampled_count = sampled_count, p.loss = loss;
+  fastnce::nce_loss(p);
   std::printf("loss %.6f %.6f\n", loss[0], loss[1]);
 }
