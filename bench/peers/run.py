@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from client import FASTNCE, PEERS, WorkerClient, WorkerError
 from machine import busy_seconds, commit, machine
 from protocol import difference

@@ -13,6 +13,7 @@ import traceback
 from typing import Any
 
 import numpy as np
+
 from memory import extra_peak_bytes
 from protocol import Adapter
 from shapes import BATCHES, MINIMAL, Case

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import torch
+
 from protocol import Adapter
 from shapes import Candidates, Case
 

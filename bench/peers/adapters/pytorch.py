@@ -11,10 +11,11 @@ import math
 from typing import Any
 
 import torch
-from protocol import Adapter, Outputs
-from shapes import Candidates, Case
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from protocol import Adapter, Outputs
+from shapes import Candidates, Case
 
 
 class Peer(Adapter):

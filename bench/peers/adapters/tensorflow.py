@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
+
 from protocol import Adapter, Outputs, coalesce
 from shapes import Candidates, Case
 
