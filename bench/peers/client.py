@@ -14,6 +14,12 @@ HERE = Path(__file__).resolve().parent
 FASTNCE = "fastnce"
 # Which virtual environment each peer lives in.
 PEERS = {"tensorflow": "tensorflow", "pytorch": "pytorch", "mkl_gemms": "pytorch"}
+# Left alone, glibc hands large buffers back to the kernel when they are freed, and each call faults them in
+# anew: half of PyTorch's time on recsys. An expert would not leave it at that, so by default workers keep them.
+ALLOCATORS = {
+    "retain": {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)},
+    "system": {},
+}
 
 
 class WorkerError(RuntimeError):
@@ -31,17 +37,18 @@ def interpreter(name: str, venvs: Path) -> Path:
 class WorkerClient:
     """One running worker. `versions` holds what it said of itself when it started."""
 
-    def __init__(self, name: str, venvs: Path, threads: int) -> None:
+    def __init__(self, name: str, venvs: Path, threads: int, allocator: str) -> None:
         self.name = name
         # Idle threads spin for a while and then sleep, as each library's users get it: forcing either would
         # favour somebody. Only Intel's OpenMP spins for 200 ms, far longer than the pause between turns.
-        limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        settings = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        settings |= ALLOCATORS[allocator]
         self._process = subprocess.Popen(
             [interpreter(name, venvs), str(HERE / "worker.py"), name, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"KMP_BLOCKTIME": "1", "TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, **limits},
+            env={"KMP_BLOCKTIME": "1", "TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, **settings},
         )
         self.pid = self._process.pid
         self.versions: dict[str, Any] = self._read()

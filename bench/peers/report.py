@@ -34,6 +34,7 @@ def _setting(results: dict[str, Any]) -> list[str]:
     ours = (f"{key} {value}" for key, value in versions[FASTNCE].items() if isinstance(value, str | int))
     return [
         f"{results['date']}, {machine['cpu']}, {machine['cores']} cores, {results['threads']} threads, "
+        f"{results['allocator']} allocator, "
         f"{' '.join(machine['flags'])}",
         "",
         f"fastnce at {results['fastnce_commit'] or 'unknown commit'}: {', '.join(ours)}",

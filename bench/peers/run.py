@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from client import FASTNCE, PEERS, WorkerClient, WorkerError
+from client import ALLOCATORS, FASTNCE, PEERS, WorkerClient, WorkerError
 from machine import busy_seconds, commit, machine
 from protocol import difference
 from report import save, table
@@ -59,7 +59,8 @@ def start_workers(options: argparse.Namespace, stack: ExitStack) -> tuple[Worker
     workers, missing = {}, {}
     for name in [FASTNCE, *options.peers]:
         try:
-            workers[name] = stack.enter_context(WorkerClient(name, options.venvs, options.threads))
+            worker = WorkerClient(name, options.venvs, options.threads, options.allocator)
+            workers[name] = stack.enter_context(worker)
         except WorkerError as error:
             if name == FASTNCE:
                 raise
@@ -138,6 +139,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=15, help="at most this many (default 15)")
     parser.add_argument("--seconds", type=float, default=30.0, help="per shape (default 30)")
     parser.add_argument("--threads", type=int, default=2, help="of every worker (default 2)")
+    parser.add_argument("--allocator", choices=ALLOCATORS, default="retain", help="(default retain)")
     parser.add_argument("--venvs", type=Path, default=ROOT / ".venv-peers", help="where setup.sh made them")
     return parser.parse_args()
 
@@ -150,6 +152,7 @@ def main() -> None:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),
             "threads": options.threads,
+            "allocator": options.allocator,
             "fastnce_commit": commit(),
             "versions": {name: worker.versions for name, worker in workers.items()},
             "missing": missing,
@@ -160,7 +163,7 @@ def main() -> None:
             print(f"{shape} ...", file=sys.stderr)
             results["shapes"][shape] = measure(workers, shape, options.rounds, options.seconds)
     if MEMORY_SHAPE in options.shapes:
-        with WorkerClient(FASTNCE, options.venvs, options.threads) as fresh:
+        with WorkerClient(FASTNCE, options.venvs, options.threads, "system") as fresh:
             results["memory"] = {"shape": MEMORY_SHAPE, **fresh.ask("memory", shape=MEMORY_SHAPE)}
     print(f"written: {save(results, options.output)}", file=sys.stderr)
     print(table(results))

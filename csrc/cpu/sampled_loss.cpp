@@ -35,8 +35,9 @@ struct Schedule {
   }
 };
 
-// Work of about 10 microseconds, from which a second thread pays for its start and its barriers.
-constexpr double kFlopsPerThread = 1.5e6;
+// Work of some 40 microseconds. Starting threads and meeting at barriers costs 5 to 10 on an idle machine, and far more
+// where other programs hold the cores: a problem that one thread finishes in 80 gains too little to take that risk.
+constexpr double kFlopsPerThread = 8e6;
 
 double flops(const SampledLossParams& p) {
   return 6.0 * static_cast<double>(p.batch) * static_cast<double>(p.num_sampled + p.num_true) *

@@ -13,8 +13,10 @@ namespace fastnce::cpu {
 
 namespace {
 
-constexpr double kDrawsPerThread = 4096;   // some 50 microseconds of drawing and looking up
-constexpr double kCountsPerThread = 1024;  // the same of logarithms
+// Work from which a thread pays. Draws and counts take some 20 ns each, but unique sampling on threads reads every draw
+// on every thread, so that little is left to gain where drawing is quick.
+constexpr double kDrawsPerThread = 32768;
+constexpr double kCountsPerThread = 2048;
 
 std::uint64_t scrambled(std::uint64_t x) { return (x ^ (x >> 32)) * 0x9E3779B97F4A7C15u; }
 

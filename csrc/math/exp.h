@@ -94,7 +94,7 @@ inline constexpr ExpTableEntry kExpTable[128] = {
 
 }  // namespace detail
 
-// Valid for x in [0, 700]: the sampler needs [0, 44], where nothing over- or underflows.
+// Valid for |x| <= 700, where nothing over- or underflows; the samplers need [-40, 44].
 FASTNCE_HD double exp_reproducible(double x) {
   constexpr double kInverseStep = 0x1.71547652b82fep0 * 128;  // 128 / ln2
   constexpr double kStepHigh = -0x1.62e42fefa0000p-8;         // -ln2/128 = high + low; high has trailing zeros, so that

@@ -7,6 +7,7 @@
 
 #include "math/exp.h"
 #include "math/hd.h"
+#include "math/logistic.h"
 #include "math/philox.h"
 
 namespace fastnce::math {
@@ -36,12 +37,22 @@ FASTNCE_HD std::int64_t log_uniform_draw(std::uint64_t key, PhiloxCounter start,
   return log_uniform_id(uniform_double(block.word[word], block.word[word + 1]), log_range, range_max);
 }
 
+// 1 - e^-x for x >= 0, rounded once to float32: the C library's expm1f takes longer than all the rest of a count.
+inline float one_minus_exp(float x) {
+  constexpr float kSmall = 0.34f;     // below, 1 - e^-x would cancel; the series of e^r - 1 holds to ln2/2
+  constexpr float kSaturated = 40.f;  // e^-40 is far below half a unit in the last place of 1
+  const double r = -static_cast<double>(x);
+  if (x < kSmall) return static_cast<float>(0.0 - (horner(r, LogisticConstants<double>::kExp) * (r * r) + r));
+  if (x > kSaturated) return 1.f;
+  return static_cast<float>(1.0 - exp_reproducible(r));
+}
+
 // How often a class of probability p is expected among S samples that took `tries` draws. With replacement tries = S
 // and the count is S p. Unique sampling stops at S distinct classes; the chance that a class is among them is
 // 1 - (1 - p)^tries. When no draw was rejected TensorFlow uses S p there too, which can exceed 1.
 inline float expected_count(float probability, std::int64_t num_sampled, std::int64_t tries) {
   if (tries == num_sampled) return probability * static_cast<float>(num_sampled);
-  return -std::expm1(static_cast<float>(tries) * std::log1p(-probability));
+  return one_minus_exp(-(static_cast<float>(tries) * std::log1p(-probability)));
 }
 
 // Where call number `call` (from 0) of the sampler (seed2, S) starts. Each call reserves 2048 words, 512 blocks, per

@@ -68,14 +68,13 @@ TYPED_TEST(SampledLossTest, HoldsForAnyNumberOfThreads) {
   const int before = num_threads();
   for (const int threads : {1, 2, 3, 7}) {
     set_num_threads(threads);
-    // Enough work for all of them; distinct and repeated samples; one team and several.
-    for (const std::int64_t num_sampled : {40, 900}) {
-      Problem<TypeParam> many({600, 2, num_sampled, 40, 5000});
-      nce_loss(many.params);
-      this->expect_solved(many);
-      Problem<TypeParam> few({600, 2, num_sampled, 40, 5000}, 20);
-      nce_loss(few.params);
-      this->expect_solved(few);
+    // Enough work for all of them; one team of threads and several; distinct and repeated samples.
+    for (const Sizes sizes : {Sizes{2400, 2, 40, 130, 5000}, Sizes{200, 2, 900, 130, 5000}}) {
+      for (const std::int64_t distinct : {5000, 20}) {
+        Problem<TypeParam> p(sizes, distinct);
+        nce_loss(p.params);
+        this->expect_solved(p);
+      }
     }
   }
   set_num_threads(before);

@@ -41,10 +41,12 @@ TEST(LogUniformSample, EqualsTheSequentialWalkForAnyNumberOfThreads) {
       {.range_max = 50'000, .num_sampled = 64, .seed = 1, .seed2 = 2},
       {.range_max = 1, .num_sampled = 1, .seed = 1, .seed2 = 2},
       {.range_max = 800'000, .num_sampled = 8192, .seed = 3, .seed2 = 4, .call = 5},  // table of seen classes
-      {.range_max = 100'000, .num_sampled = 50'000, .seed = 5, .seed2 = 6},           // bitmap of seen classes
-      {.range_max = 20'000, .num_sampled = 20'000, .seed = 5, .seed2 = 6},            // every class
-      {.range_max = std::int64_t{1} << 62, .num_sampled = 20'000, .seed = 7, .seed2 = 8},
-      {.range_max = 1000, .num_sampled = 20'000, .unique = false, .seed = 9, .seed2 = 10},
+      // Enough for several threads, from here on.
+      {.range_max = 1'000'000'000, .num_sampled = 250'000, .seed = 3, .seed2 = 4},  // table
+      {.range_max = 400'000, .num_sampled = 250'000, .seed = 5, .seed2 = 6},        // bitmap
+      {.range_max = 70'000, .num_sampled = 70'000, .seed = 5, .seed2 = 6},          // every class
+      {.range_max = std::int64_t{1} << 62, .num_sampled = 250'000, .seed = 7, .seed2 = 8},
+      {.range_max = 1000, .num_sampled = 250'000, .unique = false, .seed = 9, .seed2 = 10},
   };
   const int threads_before = num_threads();
   for (const LogUniformParams& params : cases) {

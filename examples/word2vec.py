@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+"""Word embeddings by noise-contrastive estimation: word2vec's skip-gram model in NumPy and fastnce.
+
+A word's vector should tell which words stand near it, so every word of a text is asked to predict its
+neighbours out of a vocabulary of V words. A softmax would need V dot products for each pair of words.
+Noise-contrastive estimation only tells the neighbour from S sampled words, and `fastnce.nce_loss_and_grad`
+does that for a whole batch of pairs, with gradients of only those rows of the tables that took part.
+
+    python examples/word2vec.py                                   # under a minute on two cores
+    python examples/word2vec.py --corpus mine.txt.gz --dim 200    # your own text: plain, .gz or .xz
+
+The vectors are saved in word2vec's text format, which gensim's `KeyedVectors.load_word2vec_format` reads.
+
+Shape letters: N words in the text, V in the vocabulary, D width of a vector, P pairs in a batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import lzma
+import math
+import re
+import sys
+import time
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import fastnce
+
+SHIPPED_CORPUS = Path(__file__).parent / "data" / "public_domain.txt.xz"
+PROBES = ["war", "peace", "president", "economy", "tax", "water", "north", "france", "church", "schools"]
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+
+class Corpus(NamedTuple):
+    """A text as word ids. Ids are ranks: 0 is the most frequent word, as the log-uniform sampler expects."""
+
+    words: list[str]
+    """The vocabulary, V words by falling frequency."""
+    counts: Ids
+    """``[V]``: how often each of them occurs."""
+    ids: Ids
+    """``[N]``: the text."""
+    paragraphs: Ids
+    """``[N]``: the number of the line that each word stands on; contexts end where a line ends."""
+
+
+def read_corpus(path: Path, min_count: int) -> Corpus:
+    """Read a text, lower-cased, without the words that occur fewer than ``min_count`` times."""
+    openers: dict[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".xz": lzma.open}
+    first_seen: defaultdict[str, int] = defaultdict()
+    first_seen.default_factory = first_seen.__len__  # an unknown word gets the next free number
+    ids, line_ends = array("q"), array("q")
+    with openers.get(path.suffix, open)(path, "rt", encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            ids.extend(first_seen[match[0]] for match in WORD.finditer(line.lower()))
+            line_ends.append(len(ids))
+
+    text = np.array(ids, np.int64)
+    counts = np.bincount(text, minlength=len(first_seen))
+    by_frequency = np.argsort(-counts, kind="stable")
+    by_frequency = by_frequency[counts[by_frequency] >= min_count]
+    rank = np.full(len(counts), -1)
+    rank[by_frequency] = np.arange(len(by_frequency))
+
+    paragraphs = np.repeat(np.arange(len(line_ends)), np.diff(line_ends, prepend=0))
+    known = rank[text] >= 0
+    names = list(first_seen)
+    words = [names[i] for i in by_frequency]
+    return Corpus(words, counts[by_frequency], rank[text[known]], paragraphs[known])
+
+
+def keep_probability(counts: Ids, sample: float) -> Doubles:
+    """word2vec's subsampling, ``[V]``: words more frequent than ``sample`` are thinned out.
+
+    "The" is a neighbour of everything and tells nothing; without most of it the windows reach farther.
+    """
+    if sample <= 0:
+        return np.ones(len(counts))
+    ratio: Doubles = sample * counts.sum() / counts
+    return np.minimum(1, np.sqrt(ratio) + ratio)
+
+
+def skip_gram_batches(
+    ids: Ids, paragraphs: Ids, window: int, batch: int, rng: np.random.Generator
+) -> Iterator[tuple[Ids, Ids, float]]:
+    """Go through a text in random order, ``batch`` words at a time.
+
+    Yields ``(centres [P], neighbours [P], share of the text done)``. The reach of each word is drawn from
+    1 to ``window``, so that near neighbours count more than far ones. Centres come sorted, so that those that
+    repeat within a batch stand together.
+    """
+    around = np.concatenate([np.arange(-window, 0), np.arange(1, window + 1)])
+    places = window + rng.permutation(len(ids))
+    ids = np.pad(ids, window)
+    paragraphs = np.pad(paragraphs, window, constant_values=-1)  # nobody's neighbours
+    for start in range(0, len(places), batch):
+        here = places[start : start + batch]
+        here = here[np.argsort(ids[here])]
+        there = here[:, None] + around
+        reach = rng.integers(1, window, size=(len(here), 1), endpoint=True)
+        paired = (np.abs(around) <= reach) & (paragraphs[there] == paragraphs[here, None])
+        if paired.any():
+            centres = np.repeat(ids[here], paired.sum(axis=1))
+            yield centres, ids[there[paired]], (start + len(here)) / len(places)
+
+
+class Table:
+    """A table of parameters whose rows are trained by Adagrad, with one step size per row.
+
+    The step shrinks with the gradients that a row has seen: frequent words settle, rare ones still move far.
+    """
+
+    def __init__(self, rows: Doubles) -> None:
+        self.rows = rows.astype(np.float32)
+        self._squares = np.full(len(rows), 1e-6, np.float32)  # not 0: a zero gradient must not divide by it
+
+    def descend(self, ids: Ids, gradient: Floats, rate: float) -> None:
+        """Move the rows ``ids``, which must not repeat, against their gradient."""
+        flat = gradient.reshape(len(ids), -1)  # biases have rows of one number
+        self._squares[ids] += np.vecdot(flat, flat) / flat.shape[1]
+        steps = rate / np.sqrt(self._squares[ids])
+        self.rows[ids] -= (steps[:, None] * flat).reshape(gradient.shape)
+
+
+def sum_runs(ids: Ids, rows: Floats) -> tuple[Ids, Floats]:
+    """Add up the rows of equal ids, which must stand together: ``(unique ids, their sums)``.
+
+    ``table[ids] -= rows`` would count one row of each id only; ``np.subtract.at`` is right, but slower.
+    """
+    starts = np.flatnonzero(np.diff(ids, prepend=-1))
+    return ids[starts], np.add.reduceat(rows, starts, axis=0)
+
+
+class SkipGram:
+    """The model: word w has neighbour k with log-probability ``embeddings[w] . weights[k] + biases[k]``."""
+
+    def __init__(self, counts: Doubles, dim: int, negatives: int, rng: np.random.Generator) -> None:
+        scale = 1 / np.sqrt(dim)
+        self.embeddings = Table(rng.uniform(-scale, scale, (len(counts), dim)))
+        self.weights = Table(np.zeros((len(counts), dim)))
+        # Starting from each word's own log-probability, the vectors learn only what the context adds to it.
+        self.biases = Table(np.log(counts / counts.sum()))
+        self.sampler = fastnce.LogUniformSampler(len(counts), negatives, seed=int(rng.integers(2**31)))
+
+    def step(self, centres: Ids, neighbours: Ids, rate: float) -> Floats:
+        """Train on a batch of pairs with sorted centres; the loss of each, ``[P]``."""
+        loss: Floats
+        loss, gradients = fastnce.nce_loss_and_grad(
+            self.weights.rows,
+            self.biases.rows,
+            labels=neighbours,
+            inputs=self.embeddings.rows[centres],
+            num_sampled=self.sampler.num_sampled,
+            num_classes=self.sampler.range_max,
+            sampled_values=self.sampler(neighbours),
+        )
+        ids, weights, biases = gradients.rows  # of the neighbours and the samples: ascending, each once
+        self.weights.descend(ids, weights, rate)
+        self.biases.descend(ids, biases, rate)
+        self.embeddings.descend(*sum_runs(centres, gradients.inputs), rate)
+        return loss
+
+
+def train(corpus: Corpus, args: argparse.Namespace) -> Floats:
+    """Learn the embeddings, ``[V, D]``."""
+    rng = np.random.default_rng(args.seed)
+    keep = keep_probability(corpus.counts, args.sample)
+    model = SkipGram(keep * corpus.counts, args.dim, args.negatives, rng)
+
+    total = args.epochs * len(corpus.ids)  # words, with those that subsampling drops
+    done, smoothed = 0.0, math.nan
+    with tqdm(total=total, unit="words", unit_scale=True) as progress:
+        for epoch in range(args.epochs):
+            kept = np.flatnonzero(rng.random(len(corpus.ids)) < keep[corpus.ids])
+            text = corpus.ids[kept], corpus.paragraphs[kept]
+            losses: list[float] = []
+            for centres, neighbours, share in skip_gram_batches(*text, args.window, args.batch, rng):
+                loss = float(model.step(centres, neighbours, args.lr * (1 - done)).mean())
+                losses.append(loss)
+                smoothed = loss if math.isnan(smoothed) else 0.98 * smoothed + 0.02 * loss
+                done = (epoch + share) / args.epochs
+                progress.set_postfix_str(f"loss {smoothed:.3f}", refresh=False)
+                progress.update(round(done * total) - progress.n)
+            if losses:
+                progress.write(f"epoch {epoch + 1:2}: loss {np.mean(losses):.3f} per pair")
+    return model.embeddings.rows
+
+
+def nearest(word: str, words: list[str], embeddings: Floats, count: int = 8) -> list[str]:
+    """The words whose vectors have the largest cosine with that of ``word``, without itself."""
+    cosine = embeddings @ embeddings[words.index(word)] / np.linalg.norm(embeddings, axis=1)
+    return [words[i] for i in np.argsort(-cosine)[1 : count + 1]]
+
+
+def save_word2vec(path: Path, words: list[str], embeddings: Floats) -> None:
+    """word2vec's text format: a line "V D", then each word and its vector, the most frequent first."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"{len(words)} {embeddings.shape[1]}\n")
+        for word, vector in zip(words, embeddings.tolist(), strict=True):
+            file.write(f"{word} {' '.join(f'{x:.6g}' for x in vector)}\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="word2vec (skip-gram) with noise-contrastive estimation",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--corpus", type=Path, default=SHIPPED_CORPUS, help="text, one paragraph a line; plain, .gz or .xz")
+    add("--dim", type=int, default=100, help="width of a vector")
+    add("--negatives", type=int, default=128, help="sampled words, shared by a batch (num_sampled)")
+    add("--window", type=int, default=5, help="largest distance of a neighbour")
+    add("--batch", type=int, default=256, help="words per step; each has up to 2 * window neighbours")
+    add("--epochs", type=int, default=12, help="passes over the text")
+    add("--lr", type=float, default=0.2, help="learning rate of Adagrad, falling linearly")
+    add("--min-count", type=int, default=10, help="leave out rarer words")
+    add("--sample", type=float, default=1e-4, help="thin out words of a higher frequency than this; 0: none")
+    add("--threads", type=int, default=0, help="threads of fastnce; 0: all")
+    add("--seed", type=int, default=1, help="of everything random")
+    add("--probes", nargs="*", default=PROBES, metavar="WORD", help="words to show the neighbours of")
+    add("--output", type=Path, default=Path("word2vec.txt"), help="the vectors, in word2vec's text format")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read, train, save, show."""
+    args = parse_arguments()
+    if args.threads:
+        fastnce.set_num_threads(args.threads)
+    corpus = read_corpus(args.corpus, args.min_count)
+    print(f"{args.corpus.name}: {len(corpus.ids):,} words, {len(corpus.words):,} different ones")
+    if len(corpus.words) < args.negatives:
+        sys.exit(f"fewer words than --negatives {args.negatives}: lower it, or --min-count {args.min_count}")
+
+    start = time.perf_counter()
+    embeddings = train(corpus, args)
+    seconds = time.perf_counter() - start
+    print(f"{seconds:.1f} s, {args.epochs * len(corpus.ids) / seconds:,.0f} words/s")
+
+    save_word2vec(args.output, corpus.words, embeddings)
+    print(f"saved {args.output}\n\nnearest neighbours:")
+    # Another text may have none of the probes: then words that are frequent, yet not mere function words.
+    for word in [probe for probe in args.probes if probe in corpus.words] or corpus.words[:110][-10:]:
+        print(f"  {word:<10} {', '.join(nearest(word, corpus.words, embeddings))}")
+
+
+if __name__ == "__main__":
+    main()
