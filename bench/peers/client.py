@@ -15,7 +15,7 @@ FASTNCE = "fastnce"
 # Which virtual environment each peer lives in.
 PEERS = {"tensorflow": "tensorflow", "pytorch": "pytorch", "mkl_gemms": "pytorch"}
 # Left alone, glibc hands large buffers back to the kernel when they are freed, and each call faults them in
-# anew: half of PyTorch's time on recsys. An expert would not leave it at that, so by default workers keep them.
+# anew: half of PyTorch's time on recsys. No expert leaves it at that, so workers keep them by default.
 ALLOCATORS = {
     "retain": {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)},
     "system": {},

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <string_view>
 #include <utility>
 
 #include "fastnce/error.h"
@@ -15,32 +16,31 @@ std::int64_t element_bytes(dl::DataType type) { return type.bits / 8; }
 
 Array borrow_numpy(const py::array& source, const char* name) {
   const py::dtype dtype = source.dtype();
-  const char kind = dtype.kind();
-  const char order = dtype.byteorder();
-  const dl::TypeCode code = kind == 'f'   ? dl::kFloat
-                            : kind == 'i' ? dl::kInt
-                            : kind == 'u' ? dl::kUInt
-                            : kind == 'b' ? dl::kBool
-                                          : dl::kComplex;
-  if (code == dl::kComplex) {
-    throw InvalidType(concat(name, " has dtype ", py::str(dtype).cast<std::string>(), ": expected real numbers"));
+  if (std::string_view(Py_TYPE(source.ptr())->tp_name) != "numpy.ndarray" &&
+      py::isinstance(source, py::module_::import("numpy").attr("ma").attr("MaskedArray"))) {
+    throw InvalidType(concat(name, " is a masked array, whose mask would be lost: expected a plain array"));
   }
-  if (order != '=' && order != '|') {
+  const char kind = dtype.kind();
+  if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b') {
+    throw InvalidType(
+        concat(name, " has dtype ", py::str(dtype).cast<std::string>(), ": expected an array of plain numbers"));
+  }
+  const char order = dtype.byteorder();
+  if (order != '=' && order != '|' && !dtype.attr("isnative").cast<bool>()) {
     throw InvalidType(concat(name, " has byte-swapped dtype ", py::str(dtype.attr("str")).cast<std::string>(),
                              ": expected native byte order"));
   }
+  const dl::TypeCode code = kind == 'f' ? dl::kFloat : kind == 'i' ? dl::kInt : kind == 'u' ? dl::kUInt : dl::kBool;
   const std::int64_t bytes = dtype.itemsize();
-  Array array{name,
-              static_cast<const std::byte*>(source.data()),
-              {code, static_cast<std::uint8_t>(bytes * 8), 1},
-              {},
-              {},
-              source,
-              nullptr};
-  const std::int64_t rank = source.ndim();
-  array.shape.assign(source.shape(), source.shape() + rank);
-  for (std::int64_t i = 0; i < rank; ++i) {
-    if (source.strides(i) % bytes != 0) {
+  Array array{.name = name,
+              .data = static_cast<const std::byte*>(source.data()),
+              .type = {code, static_cast<std::uint8_t>(bytes * 8), 1},
+              .shape = {source.shape(), source.shape() + source.ndim()},
+              .strides = {},
+              .owner = source,
+              .lease = nullptr};
+  for (std::int64_t i = 0; i < array.rank(); ++i) {
+    if (array.shape[i] > 1 && source.strides(i) % bytes != 0) {
       throw InvalidValue(concat(name, " has a stride of ", source.strides(i), " bytes on axis ", i,
                                 ": expected a multiple of its item size, ", bytes));
     }
@@ -51,17 +51,18 @@ Array borrow_numpy(const py::array& source, const char* name) {
 
 Array borrow_lease(Lease lease, const char* name) {
   const dl::Tensor& tensor = *lease.tensor;
-  Array array{name,
-              static_cast<const std::byte*>(tensor.data) + (tensor.data != nullptr ? tensor.byte_offset : 0),
-              tensor.dtype,
-              {tensor.shape, tensor.shape + tensor.ndim},
-              {},
-              {},
-              std::move(lease.end)};
-  if (tensor.dtype.lanes != 1 || tensor.dtype.bits % 8 != 0) {
-    throw InvalidType(concat(name, " has a packed DLPack dtype (", int{tensor.dtype.bits}, " bits, ",
-                             tensor.dtype.lanes, " lanes): expected whole bytes and one lane"));
+  const dl::DataType type = tensor.dtype;
+  if (type.lanes != 1 || type.bits == 0 || type.bits % 8 != 0) {
+    throw InvalidType(concat(name, " has a DLPack dtype of ", int{type.bits}, " bits and ", type.lanes,
+                             " lanes: expected whole bytes and one lane"));
   }
+  Array array{.name = name,
+              .data = static_cast<const std::byte*>(tensor.data) + (tensor.data != nullptr ? tensor.byte_offset : 0),
+              .type = type,
+              .shape = {tensor.shape, tensor.shape + tensor.ndim},
+              .strides = {},
+              .owner = {},
+              .lease = std::move(lease.end)};
   if (tensor.strides != nullptr) {
     array.strides.assign(tensor.strides, tensor.strides + tensor.ndim);
   } else {
@@ -109,7 +110,7 @@ void convert(const Array& array, std::span<const std::int64_t> shape, std::span<
   });
 }
 
-constexpr int type_id(dl::TypeCode code, int bits) { return code * 256 + bits; }
+constexpr int type_id(int code, int bits) { return code * 256 + bits; }
 
 // Calls convert for the array's element type; false if it is no integer.
 template <class To, class Check>
@@ -119,7 +120,7 @@ bool convert_integers(const Array& array, std::span<const std::int64_t> shape, s
     convert<From>(array, shape, strides, to, check);
     return true;
   };
-  switch (array.type.code * 256 + array.type.bits) {
+  switch (type_id(array.type.code, array.type.bits)) {
     case type_id(dl::kInt, 8): return from(std::int8_t{});
     case type_id(dl::kInt, 16): return from(std::int16_t{});
     case type_id(dl::kInt, 32): return from(std::int32_t{});
@@ -140,7 +141,7 @@ bool convert_floats(const Array& array, std::span<const std::int64_t> shape, std
     convert<From>(array, shape, strides, to, [](const From&) {});
     return true;
   };
-  switch (array.type.code * 256 + array.type.bits) {
+  switch (type_id(array.type.code, array.type.bits)) {
     case type_id(dl::kFloat, 16): return from(_Float16{});
     case type_id(dl::kBfloat, 16): return from(BFloat16{});
     case type_id(dl::kFloat, 32): return from(float{});
@@ -196,13 +197,24 @@ Array borrow(py::handle object, const char* name) {
 }
 
 Array borrow_or_convert(py::handle object, const char* name) {
-  const bool plain = PySequence_Check(object.ptr()) || PyNumber_Check(object.ptr());
-  if (!plain || py::hasattr(object, "__dlpack__") || py::isinstance<py::array>(object)) return borrow(object, name);
+  if (py::isinstance<py::array>(object)) {
+    const auto source = py::reinterpret_borrow<py::array>(object);
+    const bool aligned = (source.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+    bool plain = aligned;
+    for (py::ssize_t i = 0; plain && i < source.ndim(); ++i) plain = source.strides(i) % source.itemsize() == 0;
+    if (plain) return borrow(object, name);
+    return borrow(py::module_::import("numpy").attr("require")(object, py::none(), "AC"), name);
+  }
+  const bool convertible = PySequence_Check(object.ptr()) || PyNumber_Check(object.ptr());
+  if (!convertible || py::hasattr(object, "__dlpack__")) return borrow(object, name);
+  py::object converted;
   try {
-    return borrow(py::module_::import("numpy").attr("asarray")(object), name);
+    converted = py::module_::import("numpy").attr("asarray")(object);
   } catch (py::error_already_set& error) {
+    if (!is_about_the_argument(error)) throw;
     throw InvalidValue(concat(name, " cannot be made an array: ", py::str(error.value()).cast<std::string>()));
   }
+  return borrow(converted, name);
 }
 
 void require_rank(const Array& array, std::int64_t rank, const char* expected) {
@@ -226,24 +238,29 @@ void require_matrix(const Array& array, const char* expected) {
   }
 }
 
-Ids::Ids(Array array) : array_(std::move(array)) {
-  if (array_.type.code != dl::kInt && array_.type.code != dl::kUInt) {
-    // An empty list has no element type of its own; NumPy makes it float64.
-    if (count(array_.shape) == 0 && array_.type.code == dl::kFloat) return;
-    throw InvalidType(concat(array_.name, " has dtype ", array_.type_name(), ": expected integers"));
-  }
-  if (array_.type.code == dl::kInt && array_.type.bits == 64 && is_compact(array_.shape, array_.strides)) {
-    values_ = {reinterpret_cast<const std::int64_t*>(array_.data), static_cast<std::size_t>(count(array_.shape))};
-    return;
-  }
-  converted_.reserve(static_cast<std::size_t>(count(array_.shape)));
-  const char* name = array_.name;
-  convert_integers(array_, array_.shape, array_.strides, converted_, [name](auto value) {
+std::vector<std::int64_t> copy_ids(const Array& array) {
+  std::vector<std::int64_t> ids;
+  // An empty list has no element type of its own; NumPy makes it float64.
+  if (is_empty(array) && array.type.code == dl::kFloat) return ids;
+  ids.reserve(static_cast<std::size_t>(count(array.shape)));
+  const bool converted = convert_integers(array, array.shape, array.strides, ids, [&](auto value) {
     if (value > 0 && static_cast<std::uint64_t>(value) > std::numeric_limits<std::int64_t>::max()) {
-      throw InvalidValue(concat(name, " holds ", value, ": expected ids below 2^63"));
+      throw InvalidValue(concat(array.name, " holds ", value, ": expected ids below 2^63"));
     }
   });
-  values_ = converted_;
+  if (!converted) throw InvalidType(concat(array.name, " has dtype ", array.type_name(), ": expected integers"));
+  return ids;
+}
+
+void require_classes(const Array& classes, std::int64_t batch, std::int64_t num_true) {
+  const bool flat = classes.rank() == 1 && num_true == 1;
+  if (!flat) require_rank(classes, 2, num_true == 1 ? "[B, num_true] or [B]" : "[B, num_true]");
+  if ((batch >= 0 && classes.shape[0] != batch) || (!flat && classes.shape[1] != num_true)) {
+    const std::string expected =
+        batch >= 0 ? concat("= [", batch, ", ", num_true, "]") : concat("with num_true = ", num_true);
+    throw InvalidValue(
+        concat(classes.name, " has shape ", classes.shape_text(), ": expected [B, num_true] ", expected));
+  }
 }
 
 template <class T>
@@ -276,12 +293,22 @@ Values<T>::Values(Array array, std::span<const std::int64_t> shape, const char* 
 template class Values<float>;
 template class Values<double>;
 
+bool boolean(py::handle object, const char* name) {
+  if (PyBool_Check(object.ptr())) return object.ptr() == Py_True;
+  if (std::string_view(Py_TYPE(object.ptr())->tp_name).starts_with("numpy.bool")) return object.cast<bool>();
+  throw InvalidType(concat(name, " is a ", Py_TYPE(object.ptr())->tp_name, ": expected a bool"));
+}
+
 std::int64_t integer(py::handle object, const char* name) {
-  if (PyLong_CheckExact(object.ptr()) == 0 && (PyBool_Check(object.ptr()) || PyIndex_Check(object.ptr()) == 0)) {
+  const auto refuse = [&] {
     throw InvalidType(concat(name, " is a ", Py_TYPE(object.ptr())->tp_name, ": expected an integer"));
-  }
+  };
+  if (PyBool_Check(object.ptr()) || PyIndex_Check(object.ptr()) == 0) refuse();
   const py::object value = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));
-  if (!value) throw py::error_already_set();
+  if (!value) {
+    PyErr_Clear();
+    refuse();
+  }
   int overflow = 0;
   const std::int64_t result = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow);
   if (overflow != 0) {

@@ -36,7 +36,8 @@ struct Array {
 // Borrows a NumPy array, a DLPack producer or a DLPack capsule. Throws InvalidType for anything else.
 Array borrow(py::handle object, const char* name);
 
-// The same, but sequences and scalars are first made a NumPy array.
+// The same for arguments that may be copied: sequences and scalars become NumPy arrays, and arrays that are not aligned
+// or lie across other fields are copied.
 Array borrow_or_convert(py::handle object, const char* name);
 
 // Throws InvalidValue unless the array has this rank; `expected` names the axes, as in "[B, D]".
@@ -48,18 +49,12 @@ DType floating_type(const Array& array);
 // A matrix used in place: rank 2, contiguous rows. Throws InvalidValue otherwise: class tables are never copied.
 void require_matrix(const Array& array, const char* expected);
 
-// Contiguous int64 copies or views of any integer array. Throws InvalidType for other element types.
-class Ids {
- public:
-  explicit Ids(Array array);
-  std::span<const std::int64_t> values() const { return values_; }
-  const Array& array() const { return array_; }
+// An int64 copy of any integer array: ids are few, and what was validated must not change while it is used. Throws
+// InvalidType for other element types.
+std::vector<std::int64_t> copy_ids(const Array& array);
 
- private:
-  Array array_;
-  std::vector<std::int64_t> converted_;
-  std::span<const std::int64_t> values_;
-};
+// Classes [B, T] or, for T = 1, [B]. `batch` < 0: any B. Throws InvalidValue for other shapes.
+void require_classes(const Array& classes, std::int64_t batch, std::int64_t num_true);
 
 // Contiguous values of type T of an array of real numbers (not bool), broadcast to `shape` by NumPy's rules.
 template <class T>
@@ -73,6 +68,9 @@ class Values {
   std::vector<T> converted_;
   const T* values_;
 };
+
+// A Python or NumPy bool. Throws InvalidType for other objects.
+bool boolean(py::handle object, const char* name);
 
 // A Python integer. Throws InvalidType for other objects, InvalidValue where it does not fit 64 bits.
 std::int64_t integer(py::handle object, const char* name);

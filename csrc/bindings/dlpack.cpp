@@ -41,6 +41,10 @@ Lease take(py::handle capsule, const char* capsule_name, const char* used_name) 
 
 }  // namespace
 
+bool is_about_the_argument(const py::error_already_set& error) {
+  return error.matches(PyExc_Exception) && !error.matches(PyExc_MemoryError);
+}
+
 Lease consume_capsule(py::handle capsule, const char* name) {
   if (PyCapsule_IsValid(capsule.ptr(), kVersioned)) {
     Lease lease = take<dl::ManagedTensorVersioned>(capsule, kVersioned, "used_dltensor_versioned");
@@ -69,8 +73,9 @@ Lease consume_capsule(py::handle capsule, const char* name) {
 Lease lease_from_producer(py::handle producer, const char* name) {
   try {
     if (py::hasattr(producer, "__dlpack_device__")) {
-      const auto device = producer.attr("__dlpack_device__")().cast<std::pair<std::int32_t, std::int32_t>>();
-      require_cpu({device.first, device.second}, name);
+      const py::tuple device(producer.attr("__dlpack_device__")());
+      require_cpu({static_cast<std::int32_t>(py::int_(device[0])), static_cast<std::int32_t>(py::int_(device[1]))},
+                  name);
     }
     py::object capsule;
     try {
@@ -84,7 +89,7 @@ Lease lease_from_producer(py::handle producer, const char* name) {
     }
     return consume_capsule(capsule, name);
   } catch (py::error_already_set& error) {
-    if (!error.matches(PyExc_Exception)) throw;  // KeyboardInterrupt and the like
+    if (!is_about_the_argument(error)) throw;
     throw InvalidValue(concat(name, " cannot be lent through DLPack: ", py::str(error.value()).cast<std::string>()));
   }
 }

@@ -67,6 +67,9 @@ struct Lease {
   std::shared_ptr<void> end;  // its deleter is the producer's
 };
 
+// Whether an error that an argument raised says that the argument is unusable: not a lack of memory, not an interrupt.
+bool is_about_the_argument(const py::error_already_set& error);
+
 // Leases the tensor in a DLPack capsule. `name` is the argument, for messages. Throws InvalidValue for a capsule that
 // was consumed before or is of another major version, InvalidType for one that is not DLPack's.
 Lease consume_capsule(py::handle capsule, const char* name);

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "bindings/array.h"
 #include "bindings/register.h"
@@ -25,8 +26,9 @@ void register_config(py::module_& module) {
   });
   module.def("get_num_threads", [] { return num_threads(); });
   module.def("set_num_threads", [](py::handle threads) {
-    constexpr std::int64_t kMost = 1 << 16;
-    set_num_threads(static_cast<int>(std::clamp<std::int64_t>(integer(threads, "num_threads"), -1, kMost)));
+    using Limits = std::numeric_limits<int>;
+    set_num_threads(
+        static_cast<int>(std::clamp<std::int64_t>(integer(threads, "num_threads"), Limits::min(), Limits::max())));
   });
 }
 

@@ -23,7 +23,9 @@ class TableArgument {
   // `columns` < 0: a [V] table (biases).
   TableArgument(py::handle object, const char* name, const Array& inputs, std::int64_t columns) {
     if (PyList_Check(object.ptr()) || PyTuple_Check(object.ptr())) {
-      for (const py::handle shard : object) add(shard, name, inputs, columns);
+      for (const py::handle shard : object) {
+        add(shard, names_.emplace_back(concat(name, "[", shards_.size(), "]")).c_str(), inputs, columns);
+      }
     } else {
       add(object, name, inputs, columns);
     }
@@ -49,25 +51,19 @@ class TableArgument {
     shards_.push_back({shard.data, shard.shape[0], shard.strides[0]});
   }
 
+  std::deque<std::string> names_;  // of shards; arrays_ point to them
   std::deque<Array> arrays_;
   std::vector<Shard> shards_;
 };
 
-Partition partition_from(const std::string& strategy) {
-  if (strategy == "div") return Partition::kDiv;
-  if (strategy == "mod") return Partition::kMod;
-  throw InvalidValue(concat("partition_strategy = '", strategy, "': expected 'div' or 'mod'"));
-}
-
-// labels [B, T] or, for T = 1, [B].
-void require_labels(const Ids& labels, std::int64_t batch, std::int64_t num_true) {
-  const Array& array = labels.array();
-  const bool flat = array.rank() == 1 && num_true == 1;
-  if (!flat) require_rank(array, 2, num_true == 1 ? "[B, num_true] or [B]" : "[B, num_true]");
-  if (array.shape[0] != batch || (!flat && array.shape[1] != num_true)) {
-    throw InvalidValue(
-        concat("labels has shape ", array.shape_text(), ": expected [B, num_true] = [", batch, ", ", num_true, "]"));
+Partition partition_from(py::handle strategy) {
+  if (!py::isinstance<py::str>(strategy)) {
+    throw InvalidType(concat("partition_strategy is a ", Py_TYPE(strategy.ptr())->tp_name, ": expected a string"));
   }
+  const std::string name = strategy.cast<std::string>();
+  if (name == "div") return Partition::kDiv;
+  if (name == "mod") return Partition::kMod;
+  throw InvalidValue(concat("partition_strategy = '", name, "': expected 'div' or 'mod'"));
 }
 
 // The candidates of one call: given by the caller, or drawn here.
@@ -86,12 +82,13 @@ class Candidates {
                                 "true_expected_count, sampled_expected_count)"));
     }
     const auto values = py::reinterpret_borrow<py::sequence>(given);
-    ids_.emplace(borrow_or_convert(values[0], "sampled_candidates"));
-    require_rank(ids_->array(), 1, "[S]");
-    if (std::ssize(ids_->values()) != num_sampled) {
-      throw InvalidValue(concat("sampled_candidates has shape ", ids_->array().shape_text(),
-                                ": expected [num_sampled] = [", num_sampled, "]"));
+    const Array ids = borrow_or_convert(values[0], "sampled_candidates");
+    require_rank(ids, 1, "[S]");
+    if (ids.shape[0] != num_sampled) {
+      throw InvalidValue(
+          concat("sampled_candidates has shape ", ids.shape_text(), ": expected [num_sampled] = [", num_sampled, "]"));
     }
+    ids_ = copy_ids(ids);
     Array true_count = borrow_or_convert(values[1], "true_expected_count");
     // [B] counts are one per example. Broadcast against [B, T] they would run along T, or against [B, 1] become
     // [B, B]: a wrong loss without an error.
@@ -112,35 +109,33 @@ class Candidates {
 
   // Log-uniform and unique, as TensorFlow's default. Needs no Python.
   Candidates(const LogUniformParams& params, std::span<const std::int64_t> labels) {
-    validate(params);
-    drawn_ids_.resize(static_cast<std::size_t>(params.num_sampled));
-    const std::int64_t tries = log_uniform_sample(params, drawn_ids_.data());
+    ids_.resize(static_cast<std::size_t>(params.num_sampled));
+    const std::int64_t tries = log_uniform_sample(params, ids_.data());
     const auto expected_count = [&](std::span<const std::int64_t> ids) {
       std::vector<float> counts(ids.size());
       log_uniform_expected_count(params, tries, ids, counts.data());
       return std::vector<T>(counts.begin(), counts.end());
     };
     drawn_true_count_ = expected_count(labels);
-    drawn_sampled_count_ = expected_count(drawn_ids_);
+    drawn_sampled_count_ = expected_count(ids_);
   }
 
-  std::span<const std::int64_t> ids() const { return ids_ ? ids_->values() : drawn_ids_; }
+  std::span<const std::int64_t> ids() const { return ids_; }
   const T* true_count() const { return true_count_ ? true_count_->data() : drawn_true_count_.data(); }
   const T* sampled_count() const { return sampled_count_ ? sampled_count_->data() : drawn_sampled_count_.data(); }
 
  private:
-  std::optional<Ids> ids_;
+  std::vector<std::int64_t> ids_;
   std::optional<Values<T>> true_count_;
   std::optional<Values<T>> sampled_count_;
-  std::vector<std::int64_t> drawn_ids_;
   std::vector<T> drawn_true_count_;
   std::vector<T> drawn_sampled_count_;
 };
 
 struct Arguments {
-  py::handle weights, biases, labels, num_sampled, num_classes, num_true, sampled_values, grad_loss;
-  bool remove_accidental_hits, with_grad;
-  std::string partition_strategy;
+  py::handle weights, biases, labels, num_sampled, num_classes, num_true, sampled_values, remove_accidental_hits,
+      partition_strategy, grad_loss;
+  bool with_grad;
   std::uint64_t seed, seed2;
 };
 
@@ -148,24 +143,26 @@ template <class T>
 py::object run(const Array& inputs, const Arguments& args) {
   SampledLossParams params;
   params.dtype = floating_type(inputs);
+  params.num_sampled = integer(args.num_sampled, "num_sampled");
+  params.num_classes = integer(args.num_classes, "num_classes");
+  params.num_true = integer(args.num_true, "num_true");
+  params.remove_accidental_hits = boolean(args.remove_accidental_hits, "remove_accidental_hits");
+  if (params.num_true < 0) throw InvalidValue(concat("num_true = ", params.num_true, ": expected at least 0"));
+  const Partition partition = partition_from(args.partition_strategy);
+
   require_matrix(inputs, "[B, D]");
   params.batch = inputs.shape[0];
   params.dim = inputs.shape[1];
   params.inputs = inputs.data;
   params.inputs_stride = inputs.strides[0];
-  params.num_classes = integer(args.num_classes, "num_classes");
-  params.num_sampled = integer(args.num_sampled, "num_sampled");
-  params.num_true = integer(args.num_true, "num_true");
-  params.remove_accidental_hits = args.remove_accidental_hits;
-
-  const Partition partition = partition_from(args.partition_strategy);
   const TableArgument weights(args.weights, "weights", inputs, params.dim);
   const TableArgument biases(args.biases, "biases", inputs, -1);
   params.weights = weights.table(partition);
   params.biases = biases.table(partition);
-  const Ids labels(borrow_or_convert(args.labels, "labels"));
-  require_labels(labels, params.batch, params.num_true);
-  params.labels = labels.values().data();
+  const Array label_array = borrow_or_convert(args.labels, "labels");
+  require_classes(label_array, params.batch, params.num_true);
+  const std::vector<std::int64_t> labels = copy_ids(label_array);
+  params.labels = labels.data();
 
   std::optional<Values<T>> grad_loss;
   if (!args.grad_loss.is_none()) {
@@ -174,28 +171,35 @@ py::object run(const Array& inputs, const Arguments& args) {
     params.grad_loss = grad_loss->data();
   }
   std::optional<Candidates<T>> candidates;
-  if (!args.sampled_values.is_none()) {
-    candidates.emplace(args.sampled_values, params.batch, params.num_true, params.num_sampled);
-    params.sampled = candidates->ids().data();
-  }
-  validate(params);
-  RowPlan plan;
-  {
-    // Safe, here and below: inputs are borrowed, outputs are ours, and no Python object is touched.
-    py::gil_scoped_release release;
-    if (!candidates) {
-      candidates.emplace(LogUniformParams{.range_max = params.num_classes,
-                                          .num_sampled = params.num_sampled,
-                                          .unique = true,
-                                          .seed = args.seed,
-                                          .seed2 = args.seed2,
-                                          .call = 0},
-                         labels.values());
-    }
+  const LogUniformParams sampling{.range_max = params.num_classes,
+                                  .num_sampled = params.num_sampled,
+                                  .unique = true,
+                                  .seed = args.seed,
+                                  .seed2 = args.seed2,
+                                  .call = 0};
+  const auto use_candidates = [&] {
     params.sampled = candidates->ids().data();
     params.true_count = candidates->true_count();
     params.sampled_count = candidates->sampled_count();
-    if (args.with_grad) plan = plan_rows(labels.values(), candidates->ids());
+  };
+  if (args.sampled_values.is_none()) {
+    // All but the candidates: labels must be in range before their counts are computed.
+    if (params.num_sampled > 0) validate(params);
+    validate(sampling);
+  } else {
+    candidates.emplace(args.sampled_values, params.batch, params.num_true, params.num_sampled);
+    use_candidates();
+    validate(params);
+  }
+  RowPlan plan;
+  {
+    // Safe, here and below: inputs are borrowed or copied, outputs are ours, and no Python object is touched.
+    py::gil_scoped_release release;
+    if (!candidates) {
+      candidates.emplace(sampling, labels);
+      use_candidates();
+    }
+    if (args.with_grad) plan = plan_rows(labels, candidates->ids());
   }
 
   py::array_t<T> loss(params.batch);
@@ -223,22 +227,22 @@ py::object run(const Array& inputs, const Arguments& args) {
 
 py::object nce_loss_arguments(py::handle weights, py::handle biases, py::handle labels, py::handle inputs,
                               py::handle num_sampled, py::handle num_classes, py::handle num_true,
-                              py::handle sampled_values, bool remove_accidental_hits,
-                              const std::string& partition_strategy, std::uint64_t seed, std::uint64_t seed2,
-                              bool with_grad, py::handle grad_loss) {
-  const Arguments args{weights,
-                       biases,
-                       labels,
-                       num_sampled,
-                       num_classes,
-                       num_true,
-                       sampled_values,
-                       grad_loss,
-                       remove_accidental_hits,
-                       with_grad,
-                       partition_strategy,
-                       seed,
-                       seed2};
+                              py::handle sampled_values, py::handle remove_accidental_hits,
+                              py::handle partition_strategy, std::uint64_t seed, std::uint64_t seed2, bool with_grad,
+                              py::handle grad_loss) {
+  const Arguments args{.weights = weights,
+                       .biases = biases,
+                       .labels = labels,
+                       .num_sampled = num_sampled,
+                       .num_classes = num_classes,
+                       .num_true = num_true,
+                       .sampled_values = sampled_values,
+                       .remove_accidental_hits = remove_accidental_hits,
+                       .partition_strategy = partition_strategy,
+                       .grad_loss = grad_loss,
+                       .with_grad = with_grad,
+                       .seed = seed,
+                       .seed2 = seed2};
   const Array x = borrow(inputs, "inputs");
   return floating_type(x) == DType::kFloat32 ? run<float>(x, args) : run<double>(x, args);
 }

@@ -14,48 +14,43 @@ namespace fastnce::bindings {
 
 namespace {
 
-// true_classes [B, T] or, for T = 1, [B]; returns B.
-std::int64_t require_true_classes(const Ids& classes, std::int64_t num_true) {
-  const Array& array = classes.array();
-  if (array.rank() == 1 && num_true == 1) return array.shape[0];
-  require_rank(array, 2, "[B, num_true]");
-  if (array.shape[1] != num_true) {
-    throw InvalidValue(
-        concat(array.name, " has shape ", array.shape_text(), ": expected [B, num_true] with num_true = ", num_true));
-  }
-  return array.shape[0];
-}
-
-py::tuple log_uniform_candidates(py::handle true_classes, py::handle num_true, py::handle num_sampled, bool unique,
-                                 py::handle range_max, std::uint64_t seed, std::uint64_t seed2, std::uint64_t call) {
+LogUniformParams sampler_params(py::handle num_true, py::handle num_sampled, py::handle unique, py::handle range_max) {
   const std::int64_t t = integer(num_true, "num_true");
   const LogUniformParams params{.range_max = integer(range_max, "range_max"),
                                 .num_sampled = integer(num_sampled, "num_sampled"),
-                                .unique = unique,
-                                .seed = seed,
-                                .seed2 = seed2,
-                                .call = call};
+                                .unique = boolean(unique, "unique")};
   if (t < 1) throw InvalidValue(concat("num_true = ", t, ": expected at least 1"));
   validate(params);
-  const Ids classes(borrow_or_convert(true_classes, "true_classes"));
-  const std::int64_t batch = require_true_classes(classes, t);
-  for (std::size_t i = 0; i < classes.values().size(); ++i) {
-    const std::int64_t id = classes.values()[i];
-    if (id >= 0 && id < params.range_max) continue;
-    throw InvalidValue(
-        concat("true_classes[", i / t, ", ", i % t, "] = ", id, " is outside [0, range_max = ", params.range_max, ")"));
+  return params;
+}
+
+py::tuple log_uniform_candidates(py::handle true_classes, py::handle num_true, py::handle num_sampled,
+                                 py::handle unique, py::handle range_max, std::uint64_t seed, std::uint64_t seed2,
+                                 std::uint64_t call) {
+  LogUniformParams params = sampler_params(num_true, num_sampled, unique, range_max);
+  params.seed = seed;
+  params.seed2 = seed2;
+  params.call = call;
+  const std::int64_t t = integer(num_true, "num_true");
+  const Array array = borrow_or_convert(true_classes, "true_classes");
+  require_classes(array, -1, t);
+  const std::vector<std::int64_t> classes = copy_ids(array);
+  for (std::size_t i = 0; i < classes.size(); ++i) {
+    if (classes[i] >= 0 && classes[i] < params.range_max) continue;
+    throw InvalidValue(concat("true_classes[", i / t, ", ", i % t, "] = ", classes[i],
+                              " is outside [0, range_max = ", params.range_max, ")"));
   }
   py::array_t<std::int64_t> ids(params.num_sampled);
-  py::array_t<float> true_count({batch, t});
+  py::array_t<float> true_count({array.shape[0], t});
   py::array_t<float> sampled_count(params.num_sampled);
   std::int64_t* const ids_data = ids.mutable_data();
   float* const true_data = true_count.mutable_data();
   float* const sampled_data = sampled_count.mutable_data();
   {
-    // Safe: inputs are borrowed and outputs are ours; nothing below touches a Python object.
+    // Safe: inputs are copied and outputs are ours; nothing below touches a Python object.
     py::gil_scoped_release release;
     const std::int64_t tries = log_uniform_sample(params, ids_data);
-    log_uniform_expected_count(params, tries, classes.values(), true_data);
+    log_uniform_expected_count(params, tries, classes, true_data);
     log_uniform_expected_count(params, tries, {ids_data, static_cast<std::size_t>(params.num_sampled)}, sampled_data);
   }
   return py::make_tuple(ids, true_count, sampled_count);
@@ -64,13 +59,15 @@ py::tuple log_uniform_candidates(py::handle true_classes, py::handle num_true, p
 py::tuple find_accidental_hits(py::handle true_classes, py::handle sampled_candidates, py::handle num_true) {
   const std::int64_t t = integer(num_true, "num_true");
   if (t < 0) throw InvalidValue(concat("num_true = ", t, ": expected at least 0"));
-  const Ids classes(borrow_or_convert(true_classes, "true_classes"));
-  require_true_classes(classes, t);
-  const Ids sampled(borrow_or_convert(sampled_candidates, "sampled_candidates"));
-  require_rank(sampled.array(), 1, "[S]");
+  const Array class_array = borrow_or_convert(true_classes, "true_classes");
+  require_classes(class_array, -1, t);
+  const std::vector<std::int64_t> classes = copy_ids(class_array);
+  const Array sampled_array = borrow_or_convert(sampled_candidates, "sampled_candidates");
+  require_rank(sampled_array, 1, "[S]");
+  const std::vector<std::int64_t> sampled = copy_ids(sampled_array);
   const std::vector<AccidentalHit> hits = [&] {
-    py::gil_scoped_release release;  // safe: works on borrowed memory only
-    return accidental_hits(classes.values(), t, sampled.values());
+    py::gil_scoped_release release;  // safe: works on copies
+    return accidental_hits(classes, t, sampled);
   }();
   const auto count = static_cast<py::ssize_t>(hits.size());
   py::array_t<std::int32_t> indices(count);
@@ -91,6 +88,12 @@ void register_sampler(py::module_& module) {
     const SeedPair pair = fresh_seed();
     return std::pair(pair.seed, pair.seed2);
   });
+  module.def(
+      "check_sampler",
+      [](py::handle num_true, py::handle num_sampled, py::handle unique, py::handle range_max) {
+        sampler_params(num_true, num_sampled, unique, range_max);
+      },
+      py::arg("num_true"), py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"));
   module.def("log_uniform_candidates", &log_uniform_candidates, py::arg("true_classes"), py::arg("num_true"),
              py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"), py::arg("seed"), py::arg("seed2"),
              py::arg("call"));

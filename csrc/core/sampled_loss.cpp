@@ -46,6 +46,29 @@ void validate_ids(const char* name, const std::int64_t* ids, std::int64_t count,
   throw InvalidValue(concat(name, "[", at, "] = ", ids[bad], " is outside [0, num_classes = ", num_classes, ")"));
 }
 
+// A plan of other ids would send gradients to wrong rows, or beyond the arrays.
+bool plan_matches(const RowPlan& plan, const SampledLossParams& p) {
+  const std::int64_t num_labels = p.batch * p.num_true;
+  const std::int64_t rows = std::ssize(plan.ids);
+  if (std::ssize(plan.entries) != num_labels + p.num_sampled || std::ssize(plan.sampled_row) != p.num_sampled ||
+      std::ssize(plan.offsets) != rows + 1 || plan.offsets.front() != 0 ||
+      plan.offsets.back() != std::ssize(plan.entries)) {
+    return false;
+  }
+  for (std::int64_t row = 0; row < rows; ++row) {
+    if (plan.offsets[row] > plan.offsets[row + 1] || plan.offsets[row + 1] > std::ssize(plan.entries)) return false;
+    for (std::int64_t i = plan.offsets[row]; i < plan.offsets[row + 1]; ++i) {
+      const std::int64_t entry = plan.entries[i];
+      if (entry < 0 || entry >= num_labels + p.num_sampled) return false;
+      const std::int64_t s = entry - num_labels;
+      if ((s < 0 ? p.labels[entry] : p.sampled[s]) != plan.ids[row] || (s >= 0 && plan.sampled_row[s] != row)) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 void validate(const SampledLossParams& p) {
@@ -56,13 +79,17 @@ void validate(const SampledLossParams& p) {
   require_at_least(1, "num_classes", p.num_classes);
   validate_table("weights", p.weights, p.num_classes);
   validate_table("biases", p.biases, p.num_classes);
-  validate_ids("labels", p.labels, p.batch * p.num_true, p.num_true, p.num_classes);
-  if (p.sampled != nullptr) validate_ids("sampled_candidates", p.sampled, p.num_sampled, 0, p.num_classes);
-  const bool wants_rows = p.grad_weights != nullptr || p.grad_biases != nullptr;
-  require(!wants_rows || p.rows != nullptr, "rows", "a plan, since row gradients are asked for");
-  require(!wants_rows || (std::ssize(p.rows->entries) == p.batch * p.num_true + p.num_sampled &&
-                          std::ssize(p.rows->sampled_row) == p.num_sampled),
-          "rows", "a plan made for these labels and samples");
+  const std::int64_t num_labels = p.batch * p.num_true;
+  require(num_labels == 0 || p.labels != nullptr, "labels", "an array, not null");
+  require(p.batch * p.dim == 0 || p.inputs != nullptr, "inputs", "an array, not null");
+  validate_ids("labels", p.labels, num_labels, p.num_true, p.num_classes);
+  if (p.sampled == nullptr && p.num_sampled > 0) return;  // candidates are still to be drawn
+  require(num_labels == 0 || p.true_count != nullptr, "true_count", "an array, not null");
+  require(p.num_sampled == 0 || p.sampled_count != nullptr, "sampled_count", "an array, not null");
+  validate_ids("sampled_candidates", p.sampled, p.num_sampled, 0, p.num_classes);
+  if (p.grad_weights == nullptr && p.grad_biases == nullptr) return;
+  require(p.rows != nullptr, "rows", "a plan, since row gradients are asked for");
+  require(plan_matches(*p.rows, p), "rows", "a plan made for these labels and samples");
 }
 
 RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled) {
@@ -70,6 +97,7 @@ RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int
 }
 
 void nce_loss(const SampledLossParams& params) {
+  require(params.num_sampled == 0 || params.sampled != nullptr, "sampled", "an array, not null");
   validate(params);
   cpu::nce_loss(params);
 }

@@ -45,6 +45,10 @@ SeedPair fresh_seed() {
 
 std::vector<AccidentalHit> accidental_hits(std::span<const std::int64_t> labels, std::int64_t num_true,
                                            std::span<const std::int64_t> sampled) {
+  const std::int64_t num_labels = std::ssize(labels);
+  if (num_true < 0 || (num_true == 0 ? num_labels != 0 : num_labels % num_true != 0)) {
+    throw InvalidValue(concat("num_true = ", num_true, ": expected a divisor of the ", num_labels, " labels"));
+  }
   return cpu::accidental_hits(labels, num_true, sampled);
 }
 

@@ -141,13 +141,13 @@ void multiply(const Product<T>& p) {
   }
 }
 
-// Packs rows[0:count], each of `cols` elements, as a panel matrix of panel_rows rows. Columns past the last are 0.
+// Packs rows[0:count], each of `cols` elements, as a panel matrix. Columns past the last are 0.
 template <class T>
-void pack_rows(const T* const* rows, std::int64_t count, std::int64_t cols, T* packed, std::int64_t panel_rows) {
+void pack_rows(const T* const* rows, std::int64_t count, std::int64_t cols, T* packed, std::int64_t panel_stride) {
   for (std::int64_t r = 0; r < count; ++r) {
     T* to = packed + r * kPanel<T>;
     std::int64_t c = 0;
-    for (; c + kPanel<T> <= cols; c += kPanel<T>, to += panel_rows * kPanel<T>) {
+    for (; c + kPanel<T> <= cols; c += kPanel<T>, to += panel_stride) {
       store(to, load(rows[r] + c));
       store(to + kLanes<T>, load(rows[r] + c + kLanes<T>));
     }

@@ -1,6 +1,7 @@
 #include "cpu/parallel.h"
 
 #include <atomic>
+#include <exception>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -68,13 +69,20 @@ void Barrier::wait(int threads) {
 void detail::run_team(int threads, void (*body)(const void*, const Team&), const void* context) {
   Barrier barrier;
 #if defined(_OPENMP)
+  std::atomic_flag failed;
+  std::exception_ptr failure;
   if (threads > 1 && !forked.load()) {
 #pragma omp parallel num_threads(threads)
     {
       const Team team{omp_get_thread_num(), omp_get_num_threads(), &barrier};
-      body(context, team);
+      try {
+        body(context, team);
+      } catch (...) {  // must not leave the region
+        if (!failed.test_and_set()) failure = std::current_exception();
+      }
       team.barrier();  // so that OpenMP's, which follows, finds everybody there
     }
+    if (failure) std::rethrow_exception(failure);
     return;
   }
 #endif

@@ -51,7 +51,8 @@ void run_team(int threads, void (*body)(const void*, const Team&), const void* c
 }
 
 // Calls body(team) on up to `threads` threads at once (fewer inside another parallel region; one in a forked child,
-// where OpenMP's threads do not exist any more). The body must not throw.
+// where OpenMP's threads do not exist any more). The body may throw after its last barrier, not before: the others
+// would wait for ever. One of what was thrown is rethrown here.
 template <class Body>
 void parallel(int threads, const Body& body) {
   detail::run_team(

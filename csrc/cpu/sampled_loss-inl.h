@@ -16,32 +16,48 @@ constexpr std::int64_t kPrefetchRows = 4;
 template <class T>
 constexpr T kRemovedLogit = T{-1e30};
 
-// Scratch of one thread in sampled_block, in elements from its start.
+// The tiles of a problem, and the scratch that one thread needs for them. Problems smaller than a tile need less.
 template <class T>
-struct TileLayout {
-  std::int64_t w, w_transposed, logits, loss_lanes, end;
+struct Tiling {
+  std::int64_t examples, samples;                     // size of a tile
+  std::int64_t x_panel, w_panel, w_transposed_panel;  // elements per panel of X (and of logits and G), W, W transposed
+  std::int64_t w, w_transposed, logits, loss_lanes, end;  // where arrays begin in the scratch, in elements; X at 0
 
-  explicit TileLayout(std::int64_t dim) {
-    w = panels<T>(dim) * padded_rows(kTileExamples) * kPanel<T>;
-    w_transposed = w + panels<T>(dim) * padded_rows(kTileSamples) * kPanel<T>;
-    logits = w_transposed + panels<T>(kTileSamples) * dim * kPanel<T>;
-    loss_lanes = logits + panels<T>(kTileSamples) * padded_rows(kTileExamples) * kPanel<T>;
-    end = loss_lanes + kTileExamples * kLanes<T>;
+  explicit Tiling(const LossTask<T>& task) {
+    examples = task.batch < kTileExamples ? task.batch : kTileExamples;
+    samples = task.num_sampled < kTileSamples ? task.num_sampled : kTileSamples;
+    x_panel = padded_rows(examples) * kPanel<T>;
+    w_panel = padded_rows(samples) * kPanel<T>;
+    w_transposed_panel = task.dim * kPanel<T>;
+    w = panels<T>(task.dim) * x_panel;
+    w_transposed = w + panels<T>(task.dim) * w_panel;
+    logits = w_transposed + panels<T>(samples) * w_transposed_panel;
+    loss_lanes = logits + panels<T>(samples) * x_panel;
+    end = loss_lanes + examples * kLanes<T>;
   }
 };
 
 template <class T>
 struct TileScratch {
+  Tiling<T> tiling;
   T* x;             // panels of X
   T* w;             // panels of W
   T* w_transposed;  // panels of W transposed
   T* logits;        // panels of the tile: logits, then G in their place
-  T* loss_lanes;    // [kTileExamples, kLanes]
+  T* loss_lanes;    // [examples, kLanes]
+
+  TileScratch(const LossTask<T>& task, T* memory)
+      : tiling(task),
+        x(memory),
+        w(memory + tiling.w),
+        w_transposed(memory + tiling.w_transposed),
+        logits(memory + tiling.logits),
+        loss_lanes(memory + tiling.loss_lanes) {}
 };
 
 template <class T>
-std::int64_t scratch_elements(std::int64_t dim) {
-  return TileLayout<T>(dim).end;
+std::int64_t scratch_elements(const LossTask<T>& task) {
+  return Tiling<T>(task).end;
 }
 
 template <class T>
@@ -148,14 +164,13 @@ void start_rows(const LossTask<T>& task, Range rows) {
 
 // Overwrites the logits of accidental hits in one tile.
 template <class T>
-void remove_hits(const LossTask<T>& task, Range examples, Range sampled, T* logits) {
+void remove_hits(const LossTask<T>& task, Range examples, Range sampled, const TileScratch<T>& tile) {
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
     for (std::int64_t i = task.hits.begin[b]; i < task.hits.begin[b + 1]; ++i) {
       const std::int64_t s = task.hits.positions[i] - sampled.begin;
       if (s < 0 || s >= sampled.size()) continue;
-      const std::int64_t panel = s / kPanel<T>;
-      const std::int64_t row = panel * padded_rows(kTileExamples) + (b - examples.begin);
-      logits[row * kPanel<T> + s % kPanel<T>] = kRemovedLogit<T>;
+      T* row = tile.logits + s / kPanel<T> * tile.tiling.x_panel + (b - examples.begin) * kPanel<T>;
+      row[s % kPanel<T>] = kRemovedLogit<T>;
     }
   }
 }
@@ -168,7 +183,7 @@ void apply_logistic(const LossTask<T>& task, Range examples, std::int64_t num_sa
   for (std::int64_t i = 0; kLoss && i < examples.size() * kLanes<T>; ++i) tile.loss_lanes[i] = T{0};
   for (std::int64_t s = 0; s < num_samples; s += kLanes<T>) {
     const std::int64_t present = num_samples - s;
-    T* column = tile.logits + (s / kPanel<T>)*padded_rows(kTileExamples) * kPanel<T> + s % kPanel<T>;
+    T* column = tile.logits + s / kPanel<T> * tile.tiling.x_panel + s % kPanel<T>;
     const VecBits<T> in_tile = first_lanes<T>(present < kLanes<T> ? present : kLanes<T>);
     Vec<T> column_sum{};
     for (std::int64_t b = 0; b < examples.size(); ++b, column += kPanel<T>) {
@@ -180,8 +195,11 @@ void apply_logistic(const LossTask<T>& task, Range examples, std::int64_t num_sa
         store(lanes, load(lanes) + logistic.softplus);
       }
       if constexpr (kGrad) {
-        const Vec<T> g =
-            task.grad_loss != nullptr ? logistic.sigmoid * task.grad_loss[examples.begin + b] : logistic.sigmoid;
+        Vec<T> g = logistic.sigmoid;
+        if (task.grad_loss != nullptr) {
+          // Removed hits stay 0 when the factor is not finite.
+          g = logit == kRemovedLogit<T> ? Vec<T>{} : g * task.grad_loss[examples.begin + b];
+        }
         store(column, g);
         column_sum += g;
       }
@@ -209,8 +227,8 @@ void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, const 
     logit_rows[b] = tile.logits + b * kPanel<T>;
     if (task.grad_inputs != nullptr) dx_rows[b] = task.grad_inputs + (examples.begin + b) * task.dim;
   }
-  pack_rows(x_rows, examples.size(), task.dim, tile.x, padded_rows(kTileExamples));
-  const std::int64_t tile_panel = padded_rows(kTileExamples) * kPanel<T>;  // elements per panel of X, logits and G
+  pack_rows(x_rows, examples.size(), task.dim, tile.x, tile.tiling.x_panel);
+  const std::int64_t tile_panel = tile.tiling.x_panel;
 
   T offset[kTileSamples] = {};
   for (std::int64_t s = 0; s < sampled.size(); ++s) offset[s] = task.sampled_offset[sampled.begin + s];
@@ -223,12 +241,12 @@ void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, const 
                                        .a_panel_stride = tile_panel,
                                        .a_panel_depth = kPanel<T>,
                                        .b = tile.w_transposed,
-                                       .b_panel_stride = task.dim * kPanel<T>,
+                                       .b_panel_stride = tile.tiling.w_transposed_panel,
                                        .c = logit_rows,
                                        .c_panel_stride = tile_panel,
                                        .addend = offset});
 
-  if (task.hits.begin != nullptr) remove_hits(task, examples, sampled, tile.logits);
+  if (task.hits.begin != nullptr) remove_hits(task, examples, sampled, tile);
   const bool wants_grad = task.grad_inputs != nullptr || task.wants_rows();
   if (task.loss != nullptr && wants_grad) {
     apply_logistic<T, true, true>(task, examples, sampled.size(), tile, bias_sum);
@@ -247,7 +265,7 @@ void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, const 
                                          .a_panel_stride = tile_panel,
                                          .a_panel_depth = kPanel<T>,
                                          .b = tile.w,
-                                         .b_panel_stride = padded_rows(kTileSamples) * kPanel<T>,
+                                         .b_panel_stride = tile.tiling.w_panel,
                                          .c = dx_rows,
                                          .c_panel_stride = kPanel<T>,
                                          .addend = nullptr});
@@ -272,9 +290,7 @@ void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, const 
 
 template <class T>
 void sampled_block(const LossTask<T>& task, Range examples, Range sampled, const SampledRowSink<T>& sink, T* scratch) {
-  const TileLayout<T> at(task.dim);
-  const TileScratch<T> tile{scratch, scratch + at.w, scratch + at.w_transposed, scratch + at.logits,
-                            scratch + at.loss_lanes};
+  const TileScratch<T> tile(task, scratch);
   for (std::int64_t s = sampled.begin; s < sampled.end; s += kTileSamples) {
     const Range samples{s, s + kTileSamples < sampled.end ? s + kTileSamples : sampled.end};
     const T* w_rows[kTileSamples];
@@ -287,7 +303,7 @@ void sampled_block(const LossTask<T>& task, Range examples, Range sampled, const
     }
     pack_transposed(w_rows, samples.size(), task.dim, tile.w_transposed);
     if (task.grad_inputs != nullptr) {
-      pack_rows(w_rows, samples.size(), task.dim, tile.w, padded_rows(kTileSamples));
+      pack_rows(w_rows, samples.size(), task.dim, tile.w, tile.tiling.w_panel);
     }
     for (std::int64_t b = examples.begin; b < examples.end; b += kTileExamples) {
       const Range rows{b, b + kTileExamples < examples.end ? b + kTileExamples : examples.end};

@@ -171,16 +171,16 @@ void run(const SampledLossParams& params) {
 
   const std::int64_t useful = std::max<std::int64_t>(params.batch, 1);
   const int threads = static_cast<int>(std::min<std::int64_t>(threads_for(flops(params), kFlopsPerThread), useful));
-  const std::int64_t scratch_elements = kernels.scratch_elements(task.dim);
+  const std::int64_t scratch_elements = kernels.scratch_elements(task);
   Carver measure;
   take_workspace(measure, task, Schedule(threads, task.num_sampled), samples_distinct, scratch_elements, threads);
-  std::byte* const memory = thread_workspace(measure.used());
+  const Workspace workspace(measure.used());
 
   parallel(threads, [&](const Team& team) {
     // OpenMP may give fewer threads than asked for; the workspace for those is never larger.
     const Schedule schedule(team.size, task.num_sampled);
     LossTask<T> own = task;
-    Carver carver(memory);
+    Carver carver(workspace.memory());
     T* const all_scratch = take_workspace(carver, own, schedule, samples_distinct, scratch_elements, team.size);
 
     const Range examples = team.share(own.batch);

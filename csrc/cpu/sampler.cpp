@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cpu/hash.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
 #include "math/log_uniform.h"
@@ -17,8 +18,6 @@ namespace {
 // on every thread, so that little is left to gain where drawing is quick.
 constexpr double kDrawsPerThread = 32768;
 constexpr double kCountsPerThread = 2048;
-
-std::uint64_t scrambled(std::uint64_t x) { return (x ^ (x >> 32)) * 0x9E3779B97F4A7C15u; }
 
 // Says of each class whether it comes for the first time. A bit per class where that takes no more memory than the
 // samples themselves, otherwise an open-addressing table.
@@ -52,7 +51,7 @@ class SeenClasses {
   }
   std::int64_t& slot_of(std::int64_t id) {
     const std::size_t mask = table_.size() - 1;
-    std::size_t at = (scrambled(static_cast<std::uint64_t>(id)) >> 20) & mask;
+    std::size_t at = hash_slot(id, table_.size());
     while (table_[at] != kEmpty && table_[at] != id) at = (at + 1) & mask;
     return table_[at];
   }
@@ -76,6 +75,7 @@ class UniqueSampler {
  public:
   UniqueSampler(const LogUniformParams& params, int threads)
       : params_(params),
+        isa_(current_isa()),
         log_range_(math::log_uniform_log_range(params.range_max)),
         start_(math::log_uniform_stream_start(params.seed2, params.num_sampled, params.call)),
         threads_(threads) {
@@ -115,8 +115,9 @@ class UniqueSampler {
   }
 
   int owner(std::int64_t id) const {
-    const std::uint64_t block = static_cast<std::uint64_t>(id) / (bitmap_.empty() ? 1 : 64);  // never share a word
-    return static_cast<int>((scrambled(block) >> 40) % static_cast<std::uint64_t>(threads_));
+    // By other bits of the hash than the slots in a table. Words of the bitmap are never shared.
+    const std::int64_t block = bitmap_.empty() ? id : id / 64;
+    return static_cast<int>(hash_slot(block, std::size_t{1} << 40) % static_cast<std::size_t>(threads_));
   }
 
   void mark_first_occurrences(std::int64_t first, std::int64_t batch) {
@@ -124,8 +125,8 @@ class UniqueSampler {
     is_first_.assign(static_cast<std::size_t>(batch), 0);
     parallel(threads_, [&](const Team& team) {
       const Range part = team.share(batch);
-      current_isa().log_uniform_draws(params_.seed, start_, static_cast<std::uint64_t>(first + part.begin), part.size(),
-                                      log_range_, params_.range_max, draws_.data() + part.begin);
+      isa_.log_uniform_draws(params_.seed, start_, static_cast<std::uint64_t>(first + part.begin), part.size(),
+                             log_range_, params_.range_max, draws_.data() + part.begin);
       team.barrier();
       for (std::int64_t i = 0; i < batch; ++i) {
         const int who = threads_ == 1 ? 0 : owner(draws_[i]);
@@ -135,6 +136,7 @@ class UniqueSampler {
   }
 
   const LogUniformParams& params_;
+  const Isa& isa_;
   const double log_range_;
   const math::PhiloxCounter start_;
   const int threads_;
@@ -151,10 +153,11 @@ std::int64_t log_uniform_sample(const LogUniformParams& params, std::int64_t* id
   if (params.unique) return UniqueSampler(params, threads).run(ids);
   const math::PhiloxCounter start = math::log_uniform_stream_start(params.seed2, params.num_sampled, params.call);
   const double log_range = math::log_uniform_log_range(params.range_max);
+  const Isa& isa = current_isa();  // may throw: not inside the region
   parallel(threads, [&](const Team& team) {
     const Range part = team.share(params.num_sampled);
-    current_isa().log_uniform_draws(params.seed, start, static_cast<std::uint64_t>(part.begin), part.size(), log_range,
-                                    params.range_max, ids + part.begin);
+    isa.log_uniform_draws(params.seed, start, static_cast<std::uint64_t>(part.begin), part.size(), log_range,
+                          params.range_max, ids + part.begin);
   });
   return params.num_sampled;
 }

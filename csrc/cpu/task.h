@@ -83,11 +83,11 @@ struct LossKernels {
   // Sets rows of grad_weights and grad_biases to the share of the true classes.
   void (*start_rows)(const LossTask<T>&, Range rows);
   // v, its loss and gradients for a block of the [B, S] plane, tile by tile; adds to what it touches. `scratch` holds
-  // scratch_elements(dim) elements, aligned to 64 bytes.
+  // scratch_elements() elements, aligned to 64 bytes.
   void (*sampled_block)(const LossTask<T>&, Range examples, Range sampled, const SampledRowSink<T>&, T* scratch);
   // Adds the copies to the rows.
   void (*finish_rows)(const LossTask<T>&, Range rows);
-  std::int64_t (*scratch_elements)(std::int64_t dim);
+  std::int64_t (*scratch_elements)(const LossTask<T>&);
 };
 
 }  // namespace fastnce::cpu

@@ -9,22 +9,36 @@ namespace {
 
 constexpr std::align_val_t kAlignment{64};
 
+std::byte* allocate(std::size_t bytes) { return static_cast<std::byte*>(::operator new(bytes, kAlignment)); }
+
 struct Release {
   void operator()(std::byte* memory) const { ::operator delete(memory, kAlignment); }
 };
 
+// What a thread keeps between calls.
+struct Kept {
+  std::unique_ptr<std::byte, Release> memory;
+  std::size_t size = 0;
+};
+thread_local Kept kept;
+
 }  // namespace
 
-std::byte* thread_workspace(std::size_t bytes) {
-  thread_local std::unique_ptr<std::byte, Release> memory;
-  thread_local std::size_t size = 0;
-  if (bytes > size) {
-    memory.reset();  // before the new block, so that the two never add up
-    size = 0;
-    memory.reset(static_cast<std::byte*>(::operator new(bytes, kAlignment)));
-    size = bytes;
+Workspace::Workspace(std::size_t bytes) : kept_(bytes <= kKeptBytes) {
+  if (!kept_) {
+    memory_ = allocate(bytes);
+    return;
   }
-  return memory.get();
+  if (bytes > kept.size) {
+    kept = {};  // before the new block, so that the two never add up
+    kept.memory.reset(allocate(bytes));
+    kept.size = bytes;
+  }
+  memory_ = kept.memory.get();
+}
+
+Workspace::~Workspace() {
+  if (!kept_) Release{}(memory_);
 }
 
 }  // namespace fastnce::cpu

@@ -28,7 +28,22 @@ class Carver {
   std::size_t used_ = 0;
 };
 
-// This thread's block, of at least `bytes`, aligned to 64; its content is arbitrary. Throws std::bad_alloc.
-std::byte* thread_workspace(std::size_t bytes);
+// A block of at least `bytes`, aligned to 64, of arbitrary content. Up to kKeptBytes the calling thread keeps it for
+// its next call. Throws std::bad_alloc.
+class Workspace {
+ public:
+  static constexpr std::size_t kKeptBytes = std::size_t{64} << 20;
+
+  explicit Workspace(std::size_t bytes);
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  std::byte* memory() const { return memory_; }
+
+ private:
+  std::byte* memory_;
+  bool kept_;
+};
 
 }  // namespace fastnce::cpu

@@ -13,12 +13,16 @@ import numpy.typing as npt
 def like(example: Any) -> Callable[[Any], Any]:
     """A function that hands a NumPy array over to the library that `example` belongs to, without a copy if it can.
 
-    NumPy arrays, sequences, and arrays of libraries without a known way in stay NumPy arrays.
+    NumPy arrays, sequences, and arrays of libraries without a known way in stay NumPy arrays. JAX gets int32 ids unless
+    ``jax_enable_x64`` is set, as everywhere in JAX.
     """
     if isinstance(example, np.ndarray):
         return _unchanged
-    library = type(example).__module__.partition(".")[0]
-    return _CONVERTERS.get(library, _unchanged)
+    for base in type(example).__mro__:  # subclasses defined elsewhere belong to the library they extend
+        converter = _CONVERTERS.get(base.__module__.partition(".")[0])
+        if converter is not None:
+            return converter
+    return _unchanged
 
 
 def _unchanged(array: Any) -> Any:

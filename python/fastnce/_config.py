@@ -25,7 +25,8 @@ def show_config() -> None:
         "cuda": "CUDA",
         "numpy": "numpy",
     }
-    values = config() | {"cuda": "built without CUDA"}
+    values = config()
+    values["cuda"] = "available" if values["cuda"] else "built without CUDA"
     values["isa_available"] = ", ".join(values["isa_available"])
     for key, label in labels.items():
         print(f"{label:16}{values[key]}")
@@ -39,6 +40,6 @@ def get_num_threads() -> int:
 def set_num_threads(num_threads: int) -> None:
     """Set the largest number of threads that a call uses; small problems use fewer.
 
-    Raises ``ValueError`` below 1. Results do not depend on it beyond rounding, sampled ids not at all.
+    Raises ``ValueError`` outside [1, 4096]. Results do not depend on it beyond rounding, sampled ids not at all.
     """
     _core.set_num_threads(num_threads)

@@ -70,7 +70,7 @@ def nce_loss(
         TypeError: Unsupported or mixed dtypes.
     """
     _require_precision(precision)
-    words = seed_words(seed) if sampled_values is None else (0, 0)
+    words = (0, 0) if seed is None and sampled_values is not None else seed_words(seed)
     loss = _core.nce_loss(
         weights,
         biases,
@@ -80,7 +80,7 @@ def nce_loss(
         num_classes,
         num_true,
         sampled_values,
-        bool(remove_accidental_hits),
+        remove_accidental_hits,
         partition_strategy,
         *words,
         False,
@@ -125,7 +125,7 @@ def nce_loss_and_grad(
         ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.
     """
     _require_precision(precision)
-    words = seed_words(seed) if sampled_values is None else (0, 0)
+    words = (0, 0) if seed is None and sampled_values is not None else seed_words(seed)
     results = _core.nce_loss(
         weights,
         biases,
@@ -135,7 +135,7 @@ def nce_loss_and_grad(
         num_classes,
         num_true,
         sampled_values,
-        bool(remove_accidental_hits),
+        remove_accidental_hits,
         partition_strategy,
         *words,
         True,
@@ -146,5 +146,5 @@ def nce_loss_and_grad(
 
 
 def _require_precision(precision: str | None) -> None:
-    if precision is not None and precision not in _PRECISIONS:
+    if precision is not None and not (isinstance(precision, str) and precision in _PRECISIONS):
         raise ValueError(f"precision = {precision!r}: expected None or one of {', '.join(_PRECISIONS)}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
+import threading
 from typing import Any
 
 from fastnce import _core
 from fastnce._arrays import like
-from fastnce._seed import Seed, seed_words
+from fastnce._seed import Seed, integer, seed_words, word
 from fastnce._types import SampledValues, SamplerState
 
 
@@ -28,7 +28,8 @@ def log_uniform_candidate_sampler(
         expected count of k = num_sampled * p(k)                 with replacement
                             = 1 - (1 - p(k))**tries              unique; tries: draws until num_sampled were distinct
 
-    Good for classes sorted by decreasing frequency. One set of samples serves the whole batch; true classes are not
+    Good for classes sorted by decreasing frequency. Unique sampling of nearly all classes takes some V log(V)**2 draws.
+    One set of samples serves the whole batch; true classes are not
     excluded from it. Calls with the same seed return the same ids; :class:`LogUniformSampler` continues a stream.
 
     Args:
@@ -49,9 +50,7 @@ def log_uniform_candidate_sampler(
         TypeError: Classes that are not integers.
     """
     first, second = seed_words(seed)
-    values = _core.log_uniform_candidates(
-        true_classes, num_true, num_sampled, bool(unique), range_max, first, second, 0
-    )
+    values = _core.log_uniform_candidates(true_classes, num_true, num_sampled, unique, range_max, first, second, 0)
     return SampledValues(*map(like(true_classes), values))
 
 
@@ -63,33 +62,45 @@ class LogUniformSampler:
     >>> loss = nce_loss(..., sampled_values=values)
 
     Args and errors as in :func:`log_uniform_candidate_sampler`. ``state`` can be saved and set, to resume a run with
-    the ids it would have drawn.
+    the ids it would have drawn. Threads may share a sampler: each call draws for itself.
     """
 
     def __init__(
         self, range_max: int, num_sampled: int, *, num_true: int = 1, unique: bool = True, seed: Seed = None
     ) -> None:
-        self.range_max = range_max
-        self.num_sampled = num_sampled
-        self.num_true = num_true
-        self.unique = bool(unique)
+        _core.check_sampler(num_true, num_sampled, unique, range_max)
+        # The stream of a call depends on num_sampled: fixed for the life of a sampler.
+        self._arguments = (num_true, num_sampled, unique, range_max)
         self._seed, self._seed2 = seed_words(seed)
         self._calls = 0
+        self._lock = threading.Lock()
 
     def __call__(self, true_classes: Any) -> SampledValues:
         """Sample for one batch of true classes, ``[B, num_true]`` or ``[B]``."""
-        values = _core.log_uniform_candidates(
-            true_classes,
-            self.num_true,
-            self.num_sampled,
-            self.unique,
-            self.range_max,
-            self._seed,
-            self._seed2,
-            self._calls,
-        )
-        self._calls += 1
+        with self._lock:
+            values = _core.log_uniform_candidates(true_classes, *self._arguments, self._seed, self._seed2, self._calls)
+            self._calls += 1
         return SampledValues(*map(like(true_classes), values))
+
+    @property
+    def num_true(self) -> int:
+        """True classes per example, T."""
+        return self._arguments[0]
+
+    @property
+    def num_sampled(self) -> int:
+        """Sampled classes per call, S."""
+        return self._arguments[1]
+
+    @property
+    def unique(self) -> bool:
+        """Whether the classes of a call are distinct."""
+        return self._arguments[2]
+
+    @property
+    def range_max(self) -> int:
+        """Number of classes, V."""
+        return self._arguments[3]
 
     @property
     def state(self) -> SamplerState:
@@ -98,12 +109,20 @@ class LogUniformSampler:
 
     @state.setter
     def state(self, state: SamplerState | tuple[int, int, int]) -> None:
-        if len(state) != 3:
-            raise ValueError(f"state has {len(state)} parts: expected (seed, seed2, calls)")
-        seed, seed2, calls = (operator.index(part) for part in state)
-        if not 0 <= calls < 2**64:
-            raise ValueError(f"state.calls = {calls}: expected an integer in [0, 2**64)")
-        self._seed, self._seed2, self._calls = seed % 2**64, seed2 % 2**64, calls
+        if not isinstance(state, tuple | list) or len(state) != 3:
+            raise ValueError(f"state is {state!r}: expected (seed, seed2, calls)")
+        seed, seed2, calls = (integer(part, "state") for part in state)
+        if not 0 <= calls < 2**63:
+            raise ValueError(f"state.calls = {calls}: expected an integer in [0, 2**63)")
+        with self._lock:
+            self._seed, self._seed2, self._calls = word(seed, "state"), word(seed2, "state"), calls
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return (

@@ -11,7 +11,6 @@ Seed: TypeAlias = int | tuple[int, int] | None
 
 _DEFAULT_GRAPH_SEED = 87654321  # TensorFlow's first word where only an op seed is given
 _OP_SEED_MODULUS = 2**31 - 1
-_MASK = 2**64 - 1
 
 
 def seed_words(seed: Seed) -> tuple[int, int]:
@@ -21,18 +20,23 @@ def seed_words(seed: Seed) -> tuple[int, int]:
     if isinstance(seed, tuple | list):
         if len(seed) != 2:
             raise ValueError(f"seed has {len(seed)} parts: expected a pair (seed, seed2)")
-        first, second = (_integer(part) for part in seed)
-        for part in (first, second):
-            if not -(2**63) <= part <= _MASK:
-                raise ValueError(f"seed holds {part}: expected 64-bit integers")
-        return (first & _MASK, second & _MASK) if first or second else _core.fresh_seed()
-    return _DEFAULT_GRAPH_SEED, _integer(seed) % _OP_SEED_MODULUS
+        first, second = (word(integer(part, "seed"), "seed") for part in seed)
+        return (first, second) if first or second else _core.fresh_seed()
+    return _DEFAULT_GRAPH_SEED, integer(seed, "seed") % _OP_SEED_MODULUS
 
 
-def _integer(value: Any) -> int:
-    if isinstance(value, bool):
-        raise TypeError("seed is a bool: expected None, an integer or a pair of integers")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"seed is a {type(value).__name__}: expected None, an integer or a pair of integers") from None
+def word(value: int, name: str) -> int:
+    """A signed or unsigned 64-bit integer as an unsigned one."""
+    if not -(2**63) <= value < 2**64:
+        raise ValueError(f"{name} holds {value}: expected 64-bit integers")
+    return value % 2**64
+
+
+def integer(value: Any, name: str) -> int:
+    """`value` as an ``int``, if it is an integer of any kind but bool."""
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise TypeError(f"{name} is a {type(value).__name__}: expected integers")

@@ -64,8 +64,8 @@ TEST(Validation, WantsARangeThatHoldsTheUniqueSamples) {
             "range_max = 0: expected at least 1");
 }
 
-TEST(Validation, WantsAtLeastOneThread) {
-  EXPECT_EQ(message_of([] { set_num_threads(0); }), "num_threads = 0: expected at least 1");
+TEST(Validation, WantsASensibleNumberOfThreads) {
+  EXPECT_EQ(message_of([] { set_num_threads(0); }), "num_threads = 0: expected 1 to 4096");
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ std::vector<std::string_view> isa_available();
 std::string_view isa_in_use();
 
 // Threads of the CPU backend: OMP_NUM_THREADS or the number of processors, unless set here. Throws InvalidValue
-// below 1. A call uses fewer threads where its work does not pay for more.
+// outside [1, 4096]. A call uses fewer threads where its work does not pay for more.
 int num_threads();
 void set_num_threads(int threads);
 

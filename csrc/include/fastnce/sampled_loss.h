@@ -26,6 +26,7 @@ struct RowPlan {
   bool samples_distinct = true;           // no class was sampled twice
 };
 
+// Ids must not be negative.
 RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled);
 
 // All of one call. Arrays are dense and row-major unless a stride is given; element types are `dtype` unless noted.

@@ -45,7 +45,7 @@ struct AccidentalHit {
 };
 
 // All accidental hits, by example, then true column, then position; every duplicate of a sampled class counts.
-// `labels` is [B, T], row-major; `num_true` is T.
+// `labels` is [B, T], row-major; `num_true` is T. Throws InvalidValue where T does not divide the number of labels.
 std::vector<AccidentalHit> accidental_hits(std::span<const std::int64_t> labels, std::int64_t num_true,
                                            std::span<const std::int64_t> sampled);
 
