@@ -48,7 +48,7 @@ new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 class LegacyProducer:
     """Lends a NumPy array as libraries did before DLPack 1.0: no ``max_version``, no version, no flags."""
 
-    def __init__(self, array, *, byte_offset=0, compact=False, device=(CPU, 0), lanes=1):
+    def __init__(self, array, *, byte_offset=0, compact=False, device=(CPU, 0), lanes=1, bits=None):
         self.array = array
         self.device = device
         self.lent = self.returned = 0
@@ -60,7 +60,7 @@ class LegacyProducer:
             device_id=device[1],
             ndim=array.ndim,
             dtype_code="iuf".index(array.dtype.kind),
-            dtype_bits=8 * array.itemsize,
+            dtype_bits=8 * array.itemsize if bits is None else bits,
             dtype_lanes=lanes,
             shape=self.shape,
             strides=None if compact else steps,
@@ -198,6 +198,22 @@ def test_vectors_of_lanes_are_refused():
         PROBLEM.solve(inputs=LegacyProducer(PROBLEM.inputs, lanes=2))
 
 
+@pytest.mark.parametrize("bits", [0, 4, 128])
+def test_integers_of_unknown_width_are_refused(bits):
+    with pytest.raises(TypeError, match=r"labels "):
+        PROBLEM.solve(labels=LegacyProducer(PROBLEM.labels, bits=bits))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_interrupts_and_lack_of_memory_are_not_the_arguments_fault(error):
+    class Interrupted(VersionedProducer):
+        def __dlpack__(self, **options):
+            raise error
+
+    with pytest.raises(error):
+        PROBLEM.solve(inputs=Interrupted(PROBLEM.inputs))
+
+
 def test_a_producer_that_fails_is_named():
     class Broken(VersionedProducer):
         def __dlpack__(self, **options):
@@ -254,6 +270,8 @@ def test_torch_tensors_give_torch_tensors():
     assert_kind(values, torch.Tensor)
     assert_kind(fastnce.compute_accidental_hits(lent["labels"], lent["sampled_values"][0], 2), torch.Tensor)
     assert_kind(results_of({"inputs": lent["inputs"]}), torch.Tensor)  # beside NumPy arrays
+    parameter_like = type("Own", (torch.Tensor,), {})
+    assert_kind(results_of({"inputs": lent["inputs"].as_subclass(parameter_like)}), torch.Tensor)
 
 
 def test_torch_tensors_may_be_views_and_half_counts():
@@ -274,6 +292,10 @@ def test_jax_arrays_give_jax_arrays():
     for ours, expected in zip(results, results_of({}), strict=True):
         np.testing.assert_array_equal(np.asarray(ours), expected)
     assert_kind(fastnce.log_uniform_candidate_sampler(lent["labels"], 2, 4, True, 50, seed=1), jax.Array)
+    # Without 64-bit integers JAX would wrap large ids.
+    large = fastnce.log_uniform_candidate_sampler(lent["labels"], 2, 64, True, 2**40, seed=1).sampled_candidates
+    assert large.max() >= 2**31
+    assert large.min() >= 0
 
 
 def test_importing_the_library_imports_no_framework():

@@ -298,6 +298,17 @@ def test_a_nan_example_spoils_only_what_it_touches():
     np.testing.assert_array_equal(results.weights[~touched], clean.weights[~touched])
 
 
+@pytest.mark.parametrize("factor", [np.inf, -np.inf])
+def test_removed_hits_stay_out_of_gradients_with_an_infinite_factor(factor):
+    """0 times an infinite factor would be NaN."""
+    problem = Case(batch=6, dim=5, sampled=10, num_true=1, remove_hits=True).problem()
+    problem.labels[:] = problem.sampled_values[0][:6, None]  # the arrays are this test's own
+    problem.options["grad_loss"] = np.array([factor, 1, 1, 1, 1, 1], np.float32)
+    ours, true = problem.solve()[1], problem.truth()[1]
+    for result, expected in zip(ours, true, strict=True):
+        np.testing.assert_array_equal(np.isnan(result), np.isnan(expected))
+
+
 @pytest.mark.parametrize("num_true", [1, 2])
 @pytest.mark.parametrize("value", [0.0, np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("where", ["biases", "true_count", "sampled_count"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 import numpy as np
@@ -109,6 +111,30 @@ def test_state_counts_calls_and_restores_the_stream():
     assert_same_values(elsewhere(TRUE_CLASSES), expected)
     sampler.state = state
     assert_same_values(sampler(TRUE_CLASSES), expected)
+
+
+def test_threads_that_share_a_sampler_draw_different_ids():
+    sampler = fastnce.LogUniformSampler(10**6, 100_000, seed=1)
+    with ThreadPoolExecutor(2) as pool:
+        drawn = [values.sampled_candidates.tobytes() for values in pool.map(sampler, [[0]] * 6)]
+    assert len(set(drawn)) == 6
+    assert sampler.state.calls == 6
+
+
+def test_a_pickled_sampler_goes_on_where_it_was():
+    sampler = fastnce.LogUniformSampler(1000, 10, num_true=2, unique=False, seed=(3, 4))
+    sampler([[0, 1]])
+    copied = pickle.loads(pickle.dumps(sampler))
+    assert_same_values(copied([[0, 1]]), sampler([[0, 1]]))
+    assert copied.state == sampler.state
+
+
+def test_a_sampler_is_checked_when_it_is_made_and_then_fixed():
+    with pytest.raises(ValueError, match=r"num_sampled = 5 .*range_max = 4"):
+        fastnce.LogUniformSampler(4, 5)
+    sampler = fastnce.LogUniformSampler(5, 5)
+    with pytest.raises(AttributeError):
+        sampler.num_sampled = 4
 
 
 def test_the_state_of_an_unseeded_sampler_restores_it_too():

@@ -46,7 +46,15 @@ def test_openmps_variable_sets_the_number_of_threads():
 
 @pytest.mark.parametrize(
     ("threads", "error"),
-    [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError), (None, TypeError)],
+    [
+        (0, ValueError),
+        (-1, ValueError),
+        (10**6, ValueError),
+        (2**40, ValueError),
+        (1.5, TypeError),
+        ("2", TypeError),
+        (None, TypeError),
+    ],
 )
 def test_a_bad_number_of_threads_is_refused_and_changes_nothing(threads, error, set_threads):
     before = fastnce.get_num_threads()

@@ -107,6 +107,14 @@ LOSS_ERRORS = [
     # dtypes
     ("inputs-float16", {"inputs": INPUTS.astype("f2")}, TypeError, ["inputs", "float16", "float32"]),
     ("inputs-int", {"inputs": INPUTS.astype(int)}, TypeError, ["inputs", "int64", "float32"]),
+    ("labels-masked", {"labels": np.ma.array(LABELS, mask=True)}, TypeError, ["labels", "mask"]),
+    ("weights-masked", {"weights": np.ma.array(WEIGHTS, mask=True)}, TypeError, ["weights", "mask"]),
+    ("labels-strings", {"labels": LABELS.astype("U")}, TypeError, ["labels", "<U"]),
+    ("shard-dtype", {"weights": [WEIGHTS[:7], WEIGHTS[7:].astype("f8")]}, TypeError, ["weights[1]", "float64"]),
+    ("shard-rank", {"biases": [BIASES[:7], BIASES[7:, None]]}, ValueError, ["biases[1]", "[6, 1]", "[V]"]),
+    ("hits-string", {"remove_accidental_hits": "False"}, TypeError, ["remove_accidental_hits", "str", "bool"]),
+    ("V-array", {"num_classes": np.array([13])}, TypeError, ["num_classes", "ndarray", "integer"]),
+    ("precision-array", {"precision": np.array(["high", "low"])}, ValueError, ["precision", "highest"]),
     ("inputs-complex", {"inputs": INPUTS.astype("c8")}, TypeError, ["inputs", "complex64"]),
     ("inputs-object", {"inputs": INPUTS.astype(object)}, TypeError, ["inputs", "object"]),
     ("inputs-list", {"inputs": INPUTS.tolist()}, TypeError, ["inputs", "list"]),
@@ -194,6 +202,46 @@ def assert_raises(error, parts, function, arguments):
     np.testing.assert_equal(arguments, before)
 
 
+def unaligned(array):
+    """A copy that starts one byte off."""
+    memory = np.zeros(array.nbytes + 1, np.uint8)
+    memory[1:] = array.ravel().view(np.uint8)
+    return memory[1:].view(array.dtype).reshape(array.shape)
+
+
+def field_of_a_record(array):
+    """A copy in a packed structure, whose stride is no multiple of the item size."""
+    records = np.zeros(array.shape, [("flag", "u1"), ("value", array.dtype)])
+    records["value"] = array
+    return records["value"]
+
+
+@pytest.mark.parametrize("relaid", [unaligned, field_of_a_record])
+def test_small_arguments_of_awkward_layout_are_copied(relaid):
+    changes = {"labels": relaid(LABELS), **values(relaid(IDS), relaid(TRUE_COUNT), relaid(SAMPLED_COUNT))}
+    np.testing.assert_equal(PROBLEM.solve(**changes), PROBLEM.solve())
+
+
+def test_a_native_byte_order_may_be_spelled_out():
+    spelled = {
+        name: getattr(PROBLEM, name).view(getattr(PROBLEM, name).dtype.newbyteorder("<"))
+        for name in ("weights", "labels")
+    }
+    np.testing.assert_equal(PROBLEM.solve(**spelled), PROBLEM.solve())
+
+
+def test_interrupts_while_a_sequence_is_read_are_passed_on():
+    class Interrupting:
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        PROBLEM.solve(labels=Interrupting())
+
+
 @parametrize_errors(LOSS_ERRORS)
 def test_losses_refuse(changes, error, parts):
     arguments = {**PROBLEM.arguments(), **changes}
@@ -213,6 +261,7 @@ SAMPLER_ERRORS = [
     ("V-2-to-the-63", {"range_max": 2**63}, ValueError, ["range_max = 9223372036854775808", "2^63 - 1"]),
     ("V-float", {"range_max": 50.0}, TypeError, ["range_max", "float", "integer"]),
     ("S-above-V", {"num_sampled": 51}, ValueError, ["num_sampled = 51", "range_max = 50"]),
+    ("unique-string", {"unique": "no"}, TypeError, ["unique", "str", "bool"]),
     ("S-zero", {"num_sampled": 0}, ValueError, ["num_sampled = 0", "1"]),
     ("S-negative", {"num_sampled": -1}, ValueError, ["num_sampled = -1", "1"]),
     ("S-2-to-the-31", {"num_sampled": 2**31, "unique": False}, ValueError, ["num_sampled = 2147483648"]),

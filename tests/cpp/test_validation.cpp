@@ -50,6 +50,31 @@ TEST(Validation, WantsShardsOfTheSizesThatThePartitionPrescribes) {
             "weights[0] has 4 rows: expected 5, as partition_strategy 'div' lays 10 rows over 2 shards");
 }
 
+TEST(Validation, WantsThePlanOfTheseLabelsAndSamples) {
+  const std::string expected = "rows: expected a plan made for these labels and samples";
+  EXPECT_EQ(message_with([](auto& p) { p.plan.offsets.clear(); }), expected);
+  EXPECT_EQ(message_with([](auto& p) { p.plan.ids.pop_back(); }), expected);
+  EXPECT_EQ(message_with([](auto& p) { std::swap(p.labels[0], p.sampled[0]), p.labels[1] = 9 - p.labels[1]; }),
+            expected);
+  EXPECT_EQ(message_with([](auto& p) { p.plan.entries[0] = 1000; }), expected);
+  EXPECT_EQ(message_with([](auto& p) { p.plan.sampled_row[0] = 1000; }), expected);
+}
+
+TEST(Validation, WantsArraysWhereThereAreElements) {
+  EXPECT_EQ(message_with([](auto& p) { p.params.labels = nullptr; }), "labels: expected an array, not null");
+  EXPECT_EQ(message_with([](auto& p) { p.params.inputs = nullptr; }), "inputs: expected an array, not null");
+  EXPECT_EQ(message_with([](auto& p) { p.params.sampled = nullptr; }), "sampled: expected an array, not null");
+  EXPECT_EQ(message_with([](auto& p) { p.params.true_count = nullptr; }), "true_count: expected an array, not null");
+}
+
+TEST(Validation, WantsLabelsInWholeRowsForHits) {
+  const std::int64_t labels[] = {1, 2, 3};
+  EXPECT_EQ(message_of([&] { accidental_hits(labels, 0, labels); }),
+            "num_true = 0: expected a divisor of the 3 labels");
+  EXPECT_EQ(message_of([&] { accidental_hits(labels, 2, labels); }),
+            "num_true = 2: expected a divisor of the 3 labels");
+}
+
 TEST(Validation, WantsAPlanForRowGradients) {
   EXPECT_EQ(message_with([](auto& p) { p.params.rows = nullptr; }),
             "rows: expected a plan, since row gradients are asked for");
