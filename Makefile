@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 CORE   := CMakeLists.txt CMakePresets.json pyproject.toml $(wildcard cmake/*) $(shell find csrc -type f)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test test-cpp test-python test-tf lint format asan tidy bench bench-peers clean
+.PHONY: help demo test test-cpp test-python test-tf test-torch test-jax lint format asan tidy bench bench-peers clean
 
 help:
 	@echo "make demo         train word embeddings on the text in examples/data"
@@ -13,7 +13,7 @@ help:
 	@echo "make lint         formatting, types, layer rules"
 	@echo "make bench        native benchmark"
 	@echo "make bench-peers  side by side with TensorFlow and PyTorch (each in a .venv-peers of its own)"
-	@echo "make test-tf      compare with TensorFlow (in .venv-tf)"
+	@echo "make test-tf      compare with TensorFlow (in .venv-tf); test-torch, test-jax: their arrays"
 	@echo "make asan         tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make tidy         clang-tidy"
 
@@ -68,11 +68,14 @@ bench-peers: $(VENV)/.built
 	bench/peers/setup.sh
 	$(BIN)/python bench/peers/run.py
 
-# TensorFlow has its own NumPy and protobuf: an environment of its own.
-test-tf: $(VENV)/.tools
-	test -x .venv-tf/bin/python || $(PYTHON) -m venv .venv-tf
-	.venv-tf/bin/python -m pip install --quiet tensorflow-cpu pytest .
-	.venv-tf/bin/python -m pytest tests/test_tensorflow.py tests/test_dlpack.py -p no:cacheprovider
+# Frameworks bring their own NumPy and protobuf: an environment for each.
+PACKAGE-tf    := tensorflow-cpu
+PACKAGE-torch := torch
+PACKAGE-jax   := jax
+test-tf test-torch test-jax: test-%: $(VENV)/.tools
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet $(PACKAGE-$*) pytest .
+	.venv-$*/bin/python -m pytest tests/test_tensorflow.py tests/test_dlpack.py -p no:cacheprovider
 
 clean:
-	rm -rf build $(VENV) .venv-tf .venv-peers
+	rm -rf build $(VENV) $(addprefix .venv-,tf torch jax peers)
