@@ -55,6 +55,7 @@ asan: $(VENV)/.tools
 	tools/asan.sh
 
 tidy: $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet clang-tidy
 	cmake --preset tidy
 	cmake --build --preset tidy
 

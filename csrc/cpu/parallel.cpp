@@ -66,7 +66,7 @@ void Barrier::wait(int threads) {
   generation_.wait(generation, std::memory_order_acquire);
 }
 
-void detail::run_team(int threads, void (*body)(const void*, const Team&), const void* context) {
+void detail::run_team([[maybe_unused]] int threads, void (*body)(const void*, const Team&), const void* context) {
   Barrier barrier;
 #if defined(_OPENMP)
   std::atomic_flag failed;

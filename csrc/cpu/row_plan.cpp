@@ -20,7 +20,7 @@ struct Entry {
 void sort_by_id(std::vector<Entry>& entries) {
   std::int64_t all_bits = 0;
   for (const Entry& entry : entries) all_bits |= entry.id;
-  const int bits = std::bit_width(static_cast<std::uint64_t>(all_bits));
+  const int bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(all_bits)));
   const int digit_bits = entries.size() < 2048 ? 8 : 11;
   std::vector<Entry> other(entries.size());
   std::vector<std::size_t> start(std::size_t{1} << digit_bits);

@@ -70,7 +70,8 @@ FASTNCE_HD PhiloxCounter log_uniform_stream_start(std::uint64_t seed2, std::int6
     const std::uint64_t borrows = (total + 0xFFFFFFFFu) >> 32;
     return {0 - total, seed2 + (borrows - 1)};
   }
-  const unsigned __int128 blocks = static_cast<unsigned __int128>(call) * (kWordsPerSample / 4 * num_sampled);
+  const unsigned __int128 blocks =
+      static_cast<unsigned __int128>(call) * static_cast<std::uint64_t>(kWordsPerSample / 4 * num_sampled);
   return {static_cast<std::uint64_t>(blocks), seed2 + static_cast<std::uint64_t>(blocks >> 64)};
 }
 
