@@ -214,6 +214,22 @@ def test_interrupts_and_lack_of_memory_are_not_the_arguments_fault(error):
         PROBLEM.solve(inputs=Interrupted(PROBLEM.inputs))
 
 
+def test_malformed_shapes_and_devices_are_refused():
+    negative = LegacyProducer(PROBLEM.inputs)
+    negative.shape[0] = -4
+    with pytest.raises(ValueError, match=r"inputs .*malformed"):
+        PROBLEM.solve(inputs=negative)
+    with pytest.raises(TypeError, match=r"inputs.__dlpack_device__"):
+        PROBLEM.solve(inputs=LegacyProducer(PROBLEM.inputs, device=Wide()))
+
+
+class Wide(tuple):
+    """A device pair of which nothing fits 32 bits, but which the tensor itself can carry."""
+
+    def __new__(cls):
+        return super().__new__(cls, (2**32 + 1, 0))
+
+
 def test_a_producer_that_fails_is_named():
     class Broken(VersionedProducer):
         def __dlpack__(self, **options):

@@ -121,6 +121,30 @@ def test_threads_that_share_a_sampler_draw_different_ids():
     assert sampler.state.calls == 6
 
 
+def test_a_sampler_may_be_called_while_it_reads_its_arguments():
+    sampler = fastnce.LogUniformSampler(1000, 10, seed=1)
+
+    class Calling:
+        def __array__(self, dtype=None, copy=None):
+            sampler([0])
+            return np.array([0])
+
+        __len__ = __getitem__ = None
+
+        def __index__(self):
+            return 0
+
+    sampler(Calling())
+    assert sampler.state.calls == 2
+
+
+def test_a_sampler_keeps_its_own_sizes():
+    size = np.array(5)
+    sampler = fastnce.LogUniformSampler(50, size, seed=1)
+    size[...] = 7
+    assert sampler.num_sampled == len(sampler([0]).sampled_candidates) == 5
+
+
 def test_a_pickled_sampler_goes_on_where_it_was():
     sampler = fastnce.LogUniformSampler(1000, 10, num_true=2, unique=False, seed=(3, 4))
     sampler([[0, 1]])

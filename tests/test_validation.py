@@ -109,6 +109,8 @@ LOSS_ERRORS = [
     ("inputs-int", {"inputs": INPUTS.astype(int)}, TypeError, ["inputs", "int64", "float32"]),
     ("labels-masked", {"labels": np.ma.array(LABELS, mask=True)}, TypeError, ["labels", "mask"]),
     ("weights-masked", {"weights": np.ma.array(WEIGHTS, mask=True)}, TypeError, ["weights", "mask"]),
+    ("labels-of-nothing", {"labels": np.zeros(4, dtype=[])}, TypeError, ["labels", "number"]),
+    ("ids-of-nothing", values(ids=np.empty(10, "V0")), TypeError, ["sampled_candidates", "number"]),
     ("labels-strings", {"labels": LABELS.astype("U")}, TypeError, ["labels", "<U"]),
     ("shard-dtype", {"weights": [WEIGHTS[:7], WEIGHTS[7:].astype("f8")]}, TypeError, ["weights[1]", "float64"]),
     ("shard-rank", {"biases": [BIASES[:7], BIASES[7:, None]]}, ValueError, ["biases[1]", "[6, 1]", "[V]"]),
@@ -240,6 +242,19 @@ def test_interrupts_while_a_sequence_is_read_are_passed_on():
 
     with pytest.raises(KeyboardInterrupt):
         PROBLEM.solve(labels=Interrupting())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_interrupts_while_a_size_is_read_are_passed_on(error):
+    class Interrupting:
+        def __index__(self):
+            raise error
+
+        __len__ = __getitem__ = __index__
+
+    for name in ("num_sampled", "sampled_values"):
+        with pytest.raises(error):
+            PROBLEM.solve(**{name: Interrupting()})
 
 
 @parametrize_errors(LOSS_ERRORS)

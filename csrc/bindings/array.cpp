@@ -56,6 +56,11 @@ Array borrow_lease(Lease lease, const char* name) {
     throw InvalidType(concat(name, " has a DLPack dtype of ", int{type.bits}, " bits and ", type.lanes,
                              " lanes: expected whole bytes and one lane"));
   }
+  const bool has_shape = tensor.ndim == 0 || tensor.shape != nullptr;
+  if (tensor.ndim < 0 || !has_shape ||
+      std::any_of(tensor.shape, tensor.shape + tensor.ndim, [](std::int64_t extent) { return extent < 0; })) {
+    throw InvalidValue(concat(name, " is a malformed DLPack tensor: expected a shape of extents of at least 0"));
+  }
   Array array{.name = name,
               .data = static_cast<const std::byte*>(tensor.data) + (tensor.data != nullptr ? tensor.byte_offset : 0),
               .type = type,
@@ -173,13 +178,15 @@ std::string text(std::span<const std::int64_t> shape) {
 }  // namespace
 
 std::string Array::type_name() const {
-  const char* kind = type.code == dl::kInt      ? "int"
-                     : type.code == dl::kUInt   ? "uint"
-                     : type.code == dl::kFloat  ? "float"
-                     : type.code == dl::kBfloat ? "bfloat"
-                     : type.code == dl::kBool   ? "bool"
-                                                : "complex";
-  return type.code == dl::kBool ? kind : concat(kind, int{type.bits});
+  switch (type.code) {
+    case dl::kInt: return concat("int", int{type.bits});
+    case dl::kUInt: return concat("uint", int{type.bits});
+    case dl::kFloat: return concat("float", int{type.bits});
+    case dl::kBfloat: return concat("bfloat", int{type.bits});
+    case dl::kComplex: return concat("complex", int{type.bits});
+    case dl::kBool: return "bool";
+    default: return concat("DLPack type ", int{type.code}, " of ", int{type.bits}, " bits");
+  }
 }
 
 std::string Array::shape_text() const { return text(shape); }
@@ -199,10 +206,11 @@ Array borrow(py::handle object, const char* name) {
 Array borrow_or_convert(py::handle object, const char* name) {
   if (py::isinstance<py::array>(object)) {
     const auto source = py::reinterpret_borrow<py::array>(object);
-    const bool aligned = (source.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
-    bool plain = aligned;
-    for (py::ssize_t i = 0; plain && i < source.ndim(); ++i) plain = source.strides(i) % source.itemsize() == 0;
-    if (plain) return borrow(object, name);
+    bool in_place = (source.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+    for (py::ssize_t i = 0; source.itemsize() > 0 && i < source.ndim(); ++i) {
+      in_place = in_place && source.strides(i) % source.itemsize() == 0;
+    }
+    if (in_place || source.itemsize() == 0) return borrow(object, name);  // no elements to speak of: refused there
     return borrow(py::module_::import("numpy").attr("require")(object, py::none(), "AC"), name);
   }
   const bool convertible = PySequence_Check(object.ptr()) || PyNumber_Check(object.ptr());
@@ -306,7 +314,8 @@ std::int64_t integer(py::handle object, const char* name) {
   if (PyBool_Check(object.ptr()) || PyIndex_Check(object.ptr()) == 0) refuse();
   const py::object value = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));
   if (!value) {
-    PyErr_Clear();
+    const py::error_already_set error;
+    if (!is_about_the_argument(error)) throw error;
     refuse();
   }
   int overflow = 0;

@@ -61,6 +61,7 @@ template <class T>
 class Values {
  public:
   Values(Array array, std::span<const std::int64_t> shape, const char* expected);
+  Values(const Values&) = delete;
   const T* data() const { return values_; }
 
  private:

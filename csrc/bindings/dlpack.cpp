@@ -74,8 +74,7 @@ Lease lease_from_producer(py::handle producer, const char* name) {
   try {
     if (py::hasattr(producer, "__dlpack_device__")) {
       const py::tuple device(producer.attr("__dlpack_device__")());
-      require_cpu({static_cast<std::int32_t>(py::int_(device[0])), static_cast<std::int32_t>(py::int_(device[1]))},
-                  name);
+      require_cpu({device[0].cast<std::int32_t>(), device[1].cast<std::int32_t>()}, name);
     }
     py::object capsule;
     try {
@@ -88,6 +87,8 @@ Lease lease_from_producer(py::handle producer, const char* name) {
       throw InvalidType(concat(name, ".__dlpack__() gave no capsule but a ", Py_TYPE(capsule.ptr())->tp_name));
     }
     return consume_capsule(capsule, name);
+  } catch (const py::cast_error&) {
+    throw InvalidType(concat(name, ".__dlpack_device__() gave no pair of 32-bit integers"));
   } catch (py::error_already_set& error) {
     if (!is_about_the_argument(error)) throw;
     throw InvalidValue(concat(name, " cannot be lent through DLPack: ", py::str(error.value()).cast<std::string>()));

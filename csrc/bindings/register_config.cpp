@@ -2,9 +2,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
-#include <limits>
-
 #include "bindings/array.h"
 #include "bindings/register.h"
 #include "fastnce/config.h"
@@ -25,11 +22,7 @@ void register_config(py::module_& module) {
     return config;
   });
   module.def("get_num_threads", [] { return num_threads(); });
-  module.def("set_num_threads", [](py::handle threads) {
-    using Limits = std::numeric_limits<int>;
-    set_num_threads(
-        static_cast<int>(std::clamp<std::int64_t>(integer(threads, "num_threads"), Limits::min(), Limits::max())));
-  });
+  module.def("set_num_threads", [](py::handle threads) { set_num_threads(integer(threads, "num_threads")); });
 }
 
 }  // namespace fastnce::bindings

@@ -72,8 +72,12 @@ class Candidates {
  public:
   // From sampled_values = (ids [S], true counts [B, T], sampled counts [S]).
   Candidates(py::handle given, std::int64_t batch, std::int64_t num_true, std::int64_t num_sampled) {
-    if (!PySequence_Check(given.ptr()) || PySequence_Size(given.ptr()) != 3) {
-      PyErr_Clear();
+    const py::ssize_t length = PySequence_Check(given.ptr()) ? PySequence_Size(given.ptr()) : -1;
+    if (PyErr_Occurred()) {
+      const py::error_already_set error;
+      if (!is_about_the_argument(error)) throw error;
+    }
+    if (length != 3) {
       const std::string got = PyTuple_Check(given.ptr()) || PyList_Check(given.ptr())
                                   ? concat(PySequence_Size(given.ptr()), " values")
                                   : concat("a ", Py_TYPE(given.ptr())->tp_name);

@@ -26,12 +26,12 @@ std::string_view isa_in_use() { return cpu::current_isa().name; }
 
 int num_threads() { return cpu::num_threads(); }
 
-void set_num_threads(int threads) {
+void set_num_threads(std::int64_t threads) {
   constexpr int kMost = 4096;  // OpenMP ends the process when it cannot start a thread
   if (threads < 1 || threads > kMost) {
     throw InvalidValue(concat("num_threads = ", threads, ": expected 1 to ", kMost));
   }
-  cpu::set_num_threads(threads);
+  cpu::set_num_threads(static_cast<int>(threads));
 }
 
 }  // namespace fastnce

@@ -55,11 +55,16 @@ bool plan_matches(const RowPlan& plan, const SampledLossParams& p) {
       plan.offsets.back() != std::ssize(plan.entries)) {
     return false;
   }
+  // Ids ascending, and entries ascending within a row, each under its own id: so every entry occurs just once.
   for (std::int64_t row = 0; row < rows; ++row) {
     if (plan.offsets[row] > plan.offsets[row + 1] || plan.offsets[row + 1] > std::ssize(plan.entries)) return false;
+    if (row > 0 && plan.ids[row - 1] >= plan.ids[row]) return false;
+    std::int64_t last = -1;
     for (std::int64_t i = plan.offsets[row]; i < plan.offsets[row + 1]; ++i) {
       const std::int64_t entry = plan.entries[i];
-      if (entry < 0 || entry >= num_labels + p.num_sampled) return false;
+      if (entry <= last || entry >= num_labels + p.num_sampled) return false;
+      if (plan.samples_distinct && last >= num_labels) return false;
+      last = entry;
       const std::int64_t s = entry - num_labels;
       if ((s < 0 ? p.labels[entry] : p.sampled[s]) != plan.ids[row] || (s >= 0 && plan.sampled_row[s] != row)) {
         return false;

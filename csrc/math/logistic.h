@@ -71,9 +71,10 @@ FASTNCE_HD V exp_nonpositive(V x) {
   const V k = shifted - C::kRoundToInteger;
   const V r = (clamped - k * C::kLn2High) - k * C::kLn2Low;
   const V p = (horner(r, C::kExp) * (r * r) + r) + T{1};
-  const Bits exponent = __builtin_bit_cast(Bits, shifted) << C::kMantissaBits;
-  const V result = __builtin_bit_cast(V, __builtin_bit_cast(Bits, p) + exponent);
-  return x < C::kMinExponent ? V{} : result;
+  // 2^k by its exponent bits. Multiplying, rather than adding them to p's, lets a NaN of any payload through.
+  const Bits one = __builtin_bit_cast(Bits, V{} + T{1});
+  const V power = __builtin_bit_cast(V, (__builtin_bit_cast(Bits, shifted) << C::kMantissaBits) + one);
+  return x < C::kMinExponent ? V{} : p * power;
 }
 
 template <class V>

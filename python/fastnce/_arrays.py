@@ -19,7 +19,7 @@ def like(example: Any) -> Callable[[Any], Any]:
     if isinstance(example, np.ndarray):
         return _unchanged
     for base in type(example).__mro__:  # subclasses defined elsewhere belong to the library they extend
-        converter = _CONVERTERS.get(base.__module__.partition(".")[0])
+        converter = _CONVERTERS.get(str(base.__module__).partition(".")[0])
         if converter is not None:
             return converter
     return _unchanged

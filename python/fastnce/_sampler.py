@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from typing import Any
 
@@ -28,9 +29,9 @@ def log_uniform_candidate_sampler(
         expected count of k = num_sampled * p(k)                 with replacement
                             = 1 - (1 - p(k))**tries              unique; tries: draws until num_sampled were distinct
 
-    Good for classes sorted by decreasing frequency. Unique sampling of nearly all classes takes some V log(V)**2 draws.
-    One set of samples serves the whole batch; true classes are not
+    Good for classes sorted by decreasing frequency. One set of samples serves the whole batch; true classes are not
     excluded from it. Calls with the same seed return the same ids; :class:`LogUniformSampler` continues a stream.
+    Unique sampling of nearly all classes takes some V log(V)**2 draws.
 
     Args:
         true_classes: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes.
@@ -70,16 +71,29 @@ class LogUniformSampler:
     ) -> None:
         _core.check_sampler(num_true, num_sampled, unique, range_max)
         # The stream of a call depends on num_sampled: fixed for the life of a sampler.
-        self._arguments = (num_true, num_sampled, unique, range_max)
+        self._arguments = (
+            operator.index(num_true),
+            operator.index(num_sampled),
+            bool(unique),
+            operator.index(range_max),
+        )
         self._seed, self._seed2 = seed_words(seed)
         self._calls = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __call__(self, true_classes: Any) -> SampledValues:
         """Sample for one batch of true classes, ``[B, num_true]`` or ``[B]``."""
+        # The lock is held only to take a number: converting true_classes may run any Python code.
         with self._lock:
-            values = _core.log_uniform_candidates(true_classes, *self._arguments, self._seed, self._seed2, self._calls)
+            seed, seed2, call = self.state
             self._calls += 1
+        try:
+            values = _core.log_uniform_candidates(true_classes, *self._arguments, seed, seed2, call)
+        except BaseException:
+            with self._lock:
+                if self.state == (seed, seed2, call + 1):  # nobody has drawn since: give the number back
+                    self._calls = call
+            raise
         return SampledValues(*map(like(true_classes), values))
 
     @property
@@ -105,7 +119,8 @@ class LogUniformSampler:
     @property
     def state(self) -> SamplerState:
         """The position in the stream: ``SamplerState(seed, seed2, calls)``, three integers."""
-        return SamplerState(self._seed, self._seed2, self._calls)
+        with self._lock:
+            return SamplerState(self._seed, self._seed2, self._calls)
 
     @state.setter
     def state(self, state: SamplerState | tuple[int, int, int]) -> None:
@@ -122,7 +137,7 @@ class LogUniformSampler:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         return (

@@ -53,10 +53,15 @@ TYPED_TEST(LogisticTest, IsExactAtTheExtremes) {
   EXPECT_EQ(logistic(T{0}).sigmoid, T(0.5));
 }
 
-TYPED_TEST(LogisticTest, LetsNanThrough) {
-  const auto got = logistic(std::numeric_limits<TypeParam>::quiet_NaN());
-  EXPECT_TRUE(std::isnan(got.softplus));
-  EXPECT_TRUE(std::isnan(got.sigmoid));
+TYPED_TEST(LogisticTest, LetsNanOfAnyPayloadThrough) {
+  for (const char* payload : {"0", "1", "1954", "2097151"}) {
+    const auto nan =
+        sizeof(TypeParam) == 4 ? static_cast<TypeParam>(std::nanf(payload)) : static_cast<TypeParam>(std::nan(payload));
+    const auto got = logistic(nan);
+    EXPECT_TRUE(std::isnan(got.softplus));
+    EXPECT_TRUE(std::isnan(got.sigmoid));
+    EXPECT_TRUE(std::isnan(got.complement));
+  }
 }
 
 }  // namespace

@@ -58,6 +58,18 @@ TEST(Validation, WantsThePlanOfTheseLabelsAndSamples) {
             expected);
   EXPECT_EQ(message_with([](auto& p) { p.plan.entries[0] = 1000; }), expected);
   EXPECT_EQ(message_with([](auto& p) { p.plan.sampled_row[0] = 1000; }), expected);
+  EXPECT_EQ(message_with([](auto& p) { std::fill(p.plan.entries.begin(), p.plan.entries.end(), 0); }), expected);
+
+  Problem<float> p({.batch = 2, .num_true = 1, .num_sampled = 2, .dim = 2, .num_classes = 1});  // one class only
+  const auto refused = [&](std::vector<std::int64_t> entries, bool distinct) {
+    p.plan.entries = std::move(entries);
+    p.plan.samples_distinct = distinct;
+    return message_of([&] { nce_loss(p.params); });
+  };
+  EXPECT_EQ(refused({0, 1, 2, 2}, false), expected);  // one twice, one missing
+  EXPECT_EQ(refused({2, 0, 1, 3}, false), expected);  // true classes must come first
+  EXPECT_EQ(refused({0, 1, 2, 3}, true), expected);   // two samples of one class
+  EXPECT_EQ(refused({0, 1, 2, 3}, false), "no InvalidValue");
 }
 
 TEST(Validation, WantsArraysWhereThereAreElements) {

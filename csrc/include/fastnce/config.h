@@ -1,6 +1,7 @@
 // What this build and this machine offer, and the few switches there are.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 #include <vector>
 
@@ -17,6 +18,6 @@ std::string_view isa_in_use();
 // Threads of the CPU backend: OMP_NUM_THREADS or the number of processors, unless set here. Throws InvalidValue
 // outside [1, 4096]. A call uses fewer threads where its work does not pay for more.
 int num_threads();
-void set_num_threads(int threads);
+void set_num_threads(std::int64_t threads);
 
 }  // namespace fastnce

@@ -61,8 +61,8 @@ struct SampledLossParams {
 // null: all else can be checked before candidates are drawn.
 void validate(const SampledLossParams& params);
 
-// Noise-contrastive estimation (tf.nn.nce_loss) and its gradients. Validates first, and so throws
-// before anything is written.
+// Noise-contrastive estimation (tf.nn.nce_loss) and its gradients. Validates first, so that nothing is written where it
+// throws InvalidValue.
 void nce_loss(const SampledLossParams& params);
 
 }  // namespace fastnce
