@@ -14,6 +14,7 @@ help:
 	@echo "make bench        native benchmark"
 	@echo "make bench-peers  side by side with TensorFlow and PyTorch (each in a .venv-peers of its own)"
 	@echo "make test-tf      compare with TensorFlow (in .venv-tf); test-torch, test-jax: their arrays"
+	@echo "make format       fix formatting (test-cpp, test-python: half of the tests; clean: remove all that was built)"
 	@echo "make asan         tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make tidy         clang-tidy"
 

@@ -6,7 +6,7 @@ neighbours out of a vocabulary of V words. A softmax would need V dot products f
 Noise-contrastive estimation only tells the neighbour from S sampled words, and `fastnce.nce_loss_and_grad`
 does that for a whole batch of pairs, with gradients of only those rows of the tables that took part.
 
-    python examples/word2vec.py                                   # under a minute on two cores
+    python examples/word2vec.py                                   # some twenty seconds
     python examples/word2vec.py --corpus mine.txt.gz --dim 200    # your own text: plain, .gz or .xz
 
 The vectors are saved in word2vec's text format, which gensim's `KeyedVectors.load_word2vec_format` reads.
@@ -182,7 +182,7 @@ def train(corpus: Corpus, args: argparse.Namespace) -> Floats:
 
     total = args.epochs * len(corpus.ids)  # words, with those that subsampling drops
     done, smoothed = 0.0, math.nan
-    with tqdm(total=total, unit="words", unit_scale=True) as progress:
+    with tqdm(total=total, unit="words", unit_scale=True, mininterval=0.5) as progress:
         for epoch in range(args.epochs):
             kept = np.flatnonzero(rng.random(len(corpus.ids)) < keep[corpus.ids])
             text = corpus.ids[kept], corpus.paragraphs[kept]
@@ -221,30 +221,48 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--corpus", type=Path, default=SHIPPED_CORPUS, help="text, one paragraph a line; plain, .gz or .xz")
-    add("--dim", type=int, default=100, help="width of a vector")
-    add("--negatives", type=int, default=128, help="sampled words, shared by a batch (num_sampled)")
-    add("--window", type=int, default=5, help="largest distance of a neighbour")
-    add("--batch", type=int, default=256, help="words per step; each has up to 2 * window neighbours")
-    add("--epochs", type=int, default=12, help="passes over the text")
+    add("--dim", type=natural, default=100, help="width of a vector")
+    add("--negatives", type=natural, default=128, help="sampled words, shared by a batch (num_sampled)")
+    add("--window", type=natural, default=5, help="largest distance of a neighbour")
+    add("--batch", type=natural, default=256, help="words per step; each has up to 2 * window neighbours")
+    add("--epochs", type=natural, default=12, help="passes over the text")
     add("--lr", type=float, default=0.2, help="learning rate of Adagrad, falling linearly")
-    add("--min-count", type=int, default=10, help="leave out rarer words")
+    add("--min-count", type=natural, default=10, help="leave out rarer words")
     add("--sample", type=float, default=1e-4, help="thin out words of a higher frequency than this; 0: none")
-    add("--threads", type=int, default=0, help="threads of fastnce; 0: all")
+    # Steps of half a millisecond gain little from a second thread, and lose much where other programs use the cores.
+    add("--threads", type=natural, default=1, help="threads of fastnce")
     add("--seed", type=int, default=1, help="of everything random")
     add("--probes", nargs="*", default=PROBES, metavar="WORD", help="words to show the neighbours of")
     add("--output", type=Path, default=Path("word2vec.txt"), help="the vectors, in word2vec's text format")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not args.corpus.is_file():
+        parser.error(f"--corpus {args.corpus}: no such file")
+    if not args.output.absolute().parent.is_dir():
+        parser.error(f"--output {args.output}: no such directory")
+    return args
+
+
+def natural(text: str) -> int:
+    """An integer of at least 1, for the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not an integer of at least 1")
+    return int(text)
 
 
 def main() -> None:
     """Read, train, save, show."""
     args = parse_arguments()
-    if args.threads:
-        fastnce.set_num_threads(args.threads)
+    fastnce.set_num_threads(args.threads)
     corpus = read_corpus(args.corpus, args.min_count)
-    print(f"{args.corpus.name}: {len(corpus.ids):,} words, {len(corpus.words):,} different ones")
+    print(
+        f"{args.corpus.name}: {len(corpus.ids):,} words, {len(corpus.words):,} different ones, each "
+        f"{args.min_count} times or more"
+    )
     if len(corpus.words) < args.negatives:
-        sys.exit(f"fewer words than --negatives {args.negatives}: lower it, or --min-count {args.min_count}")
+        sys.exit(
+            f"a vocabulary of {len(corpus.words)} words is smaller than --negatives {args.negatives}: lower that, "
+            f"or --min-count {args.min_count}"
+        )
 
     start = time.perf_counter()
     embeddings = train(corpus, args)

@@ -133,7 +133,13 @@ def call_overhead(worker: WorkerClient) -> dict[str, float]:
 def parse_options() -> argparse.Namespace:
     keep_lines = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=keep_lines)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the JSON file goes")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=ROOT / "build" / "peers",
+        metavar="DIR",
+        help="where the JSON file goes (default build/peers)",
+    )
     parser.add_argument("--shapes", type=names(SHAPES), default=list(SHAPES), metavar="w2v,lm,...")
     parser.add_argument("--peers", type=names(PEERS), default=list(PEERS), metavar=",".join(PEERS))
     parser.add_argument("--rounds", type=int, default=15, help="at most this many (default 15)")

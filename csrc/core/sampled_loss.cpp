@@ -17,7 +17,7 @@ void require(bool holds, const char* argument, const char* expected) {
   if (!holds) throw InvalidValue(concat(argument, ": expected ", expected));
 }
 
-void validate_table(const char* name, const Table& table, std::int64_t num_classes) {
+void validate_table(const char* name, const Table& table, std::int64_t num_classes, bool empty) {
   const std::int64_t num_shards = static_cast<std::int64_t>(table.shards.size());
   if (num_shards == 0) throw InvalidValue(concat(name, " has no shards: expected at least one"));
   const std::int64_t rows = table.rows();
@@ -25,6 +25,7 @@ void validate_table(const char* name, const Table& table, std::int64_t num_class
     throw InvalidValue(concat(name, " has ", rows, " rows: expected at least num_classes = ", num_classes));
   }
   for (std::int64_t i = 0; i < num_shards; ++i) {
+    require(table.shards[i].data != nullptr || empty, name, "shards with memory, not null");
     const std::int64_t expected = shard_rows(i, rows, num_shards);
     if (table.shards[i].rows != expected) {
       throw InvalidValue(concat(name, "[", i, "] has ", table.shards[i].rows, " rows: expected ", expected,
@@ -82,8 +83,8 @@ void validate(const SampledLossParams& p) {
   require_at_least(0, "num_true", p.num_true);
   require_at_least(0, "num_sampled", p.num_sampled);
   require_at_least(1, "num_classes", p.num_classes);
-  validate_table("weights", p.weights, p.num_classes);
-  validate_table("biases", p.biases, p.num_classes);
+  validate_table("weights", p.weights, p.num_classes, p.dim == 0);
+  validate_table("biases", p.biases, p.num_classes, false);
   const std::int64_t num_labels = p.batch * p.num_true;
   require(num_labels == 0 || p.labels != nullptr, "labels", "an array, not null");
   require(p.batch * p.dim == 0 || p.inputs != nullptr, "inputs", "an array, not null");

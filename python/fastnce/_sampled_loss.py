@@ -36,7 +36,7 @@ def nce_loss(
         v[b, s] = x[b] . w[z[s]]    + c[z[s]]    - log Q(z[s])           z sampled classes, Q expected counts
         loss[b] = sum_t softplus(u[b, t]) - u[b, t] / T + sum_s softplus(v[b, s])
 
-    The same in NumPy, with ``all [B, S]`` logits in memory, which this function never holds::
+    The same in NumPy, with all ``[B, S]`` logits in memory, which this function never holds::
 
         u = np.einsum("bd,btd->bt", x, w[y]) + c[y] - np.log(true_count)
         v = x @ w[z].T + c[z] - np.log(sampled_count)

@@ -62,8 +62,10 @@ class LogUniformSampler:
     >>> values = sampler(labels)                       # a SampledValues, fresh ids at each call
     >>> loss = nce_loss(..., sampled_values=values)
 
-    Args and errors as in :func:`log_uniform_candidate_sampler`. ``state`` can be saved and set, to resume a run with
-    the ids it would have drawn. Threads may share a sampler: each call draws for itself.
+    ``range_max`` is the number of classes V, ``num_sampled`` S, ``num_true`` T; ``unique``, ``seed`` and the errors are
+    those of :func:`log_uniform_candidate_sampler`. The sizes are fixed for the life of a sampler. ``state`` can be
+    saved and set, to resume a run with the ids it would have drawn. Threads may share a sampler: each call draws for
+    itself.
     """
 
     def __init__(

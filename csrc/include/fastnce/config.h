@@ -10,9 +10,11 @@ namespace fastnce {
 std::string_view version();
 std::string_view compiler();
 
-// The CPU instruction sets that this build holds and this machine can run, widest last, and the one in use: the widest,
-// or what FASTNCE_ISA names. Throws InvalidValue when FASTNCE_ISA names none of them.
+// The CPU instruction sets that this build holds and this machine can run, widest last.
 std::vector<std::string_view> isa_available();
+
+// The one in use: the widest, or what the environment variable FASTNCE_ISA names. Throws InvalidValue when that is none
+// of those available.
 std::string_view isa_in_use();
 
 // Threads of the CPU backend: OMP_NUM_THREADS or the number of processors, unless set here. Throws InvalidValue

@@ -42,7 +42,7 @@ struct SampledLossParams {
   Table biases;                           // [>= V]
   const std::int64_t* labels = nullptr;   // y [B, T], each in [0, V)
   const void* inputs = nullptr;           // x [B, D]
-  std::int64_t inputs_stride = 0;         // elements from one row of x to the next
+  std::int64_t inputs_stride = 0;         // elements from one row of x to the next; 0 repeats one row
   const std::int64_t* sampled = nullptr;  // z [S], each in [0, V)
   const void* true_count = nullptr;       // Q(y) [B, T], expected counts
   const void* sampled_count = nullptr;    // Q(z) [S]

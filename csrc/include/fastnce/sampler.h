@@ -28,6 +28,7 @@ std::int64_t log_uniform_sample(const LogUniformParams& params, std::int64_t* id
 
 // The expected number of occurrences of each of `ids` among the samples of a call that took `tries` draws: S p when
 // tries == S, else 1 - (1 - p)^tries, with p(k) = log((k + 2) / (k + 1)) / log(V + 1). Within 2 ulp of TensorFlow's.
+// Ids must lie in [0, V); `tries` is what log_uniform_sample() returned. Throws as validate() does.
 void log_uniform_expected_count(const LogUniformParams& params, std::int64_t tries, std::span<const std::int64_t> ids,
                                 float* counts);
 

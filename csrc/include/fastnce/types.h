@@ -54,7 +54,7 @@ struct Table {
   return {extra + (id - in_large) / small, (id - in_large) % small};
 }
 
-// How many rows shard `shard` must hold; the inverse of locate_row.
+// How many of `rows` rows shard `shard` must hold.
 constexpr std::int64_t shard_rows(std::int64_t shard, std::int64_t rows, std::int64_t num_shards) {
   return rows / num_shards + (shard < rows % num_shards ? 1 : 0);  // the same count for "div" and "mod"
 }
