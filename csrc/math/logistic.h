@@ -25,8 +25,8 @@ template <>
 struct LogisticConstants<float> {
   using Bits = std::int32_t;
   static constexpr int kMantissaBits = 23;
-  static constexpr float kMinExponent = -87.33654f;  // exp of it is the smallest normal number
-  static constexpr float kRoundToInteger = 0x1.8p23f;
+  static constexpr float kMinExponent = -87.33654f;          // exp of it is the smallest normal number
+  static constexpr float kRoundToInteger = 0x1.8p23f + 127;  // the exponent bias
   static constexpr float kLog2E = 0x1.715476p0f;
   static constexpr float kLn2High = 0x1.62e4p-1f;  // trailing zeros: k * high is exact for |k| < 2^10
   static constexpr float kLn2Low = 0x1.7f7d1cp-20f;
@@ -41,7 +41,7 @@ struct LogisticConstants<double> {
   using Bits = std::int64_t;
   static constexpr int kMantissaBits = 52;
   static constexpr double kMinExponent = -708.3964185322641;
-  static constexpr double kRoundToInteger = 0x1.8p52;
+  static constexpr double kRoundToInteger = 0x1.8p52 + 1023;
   static constexpr double kLog2E = 0x1.71547652b82fep0;
   static constexpr double kLn2High = 0x1.62e42fefa0000p-1;
   static constexpr double kLn2Low = 0x1.cf79abc9e3b39p-40;
@@ -65,15 +65,15 @@ FASTNCE_HD V horner(V x, const T (&coefficients)[N]) {
 template <class T, class V, class Bits>
 FASTNCE_HD V exp_nonpositive(V x) {
   using C = LogisticConstants<T>;
-  // x = k ln2 + r with |r| <= ln2/2: adding 1.5 * 2^mantissa rounds to the integer k and leaves it in the low bits.
+  // x = k ln2 + r with |r| <= ln2/2: adding 1.5 * 2^mantissa + bias rounds to the integer k and leaves k + bias in the
+  // low bits, which are, shifted up, the bits of 2^k.
   const V clamped = x < C::kMinExponent ? V{} + C::kMinExponent : x;
   const V shifted = clamped * C::kLog2E + C::kRoundToInteger;
   const V k = shifted - C::kRoundToInteger;
   const V r = (clamped - k * C::kLn2High) - k * C::kLn2Low;
   const V p = (horner(r, C::kExp) * (r * r) + r) + T{1};
-  // 2^k by its exponent bits. Multiplying, rather than adding them to p's, lets a NaN of any payload through.
-  const Bits one = __builtin_bit_cast(Bits, V{} + T{1});
-  const V power = __builtin_bit_cast(V, (__builtin_bit_cast(Bits, shifted) << C::kMantissaBits) + one);
+  // Multiplying by 2^k, rather than adding k to the exponent bits of p, lets a NaN of any payload through.
+  const V power = __builtin_bit_cast(V, __builtin_bit_cast(Bits, shifted) << C::kMantissaBits);
   return x < C::kMinExponent ? V{} : p * power;
 }
 

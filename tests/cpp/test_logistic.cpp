@@ -54,7 +54,7 @@ TYPED_TEST(LogisticTest, IsExactAtTheExtremes) {
 }
 
 TYPED_TEST(LogisticTest, LetsNanOfAnyPayloadThrough) {
-  for (const char* payload : {"0", "1", "1954", "2097151"}) {
+  for (const char* payload : {"0", "1", "1954", "2097151", "4194303", "2251799813685247"}) {
     const auto nan =
         sizeof(TypeParam) == 4 ? static_cast<TypeParam>(std::nanf(payload)) : static_cast<TypeParam>(std::nan(payload));
     const auto got = logistic(nan);
