@@ -25,7 +25,8 @@ void validate_table(const char* name, const Table& table, std::int64_t num_class
     throw InvalidValue(concat(name, " has ", rows, " rows: expected at least num_classes = ", num_classes));
   }
   for (std::int64_t i = 0; i < num_shards; ++i) {
-    require(table.shards[i].data != nullptr || empty, name, "shards with memory, not null");
+    require(table.shards[i].data != nullptr || table.shards[i].rows == 0 || empty, name,
+            "shards with memory, not null");
     const std::int64_t expected = shard_rows(i, rows, num_shards);
     if (table.shards[i].rows != expected) {
       throw InvalidValue(concat(name, "[", i, "] has ", table.shards[i].rows, " rows: expected ", expected,

@@ -141,6 +141,14 @@ TYPED_TEST(SampledLossTest, ReadsShardedAndStridedTables) {
   }
 }
 
+TYPED_TEST(SampledLossTest, ShardsWithoutRowsNeedNoMemory) {
+  Problem<TypeParam> p({.batch = 3, .num_true = 1, .num_sampled = 2, .dim = 4, .num_classes = 1});
+  const Shard shards[] = {p.weight_shard, {nullptr, 0, 4}};  // more shards than rows
+  p.params.weights.shards = shards;
+  nce_loss(p.params);
+  this->expect_solved(p);
+}
+
 TYPED_TEST(SampledLossTest, NonFiniteExamplesDoNotSpreadToOthers) {
   using T = TypeParam;
   const Sizes sizes{.batch = 20, .num_true = 1, .num_sampled = 5, .dim = 6, .num_classes = 40};
