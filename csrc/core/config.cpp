@@ -1,10 +1,28 @@
 #include "fastnce/config.h"
 
+#include <atomic>
+#include <cstdlib>
+#include <iterator>
+
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
 #include "fastnce/error.h"
 
 namespace fastnce {
+
+namespace {
+
+constexpr std::string_view kPrecisionNames[] = {"highest", "high", "medium"};  // by Precision
+
+std::atomic<Precision>& precision_setting() {
+  static std::atomic<Precision> setting = [] {
+    const char* named = std::getenv("FASTNCE_PRECISION");
+    return named == nullptr || *named == '\0' ? Precision::kHighest : precision_from(named, "FASTNCE_PRECISION");
+  }();
+  return setting;
+}
+
+}  // namespace
 
 std::string_view version() { return FASTNCE_VERSION; }
 
@@ -23,6 +41,19 @@ std::vector<std::string_view> isa_available() {
 }
 
 std::string_view isa_in_use() { return cpu::current_isa().name; }
+
+std::string_view precision_name(Precision precision) { return kPrecisionNames[static_cast<int>(precision)]; }
+
+Precision precision_from(std::string_view name, std::string_view argument) {
+  for (std::size_t i = 0; i < std::size(kPrecisionNames); ++i) {
+    if (name == kPrecisionNames[i]) return static_cast<Precision>(i);
+  }
+  throw InvalidValue(concat(argument, " = '", name, "': expected 'highest', 'high' or 'medium'"));
+}
+
+Precision default_precision() { return precision_setting(); }
+
+void set_default_precision(Precision precision) { precision_setting() = precision; }
 
 int num_threads() { return cpu::num_threads(); }
 

@@ -1,7 +1,5 @@
 // AVX-512 F, BW, DQ and VL.
 #define FASTNCE_ISA_NAMESPACE isa_avx512
-#define FASTNCE_ISA_TABLE kIsaAvx512
-#define FASTNCE_ISA_NAME "avx512"
 #define FASTNCE_ISA_VECTOR_BYTES 64
 
 #include "cpu/isa_body-inl.h"

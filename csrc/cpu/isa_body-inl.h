@@ -1,7 +1,5 @@
-// What an isa_*.cpp compiles. Before including it, the file defines
-//   FASTNCE_ISA_NAMESPACE     a namespace of its own
-//   FASTNCE_ISA_TABLE         the name of the Isa table it exports, and
-//   FASTNCE_ISA_NAME          the name users know it by
+// What an isa_*.cpp of one vector width compiles. Before including it, the file defines
+//   FASTNCE_ISA_NAMESPACE     a namespace of its own, which exports kKernels, and
 //   FASTNCE_ISA_VECTOR_BYTES  the width of its vectors.
 #include <cstdint>
 #include <utility>
@@ -10,28 +8,31 @@
 #include "math/log_uniform.h"
 #include "math/logistic.h"
 
-namespace fastnce::cpu {
-
-namespace FASTNCE_ISA_NAMESPACE {
+namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE {
 
 constexpr int kVectorBytes = FASTNCE_ISA_VECTOR_BYTES;
 
 #include "cpu/simd-inl.h"
 //
+#include "cpu/tile-inl.h"
+//
 #include "cpu/panels-inl.h"
+//
+#include "cpu/panel_tile-inl.h"
+//
+#include "cpu/sampled_tiles-inl.h"
 //
 #include "cpu/sampled_loss-inl.h"
 //
 #include "cpu/sampler-inl.h"
 
-}  // namespace FASTNCE_ISA_NAMESPACE
-
-extern const Isa FASTNCE_ISA_TABLE;
-const Isa FASTNCE_ISA_TABLE = {
-    .name = FASTNCE_ISA_NAME,
-    .loss_f32 = FASTNCE_ISA_NAMESPACE::kLossKernels<float>,
-    .loss_f64 = FASTNCE_ISA_NAMESPACE::kLossKernels<double>,
-    .log_uniform_draws = FASTNCE_ISA_NAMESPACE::log_uniform_draws,
+extern const FullPrecisionKernels kKernels;
+const FullPrecisionKernels kKernels = {
+    .loss_f32 = kLossKernels<float>,
+    .loss_f64 = kLossKernels<double>,
+    .tiles_f32 = kTileKernels<PanelTile<float>>,
+    .tiles_f64 = kTileKernels<PanelTile<double>>,
+    .log_uniform_draws = log_uniform_draws,
 };
 
-}  // namespace fastnce::cpu
+}  // namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE

@@ -1,8 +1,5 @@
-// Matrix products on tiles: the packed "panel" layout and the one micro-kernel that all three products share.
+// Matrix products on panels (tile-inl.h) in full precision: the one micro-kernel that all three products of a tile share.
 // Included like simd-inl.h, which see.
-//
-// A panel matrix [rows, cols] stores its columns in panels of kPanel = two vectors: panel p holds, row after row, the
-// columns [p kPanel, (p + 1) kPanel). The three products of a tile need four of them:
 //
 //   X  [examples, D]     G [examples, samples]    W [samples, D]    and W transposed, [D, samples]
 //   logits = X W^T       A = X by rows,    B = panels of W^T
@@ -16,14 +13,6 @@
 // the limit, not the two load ports. M accumulator pairs + 2 B vectors + 1 broadcast must fit the registers.
 
 constexpr int kMaxChunk = kVectorBytes == 64 ? 12 : 6;  // M: rows of A per micro-kernel; 32 or 16 registers
-
-template <class T>
-constexpr int kPanel = 2 * kLanes<T>;
-
-template <class T>
-constexpr std::int64_t panels(std::int64_t cols) {
-  return (cols + kPanel<T> - 1) / kPanel<T>;
-}
 
 // Rows of a panel as allocated. One more than used: at a power of two, the same row of all panels would fall into the
 // same few sets of the L1 cache.
@@ -42,7 +31,7 @@ struct ByColumns {
   static constexpr std::int64_t kDepth = kPanel<T>;
 };
 
-// A product of a tile, C[0:rows, 0:cols] = A B + addend or C += A B.
+// A product of a tile, C[0:rows, 0:cols] = A B or C += A B.
 template <class T>
 struct Product {
   std::int64_t rows, cols, depth;  // depth: length of the inner dimension
@@ -53,15 +42,12 @@ struct Product {
   std::int64_t b_panel_stride;
   T* const* c;                  // rows of C
   std::int64_t c_panel_stride;  // elements from one panel of a row of C to the next; kPanel for plain rows
-  const T* addend;              // [cols rounded up to panels], added to every row when C is set
 };
-
-enum class Write { kSet, kAdd };  // C = A B + addend, or C += A B
 
 // One chunk of M rows of A and one panel of B, of which NV vectors are computed. `cols` of them are stored.
 template <class T, int M, int NV, class Walk, Write kWrite>
 void multiply_chunk(const Product<T>& p, const T* a_panel, const T* b, T* const* c_rows, std::int64_t c_offset,
-                    std::int64_t cols, const T* addend) {
+                    std::int64_t cols) {
   if constexpr (kWrite == Write::kAdd) {
     // Rows of C come from beyond L1 and are needed only at the end.
 #pragma GCC unroll 16
@@ -99,7 +85,7 @@ void multiply_chunk(const Product<T>& p, const T* a_panel, const T* b, T* const*
       T* at = c + v * kLanes<T>;
       const std::int64_t left = cols - v * kLanes<T>;
       if constexpr (kWrite == Write::kSet) {
-        store(at, sum[m][v] + load(addend + v * kLanes<T>));  // tiles of ours are padded to whole vectors
+        store(at, sum[m][v]);  // tiles of ours are padded to whole vectors
       } else if (left >= kLanes<T>) {
         store(at, load(at) + sum[m][v]);
       } else {
@@ -112,7 +98,7 @@ void multiply_chunk(const Product<T>& p, const T* a_panel, const T* b, T* const*
 }
 
 template <class T>
-using ChunkKernel = void (*)(const Product<T>&, const T*, const T*, T* const*, std::int64_t, std::int64_t, const T*);
+using ChunkKernel = void (*)(const Product<T>&, const T*, const T*, T* const*, std::int64_t, std::int64_t);
 
 template <class T, class Walk, Write kWrite, int NV, int... M>
 ChunkKernel<T> chunk_kernel(std::int64_t rows, std::integer_sequence<int, M...>) {
@@ -135,8 +121,7 @@ void multiply(const Product<T>& p) {
     for (std::int64_t panel = 0; panel * kPanel<T> < p.cols; ++panel) {
       const std::int64_t cols = p.cols - panel * kPanel<T>;
       (cols > kLanes<T> ? two_vectors : one_vector)(p, p.a + first * Walk::kRow, p.b + panel * p.b_panel_stride,
-                                                    p.c + first, panel * p.c_panel_stride, cols,
-                                                    kWrite == Write::kSet ? p.addend + panel * kPanel<T> : nullptr);
+                                                    p.c + first, panel * p.c_panel_stride, cols);
     }
   }
 }

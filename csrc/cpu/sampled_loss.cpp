@@ -1,5 +1,5 @@
 // How one call is laid over threads: the phases of the fused loss and what each thread does in them. The arithmetic is
-// in sampled_loss-inl.h.
+// in sampled_loss-inl.h and sampled_tiles-inl.h.
 #include "cpu/sampled_loss.h"
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/accidental_hits.h"
+#include "cpu/cache.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
 #include "cpu/task.h"
@@ -93,6 +94,7 @@ LossTask<T> typed(const SampledLossParams& p, const HitStore& hits) {
   LossTask<T> task{};
   task.batch = p.batch;
   task.dim = p.dim;
+  task.l2_bytes = l2_cache_bytes();
   task.num_true = p.num_true;
   task.num_sampled = p.num_sampled;
   task.weights = typed<T>(p.weights);
@@ -134,7 +136,7 @@ T* take_workspace(Carver& memory, LossTask<T>& task, const Schedule& schedule, b
 
 // The sampled part of one thread's examples.
 template <class T>
-void sampled_classes(const LossKernels<T>& kernels, const LossTask<T>& task, const Schedule& schedule, const Team& team,
+void sampled_classes(const TileKernels<T>& kernels, const LossTask<T>& task, const Schedule& schedule, const Team& team,
                      T* scratch) {
   const std::int64_t own_team = team.rank / schedule.groups;
   const std::int64_t member = team.rank % schedule.groups;
@@ -163,6 +165,7 @@ void sampled_classes(const LossKernels<T>& kernels, const LossTask<T>& task, con
 template <class T>
 void run(const SampledLossParams& params) {
   const LossKernels<T>& kernels = current_isa().loss<T>();
+  const TileKernels<T>& tiles = current_isa().tiles<T>(params.precision);
   const HitStore hits(params);
   LossTask<T> task = typed<T>(params, hits);
   const bool wants_grad = task.grad_inputs != nullptr || task.wants_rows();
@@ -171,7 +174,7 @@ void run(const SampledLossParams& params) {
 
   const std::int64_t useful = std::max<std::int64_t>(params.batch, 1);
   const int threads = static_cast<int>(std::min<std::int64_t>(threads_for(flops(params), kFlopsPerThread), useful));
-  const std::int64_t scratch_elements = kernels.scratch_elements(task);
+  const std::int64_t scratch_elements = tiles.scratch_elements(task);
   Carver measure;
   take_workspace(measure, task, Schedule(threads, task.num_sampled), samples_distinct, scratch_elements, threads);
   const Workspace workspace(measure.used());
@@ -189,7 +192,7 @@ void run(const SampledLossParams& params) {
     team.barrier();
     if (own.wants_rows()) kernels.start_rows(own, share_of_rows(*params.rows, team));
     if (own.num_sampled > 0) {
-      sampled_classes(kernels, own, schedule, team, all_scratch + team.rank * scratch_elements);
+      sampled_classes(tiles, own, schedule, team, all_scratch + team.rank * scratch_elements);
       if (own.wants_rows()) kernels.finish_rows(own, share_of_rows(*params.rows, team));
     }
     for (std::int64_t b = examples.begin; b < examples.end && own.loss != nullptr; ++b) {

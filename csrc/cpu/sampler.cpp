@@ -125,7 +125,7 @@ class UniqueSampler {
     is_first_.assign(static_cast<std::size_t>(batch), 0);
     parallel(threads_, [&](const Team& team) {
       const Range part = team.share(batch);
-      isa_.log_uniform_draws(params_.seed, start_, static_cast<std::uint64_t>(first + part.begin), part.size(),
+      isa_.full->log_uniform_draws(params_.seed, start_, static_cast<std::uint64_t>(first + part.begin), part.size(),
                              log_range_, params_.range_max, draws_.data() + part.begin);
       team.barrier();
       for (std::int64_t i = 0; i < batch; ++i) {
@@ -156,7 +156,7 @@ std::int64_t log_uniform_sample(const LogUniformParams& params, std::int64_t* id
   const Isa& isa = current_isa();  // may throw: not inside the region
   parallel(threads, [&](const Team& team) {
     const Range part = team.share(params.num_sampled);
-    isa.log_uniform_draws(params.seed, start, static_cast<std::uint64_t>(part.begin), part.size(), log_range,
+    isa.full->log_uniform_draws(params.seed, start, static_cast<std::uint64_t>(part.begin), part.size(), log_range,
                           params.range_max, ids + part.begin);
   });
   return params.num_sampled;

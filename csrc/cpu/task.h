@@ -32,6 +32,7 @@ struct HitLists {
 template <class T>
 struct LossTask {
   std::int64_t batch, dim, num_true, num_sampled;
+  std::int64_t l2_bytes;  // of the processor's L2 cache, by which tiles are sized
   TypedTable<T> weights;
   TypedTable<T> biases;
   const std::int64_t* labels;
@@ -73,7 +74,8 @@ struct SampledRowSink {
   T* weights;  // [S, D], or null: straight into the rows of grad_weights
 };
 
-// The phases of a call, for one instruction set and element type. Ranges are disjoint between threads.
+// The phases of a call outside the [B, S] plane, for one instruction set and element type. Ranges are disjoint between
+// threads.
 template <class T>
 struct LossKernels {
   // u, its loss and gradient for examples [b0, b1); sets (not adds to) loss_sum, true_grad, grad_inputs.
@@ -82,11 +84,16 @@ struct LossKernels {
   void (*sampled_offsets)(const LossTask<T>&, Range sampled);
   // Sets rows of grad_weights and grad_biases to the share of the true classes.
   void (*start_rows)(const LossTask<T>&, Range rows);
+  // Adds the copies to the rows.
+  void (*finish_rows)(const LossTask<T>&, Range rows);
+};
+
+// The [B, S] plane, for one way of multiplying.
+template <class T>
+struct TileKernels {
   // v, its loss and gradients for a block of the [B, S] plane, tile by tile; adds to what it touches. `scratch` holds
   // scratch_elements() elements, aligned to 64 bytes.
   void (*sampled_block)(const LossTask<T>&, Range examples, Range sampled, const SampledRowSink<T>&, T* scratch);
-  // Adds the copies to the rows.
-  void (*finish_rows)(const LossTask<T>&, Range rows);
   std::int64_t (*scratch_elements)(const LossTask<T>&);
 };
 

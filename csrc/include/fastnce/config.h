@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "fastnce/types.h"
+
 namespace fastnce {
 
 std::string_view version();
@@ -16,6 +18,15 @@ std::vector<std::string_view> isa_available();
 // The one in use: the widest, or what the environment variable FASTNCE_ISA names. Throws InvalidValue when that is none
 // of those available.
 std::string_view isa_in_use();
+
+// "highest", "high" or "medium". precision_from() throws InvalidValue for any other name, calling it `argument`.
+std::string_view precision_name(Precision precision);
+Precision precision_from(std::string_view name, std::string_view argument);
+
+// The precision of calls that name none: kHighest, or what the environment variable FASTNCE_PRECISION names, unless set
+// here. Throws InvalidValue when the variable names no precision.
+Precision default_precision();
+void set_default_precision(Precision precision);
 
 // Threads of the CPU backend: OMP_NUM_THREADS or the number of processors, unless set here. Throws InvalidValue
 // outside [1, 4096]. A call uses fewer threads where its work does not pay for more.

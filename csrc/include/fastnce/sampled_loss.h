@@ -32,6 +32,7 @@ RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int
 // All of one call. Arrays are dense and row-major unless a stride is given; element types are `dtype` unless noted.
 struct SampledLossParams {
   DType dtype = DType::kFloat32;
+  Precision precision = Precision::kHighest;  // of products over the sampled classes
   std::int64_t batch = 0;        // B
   std::int64_t dim = 0;          // D
   std::int64_t num_classes = 0;  // V, at most the number of rows of the tables

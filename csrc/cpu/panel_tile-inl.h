@@ -1,0 +1,112 @@
+// A tile whose products are computed in full precision, on panels (panels-inl.h).
+// Included like simd-inl.h, which see.
+
+// Holds X of some examples and W of some samples in the layouts that the three products need.
+//
+// While one block of samples is entered, all examples pass by. Per step of the tile the products run over W, W^T and dW
+// (samples x D each), which stay, and X and dX (examples x D), which pass: the former may take about the L2 cache. There
+// must be enough examples that adding a finished chunk of dW to memory costs a few percent of computing it, and few
+// enough that X and G stay beside W.
+template <class T>
+class PanelTile {
+ public:
+  using Element = T;
+
+  PanelTile(const LossTask<T>& task, T* scratch) : dim_(task.dim), needs_w_rows_(task.grad_inputs != nullptr) {
+    constexpr std::int64_t kExamples = 64;
+    constexpr std::int64_t kNarrowest = 128;
+    const std::int64_t row_bytes = (dim_ + 1) * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t fitting = task.l2_bytes * 3 / 4 / (3 * row_bytes);
+    examples = clamp(task.batch, 1, kExamples);
+    samples = clamp(fitting / kPanel<T> * kPanel<T>, kNarrowest, kMostTileSamples);
+    samples = clamp(task.num_sampled, 1, samples);
+    x_panel_ = padded_rows(examples) * kPanel<T>;
+    w_panel_ = padded_rows(samples) * kPanel<T>;
+    logits_panel = x_panel_;
+    std::int64_t used = 0;
+    const auto take = [&](std::int64_t elements) {
+      used += elements;
+      return scratch == nullptr ? nullptr : scratch + used - elements;
+    };
+    x_ = take(panels<T>(dim_) * x_panel_);
+    w_ = take(needs_w_rows_ ? panels<T>(dim_) * w_panel_ : 0);
+    w_transposed_ = take(panels<T>(samples) * dim_ * kPanel<T>);
+    logits = take(panels<T>(samples) * logits_panel);
+    loss_lanes = take(examples * kLanes<T>);
+    scratch_elements = used;
+  }
+
+  std::int64_t examples, samples;  // size of a whole tile
+  std::int64_t scratch_elements;
+  T* logits;                  // panels [samples] of rows [examples]: X W^T, then G
+  std::int64_t logits_panel;  // elements from one panel to the next
+  T* loss_lanes;              // [examples, kLanes]
+
+  void enter_samples(const T* const* w_rows, std::int64_t count) {
+    num_samples_ = count;
+    pack_transposed(w_rows, count, dim_, w_transposed_);
+    if (needs_w_rows_) pack_rows(w_rows, count, dim_, w_, w_panel_);
+  }
+
+  void enter_examples(const T* const* x_rows, std::int64_t count) {
+    num_examples_ = count;
+    pack_rows(x_rows, count, dim_, x_, x_panel_);
+  }
+
+  void multiply_logits() {
+    T* rows[kMostTileExamples];
+    for (std::int64_t b = 0; b < num_examples_; ++b) rows[b] = logits + b * kPanel<T>;
+    multiply<T, ByRows<T>, Write::kSet>({.rows = num_examples_,
+                                         .cols = num_samples_,
+                                         .depth = dim_,
+                                         .a = x_,
+                                         .a_panel_stride = x_panel_,
+                                         .a_panel_depth = kPanel<T>,
+                                         .b = w_transposed_,
+                                         .b_panel_stride = dim_ * kPanel<T>,
+                                         .c = rows,
+                                         .c_panel_stride = logits_panel});
+  }
+
+  void enter_grad() {}  // G is used as the loss left it
+
+  void add_grad_inputs(T* const* dx_rows) {
+    multiply<T, ByRows<T>, Write::kAdd>({.rows = num_examples_,
+                                         .cols = dim_,
+                                         .depth = num_samples_,
+                                         .a = logits,
+                                         .a_panel_stride = logits_panel,
+                                         .a_panel_depth = kPanel<T>,
+                                         .b = w_,
+                                         .b_panel_stride = w_panel_,
+                                         .c = dx_rows,
+                                         .c_panel_stride = kPanel<T>});
+  }
+
+  // A panel of G at a time: a chunk of its columns must not reach into the next.
+  void add_grad_weights(T* const* dw_rows) {
+    for (std::int64_t s = 0; s < num_samples_; s += kPanel<T>) {
+      multiply<T, ByColumns<T>, Write::kAdd>({.rows = clamp(num_samples_ - s, 1, kPanel<T>),
+                                              .cols = dim_,
+                                              .depth = num_examples_,
+                                              .a = logits + s / kPanel<T> * logits_panel,
+                                              .a_panel_stride = logits_panel,
+                                              .a_panel_depth = num_examples_,
+                                              .b = x_,
+                                              .b_panel_stride = x_panel_,
+                                              .c = dw_rows + s,
+                                              .c_panel_stride = kPanel<T>});
+    }
+  }
+
+  void leave_samples(T* const*) {}  // dW has gone to its rows
+
+ private:
+  std::int64_t dim_;
+  bool needs_w_rows_;
+  std::int64_t x_panel_, w_panel_;  // elements per panel
+  T* x_;                            // panels of X
+  T* w_;                            // panels of W
+  T* w_transposed_;                 // panels of W transposed
+  std::int64_t num_examples_ = 0, num_samples_ = 0;
+};

@@ -1,0 +1,120 @@
+// The [B, S] plane of the fused sampled loss, tile by tile: what TileKernels in task.h names. The products of a tile are
+// a Tile's affair: PanelTile (panel_tile-inl.h) computes them in full precision, SplitTile (split_tile-inl.h) from parts
+// in bfloat16. What lies between them, hits, loss and G, is here, always in the precision of the arrays.
+// Included like simd-inl.h, which see.
+
+// The logit of a removed hit: finite, and so low that loss and gradient are exactly 0 and that no offset changes it.
+template <class T>
+constexpr T kRemovedLogit = T{-1e30};
+
+// Overwrites the logits of accidental hits in one tile.
+template <class Tile, class T = typename Tile::Element>
+void remove_hits(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile) {
+  for (std::int64_t b = examples.begin; b < examples.end; ++b) {
+    for (std::int64_t i = task.hits.begin[b]; i < task.hits.begin[b + 1]; ++i) {
+      const std::int64_t s = task.hits.positions[i] - sampled.begin;
+      if (s < 0 || s >= sampled.size()) continue;
+      T* row = tile.logits + s / kPanel<T> * tile.logits_panel + (b - examples.begin) * kPanel<T>;
+      row[s % kPanel<T>] = kRemovedLogit<T>;
+    }
+  }
+}
+
+// Turns a tile of products X W^T into its losses, added to loss_sum, and into G = upstream * sigmoid(product + offset),
+// left in their place and added up over the examples into bias_sum.
+template <bool kLoss, bool kGrad, class Tile, class T = typename Tile::Element>
+void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile, T* bias_sum) {
+  for (std::int64_t i = 0; kLoss && i < examples.size() * kLanes<T>; ++i) tile.loss_lanes[i] = T{0};
+  for (std::int64_t s = 0; s < sampled.size(); s += kLanes<T>) {
+    const std::int64_t left = sampled.size() - s;
+    const std::int64_t present = left < kLanes<T> ? left : kLanes<T>;
+    T* column = tile.logits + s / kPanel<T> * tile.logits_panel + s % kPanel<T>;
+    const VecBits<T> in_tile = first_lanes<T>(present);
+    const Vec<T> offset = load_first(task.sampled_offset + sampled.begin + s, present);
+    Vec<T> column_sum{};
+    for (std::int64_t b = 0; b < examples.size(); ++b, column += kPanel<T>) {
+      // Lanes past the last sample are the product of padding with X, which is not 0 where X is not finite.
+      const Vec<T> logit = in_tile ? load(column) + offset : broadcast(kRemovedLogit<T>);
+      const auto logistic = math::logistic<T, Vec<T>, VecBits<T>>(logit);
+      if constexpr (kLoss) {
+        T* lanes = tile.loss_lanes + b * kLanes<T>;
+        store(lanes, load(lanes) + logistic.softplus);
+      }
+      if constexpr (kGrad) {
+        Vec<T> g = logistic.sigmoid;
+        if (task.grad_loss != nullptr) {
+          // Removed hits stay 0 when the factor is not finite.
+          g = logit == kRemovedLogit<T> ? Vec<T>{} : g * task.grad_loss[examples.begin + b];
+        }
+        store(column, g);
+        column_sum += g;
+      }
+    }
+    if (kGrad && bias_sum != nullptr) {
+      T lanes[kLanes<T>];
+      store(lanes, column_sum);
+      for (std::int64_t i = 0; i < present; ++i) bias_sum[sampled.begin + s + i] += lanes[i];
+    }
+  }
+  for (std::int64_t b = 0; kLoss && b < examples.size(); ++b) {
+    task.loss_sum[examples.begin + b] += static_cast<double>(sum_of_lanes<T>(load(tile.loss_lanes + b * kLanes<T>)));
+  }
+}
+
+// One tile whose samples have been entered: logits, loss, G, and the gradients of its examples and samples.
+// `dw_rows`: the rows of its samples' gradients, or null.
+template <class Tile, class T = typename Tile::Element>
+void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, Tile& tile, T* bias_sum, T* const* dw_rows) {
+  const T* x_rows[kMostTileExamples];
+  T* dx_rows[kMostTileExamples];
+  for (std::int64_t b = 0; b < examples.size(); ++b) {
+    x_rows[b] = task.inputs + (examples.begin + b) * task.inputs_stride;
+    if (task.grad_inputs != nullptr) dx_rows[b] = task.grad_inputs + (examples.begin + b) * task.dim;
+  }
+  tile.enter_examples(x_rows, examples.size());
+  tile.multiply_logits();
+  if (task.hits.begin != nullptr) remove_hits(task, examples, sampled, tile);
+  if (task.grad_inputs == nullptr && !task.wants_rows()) {
+    apply_logistic<true, false>(task, examples, sampled, tile, bias_sum);
+    return;
+  }
+  if (task.loss != nullptr) {
+    apply_logistic<true, true>(task, examples, sampled, tile, bias_sum);
+  } else {
+    apply_logistic<false, true>(task, examples, sampled, tile, bias_sum);
+  }
+  tile.enter_grad();
+  if (task.grad_inputs != nullptr) tile.add_grad_inputs(dx_rows);
+  if (dw_rows != nullptr) tile.add_grad_weights(dw_rows);
+}
+
+template <class Tile, class T = typename Tile::Element>
+void sampled_block(const LossTask<T>& task, Range examples, Range sampled, const SampledRowSink<T>& sink,
+                   T* scratch) {
+  Tile tile(task, scratch);
+  for (std::int64_t s = sampled.begin; s < sampled.end; s += tile.samples) {
+    const Range samples{s, s + tile.samples < sampled.end ? s + tile.samples : sampled.end};
+    const T* w_rows[kMostTileSamples];
+    T* dw_rows[kMostTileSamples];
+    for (std::int64_t i = 0; i < samples.size(); ++i) {
+      w_rows[i] = task.weights.row(task.sampled[s + i]);
+      if (task.grad_weights == nullptr) continue;
+      dw_rows[i] = sink.weights != nullptr ? sink.weights + (s + i) * task.dim
+                                           : task.grad_weights + task.sampled_row[s + i] * task.dim;
+    }
+    tile.enter_samples(w_rows, samples.size());
+    for (std::int64_t b = examples.begin; b < examples.end; b += tile.examples) {
+      const Range rows{b, b + tile.examples < examples.end ? b + tile.examples : examples.end};
+      sampled_tile(task, rows, samples, tile, sink.bias, task.grad_weights != nullptr ? dw_rows : nullptr);
+    }
+    if (task.grad_weights != nullptr) tile.leave_samples(dw_rows);
+  }
+}
+
+template <class Tile>
+constexpr TileKernels<typename Tile::Element> kTileKernels = {
+    .sampled_block = sampled_block<Tile>,
+    .scratch_elements = [](const LossTask<typename Tile::Element>& task) {
+      return Tile(task, nullptr).scratch_elements;
+    },
+};

@@ -1,0 +1,149 @@
+// A tile whose products are computed from bfloat16 parts (split-inl.h). Included like simd-inl.h, which see, after a
+// multiplier: a class whose life is the span in which its instructions may be used, with
+//   multiply_square<kParts, kWrite>(a, b, depth_chunks, c)
+// which sets (or adds to) the 32 x 32 floats at c the product of 32 rows of A and 32 columns of B.
+
+// Holds X of some examples and W of some samples, each twice: for products with the depth along and across its rows.
+//
+// dW is kept as its transpose, [D, samples], while all examples pass by, since it then is the product of A = X^T and
+// B = G, and G, new in every tile, need not be transposed. Per step of the tile the multiplier runs over the parts of W
+// twice and dW, which stay, and the parts of X and G twice, which pass. The former may take about half of the L2 cache,
+// X an eighth; the fewer products a step takes, the more examples must pay for loading and storing dW.
+template <int kParts, class Multiplier>
+class SplitTile {
+ public:
+  using Element = float;
+
+  SplitTile(const LossTask<float>& task, float* scratch) : dim_(task.dim) {
+    constexpr std::int64_t kExamples = kParts == 3 ? 64 : kParts == 2 ? 128 : 256;
+    constexpr std::int64_t kPartBytes = 2 * kParts * static_cast<std::int64_t>(sizeof(Bf16));
+    const std::int64_t padded_dim = chunks(dim_) * kDepth + kDepth;
+    const auto fitting = [&](std::int64_t bytes, std::int64_t bytes_per_row) {
+      return bytes / bytes_per_row / kDepth * kDepth;
+    };
+    examples = clamp(fitting(task.l2_bytes / 8, padded_dim * kPartBytes), kDepth, kExamples);
+    examples = clamp(task.batch, 1, examples);
+    samples = clamp(fitting(task.l2_bytes / 2, padded_dim * (kPartBytes + 4)), 4 * kDepth, kMostTileSamples);
+    samples = clamp(task.num_sampled, 1, samples);
+    logits_panel = chunks(examples) * kDepth * kDepth;
+    std::int64_t used = 0;
+    const auto take = [&](std::int64_t floats) {
+      used += floats;
+      return scratch == nullptr ? nullptr : scratch + used - floats;
+    };
+    // An operand's two dimensions count in chunks; a chunk by a chunk is two blocks per part.
+    const auto take_operand = [&](std::int64_t rows, std::int64_t depth) {
+      return reinterpret_cast<Bf16*>(take(chunks(rows) * chunks(depth) * kParts * kBlock));
+    };
+    x_along_ = take_operand(examples, dim_);
+    x_across_ = take_operand(dim_, examples);
+    w_along_ = take_operand(samples, dim_);
+    w_across_ = take_operand(dim_, samples);
+    g_along_ = take_operand(examples, samples);
+    g_across_ = take_operand(samples, examples);
+    dw_ = take(chunks(dim_) * chunks(samples) * kSquare * kSquare);
+    square_ = take(kSquare * kSquare);
+    logits = take(chunks(samples) * logits_panel);
+    loss_lanes = take(examples * kLanes<float>);
+    scratch_elements = used;
+  }
+
+  std::int64_t examples, samples;  // size of a whole tile
+  std::int64_t scratch_elements;
+  float* logits;              // panels [samples] of rows [examples]: X W^T, then G
+  std::int64_t logits_panel;  // elements from one panel to the next
+  float* loss_lanes;          // [examples, kLanes]
+
+  void enter_samples(const float* const* w_rows, std::int64_t count) {
+    num_samples_ = count;
+    pack_along_rows<kParts, Operand::kB>(w_rows, count, dim_, w_along_);
+    pack_across_rows<kParts, Operand::kB>(w_rows, count, dim_, w_across_);
+    const std::int64_t dw_size = chunks(dim_) * chunks(count) * kSquare * kSquare;
+    for (std::int64_t i = 0; i < dw_size; i += kLanes<float>) store(dw_ + i, Vec<float>{});
+  }
+
+  void enter_examples(const float* const* x_rows, std::int64_t count) {
+    num_examples_ = count;
+    pack_along_rows<kParts, Operand::kA>(x_rows, count, dim_, x_along_);
+    pack_across_rows<kParts, Operand::kA>(x_rows, count, dim_, x_across_);
+  }
+
+  void multiply_logits() {
+    const std::int64_t depth = chunks(dim_);
+    for (std::int64_t i = 0; i < chunks(num_examples_); ++i) {
+      for (std::int64_t j = 0; j < chunks(num_samples_); ++j) {
+        Multiplier::template multiply_square<kParts, Write::kSet>(
+            rows_of(x_along_, i, depth), rows_of(w_along_, j, depth), depth,
+            logits + j * logits_panel + i * kSquare * kSquare);
+      }
+    }
+  }
+
+  void enter_grad() {
+    pack_grad<kParts>(logits, logits_panel, num_examples_, num_samples_, g_along_, g_across_);
+  }
+
+  void add_grad_inputs(float* const* dx_rows) {
+    const std::int64_t depth = chunks(num_samples_);
+    for (std::int64_t i = 0; i < chunks(num_examples_); ++i) {
+      for (std::int64_t j = 0; j < chunks(dim_); ++j) {
+        Multiplier::template multiply_square<kParts, Write::kSet>(rows_of(g_along_, i, depth),
+                                                                  rows_of(w_across_, j, depth), depth, square_);
+        const std::int64_t rows = clamp(num_examples_ - i * kSquare, 0, kSquare);
+        for (std::int64_t r = 0; r < rows; ++r) {
+          add_columns(dx_rows[i * kSquare + r], j * kSquare, load(square_ + r * kSquare));
+          add_columns(dx_rows[i * kSquare + r], j * kSquare + kSide, load(square_ + r * kSquare + kSide));
+        }
+      }
+    }
+  }
+
+  void add_grad_weights(float* const*) {
+    const std::int64_t depth = chunks(num_examples_);
+    for (std::int64_t i = 0; i < chunks(dim_); ++i) {
+      for (std::int64_t j = 0; j < chunks(num_samples_); ++j) {
+        Multiplier::template multiply_square<kParts, Write::kAdd>(
+            rows_of(x_across_, i, depth), rows_of(g_across_, j, depth), depth,
+            dw_ + (i * chunks(num_samples_) + j) * kSquare * kSquare);
+      }
+    }
+  }
+
+  void leave_samples(float* const* dw_rows) {
+    for (std::int64_t i = 0; i < chunks(dim_) * 2; ++i) {
+      for (std::int64_t j = 0; j < chunks(num_samples_) * 2; ++j) {
+        const float* from = dw_ + (i / 2 * chunks(num_samples_) + j / 2) * kSquare * kSquare +
+                            (i % 2 * kSquare + j % 2) * kSide;
+        Vec<float> block[kSide];
+        for (int d = 0; d < kSide; ++d) block[d] = load(from + d * kSquare);
+        transpose<float>(block);
+        for (std::int64_t s = j * kSide; s < num_samples_ && s < (j + 1) * kSide; ++s) {
+          add_columns(dw_rows[s], i * kSide, block[s - j * kSide]);
+        }
+      }
+    }
+  }
+
+ private:
+  static const Bf16* rows_of(const Bf16* operand, std::int64_t square, std::int64_t depth) {
+    return operand + square * 2 * depth * kParts * kBlock;
+  }
+
+  void add_columns(float* row, std::int64_t c, Vec<float> value) const {
+    const std::int64_t left = dim_ - c;
+    if (left >= kSide) {
+      store(row + c, load(row + c) + value);
+    } else {
+      for (std::int64_t i = 0; i < left; ++i) row[c + i] += value[i];
+    }
+  }
+
+  Multiplier multiplier_;
+  std::int64_t dim_;
+  Bf16 *x_along_, *x_across_;  // A of the logits, A of dW
+  Bf16 *w_along_, *w_across_;  // B of the logits, B of dX
+  Bf16 *g_along_, *g_across_;  // A of dX, B of dW
+  float* dw_;                  // squares [D, samples]
+  float* square_;              // where one of dX is computed
+  std::int64_t num_examples_ = 0, num_samples_ = 0;
+};

@@ -1,0 +1,22 @@
+// What every kind of tile shares. Included like simd-inl.h, which see.
+//
+// A panel matrix [rows, cols] stores its columns in panels of kPanel = two vectors: panel p holds, row after row, the
+// columns [p kPanel, (p + 1) kPanel). All tiles keep logits and G so, with a row per example and a column per sample.
+
+template <class T>
+constexpr int kPanel = 2 * kLanes<T>;
+
+template <class T>
+constexpr std::int64_t panels(std::int64_t cols) {
+  return (cols + kPanel<T> - 1) / kPanel<T>;
+}
+
+enum class Write { kSet, kAdd };  // C = A B, or C += A B
+
+// Bounds of any tile, for arrays on the stack.
+constexpr std::int64_t kMostTileExamples = 256;
+constexpr std::int64_t kMostTileSamples = 512;
+
+constexpr std::int64_t clamp(std::int64_t value, std::int64_t least, std::int64_t most) {
+  return value < least ? least : value > most ? most : value;
+}
