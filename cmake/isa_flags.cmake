@@ -1,21 +1,24 @@
 # The only place that names instruction-set flags. Each isa_*.cpp compiles the same kernels for one instruction set; all
 # other files are built for the baseline of the target architecture, and the kernels are chosen at run time.
+set(FASTNCE_FLAGS_baseline "")
+set(FASTNCE_FLAGS_avx2 -mavx2 -mfma)
+set(FASTNCE_FLAGS_avx512 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
+set(FASTNCE_FLAGS_avx512_bf16 ${FASTNCE_FLAGS_avx512} -mavx512bf16)
+set(FASTNCE_FLAGS_amx ${FASTNCE_FLAGS_avx512_bf16} -mamx-tile -mamx-bf16)
+
+# Builds `source`, a file of kernels, for one instruction set.
+function(fastnce_set_isa source isa)
+  set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-O3;${FASTNCE_FLAGS_${isa}}")
+endfunction()
+
 function(fastnce_add_isas target)
-  set(kernel_options -O3)
-  target_sources(${target} PRIVATE csrc/cpu/isa_baseline.cpp)
-  set_source_files_properties(csrc/cpu/isa_baseline.cpp PROPERTIES COMPILE_OPTIONS "${kernel_options}")
+  set(isas baseline)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
     target_compile_definitions(${target} PRIVATE FASTNCE_X86)
-    set(avx512 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
-    set(avx512_bf16 ${avx512} -mavx512bf16)
-    set(isa_flags_avx2 -mavx2 -mfma)
-    set(isa_flags_avx512 ${avx512})
-    set(isa_flags_avx512_bf16 ${avx512_bf16})
-    set(isa_flags_amx ${avx512_bf16} -mamx-tile -mamx-bf16)
-    foreach(isa avx2 avx512 avx512_bf16 amx)
-      target_sources(${target} PRIVATE csrc/cpu/isa_${isa}.cpp)
-      set_source_files_properties(csrc/cpu/isa_${isa}.cpp PROPERTIES COMPILE_OPTIONS
-        "${kernel_options};${isa_flags_${isa}}")
-    endforeach()
+    list(APPEND isas avx2 avx512 avx512_bf16 amx)
   endif()
+  foreach(isa IN LISTS isas)
+    target_sources(${target} PRIVATE csrc/cpu/isa_${isa}.cpp)
+    fastnce_set_isa(csrc/cpu/isa_${isa}.cpp ${isa})
+  endforeach()
 endfunction()

@@ -89,27 +89,50 @@ struct Problem {
 
 using Real = long double;
 
-struct Solution {
-  std::vector<Real> loss, grad_inputs, grad_weights, grad_biases;
+// A tensor, and the sums of the magnitudes of the terms that its elements are sums of.
+struct Sums {
+  explicit Sums(std::size_t size) : value(size), magnitude(size) {}
+  void add(std::int64_t i, Real term) {
+    value[i] += term;
+    magnitude[i] += std::abs(term);
+  }
+  std::vector<Real> value, magnitude;
 };
+
+struct Solution {
+  Sums loss, grad_inputs, grad_weights, grad_biases;
+};
+
+// Largest difference, relative to the largest magnitude of the tensor.
+template <class T>
+double relative_error(const std::vector<T>& got, const Sums& expected) {
+  Real worst = 0;
+  Real largest = 1e-300L;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    worst = std::max(worst, std::abs(got[i] - expected.value[i]));
+    largest = std::max(largest, expected.magnitude[i]);
+    if (std::isnan(got[i])) return INFINITY;
+  }
+  return static_cast<double>(worst / largest);
+}
 
 template <class T>
 Solution solve(const Problem<T>& p) {
   const auto [batch, num_true, num_sampled, dim, num_classes] = p.sizes;
-  Solution out{std::vector<Real>(p.loss.size()), std::vector<Real>(p.grad_inputs.size()),
-               std::vector<Real>(p.grad_weights.size()), std::vector<Real>(p.grad_biases.size())};
+  Solution out{Sums(p.loss.size()), Sums(p.grad_inputs.size()), Sums(p.grad_weights.size()),
+               Sums(p.grad_biases.size())};
   const auto row_of = [&](std::int64_t id) { return std::ranges::lower_bound(p.plan.ids, id) - p.plan.ids.begin(); };
   const auto add_class = [&](std::int64_t b, std::int64_t id, Real count, Real target) {
     Real logit = p.biases[id] - std::log(count);
     for (std::int64_t d = 0; d < dim; ++d) {
       logit += static_cast<Real>(p.inputs[b * dim + d]) * p.weights[id * dim + d];
     }
-    out.loss[b] += std::log1p(std::exp(-std::abs(logit))) + std::max(logit, Real{0}) - target * logit;
+    out.loss.add(b, std::log1p(std::exp(-std::abs(logit))) + std::max(logit, Real{0}) - target * logit);
     const Real g = (1 / (1 + std::exp(-logit)) - target) * p.grad_loss[b];
-    out.grad_biases[row_of(id)] += g;
+    out.grad_biases.add(row_of(id), g);
     for (std::int64_t d = 0; d < dim; ++d) {
-      out.grad_inputs[b * dim + d] += g * p.weights[id * dim + d];
-      out.grad_weights[row_of(id) * dim + d] += g * p.inputs[b * dim + d];
+      out.grad_inputs.add(b * dim + d, g * p.weights[id * dim + d]);
+      out.grad_weights.add(row_of(id) * dim + d, g * p.inputs[b * dim + d]);
     }
   };
   for (std::int64_t b = 0; b < batch; ++b) {
