@@ -128,12 +128,6 @@ def test_accidental_hits_contribute_exactly_nothing():
     np.testing.assert_equal(hits, none)
 
 
-@pytest.mark.parametrize("precision", [None, "highest", "high", "medium"])
-def test_every_precision_is_computed_in_full(precision):
-    problem = Case(batch=33, dim=64, sampled=65).problem()
-    assert_matches_twin(problem.solve(precision=precision), problem)
-
-
 @pytest.mark.parametrize("shape", ["vector", "list", "scalar", "zero-dimensional", "one-element"])
 def test_grad_loss_scales_gradients_and_not_the_loss(shape):
     problem = Case(batch=9, dim=5, num_true=2, remove_hits=True).problem()

@@ -116,7 +116,7 @@ LOSS_ERRORS = [
     ("shard-rank", {"biases": [BIASES[:7], BIASES[7:, None]]}, ValueError, ["biases[1]", "[6, 1]", "[V]"]),
     ("hits-string", {"remove_accidental_hits": "False"}, TypeError, ["remove_accidental_hits", "str", "bool"]),
     ("V-array", {"num_classes": np.array([13])}, TypeError, ["num_classes", "ndarray", "integer"]),
-    ("precision-array", {"precision": np.array(["high", "low"])}, ValueError, ["precision", "highest"]),
+    ("precision-array", {"precision": np.array(["high", "low"])}, TypeError, ["precision", "highest"]),
     ("inputs-complex", {"inputs": INPUTS.astype("c8")}, TypeError, ["inputs", "complex64"]),
     ("inputs-object", {"inputs": INPUTS.astype(object)}, TypeError, ["inputs", "object"]),
     ("inputs-list", {"inputs": INPUTS.tolist()}, TypeError, ["inputs", "list"]),

@@ -21,6 +21,14 @@ UNITS = {"float32": 8.0, "float64": 16.0}
 float32 has the error of a naive float32 evaluation on top; float64 has not, for there the oracle is naive.
 """
 
+PRECISION_RELATIVE = {"highest": 0.0, "high": 2.0**-15, "medium": 2.0**-7}
+"""What a precision level may add to the error of an element, relative to the magnitude of the terms that make it up:
+the largest error of one product of two bfloat16 parts each, and of one each."""
+
+PRECISION_PER_TENSOR = {"high": 2e-5, "medium": 1e-2}
+"""The same for a whole tensor, where errors average out: Euclidean norm of the error over that of the tensor. "highest"
+must be as good as NumPy's own float32."""
+
 DIFFERENCE_STEP = 1e-5
 DIFFERENCE_ABSOLUTE = 1e-8
 """float64 central differences: the step, and a bound on truncation (step^2) and cancellation (eps / step)."""
@@ -42,13 +50,18 @@ class Results(NamedTuple):
         return cls(*map(np.asarray, (loss, grads.inputs, grads.rows.weights, grads.rows.biases)))
 
 
-def assert_accurate(actual: Results, truth: Results, magnitude: Results, naive: Results | None = None) -> None:
-    """``|truth - actual| <= |truth - naive| + units * eps * magnitude``, for every single element."""
+def assert_accurate(
+    actual: Results, truth: Results, magnitude: Results, naive: Results | None = None, precision: str = "highest"
+) -> None:
+    """``|truth - actual| <= |truth - naive| + (units * eps + relative) * magnitude``, for every single element."""
     for name in Results._fields:
         ours, true, scale = (getattr(results, name) for results in (actual, truth, magnitude))
         assert ours.shape == true.shape, f"{name}: shape {ours.shape}, expected {true.shape}"
         limits = np.finfo(ours.dtype)
-        allowed = UNITS[ours.dtype.name] * float(limits.eps) * scale + float(limits.tiny)
+        relative = UNITS[ours.dtype.name] * float(limits.eps)
+        if ours.dtype == np.float32:
+            relative += PRECISION_RELATIVE[precision]
+        allowed = relative * scale + float(limits.tiny)
         if naive is not None:
             allowed = allowed + np.abs(true - getattr(naive, name))
         # Not `error > allowed`: a NaN must fail.

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "fastnce/config.h"
 #include "fastnce/error.h"
 
 namespace fastnce::bindings {
@@ -305,6 +306,14 @@ bool boolean(py::handle object, const char* name) {
   if (PyBool_Check(object.ptr())) return object.ptr() == Py_True;
   if (std::string_view(Py_TYPE(object.ptr())->tp_name).starts_with("numpy.bool")) return object.cast<bool>();
   throw InvalidType(concat(name, " is a ", Py_TYPE(object.ptr())->tp_name, ": expected a bool"));
+}
+
+Precision precision_argument(py::handle object) {
+  if (!py::isinstance<py::str>(object)) {
+    throw InvalidType(
+        concat("precision is a ", Py_TYPE(object.ptr())->tp_name, ": expected 'highest', 'high' or 'medium'"));
+  }
+  return precision_from(object.cast<std::string>(), "precision");
 }
 
 std::int64_t integer(py::handle object, const char* name) {

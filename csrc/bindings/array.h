@@ -73,6 +73,9 @@ class Values {
 // A Python or NumPy bool. Throws InvalidType for other objects.
 bool boolean(py::handle object, const char* name);
 
+// "highest", "high" or "medium". Throws InvalidType unless it is a string, InvalidValue for others.
+Precision precision_argument(py::handle object);
+
 // A Python integer. Throws InvalidType for other objects, InvalidValue where it does not fit 64 bits.
 std::int64_t integer(py::handle object, const char* name);
 

@@ -1,4 +1,4 @@
-// Version, instruction sets, threads.
+// Version, instruction sets, precision, threads.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -17,10 +17,13 @@ void register_config(py::module_& module) {
     config["compiler"] = std::string(compiler());
     config["isa"] = std::string(isa_in_use());
     config["isa_available"] = isas;
+    config["precision"] = std::string(precision_name(default_precision()));
     config["num_threads"] = num_threads();
     config["cuda"] = false;
     return config;
   });
+  module.def("get_precision", [] { return std::string(precision_name(default_precision())); });
+  module.def("set_precision", [](py::handle precision) { set_default_precision(precision_argument(precision)); });
   module.def("get_num_threads", [] { return num_threads(); });
   module.def("set_num_threads", [](py::handle threads) { set_num_threads(integer(threads, "num_threads")); });
 }

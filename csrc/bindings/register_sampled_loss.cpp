@@ -9,6 +9,7 @@
 
 #include "bindings/array.h"
 #include "bindings/register.h"
+#include "fastnce/config.h"
 #include "fastnce/error.h"
 #include "fastnce/sampled_loss.h"
 #include "fastnce/sampler.h"
@@ -138,7 +139,7 @@ class Candidates {
 
 struct Arguments {
   py::handle weights, biases, labels, num_sampled, num_classes, num_true, sampled_values, remove_accidental_hits,
-      partition_strategy, grad_loss;
+      partition_strategy, precision, grad_loss;
   bool with_grad;
   std::uint64_t seed, seed2;
 };
@@ -147,6 +148,7 @@ template <class T>
 py::object run(const Array& inputs, const Arguments& args) {
   SampledLossParams params;
   params.dtype = floating_type(inputs);
+  params.precision = args.precision.is_none() ? default_precision() : precision_argument(args.precision);
   params.num_sampled = integer(args.num_sampled, "num_sampled");
   params.num_classes = integer(args.num_classes, "num_classes");
   params.num_true = integer(args.num_true, "num_true");
@@ -232,8 +234,8 @@ py::object run(const Array& inputs, const Arguments& args) {
 py::object nce_loss_arguments(py::handle weights, py::handle biases, py::handle labels, py::handle inputs,
                               py::handle num_sampled, py::handle num_classes, py::handle num_true,
                               py::handle sampled_values, py::handle remove_accidental_hits,
-                              py::handle partition_strategy, std::uint64_t seed, std::uint64_t seed2, bool with_grad,
-                              py::handle grad_loss) {
+                              py::handle partition_strategy, std::uint64_t seed, std::uint64_t seed2,
+                              py::handle precision, bool with_grad, py::handle grad_loss) {
   const Arguments args{.weights = weights,
                        .biases = biases,
                        .labels = labels,
@@ -243,6 +245,7 @@ py::object nce_loss_arguments(py::handle weights, py::handle biases, py::handle 
                        .sampled_values = sampled_values,
                        .remove_accidental_hits = remove_accidental_hits,
                        .partition_strategy = partition_strategy,
+                       .precision = precision,
                        .grad_loss = grad_loss,
                        .with_grad = with_grad,
                        .seed = seed,
@@ -257,7 +260,7 @@ void register_sampled_loss(py::module_& module) {
   module.def("nce_loss", &nce_loss_arguments, py::arg("weights"), py::arg("biases"), py::arg("labels"),
              py::arg("inputs"), py::arg("num_sampled"), py::arg("num_classes"), py::arg("num_true"),
              py::arg("sampled_values"), py::arg("remove_accidental_hits"), py::arg("partition_strategy"),
-             py::arg("seed"), py::arg("seed2"), py::arg("with_grad"), py::arg("grad_loss"));
+             py::arg("seed"), py::arg("seed2"), py::arg("precision"), py::arg("with_grad"), py::arg("grad_loss"));
 }
 
 }  // namespace fastnce::bindings

@@ -7,7 +7,7 @@ Names, argument order and semantics are those of ``tf.nn.nce_loss`` and TensorFl
 """
 
 from fastnce import reference
-from fastnce._config import config, get_num_threads, set_num_threads, show_config
+from fastnce._config import config, get_num_threads, get_precision, set_num_threads, set_precision, show_config
 from fastnce._sampled_loss import nce_loss, nce_loss_and_grad
 from fastnce._sampler import LogUniformSampler, compute_accidental_hits, log_uniform_candidate_sampler
 from fastnce._types import Grads, RowGrads, SampledValues, SamplerState
@@ -24,10 +24,12 @@ __all__ = [
     "compute_accidental_hits",
     "config",
     "get_num_threads",
+    "get_precision",
     "log_uniform_candidate_sampler",
     "nce_loss",
     "nce_loss_and_grad",
     "reference",
     "set_num_threads",
+    "set_precision",
     "show_config",
 ]

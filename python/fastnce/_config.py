@@ -1,4 +1,4 @@
-"""What this build and this machine offer, and the number of threads."""
+"""What this build and this machine offer, the precision and the number of threads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ def config() -> dict[str, Any]:
 
 
 def show_config() -> None:
-    """Print version, compiler, instruction set in use, threads and CUDA build."""
+    """Print version, compiler, instruction set in use, precision, threads and CUDA build."""
     labels = {
         "version": "fastnce",
         "compiler": "compiler",
         "isa": "instruction set",
         "isa_available": "available",
+        "precision": "precision",
         "num_threads": "threads",
         "cuda": "CUDA",
         "numpy": "numpy",
@@ -30,6 +31,29 @@ def show_config() -> None:
     values["isa_available"] = ", ".join(values["isa_available"])
     for key, label in labels.items():
         print(f"{label:16}{values[key]}")
+
+
+def get_precision() -> str:
+    """The precision of calls that name none; see :func:`set_precision`."""
+    return _core.get_precision()
+
+
+def set_precision(precision: str) -> None:
+    """Set the precision of float32 products for calls that name none.
+
+    The levels are those of ``torch.set_float32_matmul_precision``:
+
+    - ``"highest"``, the default: errors no larger than plain float32 arithmetic's.
+    - ``"high"``: about 1e-5.
+    - ``"medium"``: products of bfloat16 numbers, summed up in float32: about 1e-2.
+
+    Each is the least accuracy: where the processor gains nothing by less, it computes more. Only the products over
+    sampled classes take part; true classes, the logistic function, bias gradients and all of float64 are unaffected.
+    The environment variable ``FASTNCE_PRECISION`` sets what holds at import.
+
+    Raises ``ValueError`` for other names, ``TypeError`` for what is not a string.
+    """
+    _core.set_precision(precision)
 
 
 def get_num_threads() -> int:

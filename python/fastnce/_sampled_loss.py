@@ -9,8 +9,6 @@ from fastnce._arrays import like
 from fastnce._seed import Seed, seed_words
 from fastnce._types import Grads, RowGrads
 
-_PRECISIONS = ("highest", "high", "medium")
-
 
 def nce_loss(
     weights: Any,
@@ -59,17 +57,16 @@ def nce_loss(
         name: Ignored.
         partition_strategy: How shards divide the classes: ``"div"`` (blocks) or ``"mod"`` (round robin).
         seed: Of the sampling, as in :func:`log_uniform_candidate_sampler`.
-        precision: ``"highest"``, ``"high"`` or ``"medium"``, the least accuracy asked for; all are computed in the
-            full precision of the arrays at present.
+        precision: The least accuracy of float32 products: ``"highest"``, ``"high"`` or ``"medium"``, as in
+            :func:`set_precision`, whose setting ``None`` stands for.
 
     Returns:
         ``[B]`` losses in the dtype of ``inputs``, as the kind of array that ``inputs`` is.
 
     Raises:
         ValueError: Shapes that do not match, classes out of range, arrays on another device.
-        TypeError: Unsupported or mixed dtypes.
+        TypeError: Unsupported or mixed dtypes, arguments of the wrong kind.
     """
-    _require_precision(precision)
     words = (0, 0) if seed is None and sampled_values is not None else seed_words(seed)
     loss = _core.nce_loss(
         weights,
@@ -83,6 +80,7 @@ def nce_loss(
         remove_accidental_hits,
         partition_strategy,
         *words,
+        precision,
         False,
         None,
     )
@@ -124,7 +122,6 @@ def nce_loss_and_grad(
     Returns:
         ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.
     """
-    _require_precision(precision)
     words = (0, 0) if seed is None and sampled_values is not None else seed_words(seed)
     results = _core.nce_loss(
         weights,
@@ -138,13 +135,9 @@ def nce_loss_and_grad(
         remove_accidental_hits,
         partition_strategy,
         *words,
+        precision,
         True,
         grad_loss,
     )
     loss, grad_inputs, ids, grad_weights, grad_biases = map(like(inputs), results)
     return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))
-
-
-def _require_precision(precision: str | None) -> None:
-    if precision is not None and not (isinstance(precision, str) and precision in _PRECISIONS):
-        raise ValueError(f"precision = {precision!r}: expected None or one of {', '.join(_PRECISIONS)}")
