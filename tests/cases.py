@@ -205,9 +205,7 @@ def magnitude(problem: Problem) -> Results:
     return Results(loss_u.sum(axis=1) + loss_v.sum(axis=1), *absolute.backward(problem, du, dv))
 
 
-def assert_matches_twin(
-    solution: tuple[ArrayLike, Results], problem: Problem, precision: str = "highest"
-) -> None:
+def assert_matches_twin(solution: tuple[ArrayLike, Results], problem: Problem, precision: str = "highest") -> None:
     """Row ids equal the twin's, and every element is as accurate as :func:`tolerances.assert_accurate` asks.
 
     The results may come from another layout of the same tables: ``problem`` holds them dense.

@@ -38,9 +38,8 @@ constexpr Isa kBaseline{"baseline", &isa_baseline::kKernels, {}};
 constexpr Isa kAvx2{"avx2", &isa_avx2::kKernels, {}};
 constexpr Isa kAvx512{"avx512", &isa_avx512::kKernels, {}};
 constexpr Isa kAvx512Bf16{"avx512_bf16", &isa_avx512::kKernels, {nullptr, nullptr, &isa_avx512_bf16::kOneProduct}};
-constexpr Isa kAmx{"amx",
-                   &isa_avx512::kKernels,
-                   {&isa_amx::kSixProducts, &isa_amx::kThreeProducts, &isa_amx::kOneProduct}};
+constexpr Isa kAmx{
+    "amx", &isa_avx512::kKernels, {&isa_amx::kSixProducts, &isa_amx::kThreeProducts, &isa_amx::kOneProduct}};
 #endif
 
 std::vector<const Isa*> detect() {

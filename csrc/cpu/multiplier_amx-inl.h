@@ -3,8 +3,8 @@
 //
 // Registers 0 to 3 hold a 32 x 32 square of C, 4 and 5 two blocks of A, 6 and 7 two of B. A multiplication takes 16
 // cycles and a load 8, so what counts is that the unit always has operands: the products of parts are computed in an
-// order in which all but the first need one new pair of blocks, which makes 1/2 (one product), 1/3 (three) or 7/24 (six)
-// of a load per multiplication, besides loading or storing C, once per call.
+// order in which all but the first need one new pair of blocks, which makes 1/2 (one product), 1/3 (three) or 7/24
+// (six) of a load per multiplication, besides loading or storing C, once per call.
 
 class AmxMultiplier {
  public:

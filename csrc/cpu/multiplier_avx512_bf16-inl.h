@@ -32,7 +32,8 @@ struct Avx512Bf16Multiplier {
   [[gnu::always_inline]] static void add_block(const Bf16* a, const Bf16* b, std::int64_t next_side,
                                                Vec<float> (&sum)[kRows][2]) {
     for (std::int64_t p = 0; p < kSide; ++p) {
-      const __m512bh b_pairs[] = {(__m512bh)load_words(b + p * kDepth), (__m512bh)load_words(b + next_side + p * kDepth)};
+      const __m512bh b_pairs[] = {(__m512bh)load_words(b + p * kDepth),
+                                  (__m512bh)load_words(b + next_side + p * kDepth)};
 #pragma GCC unroll 8
       for (int m = 0; m < kRows; ++m) {
         std::int32_t pair;

@@ -4,9 +4,9 @@
 // Holds X of some examples and W of some samples in the layouts that the three products need.
 //
 // While one block of samples is entered, all examples pass by. Per step of the tile the products run over W, W^T and dW
-// (samples x D each), which stay, and X and dX (examples x D), which pass: the former may take about the L2 cache. There
-// must be enough examples that adding a finished chunk of dW to memory costs a few percent of computing it, and few
-// enough that X and G stay beside W.
+// (samples x D each), which stay, and X and dX (examples x D), which pass: the former may take about the L2 cache.
+// There must be enough examples that adding a finished chunk of dW to memory costs a few percent of computing it, and
+// few enough that X and G stay beside W.
 template <class T>
 class PanelTile {
  public:

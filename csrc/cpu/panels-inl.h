@@ -1,5 +1,5 @@
-// Matrix products on panels (tile-inl.h) in full precision: the one micro-kernel that all three products of a tile share.
-// Included like simd-inl.h, which see.
+// Matrix products on panels (tile-inl.h) in full precision: the one micro-kernel that all three products of a tile
+// share. Included like simd-inl.h, which see.
 //
 //   X  [examples, D]     G [examples, samples]    W [samples, D]    and W transposed, [D, samples]
 //   logits = X W^T       A = X by rows,    B = panels of W^T

@@ -1,7 +1,7 @@
-// The [B, S] plane of the fused sampled loss, tile by tile: what TileKernels in task.h names. The products of a tile are
-// a Tile's affair: PanelTile (panel_tile-inl.h) computes them in full precision, SplitTile (split_tile-inl.h) from parts
-// in bfloat16. What lies between them, hits, loss and G, is here, always in the precision of the arrays.
-// Included like simd-inl.h, which see.
+// The [B, S] plane of the fused sampled loss, tile by tile: what TileKernels in task.h names. The products of a tile
+// are a Tile's affair: PanelTile (panel_tile-inl.h) computes them in full precision, SplitTile (split_tile-inl.h) from
+// parts in bfloat16. What lies between them, hits, loss and G, is here, always in the precision of the arrays. Included
+// like simd-inl.h, which see.
 
 // The logit of a removed hit: finite, and so low that loss and gradient are exactly 0 and that no offset changes it.
 template <class T>
@@ -89,8 +89,7 @@ void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, Tile& 
 }
 
 template <class Tile, class T = typename Tile::Element>
-void sampled_block(const LossTask<T>& task, Range examples, Range sampled, const SampledRowSink<T>& sink,
-                   T* scratch) {
+void sampled_block(const LossTask<T>& task, Range examples, Range sampled, const SampledRowSink<T>& sink, T* scratch) {
   Tile tile(task, scratch);
   for (std::int64_t s = sampled.begin; s < sampled.end; s += tile.samples) {
     const Range samples{s, s + tile.samples < sampled.end ? s + tile.samples : sampled.end};
@@ -114,7 +113,6 @@ void sampled_block(const LossTask<T>& task, Range examples, Range sampled, const
 template <class Tile>
 constexpr TileKernels<typename Tile::Element> kTileKernels = {
     .sampled_block = sampled_block<Tile>,
-    .scratch_elements = [](const LossTask<typename Tile::Element>& task) {
-      return Tile(task, nullptr).scratch_elements;
-    },
+    .scratch_elements =
+        [](const LossTask<typename Tile::Element>& task) { return Tile(task, nullptr).scratch_elements; },
 };

@@ -126,7 +126,7 @@ class UniqueSampler {
     parallel(threads_, [&](const Team& team) {
       const Range part = team.share(batch);
       isa_.full->log_uniform_draws(params_.seed, start_, static_cast<std::uint64_t>(first + part.begin), part.size(),
-                             log_range_, params_.range_max, draws_.data() + part.begin);
+                                   log_range_, params_.range_max, draws_.data() + part.begin);
       team.barrier();
       for (std::int64_t i = 0; i < batch; ++i) {
         const int who = threads_ == 1 ? 0 : owner(draws_[i]);
@@ -157,7 +157,7 @@ std::int64_t log_uniform_sample(const LogUniformParams& params, std::int64_t* id
   parallel(threads, [&](const Team& team) {
     const Range part = team.share(params.num_sampled);
     isa.full->log_uniform_draws(params.seed, start, static_cast<std::uint64_t>(part.begin), part.size(), log_range,
-                          params.range_max, ids + part.begin);
+                                params.range_max, ids + part.begin);
   });
   return params.num_sampled;
 }

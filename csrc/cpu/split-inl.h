@@ -2,19 +2,20 @@
 // Included like simd-inl.h, which see, with 64-byte vectors.
 //
 // Rounding x to bfloat16 (8 significant bits), then what is left, then what is left of that, gives parts whose sum is x
-// to 2^-8, 2^-17, exactly, for 1, 2, 3 parts (parts below 2^-126 are flushed to zero). The product of two numbers is the
-// sum of the products of their parts; those of parts i and j with i + j >= kParts are below the error of the others and
-// are left out:
+// to 2^-8, 2^-17, exactly, for 1, 2, 3 parts (parts below 2^-126 are flushed to zero). The product of two numbers is
+// the sum of the products of their parts; those of parts i and j with i + j >= kParts are below the error of the others
+// and are left out:
 //   kParts   products   error of a product, at most (typically a quarter of that)
 //     1         1         2^-7
 //     2         3         2^-15
 //     3         6         2^-24, that of one float32 rounding
-// Where a number is not finite, or rounds to no finite bfloat16 (beyond 3.39e38), the products that it enters are NaN or
-// infinite.
+// Where a number is not finite, or rounds to no finite bfloat16 (beyond 3.39e38), the products that it enters are NaN
+// or infinite.
 //
 // An operand is a sequence of blocks, 16 x 16 words of 1 KiB, a word being a pair of bfloat16 from two steps of the
-// inner dimension ("depth"), low half first. Depth is cut into chunks of kDepth = 32; the pairs of a chunk are its steps
-// p and p + 16, which is as good an order as any as long as both operands keep it, and makes a pair from two vectors.
+// inner dimension ("depth"), low half first. Depth is cut into chunks of kDepth = 32; the pairs of a chunk are its
+// steps p and p + 16, which is as good an order as any as long as both operands keep it, and makes a pair from two
+// vectors.
 //   A [rows, depth]: word (i, p) of a block is row i, pair p.      B [depth, cols]: word (p, j) is pair p, column j.
 // Blocks follow each other in the order part, chunk of depth, 16 rows or columns; the last varies slowest.
 
@@ -23,10 +24,10 @@ static_assert(kVectorBytes == 64);
 using Bf16 = std::uint16_t;
 using Words = VecBits<float>;  // 16 pairs
 
-constexpr std::int64_t kSide = 16;                 // of a block, in words
-constexpr std::int64_t kDepth = 2 * kSide;         // steps of the inner dimension per block
-constexpr std::int64_t kBlock = kSide * kDepth;    // bfloat16 per block
-constexpr std::int64_t kSquare = 2 * kSide;        // rows and columns of C that one call of the multiplier computes
+constexpr std::int64_t kSide = 16;               // of a block, in words
+constexpr std::int64_t kDepth = 2 * kSide;       // steps of the inner dimension per block
+constexpr std::int64_t kBlock = kSide * kDepth;  // bfloat16 per block
+constexpr std::int64_t kSquare = 2 * kSide;      // rows and columns of C that one call of the multiplier computes
 
 constexpr std::int64_t chunks(std::int64_t length) { return (length + kDepth - 1) / kDepth; }
 
@@ -147,8 +148,7 @@ void pack_grad(const float* panels, std::int64_t panel_stride, std::int64_t exam
           constexpr std::int32_t kHigh = static_cast<std::int32_t>(0xffff0000u);
           Bf16* const b_row = b + (2 * j * example_chunks + k) * kParts * kBlock + q * kBlock + p * kDepth;
           store_words(b_row, (upper[q] & ~kHigh) | (lower[q] << 16));
-          store_words(b_row + example_chunks * kParts * kBlock,
-                      ((upper[q] >> 16) & ~kHigh) | (lower[q] & kHigh));
+          store_words(b_row + example_chunks * kParts * kBlock, ((upper[q] >> 16) & ~kHigh) | (lower[q] & kHigh));
         }
       }
     }

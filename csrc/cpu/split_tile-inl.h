@@ -72,16 +72,14 @@ class SplitTile {
     const std::int64_t depth = chunks(dim_);
     for (std::int64_t i = 0; i < chunks(num_examples_); ++i) {
       for (std::int64_t j = 0; j < chunks(num_samples_); ++j) {
-        Multiplier::template multiply_square<kParts, Write::kSet>(
-            rows_of(x_along_, i, depth), rows_of(w_along_, j, depth), depth,
-            logits + j * logits_panel + i * kSquare * kSquare);
+        Multiplier::template multiply_square<kParts, Write::kSet>(rows_of(x_along_, i, depth),
+                                                                  rows_of(w_along_, j, depth), depth,
+                                                                  logits + j * logits_panel + i * kSquare * kSquare);
       }
     }
   }
 
-  void enter_grad() {
-    pack_grad<kParts>(logits, logits_panel, num_examples_, num_samples_, g_along_, g_across_);
-  }
+  void enter_grad() { pack_grad<kParts>(logits, logits_panel, num_examples_, num_samples_, g_along_, g_across_); }
 
   void add_grad_inputs(float* const* dx_rows) {
     const std::int64_t depth = chunks(num_samples_);
@@ -112,8 +110,8 @@ class SplitTile {
   void leave_samples(float* const* dw_rows) {
     for (std::int64_t i = 0; i < chunks(dim_) * 2; ++i) {
       for (std::int64_t j = 0; j < chunks(num_samples_) * 2; ++j) {
-        const float* from = dw_ + (i / 2 * chunks(num_samples_) + j / 2) * kSquare * kSquare +
-                            (i % 2 * kSquare + j % 2) * kSide;
+        const float* from =
+            dw_ + (i / 2 * chunks(num_samples_) + j / 2) * kSquare * kSquare + (i % 2 * kSquare + j % 2) * kSide;
         Vec<float> block[kSide];
         for (int d = 0; d < kSide; ++d) block[d] = load(from + d * kSquare);
         transpose<float>(block);

@@ -18,12 +18,9 @@ constexpr Precision kLevels[] = {Precision::kHighest, Precision::kHigh, Precisio
 // Largest error relative to the largest element of a tensor, by level.
 double tolerance(Precision precision) {
   switch (precision) {
-    case Precision::kHighest:
-      return 20 * std::numeric_limits<float>::epsilon();
-    case Precision::kHigh:
-      return 2e-5;
-    case Precision::kMedium:
-      return 1e-2;
+    case Precision::kHighest: return 20 * std::numeric_limits<float>::epsilon();
+    case Precision::kHigh: return 2e-5;
+    case Precision::kMedium: return 1e-2;
   }
   return 0;
 }

@@ -33,11 +33,11 @@ RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int
 struct SampledLossParams {
   DType dtype = DType::kFloat32;
   Precision precision = Precision::kHighest;  // of products over the sampled classes
-  std::int64_t batch = 0;        // B
-  std::int64_t dim = 0;          // D
-  std::int64_t num_classes = 0;  // V, at most the number of rows of the tables
-  std::int64_t num_true = 1;     // T
-  std::int64_t num_sampled = 0;  // S
+  std::int64_t batch = 0;                     // B
+  std::int64_t dim = 0;                       // D
+  std::int64_t num_classes = 0;               // V, at most the number of rows of the tables
+  std::int64_t num_true = 1;                  // T
+  std::int64_t num_sampled = 0;               // S
 
   Table weights;                          // [>= V, D]
   Table biases;                           // [>= V]
