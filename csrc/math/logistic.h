@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "math/hd.h"
 
@@ -67,10 +68,10 @@ FASTNCE_HD V exp_nonpositive(V x) {
   using C = LogisticConstants<T>;
   // x = k ln2 + r with |r| <= ln2/2: adding 1.5 * 2^mantissa + bias rounds to the integer k and leaves k + bias in the
   // low bits, which are, shifted up, the bits of 2^k.
-  const V clamped = x < C::kMinExponent ? V{} + C::kMinExponent : x;
-  const V shifted = clamped * C::kLog2E + C::kRoundToInteger;
+  // Below kMinExponent all of this is nonsense, and thrown away in the end.
+  const V shifted = x * C::kLog2E + C::kRoundToInteger;
   const V k = shifted - C::kRoundToInteger;
-  const V r = (clamped - k * C::kLn2High) - k * C::kLn2Low;
+  const V r = (x - k * C::kLn2High) - k * C::kLn2Low;
   const V p = (horner(r, C::kExp) * (r * r) + r) + T{1};
   // Multiplying by 2^k, rather than adding k to the exponent bits of p, lets a NaN of any payload through.
   const V power = __builtin_bit_cast(V, __builtin_bit_cast(Bits, shifted) << C::kMantissaBits);
@@ -90,7 +91,9 @@ struct Logistic {
 // What the caller does not read is not computed.
 template <class T, class V, class Bits>
 FASTNCE_HD Logistic<V> logistic(V x) {
-  const V e = exp_nonpositive<T, V, Bits>(x < T{0} ? x : -x);
+  // -|x|: the sign bit set.
+  const Bits sign = Bits{} + std::numeric_limits<typename LogisticConstants<T>::Bits>::min();
+  const V e = exp_nonpositive<T, V, Bits>(__builtin_bit_cast(V, __builtin_bit_cast(Bits, x) | sign));
   const V one_plus = e + T{1};
   const V two_plus = e + T{2};
   const V reciprocal = T{1} / (one_plus * two_plus);
