@@ -74,7 +74,7 @@ def test_the_default_is_what_was_set(level):
 @pytest.mark.parametrize(("wrong", "error"), [("low", ValueError), ("", ValueError), (None, TypeError), (1, TypeError)])
 def test_set_precision_takes_nothing_else(wrong, error):
     before = fastnce.get_precision()
-    with pytest.raises(error, match="precision.*expected 'highest', 'high' or 'medium'"):
+    with pytest.raises(error, match=r"precision.*expected 'highest', 'high' or 'medium'"):
         fastnce.set_precision(wrong)
     assert fastnce.get_precision() == before
 

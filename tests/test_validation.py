@@ -105,7 +105,7 @@ LOSS_ERRORS = [
         ["sampled_expected_count", "[9]", "[10]"],
     ),
     # dtypes
-    ("inputs-float16", {"inputs": INPUTS.astype("f2")}, TypeError, ["inputs", "float16", "float32"]),
+    ("inputs-longdouble", {"inputs": INPUTS.astype("g")}, TypeError, ["inputs", "float128", "float32"]),
     ("inputs-int", {"inputs": INPUTS.astype(int)}, TypeError, ["inputs", "int64", "float32"]),
     ("labels-masked", {"labels": np.ma.array(LABELS, mask=True)}, TypeError, ["labels", "mask"]),
     ("weights-masked", {"weights": np.ma.array(WEIGHTS, mask=True)}, TypeError, ["weights", "mask"]),
@@ -121,7 +121,9 @@ LOSS_ERRORS = [
     ("inputs-object", {"inputs": INPUTS.astype(object)}, TypeError, ["inputs", "object"]),
     ("inputs-list", {"inputs": INPUTS.tolist()}, TypeError, ["inputs", "list"]),
     ("inputs-None", {"inputs": None}, TypeError, ["inputs", "None"]),
-    ("weights-float16", {"weights": WEIGHTS.astype("f2")}, TypeError, ["weights", "float16", "float32"]),
+    ("weights-uint8", {"weights": WEIGHTS.astype("u1")}, TypeError, ["weights", "uint8", "float32", "bfloat16"]),
+    ("shard-half", {"weights": [WEIGHTS[:7], WEIGHTS[7:].astype("f2")]}, TypeError, ["weights[1]", "float16"]),
+    ("half-beside-double", {"inputs": INPUTS.astype("f8"), "weights": WEIGHTS.astype("f2")}, TypeError, ["float16"]),
     ("weights-strings", {"weights": WEIGHTS.astype("U")}, TypeError, ["weights", "<U"]),
     ("biases-None", {"biases": None}, TypeError, ["biases", "None"]),
     (

@@ -22,7 +22,8 @@ Array borrow_numpy(const py::array& source, const char* name) {
     throw InvalidType(concat(name, " is a masked array, whose mask would be lost: expected a plain array"));
   }
   const char kind = dtype.kind();
-  if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b') {
+  const bool bfloat16 = kind == 'V' && py::str(dtype).cast<std::string>() == "bfloat16";  // of the package ml_dtypes
+  if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b' && !bfloat16) {
     throw InvalidType(
         concat(name, " has dtype ", py::str(dtype).cast<std::string>(), ": expected an array of plain numbers"));
   }
@@ -31,7 +32,11 @@ Array borrow_numpy(const py::array& source, const char* name) {
     throw InvalidType(concat(name, " has byte-swapped dtype ", py::str(dtype.attr("str")).cast<std::string>(),
                              ": expected native byte order"));
   }
-  const dl::TypeCode code = kind == 'f' ? dl::kFloat : kind == 'i' ? dl::kInt : kind == 'u' ? dl::kUInt : dl::kBool;
+  const dl::TypeCode code = bfloat16      ? dl::kBfloat
+                            : kind == 'f' ? dl::kFloat
+                            : kind == 'i' ? dl::kInt
+                            : kind == 'u' ? dl::kUInt
+                                          : dl::kBool;
   const std::int64_t bytes = dtype.itemsize();
   Array array{.name = name,
               .data = static_cast<const std::byte*>(source.data()),
@@ -234,9 +239,29 @@ void require_rank(const Array& array, std::int64_t rank, const char* expected) {
 }
 
 DType floating_type(const Array& array) {
-  if (array.type.code == dl::kFloat && array.type.bits == 32) return DType::kFloat32;
-  if (array.type.code == dl::kFloat && array.type.bits == 64) return DType::kFloat64;
-  throw InvalidType(concat(array.name, " has dtype ", array.type_name(), ": expected float32 or float64"));
+  switch (type_id(array.type.code, array.type.bits)) {
+    case type_id(dl::kFloat, 32): return DType::kFloat32;
+    case type_id(dl::kFloat, 64): return DType::kFloat64;
+    case type_id(dl::kFloat, 16): return DType::kFloat16;
+    case type_id(dl::kBfloat, 16):
+    case type_id(dl::kUInt, 16): return DType::kBFloat16;
+    default:
+      throw InvalidType(concat(array.name, " has dtype ", array.type_name(),
+                               ": expected float32, float64, float16 or bfloat16 (also as uint16)"));
+  }
+}
+
+py::array new_array(DType dtype, std::vector<py::ssize_t> shape) {
+  const auto numpy_type = [&] {
+    switch (dtype) {
+      case DType::kFloat32: return py::dtype::of<float>();
+      case DType::kFloat64: return py::dtype::of<double>();
+      case DType::kFloat16: return py::dtype("float16");
+      case DType::kBFloat16: break;
+    }
+    return py::dtype::of<std::uint16_t>();
+  };
+  return py::array(numpy_type(), std::move(shape));
 }
 
 void require_matrix(const Array& array, const char* expected) {

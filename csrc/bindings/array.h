@@ -43,8 +43,12 @@ Array borrow_or_convert(py::handle object, const char* name);
 // Throws InvalidValue unless the array has this rank; `expected` names the axes, as in "[B, D]".
 void require_rank(const Array& array, std::int64_t rank, const char* expected);
 
-// The element type of a table or of the inputs. Throws InvalidType unless it is float32 or float64.
+// The element type of a table or of the inputs: float32, float64, float16, or bfloat16, which may be passed as uint16.
+// Throws InvalidType for others.
 DType floating_type(const Array& array);
+
+// A new array for results. NumPy has no bfloat16: it comes as uint16.
+py::array new_array(DType dtype, std::vector<py::ssize_t> shape);
 
 // A matrix used in place: rank 2, contiguous rows. Throws InvalidValue otherwise: class tables are never copied.
 void require_matrix(const Array& array, const char* expected);

@@ -22,7 +22,8 @@ namespace {
 class TableArgument {
  public:
   // `columns` < 0: a [V] table (biases).
-  TableArgument(py::handle object, const char* name, const Array& inputs, std::int64_t columns) {
+  TableArgument(py::handle object, const char* name, const Array& inputs, std::int64_t columns)
+      : dtype_(floating_type(inputs)) {
     if (PyList_Check(object.ptr()) || PyTuple_Check(object.ptr())) {
       for (const py::handle shard : object) {
         add(shard, names_.emplace_back(concat(name, "[", shards_.size(), "]")).c_str(), inputs, columns);
@@ -32,14 +33,22 @@ class TableArgument {
     }
   }
   Table table(Partition partition) const { return {shards_, partition}; }
+  DType dtype() const { return dtype_; }
 
  private:
   void add(py::handle object, const char* name, const Array& inputs, std::int64_t columns) {
     const Array& shard = arrays_.emplace_back(borrow(object, name));
-    if (floating_type(shard) != floating_type(inputs)) {
+    const DType dtype = floating_type(shard);
+    const bool wide_inputs = floating_type(inputs) == DType::kFloat64;
+    if ((dtype == DType::kFloat64) != wide_inputs) {
       throw InvalidType(concat(name, " has dtype ", shard.type_name(), " but inputs has dtype ", inputs.type_name(),
-                               ": expected the same"));
+                               ": expected ", wide_inputs ? "the same" : "float32, float16 or bfloat16"));
     }
+    if (!shards_.empty() && dtype != dtype_) {
+      throw InvalidType(concat(name, " has dtype ", shard.type_name(), " but ", arrays_.front().name, " has dtype ",
+                               arrays_.front().type_name(), ": expected the same"));
+    }
+    dtype_ = dtype;
     if (columns < 0) {
       require_rank(shard, 1, "[V]");
     } else {
@@ -55,6 +64,7 @@ class TableArgument {
   std::deque<std::string> names_;  // of shards; arrays_ point to them
   std::deque<Array> arrays_;
   std::vector<Shard> shards_;
+  DType dtype_;  // of all shards; of the inputs where there are none
 };
 
 Partition partition_from(py::handle strategy) {
@@ -65,6 +75,17 @@ Partition partition_from(py::handle strategy) {
   if (name == "div") return Partition::kDiv;
   if (name == "mod") return Partition::kMod;
   throw InvalidValue(concat("partition_strategy = '", name, "': expected 'div' or 'mod'"));
+}
+
+void require_float32(py::handle grad_dtype, DType computed) {
+  if (!py::isinstance<py::str>(grad_dtype)) {
+    throw InvalidType(concat("grad_dtype is a ", Py_TYPE(grad_dtype.ptr())->tp_name, ": expected None or 'float32'"));
+  }
+  const auto name = grad_dtype.cast<std::string>();
+  if (name != "float32" || computed != DType::kFloat32) {
+    throw InvalidValue(concat("grad_dtype = '", name, "': expected None",
+                              computed == DType::kFloat32 ? " or 'float32'" : " for float64 arrays"));
+  }
 }
 
 // The candidates of one call: given by the caller, or drawn here.
@@ -139,7 +160,7 @@ class Candidates {
 
 struct Arguments {
   py::handle weights, biases, labels, num_sampled, num_classes, num_true, sampled_values, remove_accidental_hits,
-      partition_strategy, precision, grad_loss;
+      partition_strategy, precision, grad_loss, grad_dtype;
   bool with_grad;
   std::uint64_t seed, seed2;
 };
@@ -147,7 +168,8 @@ struct Arguments {
 template <class T>
 py::object run(const Array& inputs, const Arguments& args) {
   SampledLossParams params;
-  params.dtype = floating_type(inputs);
+  const DType inputs_dtype = floating_type(inputs);
+  params.dtype = inputs_dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   params.precision = args.precision.is_none() ? default_precision() : precision_argument(args.precision);
   params.num_sampled = integer(args.num_sampled, "num_sampled");
   params.num_classes = integer(args.num_classes, "num_classes");
@@ -165,6 +187,12 @@ py::object run(const Array& inputs, const Arguments& args) {
   const TableArgument biases(args.biases, "biases", inputs, -1);
   params.weights = weights.table(partition);
   params.biases = biases.table(partition);
+  params.inputs_dtype = inputs_dtype;
+  params.weights_dtype = weights.dtype();
+  params.biases_dtype = biases.dtype();
+  const bool own_grad_types = args.grad_dtype.is_none();
+  if (!own_grad_types) require_float32(args.grad_dtype, params.dtype);
+  const auto grad_type = [&](DType own) { return own_grad_types ? own : params.dtype; };
   const Array label_array = borrow_or_convert(args.labels, "labels");
   require_classes(label_array, params.batch, params.num_true);
   const std::vector<std::int64_t> labels = copy_ids(label_array);
@@ -216,10 +244,13 @@ py::object run(const Array& inputs, const Arguments& args) {
     return loss;
   }
   const auto rows = static_cast<py::ssize_t>(plan.ids.size());
-  py::array_t<T> grad_inputs({params.batch, params.dim});
+  params.grad_inputs_dtype = grad_type(inputs_dtype);
+  params.grad_weights_dtype = grad_type(weights.dtype());
+  params.grad_biases_dtype = grad_type(biases.dtype());
+  py::array grad_inputs = new_array(*params.grad_inputs_dtype, {params.batch, params.dim});
   py::array_t<std::int64_t> row_ids(rows, plan.ids.data());
-  py::array_t<T> grad_weights({static_cast<std::int64_t>(rows), params.dim});
-  py::array_t<T> grad_biases(rows);
+  py::array grad_weights = new_array(*params.grad_weights_dtype, {rows, params.dim});
+  py::array grad_biases = new_array(*params.grad_biases_dtype, {rows});
   params.rows = &plan;
   params.grad_inputs = grad_inputs.mutable_data();
   params.grad_weights = grad_weights.mutable_data();
@@ -235,7 +266,7 @@ py::object nce_loss_arguments(py::handle weights, py::handle biases, py::handle 
                               py::handle num_sampled, py::handle num_classes, py::handle num_true,
                               py::handle sampled_values, py::handle remove_accidental_hits,
                               py::handle partition_strategy, std::uint64_t seed, std::uint64_t seed2,
-                              py::handle precision, bool with_grad, py::handle grad_loss) {
+                              py::handle precision, bool with_grad, py::handle grad_loss, py::handle grad_dtype) {
   const Arguments args{.weights = weights,
                        .biases = biases,
                        .labels = labels,
@@ -247,11 +278,12 @@ py::object nce_loss_arguments(py::handle weights, py::handle biases, py::handle 
                        .partition_strategy = partition_strategy,
                        .precision = precision,
                        .grad_loss = grad_loss,
+                       .grad_dtype = grad_dtype,
                        .with_grad = with_grad,
                        .seed = seed,
                        .seed2 = seed2};
   const Array x = borrow(inputs, "inputs");
-  return floating_type(x) == DType::kFloat32 ? run<float>(x, args) : run<double>(x, args);
+  return floating_type(x) == DType::kFloat64 ? run<double>(x, args) : run<float>(x, args);
 }
 
 }  // namespace
@@ -260,7 +292,8 @@ void register_sampled_loss(py::module_& module) {
   module.def("nce_loss", &nce_loss_arguments, py::arg("weights"), py::arg("biases"), py::arg("labels"),
              py::arg("inputs"), py::arg("num_sampled"), py::arg("num_classes"), py::arg("num_true"),
              py::arg("sampled_values"), py::arg("remove_accidental_hits"), py::arg("partition_strategy"),
-             py::arg("seed"), py::arg("seed2"), py::arg("precision"), py::arg("with_grad"), py::arg("grad_loss"));
+             py::arg("seed"), py::arg("seed2"), py::arg("precision"), py::arg("with_grad"), py::arg("grad_loss"),
+             py::arg("grad_dtype"));
 }
 
 }  // namespace fastnce::bindings

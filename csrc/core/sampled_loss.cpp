@@ -17,6 +17,22 @@ void require(bool holds, const char* argument, const char* expected) {
   if (!holds) throw InvalidValue(concat(argument, ": expected ", expected));
 }
 
+void validate_dtypes(const SampledLossParams& p) {
+  const bool wide = p.dtype == DType::kFloat64;
+  if (!wide && p.dtype != DType::kFloat32) throw InvalidValue("dtype: expected kFloat32 or kFloat64");
+  const auto check = [&](const char* argument, std::optional<DType> dtype) {
+    if (dtype.value_or(p.dtype) == p.dtype || (!wide && *dtype != DType::kFloat64)) return;
+    throw InvalidValue(concat(argument, ": expected ", wide ? "kFloat64" : "kFloat32, kFloat16 or kBFloat16",
+                              ", beside the dtype in which is computed"));
+  };
+  check("weights_dtype", p.weights_dtype);
+  check("biases_dtype", p.biases_dtype);
+  check("inputs_dtype", p.inputs_dtype);
+  check("grad_inputs_dtype", p.grad_inputs_dtype);
+  check("grad_weights_dtype", p.grad_weights_dtype);
+  check("grad_biases_dtype", p.grad_biases_dtype);
+}
+
 void validate_table(const char* name, const Table& table, std::int64_t num_classes, bool empty) {
   const std::int64_t num_shards = static_cast<std::int64_t>(table.shards.size());
   if (num_shards == 0) throw InvalidValue(concat(name, " has no shards: expected at least one"));
@@ -79,6 +95,7 @@ bool plan_matches(const RowPlan& plan, const SampledLossParams& p) {
 }  // namespace
 
 void validate(const SampledLossParams& p) {
+  validate_dtypes(p);
   require_at_least(0, "batch", p.batch);
   require_at_least(0, "dim", p.dim);
   require_at_least(0, "num_true", p.num_true);

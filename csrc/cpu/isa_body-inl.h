@@ -14,6 +14,8 @@ constexpr int kVectorBytes = FASTNCE_ISA_VECTOR_BYTES;
 
 #include "cpu/simd-inl.h"
 //
+#include "cpu/element_types-inl.h"
+//
 #include "cpu/tile-inl.h"
 //
 #include "cpu/panels-inl.h"

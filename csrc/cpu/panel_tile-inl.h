@@ -4,10 +4,10 @@
 // Holds X of some examples and W of some samples in the layouts that the three products need.
 //
 // While one block of samples is entered, all examples pass by. Per step of the tile the products run over W, W^T and dW
-// (samples x D each), which stay, and X and dX (examples x D), which pass. Adding a finished chunk of dW to memory costs
-// some 60 cycles, computing it 11 per example; the same holds for dX and samples. So 128 by 128 is large enough, and
-// beyond that more samples only spare some packing of X. The former may take three eighths of the L2 cache, the latter a
-// quarter: a processor's other thread, which may be another user's, shares it.
+// (samples x D each), which stay, and X and dX (examples x D), which pass. Adding a finished chunk of dW to memory
+// costs some 60 cycles, computing it 11 per example; the same holds for dX and samples. So 128 by 128 is large enough,
+// and beyond that more samples only spare some packing of X. The former may take three eighths of the L2 cache, the
+// latter a quarter: a processor's other thread, which may be another user's, shares it.
 template <class T>
 class PanelTile {
  public:

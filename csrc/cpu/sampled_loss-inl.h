@@ -5,10 +5,15 @@
 // them.
 constexpr std::int64_t kPrefetchRows = 4;
 
+void prefetch_row(const TableView& table, std::int64_t id, std::int64_t dim) {
+  const auto* row = static_cast<const char*>(table.row(id));
+  for (std::int64_t i = 0; i < dim * element_bytes(table.dtype); i += 64) __builtin_prefetch(row + i);
+}
+
 template <class T>
-void prefetch_row(const T* row, std::int64_t dim) {
-  constexpr std::int64_t kLineElements = 64 / sizeof(T);
-  for (std::int64_t i = 0; i < dim; i += kLineElements) __builtin_prefetch(row + i);
+T bias(const LossTask<T>& task, std::int64_t id) {
+  T value{};
+  return *row_of<T>(task.biases, id, 1, &value);
 }
 
 template <class T>
@@ -46,7 +51,7 @@ T natural_log(T x) {
 }
 
 template <class T>
-void true_classes(const LossTask<T>& task, Range examples) {
+void true_classes(const LossTask<T>& task, Range examples, T* row) {
   const std::int64_t t_count = task.num_true;
   const std::int64_t last = examples.end * t_count;
   const T target = t_count > 0 ? T{1} / static_cast<T>(t_count) : T{0};
@@ -60,9 +65,9 @@ void true_classes(const LossTask<T>& task, Range examples) {
     }
     for (std::int64_t t = 0; t < t_count; ++t) {
       const std::int64_t at = b * t_count + t;
-      if (at + kPrefetchRows < last) prefetch_row(task.weights.row(task.labels[at + kPrefetchRows]), task.dim);
-      const T* w = task.weights.row(task.labels[at]);
-      const T u = dot(x, w, task.dim) + *task.biases.row(task.labels[at]) - natural_log(task.true_count[at]);
+      if (at + kPrefetchRows < last) prefetch_row(task.weights, task.labels[at + kPrefetchRows], task.dim);
+      const T* w = row_of(task.weights, task.labels[at], task.dim, row);
+      const T u = dot(x, w, task.dim) + bias(task, task.labels[at]) - natural_log(task.true_count[at]);
       const auto logistic = math::logistic<T>(u);
       // softplus(u) - u / T and sigmoid(u) - 1 / T, in the order that loses nothing to cancellation when T = 1.
       loss += ((u < T{0} ? T{0} : u) - u * target) + logistic.log1p_e;
@@ -80,7 +85,7 @@ void true_classes(const LossTask<T>& task, Range examples) {
 template <class T>
 void sampled_offsets(const LossTask<T>& task, Range sampled) {
   for (std::int64_t s = sampled.begin; s < sampled.end; ++s) {
-    task.sampled_offset[s] = *task.biases.row(task.sampled[s]) - natural_log(task.sampled_count[s]);
+    task.sampled_offset[s] = bias(task, task.sampled[s]) - natural_log(task.sampled_count[s]);
   }
 }
 
@@ -127,6 +132,8 @@ void finish_rows(const LossTask<T>& task, Range rows) {
 
 template <class T>
 constexpr LossKernels<T> kLossKernels = {
+    .widen = widen<T>,
+    .narrow = narrow<T>,
     .true_classes = true_classes<T>,
     .sampled_offsets = sampled_offsets<T>,
     .start_rows = start_rows<T>,

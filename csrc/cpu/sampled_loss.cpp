@@ -84,9 +84,8 @@ class HitStore {
   std::vector<std::int64_t> positions_;
 };
 
-template <class T>
-TypedTable<T> typed(const Table& table) {
-  return {table.shards.data(), static_cast<std::int64_t>(table.shards.size()), table.rows(), table.partition};
+TableView view(const Table& table, DType dtype) {
+  return {table.shards.data(), static_cast<std::int64_t>(table.shards.size()), table.rows(), table.partition, dtype};
 }
 
 template <class T>
@@ -97,10 +96,10 @@ LossTask<T> typed(const SampledLossParams& p, const HitStore& hits) {
   task.l2_bytes = l2_cache_bytes();
   task.num_true = p.num_true;
   task.num_sampled = p.num_sampled;
-  task.weights = typed<T>(p.weights);
-  task.biases = typed<T>(p.biases);
+  task.weights = view(p.weights, p.weights_dtype.value_or(p.dtype));
+  task.biases = view(p.biases, p.biases_dtype.value_or(p.dtype));
   task.labels = p.labels;
-  task.inputs = static_cast<const T*>(p.inputs);
+  task.inputs = static_cast<const T*>(p.inputs);  // or narrower, see NarrowArrays
   task.inputs_stride = p.inputs_stride;
   task.sampled = p.sampled;
   task.true_count = static_cast<const T*>(p.true_count);
@@ -119,10 +118,21 @@ LossTask<T> typed(const SampledLossParams& p, const HitStore& hits) {
   return task;
 }
 
+// Which arrays of the caller's are narrower than the type in which is computed. Arrays of that type stand in for them
+// during the call.
+struct NarrowArrays {
+  explicit NarrowArrays(const SampledLossParams& p)
+      : inputs(p.inputs_dtype.value_or(p.dtype) != p.dtype),
+        grad_inputs(p.grad_inputs != nullptr && p.grad_inputs_dtype.value_or(p.dtype) != p.dtype),
+        grad_weights(p.grad_weights != nullptr && p.grad_weights_dtype.value_or(p.dtype) != p.dtype),
+        grad_biases(p.grad_biases != nullptr && p.grad_biases_dtype.value_or(p.dtype) != p.dtype) {}
+  bool inputs, grad_inputs, grad_weights, grad_biases;
+};
+
 // Takes the task's workspace and one scratch block per thread from `memory`.
 template <class T>
-T* take_workspace(Carver& memory, LossTask<T>& task, const Schedule& schedule, bool samples_distinct,
-                  std::int64_t scratch_elements, int threads) {
+T* take_workspace(Carver& memory, LossTask<T>& task, const NarrowArrays& narrow, std::int64_t rows,
+                  const Schedule& schedule, bool samples_distinct, std::int64_t scratch_elements, int threads) {
   task.true_grad = memory.take<T>(task.batch * task.num_true);
   task.loss_sum = memory.take<double>(task.batch);
   task.sampled_offset = memory.take<T>(task.num_sampled);
@@ -131,6 +141,13 @@ T* take_workspace(Carver& memory, LossTask<T>& task, const Schedule& schedule, b
   task.weight_copy_count = task.grad_weights == nullptr ? 0 : schedule.teams - (samples_distinct ? 1 : 0);
   task.bias_copies = task.grad_biases == nullptr ? nullptr : memory.take<T>(task.copies * task.num_sampled);
   task.weight_copies = memory.take<T>(task.weight_copy_count * task.num_sampled * task.dim);
+  if (narrow.inputs) {
+    task.inputs = memory.take<T>(task.batch * task.dim);
+    task.inputs_stride = task.dim;
+  }
+  if (narrow.grad_inputs) task.grad_inputs = memory.take<T>(task.batch * task.dim);
+  if (narrow.grad_weights) task.grad_weights = memory.take<T>(rows * task.dim);
+  if (narrow.grad_biases) task.grad_biases = memory.take<T>(rows);
   return memory.take<T>(scratch_elements * threads);
 }
 
@@ -162,6 +179,26 @@ void sampled_classes(const TileKernels<T>& kernels, const LossTask<T>& task, con
   }
 }
 
+// Into their stand-ins.
+template <class T>
+void widen_inputs(const LossKernels<T>& kernels, const SampledLossParams& params, const LossTask<T>& task,
+                  Range examples) {
+  const auto* from = static_cast<const std::byte*>(params.inputs);
+  T* const to = const_cast<T*>(task.inputs);  // workspace
+  for (std::int64_t b = examples.begin; b < examples.end; ++b) {
+    kernels.widen(from + b * params.inputs_stride * element_bytes(*params.inputs_dtype), *params.inputs_dtype, task.dim,
+                  to + b * task.dim);
+  }
+}
+
+// Elements [range] * columns of a gradient, from their stand-in.
+template <class T>
+void narrow_rows(const LossKernels<T>& kernels, const T* from, DType dtype, Range range, std::int64_t columns,
+                 void* to) {
+  kernels.narrow(from + range.begin * columns, dtype, range.size() * columns,
+                 static_cast<std::byte*>(to) + range.begin * columns * element_bytes(dtype));
+}
+
 template <class T>
 void run(const SampledLossParams& params) {
   const LossKernels<T>& kernels = current_isa().loss<T>();
@@ -174,9 +211,13 @@ void run(const SampledLossParams& params) {
 
   const std::int64_t useful = std::max<std::int64_t>(params.batch, 1);
   const int threads = static_cast<int>(std::min<std::int64_t>(threads_for(flops(params), kFlopsPerThread), useful));
-  const std::int64_t scratch_elements = tiles.scratch_elements(task);
+  const std::int64_t scratch_elements = std::max(tiles.scratch_elements(task), task.dim);
+  const NarrowArrays narrow(params);
+  const std::int64_t num_rows = params.rows != nullptr ? std::ssize(params.rows->ids) : 0;
   Carver measure;
-  take_workspace(measure, task, Schedule(threads, task.num_sampled), samples_distinct, scratch_elements, threads);
+  LossTask<T> measured = task;
+  take_workspace(measure, measured, narrow, num_rows, Schedule(threads, task.num_sampled), samples_distinct,
+                 scratch_elements, threads);
   const Workspace workspace(measure.used());
 
   parallel(threads, [&](const Team& team) {
@@ -184,16 +225,29 @@ void run(const SampledLossParams& params) {
     const Schedule schedule(team.size, task.num_sampled);
     LossTask<T> own = task;
     Carver carver(workspace.memory());
-    T* const all_scratch = take_workspace(carver, own, schedule, samples_distinct, scratch_elements, team.size);
+    T* const all_scratch =
+        take_workspace(carver, own, narrow, num_rows, schedule, samples_distinct, scratch_elements, team.size);
+    T* const scratch = all_scratch + team.rank * scratch_elements;
 
     const Range examples = team.share(own.batch);
-    kernels.true_classes(own, examples);
+    if (narrow.inputs) widen_inputs(kernels, params, own, examples);
+    kernels.true_classes(own, examples, scratch);
     kernels.sampled_offsets(own, team.share(own.num_sampled));
     team.barrier();
-    if (own.wants_rows()) kernels.start_rows(own, share_of_rows(*params.rows, team));
+    const Range rows = own.wants_rows() ? share_of_rows(*params.rows, team) : Range{0, 0};
+    if (own.wants_rows()) kernels.start_rows(own, rows);
     if (own.num_sampled > 0) {
-      sampled_classes(tiles, own, schedule, team, all_scratch + team.rank * scratch_elements);
-      if (own.wants_rows()) kernels.finish_rows(own, share_of_rows(*params.rows, team));
+      sampled_classes(tiles, own, schedule, team, scratch);
+      if (own.wants_rows()) kernels.finish_rows(own, rows);
+    }
+    if (narrow.grad_inputs) {
+      narrow_rows(kernels, own.grad_inputs, *params.grad_inputs_dtype, examples, own.dim, params.grad_inputs);
+    }
+    if (narrow.grad_weights) {
+      narrow_rows(kernels, own.grad_weights, *params.grad_weights_dtype, rows, own.dim, params.grad_weights);
+    }
+    if (narrow.grad_biases) {
+      narrow_rows(kernels, own.grad_biases, *params.grad_biases_dtype, rows, 1, params.grad_biases);
     }
     for (std::int64_t b = examples.begin; b < examples.end && own.loss != nullptr; ++b) {
       own.loss[b] = static_cast<T>(own.loss_sum[b]);

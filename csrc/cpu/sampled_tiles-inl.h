@@ -20,6 +20,8 @@ void remove_hits(const LossTask<T>& task, Range examples, Range sampled, const T
   }
 }
 
+constexpr std::int64_t kSummed = 32;
+
 // Turns a tile of products X W^T into its losses, added to loss_sum, and into G = upstream * sigmoid(product + offset),
 // left in their place and added up over the examples into bias_sum.
 template <bool kLoss, bool kGrad, class Tile, class T = typename Tile::Element>
@@ -32,7 +34,12 @@ void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, cons
     const VecBits<T> in_tile = first_lanes<T>(present);
     const Vec<T> offset = load_first(task.sampled_offset + sampled.begin + s, present);
     Vec<T> column_sum{};
+    Vec<T> part_sum{};  // of up to kSummed examples: long sums of float32 lose digits
     for (std::int64_t b = 0; b < examples.size(); ++b, column += kPanel<T>) {
+      if (kGrad && b % kSummed == 0) {
+        column_sum += part_sum;
+        part_sum = Vec<T>{};
+      }
       // Lanes past the last sample are the product of padding with X, which is not 0 where X is not finite.
       const Vec<T> logit = in_tile ? load(column) + offset : broadcast(kRemovedLogit<T>);
       const auto logistic = math::logistic<T, Vec<T>, VecBits<T>>(logit);
@@ -47,12 +54,12 @@ void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, cons
           g = logit == kRemovedLogit<T> ? Vec<T>{} : g * task.grad_loss[examples.begin + b];
         }
         store(column, g);
-        column_sum += g;
+        part_sum += g;
       }
     }
     if (kGrad && bias_sum != nullptr) {
       T lanes[kLanes<T>];
-      store(lanes, column_sum);
+      store(lanes, column_sum + part_sum);
       for (std::int64_t i = 0; i < present; ++i) bias_sum[sampled.begin + s + i] += lanes[i];
     }
   }
@@ -91,12 +98,13 @@ void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, Tile& 
 template <class Tile, class T = typename Tile::Element>
 void sampled_block(const LossTask<T>& task, Range examples, Range sampled, const SampledRowSink<T>& sink, T* scratch) {
   Tile tile(task, scratch);
+  T* const widened = scratch + tile.scratch_elements;  // rows of the table that are not stored as T
   for (std::int64_t s = sampled.begin; s < sampled.end; s += tile.samples) {
     const Range samples{s, s + tile.samples < sampled.end ? s + tile.samples : sampled.end};
     const T* w_rows[kMostTileSamples];
     T* dw_rows[kMostTileSamples];
     for (std::int64_t i = 0; i < samples.size(); ++i) {
-      w_rows[i] = task.weights.row(task.sampled[s + i]);
+      w_rows[i] = row_of(task.weights, task.sampled[s + i], task.dim, widened + i * task.dim);
       if (task.grad_weights == nullptr) continue;
       dw_rows[i] = sink.weights != nullptr ? sink.weights + (s + i) * task.dim
                                            : task.grad_weights + task.sampled_row[s + i] * task.dim;
@@ -110,9 +118,14 @@ void sampled_block(const LossTask<T>& task, Range examples, Range sampled, const
   }
 }
 
+template <class Tile, class T = typename Tile::Element>
+std::int64_t block_scratch_elements(const LossTask<T>& task) {
+  const Tile tile(task, nullptr);
+  return tile.scratch_elements + (is_stored_as<T>(task.weights.dtype) ? 0 : tile.samples * task.dim);
+}
+
 template <class Tile>
 constexpr TileKernels<typename Tile::Element> kTileKernels = {
     .sampled_block = sampled_block<Tile>,
-    .scratch_elements =
-        [](const LossTask<typename Tile::Element>& task) { return Tile(task, nullptr).scratch_elements; },
+    .scratch_elements = block_scratch_elements<Tile>,
 };

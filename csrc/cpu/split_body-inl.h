@@ -14,6 +14,8 @@ constexpr int kVectorBytes = 64;
 
 #include "cpu/simd-inl.h"
 //
+#include "cpu/element_types-inl.h"
+//
 #include "cpu/tile-inl.h"
 //
 #include "cpu/sampled_tiles-inl.h"

@@ -8,18 +8,18 @@
 
 namespace fastnce::cpu {
 
-// A table of T with its row look-up.
-template <class T>
-struct TypedTable {
+// A class table with its row look-up.
+struct TableView {
   const Shard* shards;
   std::int64_t num_shards;
   std::int64_t rows;
   Partition partition;
+  DType dtype;
 
-  [[gnu::always_inline]] const T* row(std::int64_t id) const {
+  [[gnu::always_inline]] const void* row(std::int64_t id) const {
     const ShardAddress at = locate_row(id, rows, num_shards, partition);
     const Shard& shard = shards[at.shard];
-    return static_cast<const T*>(shard.data) + at.row * shard.row_stride;
+    return static_cast<const char*>(shard.data) + at.row * shard.row_stride * element_bytes(dtype);
   }
 };
 
@@ -33,8 +33,8 @@ template <class T>
 struct LossTask {
   std::int64_t batch, dim, num_true, num_sampled;
   std::int64_t l2_bytes;  // of the processor's L2 cache, by which tiles are sized
-  TypedTable<T> weights;
-  TypedTable<T> biases;
+  TableView weights;
+  TableView biases;
   const std::int64_t* labels;
   const T* inputs;
   std::int64_t inputs_stride;
@@ -78,8 +78,12 @@ struct SampledRowSink {
 // threads.
 template <class T>
 struct LossKernels {
-  // u, its loss and gradient for examples [b0, b1); sets (not adds to) loss_sum, true_grad, grad_inputs.
-  void (*true_classes)(const LossTask<T>&, Range examples);
+  // Elements of another type as T, and T rounded to another type.
+  void (*widen)(const void* from, DType dtype, std::int64_t count, T* to);
+  void (*narrow)(const T* from, DType dtype, std::int64_t count, void* to);
+  // u, its loss and gradient for examples [b0, b1); sets (not adds to) loss_sum, true_grad, grad_inputs. `row` holds D
+  // elements.
+  void (*true_classes)(const LossTask<T>&, Range examples, T* row);
   // sampled_offset for positions [s0, s1).
   void (*sampled_offsets)(const LossTask<T>&, Range sampled);
   // Sets rows of grad_weights and grad_biases to the share of the true classes.

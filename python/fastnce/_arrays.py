@@ -9,43 +9,55 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+Convert = Callable[..., Any]
+"""Hands over a result, given also the argument whose dtype it has, if there is one."""
 
-def like(example: Any) -> Callable[[Any], Any]:
+
+def like(example: Any) -> Convert:
     """A function that hands a NumPy array over to the library that `example` belongs to, without a copy if it can.
 
     NumPy arrays, sequences, and arrays of libraries without a known way in stay NumPy arrays. JAX gets int32 ids unless
-    ``jax_enable_x64`` is set, as everywhere in JAX.
+    ``jax_enable_x64`` is set, as everywhere in JAX. A uint16 array holds bfloat16.
     """
     if isinstance(example, np.ndarray):
-        return _unchanged
+        return _to_numpy
     for base in type(example).__mro__:  # subclasses defined elsewhere belong to the library they extend
         converter = _CONVERTERS.get(str(base.__module__).partition(".")[0])
         if converter is not None:
             return converter
-    return _unchanged
+    return _to_numpy
 
 
-def _unchanged(array: Any) -> Any:
-    return array
+def _to_numpy(array: npt.NDArray[Any], argument: Any = None) -> Any:
+    if array.dtype != np.uint16:
+        return array
+    # NumPy has no bfloat16 of its own: it comes back as what it came as, ml_dtypes' or uint16.
+    first = argument[0] if isinstance(argument, list | tuple) else argument
+    return array.view(first.dtype) if isinstance(first, np.ndarray) else array
 
 
-def _to_torch(array: npt.NDArray[Any]) -> Any:
-    return sys.modules["torch"].from_numpy(array)
+def _to_torch(array: npt.NDArray[Any], _argument: Any = None) -> Any:
+    torch = sys.modules["torch"]
+    if array.dtype == np.uint16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
-def _to_jax(array: npt.NDArray[Any]) -> Any:
+def _to_jax(array: npt.NDArray[Any], _argument: Any = None) -> Any:
     # Without jax_enable_x64 JAX has no int64 and would silently wrap ids from 2**31 on: those stay NumPy arrays.
     jax = sys.modules["jax"]
     if array.dtype == np.int64 and not jax.config.jax_enable_x64 and array.size and array.max() >= 2**31:
         return array
-    return jax.numpy.asarray(array)
+    return jax.numpy.asarray(array.view(jax.numpy.bfloat16) if array.dtype == np.uint16 else array)
 
 
-def _to_tensorflow(array: npt.NDArray[Any]) -> Any:
-    return sys.modules["tensorflow"].convert_to_tensor(array)
+def _to_tensorflow(array: npt.NDArray[Any], _argument: Any = None) -> Any:
+    tensorflow = sys.modules["tensorflow"]
+    tensor = tensorflow.convert_to_tensor(array)
+    return tensorflow.bitcast(tensor, tensorflow.bfloat16) if array.dtype == np.uint16 else tensor
 
 
-_CONVERTERS: dict[str, Callable[[Any], Any]] = {
+_CONVERTERS: dict[str, Convert] = {
     "torch": _to_torch,
     "jax": _to_jax,
     "jaxlib": _to_jax,

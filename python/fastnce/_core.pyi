@@ -42,4 +42,5 @@ def nce_loss(
     precision: str | None,
     with_grad: bool,
     grad_loss: Any,
+    grad_dtype: str | None,
 ) -> Any: ...

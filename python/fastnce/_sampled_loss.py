@@ -43,11 +43,13 @@ def nce_loss(
     Arrays are NumPy arrays or anything on the CPU that exports ``__dlpack__``.
 
     Args:
-        weights: ``[V, D]`` class embeddings, float32 or float64, rows contiguous (any row stride), or a list of shards
-            of rows. Never copied; may be a read-only memory map. At least ``num_classes`` rows.
-        biases: ``[V]``, of the same dtype, or a list of shards.
+        weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never
+            copied; may be a read-only memory map. At least ``num_classes`` rows. float32, float64, float16 or bfloat16
+            (of the package ml_dtypes, or its bits as uint16).
+        biases: ``[V]``, or a list of shards.
         labels: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes in [0, num_classes).
-        inputs: ``[B, D]`` input embeddings of the same dtype as ``weights``.
+        inputs: ``[B, D]`` input embeddings. Where one of weights, biases and inputs is float64, all are; float32,
+            float16 and bfloat16 may be mixed, and are computed with in float32.
         num_sampled: Classes to sample, S.
         num_classes: Number of classes, V.
         num_true: True classes per example, T. Each has target 1 / T, as in TensorFlow.
@@ -61,7 +63,7 @@ def nce_loss(
             :func:`set_precision`, whose setting ``None`` stands for.
 
     Returns:
-        ``[B]`` losses in the dtype of ``inputs``, as the kind of array that ``inputs`` is.
+        ``[B]`` losses, float64 or float32, as the kind of array that ``inputs`` is.
 
     Raises:
         ValueError: Shapes that do not match, classes out of range, arrays on another device.
@@ -83,6 +85,7 @@ def nce_loss(
         precision,
         False,
         None,
+        None,
     )
     return like(inputs)(loss)
 
@@ -103,6 +106,7 @@ def nce_loss_and_grad(
     seed: Seed = None,
     precision: str | None = None,
     grad_loss: Any = None,
+    grad_dtype: str | None = None,
 ) -> tuple[Any, Grads]:
     """:func:`nce_loss` and, in the same pass, its gradients.
 
@@ -116,6 +120,8 @@ def nce_loss_and_grad(
     Args:
         grad_loss: ``[B]`` upstream gradient of each example's loss, by which its gradients (not the loss) are
             multiplied; ``None`` means 1. ``1 / B`` gives the gradients of the mean.
+        grad_dtype: ``"float32"`` for gradients of float16 and bfloat16 arrays as they were summed up; ``None`` rounds
+            each once to the dtype of its array.
 
     The other arguments and the errors are those of :func:`nce_loss`.
 
@@ -138,6 +144,10 @@ def nce_loss_and_grad(
         precision,
         True,
         grad_loss,
+        grad_dtype,
     )
-    loss, grad_inputs, ids, grad_weights, grad_biases = map(like(inputs), results)
+    convert = like(inputs)
+    loss, grad_inputs, ids, grad_weights, grad_biases = (
+        convert(array, argument) for array, argument in zip(results, (None, inputs, None, weights, biases), strict=True)
+    )
     return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))

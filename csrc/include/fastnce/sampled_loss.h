@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -31,7 +32,11 @@ RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int
 
 // All of one call. Arrays are dense and row-major unless a stride is given; element types are `dtype` unless noted.
 struct SampledLossParams {
-  DType dtype = DType::kFloat32;
+  DType dtype = DType::kFloat32;  // in which is computed: kFloat32 or kFloat64
+  // Element types of tables, inputs and their gradients where they are not `dtype`: kFloat16 or kBFloat16 beside
+  // kFloat32. Such gradients are summed up in float32 and rounded once.
+  std::optional<DType> weights_dtype = {}, biases_dtype = {}, inputs_dtype = {};
+  std::optional<DType> grad_inputs_dtype = {}, grad_weights_dtype = {}, grad_biases_dtype = {};
   Precision precision = Precision::kHighest;  // of products over the sampled classes
   std::int64_t batch = 0;                     // B
   std::int64_t dim = 0;                       // D

@@ -8,7 +8,11 @@
 
 namespace fastnce {
 
-enum class DType : std::uint8_t { kFloat32, kFloat64 };
+enum class DType : std::uint8_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
+
+[[gnu::always_inline]] constexpr std::int64_t element_bytes(DType dtype) {
+  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
+}
 
 // How float32 products are computed, in the words of torch.set_float32_matmul_precision. A level promises at least its
 // accuracy; what it means on each instruction set is in docs/precision.md. float64 is always float64.

@@ -1,0 +1,101 @@
+// float16 and bfloat16 in memory, float32 in registers. Included like simd-inl.h, which see.
+//
+// Both directions are integer arithmetic on whole vectors, the same text for every instruction set: a few operations per
+// vector beside a gather from memory.
+
+typedef std::uint32_t UInts __attribute__((vector_size(kVectorBytes)));
+typedef std::uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
+
+constexpr std::uint32_t kInfinityBits = 0x7f800000u;
+
+template <DType kDType>
+[[gnu::always_inline]] inline Vec<float> widened_vector(Halves halves) {
+  const UInts bits = __builtin_convertvector(halves, UInts);
+  if constexpr (kDType == DType::kBFloat16) {
+    return __builtin_bit_cast(Vec<float>, bits << 16);
+  } else {
+    // Exponent and fraction moved into place are the number times 2^-112, subnormals included; the product is exact.
+    const UInts magnitude = (bits & 0x7fff) << 13;
+    const UInts scaled = __builtin_bit_cast(UInts, __builtin_bit_cast(Vec<float>, magnitude) * 0x1p112f);
+    const UInts value = magnitude >= (0x7c00u << 13) ? magnitude | kInfinityBits : scaled;
+    return __builtin_bit_cast(Vec<float>, value | ((bits & 0x8000) << 16));
+  }
+}
+
+// Rounds to nearest, ties to even.
+template <DType kDType>
+[[gnu::always_inline]] inline Halves narrowed_vector(Vec<float> values) {
+  const UInts bits = __builtin_bit_cast(UInts, values);
+  const UInts magnitude = bits & 0x7fffffffu;
+  UInts rounded;
+  if constexpr (kDType == DType::kBFloat16) {
+    const UInts nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    rounded = magnitude > kInfinityBits ? (bits >> 16) | 0x40u : nearest;
+  } else {
+    // Normal numbers: rebias, round away the 13 bits that go. Below 2^-14: the sum with 1/2 is rounded to a multiple of
+    // 2^-24, whose count is in its low bits. From 65520 on: infinity.
+    const UInts normal = (magnitude - (112u << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+    const UInts subnormal = __builtin_bit_cast(UInts, __builtin_bit_cast(Vec<float>, magnitude) + 0.5f) - 0x3f000000u;
+    rounded = magnitude < (113u << 23) ? subnormal : normal;
+    rounded = magnitude >= 0x477ff000u ? UInts{} + 0x7c00u : rounded;
+    rounded = magnitude > kInfinityBits ? ((magnitude >> 13) & 0x3ff) | 0x7e00u : rounded;
+    rounded |= (bits >> 16) & 0x8000u;
+  }
+  return __builtin_convertvector(rounded, Halves);
+}
+
+template <DType kDType>
+void widen_as(const void* from, std::int64_t count, float* to) {
+  const auto* bits = static_cast<const std::uint16_t*>(from);
+  std::int64_t i = 0;
+  for (; i + kLanes<float> <= count; i += kLanes<float>) {
+    Halves halves;
+    __builtin_memcpy(&halves, bits + i, sizeof halves);
+    store(to + i, widened_vector<kDType>(halves));
+  }
+  Halves rest{};
+  for (std::int64_t j = 0; i + j < count; ++j) rest[j] = bits[i + j];
+  const Vec<float> values = widened_vector<kDType>(rest);
+  for (std::int64_t j = 0; i + j < count; ++j) to[i + j] = values[j];
+}
+
+template <DType kDType>
+void narrow_as(const float* from, std::int64_t count, void* to) {
+  auto* bits = static_cast<std::uint16_t*>(to);
+  std::int64_t i = 0;
+  for (; i + kLanes<float> <= count; i += kLanes<float>) {
+    const Halves halves = narrowed_vector<kDType>(load(from + i));
+    __builtin_memcpy(bits + i, &halves, sizeof halves);
+  }
+  const Halves rest = narrowed_vector<kDType>(load_first(from + i, count - i));
+  for (std::int64_t j = 0; i + j < count; ++j) bits[i + j] = rest[j];
+}
+
+template <class T>
+bool is_stored_as(DType dtype) {
+  return element_bytes(dtype) == static_cast<std::int64_t>(sizeof(T));
+}
+
+// Only float32 has narrower types beside it.
+template <class T>
+void widen(const void* from, DType dtype, std::int64_t count, T* to) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    (dtype == DType::kBFloat16 ? widen_as<DType::kBFloat16> : widen_as<DType::kFloat16>)(from, count, to);
+  }
+}
+
+template <class T>
+void narrow(const T* from, DType dtype, std::int64_t count, void* to) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    (dtype == DType::kBFloat16 ? narrow_as<DType::kBFloat16> : narrow_as<DType::kFloat16>)(from, count, to);
+  }
+}
+
+// Row `id` of a table as T: where it lies, or widened into `buffer`.
+template <class T>
+const T* row_of(const TableView& table, std::int64_t id, std::int64_t count, T* buffer) {
+  const void* row = table.row(id);
+  if (is_stored_as<T>(table.dtype)) return static_cast<const T*>(row);
+  widen<T>(row, table.dtype, count, buffer);
+  return buffer;
+}
