@@ -1,7 +1,7 @@
 // float16 and bfloat16 in memory, float32 in registers. Included like simd-inl.h, which see.
 //
-// Both directions are integer arithmetic on whole vectors, the same text for every instruction set: a few operations per
-// vector beside a gather from memory.
+// Both directions are integer arithmetic on whole vectors, the same text for every instruction set: a few operations
+// per vector beside a gather from memory.
 
 typedef std::uint32_t UInts __attribute__((vector_size(kVectorBytes)));
 typedef std::uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
