@@ -1,10 +1,12 @@
-// One training step's loss, with and without gradients, sampling included, for each named shape.
+// One training step's loss, with and without gradients, sampling included, for each named shape, at the precision that
+// FASTNCE_PRECISION names.
 #include <benchmark/benchmark.h>
 
 #include <random>
 #include <string>
 #include <vector>
 
+#include "fastnce/config.h"
 #include "fastnce/sampled_loss.h"
 #include "fastnce/sampler.h"
 #include "shapes.h"
@@ -39,7 +41,8 @@ class Step {
                        labels_.data());
     weight_rows_ = {weights_.data(), shape.num_classes, shape.dim};
     bias_rows_ = {biases_.data(), shape.num_classes, 1};
-    params_ = {.batch = shape.batch,
+    params_ = {.precision = default_precision(),
+               .batch = shape.batch,
                .dim = shape.dim,
                .num_classes = shape.num_classes,
                .num_true = shape.num_true,

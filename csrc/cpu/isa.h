@@ -18,6 +18,9 @@ struct FullPrecisionKernels {
   // Draws [first, first + count) of the log-uniform stream that begins at `start`.
   void (*log_uniform_draws)(std::uint64_t key, math::PhiloxCounter start, std::uint64_t first, std::int64_t count,
                             double log_range, std::int64_t range_max, std::int64_t* ids);
+  // Expected counts of `ids` among S samples that took `tries` draws.
+  void (*log_uniform_counts)(const std::int64_t* ids, std::int64_t count, double log_range, std::int64_t num_sampled,
+                             std::int64_t tries, float* counts);
 };
 
 struct Isa {

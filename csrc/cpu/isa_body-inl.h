@@ -35,6 +35,7 @@ const FullPrecisionKernels kKernels = {
     .tiles_f32 = kTileKernels<PanelTile<float>>,
     .tiles_f64 = kTileKernels<PanelTile<double>>,
     .log_uniform_draws = log_uniform_draws,
+    .log_uniform_counts = log_uniform_counts,
 };
 
 }  // namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE

@@ -3,7 +3,7 @@
 
 // How far ahead rows of the class table are requested: gathers are latency-bound, and the processor cannot foresee
 // them.
-constexpr std::int64_t kPrefetchRows = 4;
+constexpr std::int64_t kPrefetchRows = 16;
 
 void prefetch_row(const TableView& table, std::int64_t id, std::int64_t dim) {
   const auto* row = static_cast<const char*>(table.row(id));
@@ -50,35 +50,45 @@ T natural_log(T x) {
   }
 }
 
+// A vector of labels at a time: their logits one by one, loss and slope of all at once, then their gradients, for which
+// rows of the table and of the inputs are still in the L1 cache.
 template <class T>
 void true_classes(const LossTask<T>& task, Range examples, T* row) {
   const std::int64_t t_count = task.num_true;
   const std::int64_t last = examples.end * t_count;
   const T target = t_count > 0 ? T{1} / static_cast<T>(t_count) : T{0};
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
-    const T* x = task.inputs + b * task.inputs_stride;
-    T* dx = task.grad_inputs != nullptr ? task.grad_inputs + b * task.dim : nullptr;
-    const T upstream = task.grad_loss != nullptr ? task.grad_loss[b] : T{1};
-    double loss = 0.0;
-    if (dx != nullptr && t_count == 0) {
-      for (std::int64_t d = 0; d < task.dim; ++d) dx[d] = T{0};
+    task.loss_sum[b] = 0.0;
+    for (std::int64_t d = 0; d < task.dim && t_count == 0 && task.grad_inputs != nullptr; ++d) {
+      task.grad_inputs[b * task.dim + d] = T{0};
     }
-    for (std::int64_t t = 0; t < t_count; ++t) {
-      const std::int64_t at = b * t_count + t;
+  }
+  for (std::int64_t first = examples.begin * t_count; first < last; first += kLanes<T>) {
+    const std::int64_t present = last - first < kLanes<T> ? last - first : kLanes<T>;
+    Vec<T> u{};
+    for (std::int64_t i = 0; i < present; ++i) {
+      const std::int64_t at = first + i;
       if (at + kPrefetchRows < last) prefetch_row(task.weights, task.labels[at + kPrefetchRows], task.dim);
+      const T* x = task.inputs + at / t_count * task.inputs_stride;
       const T* w = row_of(task.weights, task.labels[at], task.dim, row);
-      const T u = dot(x, w, task.dim) + bias(task, task.labels[at]) - natural_log(task.true_count[at]);
-      const auto logistic = math::logistic<T>(u);
-      // softplus(u) - u / T and sigmoid(u) - 1 / T, in the order that loses nothing to cancellation when T = 1.
-      loss += ((u < T{0} ? T{0} : u) - u * target) + logistic.log1p_e;
-      const T slope = u > T{0} ? (T{1} - target) - logistic.complement : logistic.sigmoid - target;
-      const T g = slope * upstream;
-      task.true_grad[at] = g;
-      if (dx != nullptr) {
-        t == 0 ? scaled_row<T, Write::kSet>(dx, g, w, task.dim) : scaled_row<T, Write::kAdd>(dx, g, w, task.dim);
-      }
+      u[i] = dot(x, w, task.dim) + bias(task, task.labels[at]) - natural_log(task.true_count[at]);
     }
-    task.loss_sum[b] = loss;
+    const auto logistic = math::logistic<T, Vec<T>, VecBits<T>>(u);
+    // softplus(u) - u / T and sigmoid(u) - 1 / T, in the order that loses nothing to cancellation when T = 1.
+    const Vec<T> loss = ((u < T{0} ? Vec<T>{} : u) - u * target) + logistic.log1p_e;
+    const Vec<T> slope = u > T{0} ? (T{1} - target) - logistic.complement : logistic.sigmoid - target;
+    for (std::int64_t i = 0; i < present; ++i) {
+      const std::int64_t at = first + i;
+      const std::int64_t b = at / t_count;
+      const T g = task.grad_loss != nullptr ? slope[i] * task.grad_loss[b] : slope[i];
+      task.loss_sum[b] += static_cast<double>(loss[i]);
+      task.true_grad[at] = g;
+      if (task.grad_inputs == nullptr) continue;
+      T* dx = task.grad_inputs + b * task.dim;
+      const T* w = row_of(task.weights, task.labels[at], task.dim, row);
+      at % t_count == 0 ? scaled_row<T, Write::kSet>(dx, g, w, task.dim)
+                        : scaled_row<T, Write::kAdd>(dx, g, w, task.dim);
+    }
   }
 }
 

@@ -1,9 +1,38 @@
-// The inner loop of log-uniform sampling. Included like simd-inl.h, which see.
-// Every rounding is explicit (math/exp.h), so all instruction sets draw the same ids.
+// The inner loops of log-uniform sampling. Included like simd-inl.h, which see.
 
+// Every rounding is explicit (math/exp.h), so all instruction sets draw the same ids.
 void log_uniform_draws(std::uint64_t key, math::PhiloxCounter start, std::uint64_t first, std::int64_t count,
                        double log_range, std::int64_t range_max, std::int64_t* ids) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    ids[i] = math::log_uniform_draw(key, start, first + static_cast<std::uint64_t>(i), log_range, range_max);
+  for (std::int64_t i = 0; i < count;) {
+    const std::uint64_t draw = first + static_cast<std::uint64_t>(i);
+    const math::PhiloxBlock block = math::philox4x32(key, math::advanced(start, draw / 2));
+    for (int half = static_cast<int>(draw % 2); half < 2 && i < count; ++half, ++i) {
+      ids[i] = math::log_uniform_draw(block, half, log_range, range_max);
+    }
+  }
+}
+
+typedef float HalfOfFloats __attribute__((vector_size(kVectorBytes / 2)));
+
+// Counts are rounded once, from float64: instruction sets differ where that decides.
+void log_uniform_counts(const std::int64_t* ids, std::int64_t count, double log_range, std::int64_t num_sampled,
+                        std::int64_t tries, float* counts) {
+  constexpr std::int64_t kStep = kLanes<double>;
+  for (std::int64_t i = 0; i < count; i += kStep) {
+    const bool whole = count - i >= kStep;
+    VecBits<double> id{};
+    if (whole) {
+      __builtin_memcpy(&id, ids + i, sizeof id);
+    } else {
+      for (std::int64_t j = 0; i + j < count; ++j) id[j] = ids[i + j];
+    }
+    const Vec<double> probability = math::log_uniform_probability(__builtin_convertvector(id, Vec<double>), log_range);
+    const Vec<double> expected = math::expected_count<Vec<double>, VecBits<double>>(probability, num_sampled, tries);
+    const auto rounded = __builtin_convertvector(expected, HalfOfFloats);
+    if (whole) {
+      __builtin_memcpy(counts + i, &rounded, sizeof rounded);
+    } else {
+      for (std::int64_t j = 0; i + j < count; ++j) counts[i + j] = rounded[j];
+    }
   }
 }

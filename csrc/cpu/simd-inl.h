@@ -54,14 +54,20 @@ template <class T>
   return load(lanes);
 }
 
-template <class T>
+// Adds to each lane the one whose number differs in the bit `kDistance`.
+template <class T, int kDistance, int... I>
+[[gnu::always_inline]] inline Vec<T> plus_swapped(Vec<T> value, std::integer_sequence<int, I...>) {
+  return value + __builtin_shufflevector(value, value, (I ^ kDistance)...);
+}
+
+template <class T, int kDistance = kLanes<T> / 2>
 [[gnu::always_inline]] inline T sum_of_lanes(Vec<T> value) {
-  T lanes[kLanes<T>];
-  store(lanes, value);
-  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  if constexpr (kDistance == 0) {
+    return value[0];
+  } else {
+    using Lanes = std::make_integer_sequence<int, kLanes<T>>;
+    return sum_of_lanes<T, kDistance / 2>(plus_swapped<T, kDistance>(value, Lanes{}));
   }
-  return lanes[0];
 }
 
 // All ones in the lanes [0, count), zeros in the others.

@@ -12,11 +12,37 @@
 
 namespace fastnce::math {
 
+// The text of a probability or a count serves scalars and vectors: D is double or a GCC vector of double, Bits the
+// signed integer (vector) of its width.
+template <class D>
+FASTNCE_HD D rounded_to_float32(D x) {
+  if constexpr (sizeof(D) == sizeof(double)) {
+    return static_cast<double>(static_cast<float>(x));
+  } else {
+    typedef float Narrow __attribute__((vector_size(sizeof(D) / 2)));
+    return __builtin_convertvector(__builtin_convertvector(x, Narrow), D);
+  }
+}
+
+// log(1 + d) for -3/4 <= d <= 1, within some 1e-15 relative. With s = d / (2 + d), |s| <= 1/3, it is 2 atanh(s); below
+// d = -1/2 the argument is doubled first.
+template <class D>
+FASTNCE_HD D log1p_near_zero(D d) {
+  constexpr double kLn2 = 0x1.62e42fefa39efp-1;
+  const auto doubled = d < -0.5;
+  d = doubled ? d + (d + 1.0) : d;
+  const D s = d / (d + 2.0);
+  const D s2 = s * s;
+  const D log = (s + s) + (s + s) * s2 * horner(s2, LogisticConstants<double>::kAtanh);
+  return doubled ? log - kLn2 : log;
+}
+
 // p(k) = log((k + 2) / (k + 1)) / log(V + 1), whose sum over k telescopes to 1. Rounded once to float32: that is the
-// value every expected count starts from. The quotient loses relative accuracy as k 2^-53 and vanishes for k >= 2^53.
-inline float log_uniform_probability(std::int64_t id, double log_range) {
-  const double k = static_cast<double>(id);
-  return static_cast<float>(std::log((k + 2.0) / (k + 1.0)) / log_range);
+// value every expected count starts from. It is the rounded quotient whose logarithm TensorFlow takes: that loses
+// relative accuracy as k 2^-53 and vanishes for k >= 2^53.
+template <class D>
+FASTNCE_HD D log_uniform_probability(D k, double log_range) {
+  return rounded_to_float32(log1p_near_zero((k + 2.0) / (k + 1.0) - 1.0) / log_range);
 }
 
 // log(V + 1), the scale of the inverse CDF.
@@ -29,30 +55,30 @@ FASTNCE_HD std::int64_t log_uniform_id(double u, double log_range, std::int64_t 
   return id < range_max ? id : id % range_max;
 }
 
-// Draw `index` of the stream that starts at `start`: each block of four words holds two draws.
-FASTNCE_HD std::int64_t log_uniform_draw(std::uint64_t key, PhiloxCounter start, std::uint64_t index, double log_range,
-                                         std::int64_t range_max) {
-  const PhiloxBlock block = philox4x32(key, advanced(start, index / 2));
-  const int word = index % 2 ? 2 : 0;
-  return log_uniform_id(uniform_double(block.word[word], block.word[word + 1]), log_range, range_max);
+// Draw i of a stream is half i % 2 of its block i / 2: a draw takes two of the four words.
+FASTNCE_HD std::int64_t log_uniform_draw(const PhiloxBlock& block, int half, double log_range, std::int64_t range_max) {
+  return log_uniform_id(uniform_double(block.word[2 * half], block.word[2 * half + 1]), log_range, range_max);
 }
 
-// 1 - e^-x for x >= 0, rounded once to float32: the C library's expm1f takes longer than all the rest of a count.
-inline float one_minus_exp(float x) {
-  constexpr float kSmall = 0.34f;     // below, 1 - e^-x would cancel; the series of e^r - 1 holds to ln2/2
-  constexpr float kSaturated = 40.f;  // e^-40 is far below half a unit in the last place of 1
-  const double r = -static_cast<double>(x);
-  if (x < kSmall) return static_cast<float>(0.0 - (horner(r, LogisticConstants<double>::kExp) * (r * r) + r));
-  if (x > kSaturated) return 1.f;
-  return static_cast<float>(1.0 - exp_reproducible(r));
+// 1 - e^-x for x >= 0: below kSmall, where that would cancel, by the series of e^r - 1, which holds up to ln2/2.
+template <class D, class Bits>
+FASTNCE_HD D one_minus_exp(D x) {
+  constexpr double kSmall = 0.34;
+  const D r = 0.0 - x;
+  const D series = 0.0 - (horner(r, LogisticConstants<double>::kExp) * (r * r) + r);
+  return x < kSmall ? series : 1.0 - exp_nonpositive<double, D, Bits>(r);
 }
 
 // How often a class of probability p is expected among S samples that took `tries` draws. With replacement tries = S
 // and the count is S p. Unique sampling stops at S distinct classes; the chance that a class is among them is
-// 1 - (1 - p)^tries. When no draw was rejected TensorFlow uses S p there too, which can exceed 1.
-inline float expected_count(float probability, std::int64_t num_sampled, std::int64_t tries) {
-  if (tries == num_sampled) return probability * static_cast<float>(num_sampled);
-  return one_minus_exp(-(static_cast<float>(tries) * std::log1p(-probability)));
+// 1 - (1 - p)^tries. When no draw was rejected TensorFlow uses S p there too, which can exceed 1. Its intermediate
+// results are float32, and rounded here where it rounds them. A draw is rejected only where V >= 2, so p <= log_3 2.
+template <class D, class Bits>
+FASTNCE_HD D expected_count(D probability, std::int64_t num_sampled, std::int64_t tries) {
+  if (tries == num_sampled) return probability * static_cast<double>(static_cast<float>(num_sampled));
+  const D minus_log = 0.0 - rounded_to_float32(log1p_near_zero(0.0 - probability));
+  const D product = rounded_to_float32(minus_log * static_cast<double>(static_cast<float>(tries)));
+  return one_minus_exp<D, Bits>(product);
 }
 
 // Where call number `call` (from 0) of the sampler (seed2, S) starts. Each call reserves 2048 words, 512 blocks, per

@@ -48,14 +48,34 @@ TEST(LogUniform, IdsStayInRangeAtTheEndsOfTheUnitInterval) {
 
 TEST(LogUniform, ProbabilitiesSumToOne) {
   constexpr std::int64_t kClasses = 10'000;
+  const double log_range = log_uniform_log_range(kClasses);
   double sum = 0.0;
-  for (std::int64_t k = 0; k < kClasses; ++k) sum += log_uniform_probability(k, log_uniform_log_range(kClasses));
+  for (std::int64_t k = 0; k < kClasses; ++k) sum += log_uniform_probability(static_cast<double>(k), log_range);
   EXPECT_NEAR(sum, 1.0, 1e-6);
 }
 
+TEST(LogUniform, ProbabilityIsThatOfTheRoundedQuotient) {
+  for (double k = 0.0; k < 1e18; k = std::floor(k * 1.01) + 1.0) {
+    const double exact = std::log((k + 2.0) / (k + 1.0));
+    EXPECT_NEAR(log_uniform_probability(k, 2.0), exact / 2.0, exact * 0x1.01p-25) << "k = " << k;
+  }
+}
+
 TEST(LogUniform, ExpectedCountIsLinearWithoutRejections) {
-  EXPECT_EQ(expected_count(0.25f, 8, 8), 2.0f);
-  EXPECT_NEAR(expected_count(0.25f, 8, 9), 1.0 - std::pow(0.75, 9), 1e-6);
+  EXPECT_EQ((expected_count<double, std::int64_t>(0.25, 8, 8)), 2.0);
+}
+
+TEST(LogUniform, ExpectedCountIsTheChanceOfOneDrawAmongTries) {
+  for (double p = 0.631; p > 1e-18; p *= 0.7) {
+    const double probability = rounded_to_float32(p);
+    for (const std::int64_t tries : {2, 3, 64, 1'000, 12'345, 10'000'000}) {
+      // As TensorFlow rounds, so that only the logarithm's and the exponential's own errors are tested.
+      const float log = static_cast<float>(std::log1p(-probability));
+      const double exact = -std::expm1(static_cast<double>(static_cast<float>(tries) * log));
+      const double count = expected_count<double, std::int64_t>(probability, 1, tries);
+      EXPECT_NEAR(count, exact, exact * 0x1p-48) << "p = " << p << ", tries = " << tries;
+    }
+  }
 }
 
 TEST(StreamStart, ReservesFiveHundredTwelveBlocksPerSample) {

@@ -29,8 +29,9 @@ Samples walk(const LogUniformParams& p) {
   std::unordered_set<std::int64_t> seen;
   Samples samples{};
   while (std::ssize(samples.ids) < p.num_sampled) {
-    const std::int64_t id =
-        math::log_uniform_draw(p.seed, start, static_cast<std::uint64_t>(samples.tries++), log_range, p.range_max);
+    const std::uint64_t draw = static_cast<std::uint64_t>(samples.tries++);
+    const math::PhiloxBlock block = math::philox4x32(p.seed, math::advanced(start, draw / 2));
+    const std::int64_t id = math::log_uniform_draw(block, static_cast<int>(draw % 2), log_range, p.range_max);
     if (!p.unique || seen.insert(id).second) samples.ids.push_back(id);
   }
   return samples;
