@@ -65,10 +65,10 @@ class Step {
     log_uniform_expected_count(sampling_, tries, sampled_, sampled_count_.data());
     ++sampling_.call;
     if (with_grad) {
-      const RowPlan plan = plan_rows(labels_, sampled_);
-      grad_weights_.resize(plan.ids.size() * static_cast<std::size_t>(params_.dim));
-      grad_biases_.resize(plan.ids.size());
-      params_.rows = &plan;
+      plan_rows(labels_, sampled_, plan_);
+      grad_weights_.resize(plan_.ids.size() * static_cast<std::size_t>(params_.dim));
+      grad_biases_.resize(plan_.ids.size());
+      params_.rows = &plan_;
       params_.grad_inputs = grad_inputs_.data();
       params_.grad_weights = grad_weights_.data();
       params_.grad_biases = grad_biases_.data();
@@ -95,6 +95,7 @@ class Step {
   std::vector<float> weights_, biases_, inputs_;
   std::vector<std::int64_t> labels_, sampled_;
   std::vector<float> true_count_, sampled_count_, loss_, grad_inputs_, grad_weights_, grad_biases_;
+  RowPlan plan_;
   Shard weight_rows_, bias_rows_;
   SampledLossParams params_;
 };

@@ -117,7 +117,13 @@ void validate(const SampledLossParams& p) {
 }
 
 RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled) {
-  return cpu::plan_rows(labels, sampled);
+  RowPlan plan;
+  plan_rows(labels, sampled, plan);
+  return plan;
+}
+
+void plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled, RowPlan& plan) {
+  cpu::plan_rows(labels, sampled, plan);
 }
 
 void nce_loss(const SampledLossParams& params) {

@@ -49,7 +49,9 @@ std::vector<AccidentalHit> accidental_hits(std::span<const std::int64_t> labels,
   if (num_true < 0 || (num_true == 0 ? num_labels != 0 : num_labels % num_true != 0)) {
     throw InvalidValue(concat("num_true = ", num_true, ": expected a divisor of the ", num_labels, " labels"));
   }
-  return cpu::accidental_hits(labels, num_true, sampled);
+  std::vector<AccidentalHit> hits;
+  cpu::visit_accidental_hits(labels, num_true, sampled, [&](const AccidentalHit& hit) { hits.push_back(hit); });
+  return hits;
 }
 
 }  // namespace fastnce

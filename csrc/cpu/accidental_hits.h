@@ -2,15 +2,37 @@
 #pragma once
 
 #include <cstdint>
+#include <memory_resource>
 #include <span>
 #include <vector>
 
+#include "cpu/hash.h"
+#include "cpu/workspace.h"
 #include "fastnce/sampler.h"
 
 namespace fastnce::cpu {
 
-// As in fastnce/sampler.h.
-std::vector<AccidentalHit> accidental_hits(std::span<const std::int64_t> labels, std::int64_t num_true,
-                                           std::span<const std::int64_t> sampled);
+// Calls visit(AccidentalHit) for all hits, in the order of fastnce/sampler.h.
+template <class Visitor>
+void visit_accidental_hits(std::span<const std::int64_t> labels, std::int64_t num_true,
+                           std::span<const std::int64_t> sampled, Visitor visit) {
+  // A chained hash table over the samples: one look-up per label, whatever B S is. Inserted back to front, so that each
+  // chain lists positions in ascending order.
+  constexpr std::int64_t kEnd = -1;
+  std::size_t buckets = 16;
+  while (buckets < 2 * sampled.size()) buckets *= 2;
+  std::pmr::vector<std::int64_t> head(buckets, kEnd, call_memory());
+  std::pmr::vector<std::int64_t> next(sampled.size(), call_memory());
+  for (std::size_t s = sampled.size(); s-- > 0;) {
+    std::int64_t& first = head[hash_slot(sampled[s], buckets)];
+    next[s] = first;
+    first = static_cast<std::int64_t>(s);
+  }
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    for (std::int64_t s = head[hash_slot(labels[i], buckets)]; s != kEnd; s = next[s]) {
+      if (sampled[s] == labels[i]) visit(AccidentalHit{static_cast<std::int64_t>(i) / num_true, s});
+    }
+  }
+}
 
 }  // namespace fastnce::cpu

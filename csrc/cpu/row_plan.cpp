@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <memory_resource>
 #include <utility>
 #include <vector>
+
+#include "cpu/workspace.h"
 
 namespace fastnce::cpu {
 
@@ -17,13 +20,13 @@ struct Entry {
 // Stable radix sort by id, least significant digit first: two or three passes for a table of a million classes, where a
 // comparison sort would take a tenth of the whole step on small problems. Small inputs take narrower digits, whose
 // histograms cost less than the passes they save.
-void sort_by_id(std::vector<Entry>& entries) {
+void sort_by_id(std::pmr::vector<Entry>& entries) {
   std::int64_t all_bits = 0;
   for (const Entry& entry : entries) all_bits |= entry.id;
   const int bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(all_bits)));
   const int digit_bits = entries.size() < 2048 ? 8 : 11;
-  std::vector<Entry> other(entries.size());
-  std::vector<std::size_t> start(std::size_t{1} << digit_bits);
+  std::pmr::vector<Entry> other(entries.size(), call_memory());
+  std::pmr::vector<std::size_t> start(std::size_t{1} << digit_bits, call_memory());
   for (int shift = 0; shift < bits; shift += digit_bits) {
     const auto digit = [&](const Entry& entry) {
       return static_cast<std::size_t>(entry.id >> shift) & (start.size() - 1);
@@ -39,15 +42,17 @@ void sort_by_id(std::vector<Entry>& entries) {
 
 }  // namespace
 
-RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled) {
-  std::vector<Entry> entries;
+void plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled, RowPlan& plan) {
+  std::pmr::vector<Entry> entries(call_memory());
   entries.reserve(labels.size() + sampled.size());
   for (const std::int64_t id : labels) entries.push_back({id, static_cast<std::int64_t>(entries.size())});
   for (const std::int64_t id : sampled) entries.push_back({id, static_cast<std::int64_t>(entries.size())});
   sort_by_id(entries);
 
   const std::int64_t num_labels = static_cast<std::int64_t>(labels.size());
-  RowPlan plan;
+  plan.ids.clear();
+  plan.offsets.clear();
+  plan.samples_distinct = true;
   plan.ids.reserve(entries.size());
   plan.offsets.reserve(entries.size() + 1);
   plan.entries.resize(entries.size());
@@ -66,7 +71,6 @@ RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int
     last_sampled_row = row;
   }
   plan.offsets.push_back(static_cast<std::int64_t>(entries.size()));
-  return plan;
 }
 
 }  // namespace fastnce::cpu

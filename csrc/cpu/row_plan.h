@@ -9,6 +9,6 @@
 namespace fastnce::cpu {
 
 // As in fastnce/sampled_loss.h. Ids must not be negative.
-RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled);
+void plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled, RowPlan& plan);
 
 }  // namespace fastnce::cpu

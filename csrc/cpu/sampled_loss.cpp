@@ -3,6 +3,7 @@
 #include "cpu/sampled_loss.h"
 
 #include <algorithm>
+#include <memory_resource>
 #include <span>
 #include <vector>
 
@@ -71,17 +72,17 @@ class HitStore {
     const std::span labels(p.labels, static_cast<std::size_t>(p.batch * p.num_true));
     const std::span sampled(p.sampled, static_cast<std::size_t>(p.num_sampled));
     begin_.assign(static_cast<std::size_t>(p.batch) + 1, 0);
-    for (const AccidentalHit& hit : accidental_hits(labels, p.num_true, sampled)) {  // ascending examples
+    visit_accidental_hits(labels, p.num_true, sampled, [&](const AccidentalHit& hit) {  // ascending examples
       ++begin_[hit.example + 1];
       positions_.push_back(hit.position);
-    }
+    });
     for (std::size_t b = 1; b < begin_.size(); ++b) begin_[b] += begin_[b - 1];
   }
   HitLists lists() const { return positions_.empty() ? HitLists{} : HitLists{begin_.data(), positions_.data()}; }
 
  private:
-  std::vector<std::int64_t> begin_;
-  std::vector<std::int64_t> positions_;
+  std::pmr::vector<std::int64_t> begin_{call_memory()};
+  std::pmr::vector<std::int64_t> positions_{call_memory()};
 };
 
 TableView view(const Table& table, DType dtype) {

@@ -3,11 +3,13 @@
 #include "cpu/sampler.h"
 
 #include <algorithm>
+#include <memory_resource>
 #include <vector>
 
 #include "cpu/hash.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
+#include "cpu/workspace.h"
 #include "math/log_uniform.h"
 
 namespace fastnce::cpu {
@@ -23,7 +25,8 @@ constexpr double kCountsPerThread = 8192;
 // samples themselves, otherwise an open-addressing table.
 class SeenClasses {
  public:
-  explicit SeenClasses(std::int64_t expected) { table_.assign(capacity_for(expected), kEmpty); }
+  SeenClasses(std::int64_t expected, std::pmr::memory_resource* memory)
+      : table_(capacity_for(expected), kEmpty, memory) {}
   explicit SeenClasses(std::uint64_t* bitmap) : bitmap_(bitmap) {}
 
   bool insert(std::int64_t id) {
@@ -56,7 +59,7 @@ class SeenClasses {
     return table_[at];
   }
   void grow() {
-    std::vector<std::int64_t> old(table_.size() * 2, kEmpty);
+    std::pmr::vector<std::int64_t> old(table_.size() * 2, kEmpty, table_.get_allocator());
     old.swap(table_);
     for (const std::int64_t id : old) {
       if (id != kEmpty) slot_of(id) = id;
@@ -64,7 +67,7 @@ class SeenClasses {
   }
 
   std::uint64_t* bitmap_ = nullptr;
-  std::vector<std::int64_t> table_;
+  std::pmr::vector<std::int64_t> table_;
   std::size_t size_ = 0;
 };
 
@@ -79,12 +82,14 @@ class UniqueSampler {
         log_range_(math::log_uniform_log_range(params.range_max)),
         start_(math::log_uniform_stream_start(params.seed2, params.num_sampled, params.call)),
         threads_(threads) {
+    // On threads, the owner of a table may have to enlarge it.
+    std::pmr::memory_resource* const memory = threads == 1 ? call_memory() : std::pmr::new_delete_resource();
     constexpr std::int64_t kBitsPerSample = 64;
     if (params.range_max / kBitsPerSample <= params.num_sampled) {
       bitmap_.assign(static_cast<std::size_t>(params.range_max / 64 + 1), 0);
       for (int i = 0; i < threads_; ++i) seen_.emplace_back(bitmap_.data());
     } else {
-      for (int i = 0; i < threads_; ++i) seen_.emplace_back(params.num_sampled / threads_ + 1);
+      for (int i = 0; i < threads_; ++i) seen_.emplace_back(params.num_sampled / threads_ + 1, memory);
     }
   }
 
@@ -140,10 +145,10 @@ class UniqueSampler {
   const double log_range_;
   const math::PhiloxCounter start_;
   const int threads_;
-  std::vector<std::uint64_t> bitmap_;
-  std::vector<SeenClasses> seen_;  // by owner
-  std::vector<std::int64_t> draws_;
-  std::vector<std::uint8_t> is_first_;
+  std::pmr::vector<std::uint64_t> bitmap_{call_memory()};
+  std::pmr::vector<SeenClasses> seen_{call_memory()};  // by owner
+  std::pmr::vector<std::int64_t> draws_{call_memory()};
+  std::pmr::vector<std::uint8_t> is_first_{call_memory()};
 };
 
 }  // namespace

@@ -41,4 +41,10 @@ Workspace::~Workspace() {
   if (!kept_) Release{}(memory_);
 }
 
+std::pmr::memory_resource* call_memory() {
+  thread_local std::pmr::unsynchronized_pool_resource pool(
+      {.max_blocks_per_chunk = 4, .largest_required_pool_block = std::size_t{64} << 10});
+  return &pool;
+}
+
 }  // namespace fastnce::cpu

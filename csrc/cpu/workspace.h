@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory_resource>
 
 namespace fastnce::cpu {
 
@@ -45,5 +46,9 @@ class Workspace {
   std::byte* memory_;
   bool kept_;
 };
+
+// For arrays of a call whose sizes only show as it goes on: what the calling thread gives back here, up to some 64 KiB
+// apiece, it keeps for its next call. To be used by that thread alone.
+std::pmr::memory_resource* call_memory();
 
 }  // namespace fastnce::cpu

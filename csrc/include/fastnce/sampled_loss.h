@@ -27,8 +27,9 @@ struct RowPlan {
   bool samples_distinct = true;           // no class was sampled twice
 };
 
-// Ids must not be negative.
+// Ids must not be negative. The second form overwrites a plan and reuses its memory.
 RowPlan plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled);
+void plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled, RowPlan& plan);
 
 // All of one call. Arrays are dense and row-major unless a stride is given; element types are `dtype` unless noted.
 struct SampledLossParams {

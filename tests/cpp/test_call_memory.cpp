@@ -1,0 +1,63 @@
+// A step of a small problem takes no memory from the heap once the calling thread has made such steps.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <new>
+
+#include "fastnce/sampler.h"
+#include "problem.h"
+
+namespace {
+
+thread_local std::int64_t allocations = 0;
+
+void* counted(std::size_t size, std::size_t alignment) {
+  ++allocations;
+  void* memory = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+  return memory != nullptr ? memory : throw std::bad_alloc();
+}
+
+}  // namespace
+
+// The program's own, as [replacement.functions] allows; array and nothrow forms call these.
+void* operator new(std::size_t size) { return counted(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  return counted(size, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+
+namespace fastnce {
+namespace {
+
+TEST(CallMemory, SmallStepsAllocateNothingOnceMadeBefore) {
+  Problem<float> p({.batch = 128, .num_true = 1, .num_sampled = 64, .dim = 128, .num_classes = 50'000});
+  p.params.remove_accidental_hits = true;
+  LogUniformParams sampling{.range_max = p.sizes.num_classes, .num_sampled = 64, .seed = 1, .seed2 = 2};
+  // No more rows than that can be touched.
+  p.grad_weights.resize(static_cast<std::size_t>((128 + 64) * p.sizes.dim));
+  p.grad_biases.resize(128 + 64);
+  p.params.grad_weights = p.grad_weights.data();
+  p.params.grad_biases = p.grad_biases.data();
+  const auto step = [&] {
+    const std::int64_t tries = log_uniform_sample(sampling, p.sampled.data());
+    log_uniform_expected_count(sampling, tries, p.labels, p.true_count.data());
+    log_uniform_expected_count(sampling, tries, p.sampled, p.sampled_count.data());
+    ++sampling.call;
+    plan_rows(p.labels, p.sampled, p.plan);
+    nce_loss(p.params);
+  };
+  const auto hundred_steps = [&] {
+    sampling.call = 0;
+    for (int i = 0; i < 100; ++i) step();
+  };
+  hundred_steps();  // how many draws and hits there are varies from step to step
+  allocations = 0;
+  hundred_steps();
+  EXPECT_EQ(allocations, 0);
+}
+
+}  // namespace
+}  // namespace fastnce
