@@ -157,6 +157,9 @@ void pack_transposed(const T* const* rows, std::int64_t count, std::int64_t cols
     for (std::int64_t c = 0; c < cols; c += kLanes<T>) {
       const std::int64_t width = cols - c < kLanes<T> ? cols - c : kLanes<T>;
       Vec<T> block[kLanes<T>];
+      for (std::int64_t i = first + kLanes<T>; i < first + 2 * kLanes<T> && i < count; ++i) {
+        __builtin_prefetch(rows[i] + c);  // of the next group: rows lie anywhere in the table
+      }
 #pragma GCC unroll 16
       for (int i = 0; i < kLanes<T>; ++i) {
         block[i] = i >= present         ? Vec<T>{}
