@@ -84,6 +84,13 @@ void pack_along_rows(const float* const* rows, std::int64_t count, std::int64_t 
   const std::int64_t depth_chunks = chunks(cols);
   for (std::int64_t r = 0; r < chunks(count) * kDepth; r += kSide) {
     for (std::int64_t k = 0; k < depth_chunks; ++k, to += kParts * kBlock) {
+      if constexpr (kOperand == Operand::kB) {
+        // Of the next rows: those of W lie anywhere in the table.
+        for (std::int64_t i = r + kSide; i < r + 2 * kSide && i < count; ++i) {
+          __builtin_prefetch(rows[i] + k * kDepth);
+          __builtin_prefetch(rows[i] + k * kDepth + kSide);
+        }
+      }
       Words words[kParts][kSide];
       for (int i = 0; i < kSide; ++i) {
         Words parts[kParts] = {};
