@@ -6,49 +6,93 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+
+from shapes import Shape
 
 HERE = Path(__file__).resolve().parent
+
+
+class Member(NamedTuple):
+    """Who can take part: how tables call it, adapter and variant of it, the virtual environment it lives in."""
+
+    label: str
+    adapter: tuple[str, ...]
+    environment: str | None = None
+    """None: where the orchestrator itself runs."""
+
+
+# All ratios are to the first.
 FASTNCE = "fastnce"
-# Which virtual environment each peer lives in.
-PEERS = {"tensorflow": "tensorflow", "pytorch": "pytorch", "mkl_gemms": "pytorch"}
+MEMBERS = {
+    FASTNCE: Member("fastnce", ("fastnce", "highest")),
+    "fastnce_high": Member("fastnce, high", ("fastnce", "high")),
+    "fastnce_medium": Member("fastnce, medium", ("fastnce", "medium")),
+    "tensorflow": Member("TensorFlow", ("tensorflow",), "tensorflow"),
+    "pytorch": Member("PyTorch", ("pytorch", "eager"), "pytorch"),
+    "pytorch_compile": Member("torch.compile", ("pytorch", "compile"), "pytorch"),
+    "jax": Member("JAX jit", ("jax",), "jax"),
+    "mkl_gemms": Member("MKL, bare products", ("mkl_gemms",), "pytorch"),
+}
 # Left alone, glibc hands large buffers back to the kernel when they are freed, and each call faults them in
 # anew: half of PyTorch's time on recsys. No expert leaves it at that, so workers keep them by default.
 ALLOCATORS = {
     "retain": {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)},
     "system": {},
 }
+# How peers are held to the instruction set that FASTNCE_ISA names; without an entry they choose for themselves.
+PEERS_ISA = {
+    "avx2": {
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    }
+}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What every worker of a run has in common."""
+
+    venvs: Path
+    threads: int
+    allocator: str
+    isa: str | None
+
+    def environment(self) -> dict[str, str]:
+        # Idle threads spin for a while and then sleep, as each library's users get it: forcing either would
+        # favour somebody. Only Intel's OpenMP spins for 200 ms, far longer than the pause between turns.
+        defaults = {"KMP_BLOCKTIME": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PJRT_NPROC")
+        settings = dict.fromkeys(counts, str(self.threads)) | ALLOCATORS[self.allocator]
+        if self.isa is not None:
+            settings |= {"FASTNCE_ISA": self.isa, **PEERS_ISA.get(self.isa, {})}
+        return {**defaults, **os.environ, **settings}
 
 
 class WorkerError(RuntimeError):
     """A worker could not start, died, or answered with a traceback."""
 
 
-def interpreter(name: str, venvs: Path) -> Path:
-    """The Python that has the library; fastnce is measured where the orchestrator itself runs."""
-    python = Path(sys.executable) if name == FASTNCE else venvs / PEERS[name] / "bin" / "python"
-    if not python.exists():
-        raise WorkerError(f"no interpreter at {python}")
-    return python
-
-
 class WorkerClient:
     """One running worker. `versions` holds what it said of itself when it started."""
 
-    def __init__(self, name: str, venvs: Path, threads: int, allocator: str) -> None:
+    def __init__(self, name: str, conditions: Conditions) -> None:
         self.name = name
-        # Idle threads spin for a while and then sleep, as each library's users get it: forcing either would
-        # favour somebody. Only Intel's OpenMP spins for 200 ms, far longer than the pause between turns.
-        settings = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-        settings |= ALLOCATORS[allocator]
+        member = MEMBERS[name]
+        python = conditions.venvs / member.environment / "bin" / "python" if member.environment else sys.executable
+        if not Path(python).exists():
+            raise WorkerError(f"no interpreter at {python}")
         self._process = subprocess.Popen(
-            [interpreter(name, venvs), str(HERE / "worker.py"), name, str(threads)],
+            [python, str(HERE / "worker.py"), str(conditions.threads), *member.adapter],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"KMP_BLOCKTIME": "1", "TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, **settings},
+            env=conditions.environment(),
         )
         self.pid = self._process.pid
         self.versions: dict[str, Any] = self._read()
@@ -66,6 +110,14 @@ class WorkerClient:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
+
+    def prepare(self, shape: Shape) -> dict[str, Any]:
+        """Build the problem and warm up: seconds of a warm call, and the mean loss."""
+        return self.ask("prepare", shape=asdict(shape))
+
+    def extra_memory(self, shape: Shape) -> dict[str, Any]:
+        """Extra peak memory of one call; for a worker that has done nothing else (see memory.py)."""
+        return self.ask("memory", shape=asdict(shape))
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """Send one request and wait for its result."""

@@ -2,12 +2,12 @@
 
 A worker writes one JSON object per line to its standard output: a greeting, then one answer per request that
 it reads from its standard input. An answer is {"result": ...} or {"error": traceback}. A request is
-{"command": name, ...arguments}; the commands:
+{"command": name, ...arguments}, where a shape is given as the fields of `shapes.Shape`; the commands:
 
-    prepare shape=NAME    build the problem, warm up -> seconds of a warm call, mean loss with own sampling
+    prepare shape={...}   build the problem, warm up -> seconds of a warm call, mean loss with own sampling
     check path=FILE       write `Outputs` for the shape's fixed candidates to FILE (.npz) -> whether any
     time calls=N          N timed calls after an untimed one -> seconds of each
-    memory shape=NAME     extra peak memory of one call, for a fresh worker (see memory.py)
+    memory shape={...}    extra peak memory of one call, for a fresh worker (see memory.py)
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shapes import Candidates, Case, Floats, Ids
 
@@ -32,7 +31,10 @@ class Outputs(NamedTuple):
 
 
 class Adapter(ABC):
-    """One library under test. `step` is what gets timed; everything else may take its time."""
+    """One library under test. `step` is what gets timed; everything else may take its time.
+
+    Where a library has several ways to go, their common adapter takes the name of one as a second argument.
+    """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -60,13 +62,3 @@ def coalesce(ids: Ids, values: Floats) -> tuple[Ids, Floats]:
     sums = np.zeros((len(unique), *values.shape[1:]), values.dtype)
     np.add.at(sums, inverse, values)
     return unique, sums
-
-
-def difference(actual: NDArray[Any], expected: NDArray[Any], *, elementwise: bool) -> float:
-    """Largest relative difference: per element, or against the largest one where elements are sums."""
-    if actual.shape != expected.shape:
-        return float("inf")
-    scale = np.abs(expected) if elementwise else np.abs(expected).max(initial=0.0)
-    # An expected zero has to be met exactly; NaN on either side comes through.
-    relative = np.abs(actual - expected) / np.maximum(scale, np.finfo(np.float32).tiny)
-    return float(relative.max(initial=0.0))

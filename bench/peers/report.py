@@ -1,37 +1,53 @@
-"""The Markdown table of one results file: `python bench/peers/report.py results/peers-....json`."""
+"""The Markdown tables of one results file of `run.py`: `python bench/peers/report.py results/peers-....json`."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from client import FASTNCE
+from client import FASTNCE, MEMBERS
+from limits import fma_peak, medians
+from shapes import Shape
 
 # Share of the machine that others may take before the report says so.
 OTHER_LOAD = 0.05
 
 
-def save(results: dict[str, Any], folder: Path) -> Path:
-    """Write the results under a name made of their date; the path."""
+def save(kind: str, results: dict[str, Any], folder: Path) -> Path:
+    """Write the results under a name made of their kind and date; the path."""
     folder.mkdir(parents=True, exist_ok=True)
     stamp = "".join(c for c in results["date"].removesuffix("+00:00") if c.isalnum())
-    path = folder / f"peers-{stamp}.json"
+    path = folder / f"{kind}-{stamp}.json"
     path.write_text(json.dumps(results, indent=1) + "\n")
     return path
 
 
-def _setting(results: dict[str, Any]) -> list[str]:
+def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """A table, first column to the left and the others to the right."""
+    head = list(head)
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return [lines[0], "|---" + "|--:" * (len(head) - 1) + "|", *lines[1:]]
+
+
+def setting(results: dict[str, Any]) -> list[str]:
+    """Where and with what it was measured."""
     machine, versions = results["machine"], results["versions"]
     libraries = (
         f"{key} {value}"
         for name, facts in versions.items()
-        if name != FASTNCE
+        if MEMBERS[name].environment is not None
         for key, value in facts.items()
         if key != "python"
     )
-    ours = (f"{key} {value}" for key, value in versions[FASTNCE].items() if isinstance(value, str | int))
+    # How each fastnce was set is in its name.
+    ours = (
+        f"{key} {value}"
+        for key, value in versions[FASTNCE].items()
+        if isinstance(value, str | int) and key != "precision"
+    )
     return [
         f"{results['date']}, {machine['cpu']}, {machine['cores']} cores, {results['threads']} threads, "
         f"{results['allocator']} allocator, "
@@ -43,11 +59,53 @@ def _setting(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def _notes(results: dict[str, Any]) -> list[str]:
+def times_table(results: dict[str, Any]) -> list[str]:
+    """Median ms per call, and in brackets how many times fastnce's time that was in the median round."""
+    names = list(results["versions"])
+
+    def cell(measured: dict[str, Any], name: str) -> str:
+        milliseconds = f"{measured['median_ms'][name]:.3f}"
+        return milliseconds if name == FASTNCE else f"{milliseconds} ({measured['ratio'][name]:.2f}x)"
+
+    rows = ([shape, *(cell(measured, name) for name in names)] for shape, measured in results["shapes"].items())
+    return markdown(["ms", *(MEMBERS[name].label for name in names)], rows)
+
+
+def gflops(measured: dict[str, Any], name: str) -> float:
+    """Effective: of the three products alone, whatever else was computed."""
+    return Shape(**measured["shape"]).flops / (1e6 * measured["median_ms"][name])
+
+
+def rates_table(results: dict[str, Any]) -> list[str]:
+    """Effective GFLOP/s of each fastnce, and in brackets as a share of the measured peak of float32 multiply-adds."""
+    names = [name for name in results["versions"] if MEMBERS[name].environment is None]
+    peak = fma_peak(medians(results["limits"]), results["versions"][FASTNCE]["isa"])
+
+    def cell(rate: float) -> str:
+        return f"{rate:.0f}" + (f" ({rate / peak:.0%})" if peak else "")
+
+    rows = ([shape, *(cell(gflops(measured, name)) for name in names)] for shape, measured in results["shapes"].items())
+    return markdown(["GFLOP/s (of the peak)", *(MEMBERS[name].label for name in names)], rows)
+
+
+def limits_table(results: dict[str, Any]) -> list[str]:
+    """Medians over the runs of `fastnce_limits`, and the range."""
+    runs = results["limits"]
+
+    def cells(name: str, median: float) -> list[str]:
+        what, unit = name.rsplit("_", 1)
+        values = [run[name] for run in runs]
+        shown = {"gflops": "GFLOP/s", "gbs": "GB/s"}[unit]
+        return [what.replace("_", " "), f"{median:.1f} {shown}", f"{min(values):.1f} - {max(values):.1f}"]
+
+    return markdown(["limit", "median", "range"], (cells(*limit) for limit in medians(runs).items()))
+
+
+def notes(results: dict[str, Any]) -> list[str]:
     """The figures that fastnce alone has, and the peers that were not there."""
     overhead = results["overhead"]
     lowest, median = (f"{overhead[key]:.1f} us" for key in ("min_us", "median_us"))
-    lines = ["", f"Smallest call: {lowest} at best, median {median}."]
+    lines = [f"Smallest call: {lowest} at best, median {median}."]
     if memory := results.get("memory"):
         extra, returned = (f"{memory[key] / 2**20:.1f} MiB" for key in ("extra_bytes", "output_bytes"))
         where = f"{memory['shape']}, by {memory['method']}"
@@ -61,21 +119,17 @@ def _notes(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def table(results: dict[str, Any]) -> str:
-    """Median ms per call, and in brackets how many times fastnce's time that was in the median round."""
-    names = list(results["versions"])
-    lines = [*_setting(results), "", f"| shape | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for shape, measured in results["shapes"].items():
-        milliseconds, ratio = measured["median_ms"], measured["ratio"]
-        cells = [f"{milliseconds[FASTNCE]:.3f}"]
-        cells += [f"{milliseconds[name]:.3f} ({ratio[name]:.2f}x)" for name in names if name != FASTNCE]
-        lines.append(f"| {shape} | {' | '.join(cells)} |")
-    return "\n".join(lines + _notes(results))
+def tables(results: dict[str, Any]) -> str:
+    """All of the above."""
+    parts = [setting(results), times_table(results), rates_table(results)]
+    if results["limits"]:
+        parts.append(limits_table(results))
+    return "\n\n".join("\n".join(part) for part in (*parts, notes(results)))
 
 
 def main() -> None:
     for path in sys.argv[1:]:
-        print(table(json.loads(Path(path).read_text())))
+        print(tables(json.loads(Path(path).read_text())))
 
 
 if __name__ == "__main__":

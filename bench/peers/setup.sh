@@ -16,3 +16,4 @@ environment() {
 
 environment tensorflow tensorflow-cpu==2.21.0 numpy
 environment pytorch torch==2.13.0 numpy
+environment jax jax==0.10.2 jaxlib==0.10.2 numpy

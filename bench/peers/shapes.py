@@ -1,13 +1,14 @@
 """Named shapes and the seeded problems that every worker builds for itself.
 
 Letters: B examples, D width, V classes, T true classes per example, S sampled classes. Each worker draws from
-the same seed, so that no table has to travel between processes; `run.py` checks that their results agree.
+the same seed, so that no table has to travel between processes; `agreement.py` checks that their results agree.
 """
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +19,33 @@ Ids = NDArray[np.int64]
 # Calls cycle through this many batches, so that none finds its own examples and true rows warm in L1 and L2.
 BATCHES = 8
 SEED = 20
+# Tables repeat after so many rows, far more than a cache holds: contents do not matter to time, and random numbers
+# for a hundred million rows would take a minute.
+BLOCK_ROWS = 1 << 16
+PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One problem size."""
+    """One problem size, and what its table of weights is kept as."""
 
     V: int
     D: int
     B: int
     T: int
     S: int
+    table: str = "float32"
+    """float32, bfloat16 (bits as uint16, which only fastnce takes), or memmap: float32 in a read-only file."""
+
+    @property
+    def flops(self) -> float:
+        """Of the three products, a multiply-add counting two; the logistic is not counted."""
+        return 6.0 * self.B * (self.S + self.T) * self.D
+
+    @property
+    def least_bytes(self) -> float:
+        """What has to be moved at least: table rows and inputs in, their gradients out, float32."""
+        return 8.0 * (self.B * (self.T + 1) + self.S) * self.D
 
 
 SHAPES = {
@@ -40,8 +57,7 @@ SHAPES = {
     "multi": Shape(V=200_000, D=256, B=512, T=5, S=1_024),
 }
 # Next to no arithmetic: what is left of a call's time is the cost of calling.
-MINIMAL = "minimal"
-ALL_SHAPES = {**SHAPES, MINIMAL: Shape(V=10, D=1, B=1, T=1, S=1)}
+MINIMAL = Shape(V=10, D=1, B=1, T=1, S=1)
 
 
 class Batch(NamedTuple):
@@ -62,8 +78,8 @@ class Candidates(NamedTuple):
 class Case:
     """The inputs of one shape: batches, and on demand the table and a fixed sample to check results with."""
 
-    def __init__(self, name: str) -> None:
-        self.shape = shape = ALL_SHAPES[name]
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
         rng = np.random.default_rng(SEED)
         self.batches = [
             Batch(
@@ -73,11 +89,21 @@ class Case:
             for _ in range(BATCHES)
         ]
 
-    def table(self) -> tuple[Floats, Floats]:
+    def table(self) -> tuple[NDArray[Any], Floats]:
         """weights [V, D] and biases [V], scaled for logits of standard deviation one. Not kept here."""
         rng = np.random.default_rng(SEED + 1)
         V, D = self.shape.V, self.shape.D
-        return uniform(rng, (V, D), 3.0 / D**0.5), uniform(rng, (V,), 0.5)
+        rows = uniform(rng, (min(V, BLOCK_ROWS), D), 3.0 / D**0.5)
+        biases = repeat(uniform(rng, (len(rows),), 0.5), V)
+        match self.shape.table:
+            case "float32":
+                return repeat(rows, V), biases
+            case "bfloat16":
+                return repeat((rows.view(np.uint32) >> 16).astype(np.uint16), V), biases
+            case "memmap":
+                return mapped(rows, V), biases
+            case unknown:
+                raise ValueError(f"table {unknown!r}")
 
     def candidates(self) -> Candidates:
         """A unique log-uniform sample and its expected counts, for the first batch."""
@@ -92,11 +118,30 @@ class Case:
 
 
 def uniform(rng: np.random.Generator, size: tuple[int, ...], bound: float) -> Floats:
-    """Uniform in [-bound, bound); in place, because the largest table is 1.6 GB."""
+    """Uniform in [-bound, bound)."""
     values = rng.random(size, dtype=np.float32)
     values -= np.float32(0.5)
     values *= np.float32(2 * bound)
     return values
+
+
+def repeat(block: NDArray[Any], n: int) -> NDArray[Any]:
+    """The first n rows of the block repeated without end."""
+    rows = np.empty((n, *block.shape[1:]), block.dtype)
+    for start in range(0, n, len(block)):
+        rows[start : start + len(block)] = block[: n - start]
+    return rows
+
+
+def mapped(block: NDArray[Any], n: int) -> NDArray[Any]:
+    """The same as a read-only map of a file that disappears with it, every page of it already read once."""
+    with tempfile.TemporaryFile() as file:
+        for start in range(0, n, len(block)):
+            block[: n - start].tofile(file)
+        file.flush()
+        rows = np.memmap(file, block.dtype, "r", shape=(n, *block.shape[1:]))
+    rows[:: max(1, PAGE_BYTES // rows.strides[0])].max(axis=0)
+    return rows
 
 
 def log_uniform(rng: np.random.Generator, V: int, n: int) -> Ids:

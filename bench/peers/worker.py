@@ -1,4 +1,4 @@
-"""A long-lived process that hosts one adapter: `python worker.py ADAPTER THREADS` (see protocol.py)."""
+"""A long-lived process that hosts one adapter: `python worker.py THREADS ADAPTER [VARIANT]` (see protocol.py)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import os
 import sys
 import time
 import traceback
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from memory import extra_peak_bytes
 from protocol import Adapter
-from shapes import BATCHES, MINIMAL, Case
+from shapes import BATCHES, MINIMAL, Case, Shape
 
 # Calls until a shape counts as warm: graph optimisation, allocator pools and thread start-up are over then.
 WARM_CALLS = 3
@@ -37,8 +38,8 @@ class Worker:
         self._adapter.step(batch)
         return time.perf_counter() - start
 
-    def prepare(self, shape: str) -> dict[str, float | None]:
-        self._case = Case(shape)
+    def prepare(self, shape: dict[str, Any]) -> dict[str, float | None]:
+        self._case = Case(Shape(**shape))
         self._adapter.prepare(self._case)
         seconds = min(self._step_seconds() for _ in range(WARM_CALLS))
         outputs = self._adapter.outputs(self._adapter.step(0))
@@ -61,10 +62,10 @@ class Worker:
         finally:
             gc.enable()
 
-    def memory(self, shape: str) -> dict[str, Any]:
+    def memory(self, shape: dict[str, Any]) -> dict[str, Any]:
         # Threads, lazy imports and the like belong to the process, not to the call.
-        self.prepare(MINIMAL)
-        self._adapter.prepare(Case(shape))
+        self.prepare(asdict(MINIMAL))
+        self._adapter.prepare(Case(Shape(**shape)))
 
         def output_bytes(result: Any) -> int:
             outputs = self._adapter.outputs(result)
@@ -83,12 +84,12 @@ def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    name, threads = sys.argv[1], int(sys.argv[2])
+    threads, name, *variant = sys.argv[1:]
     # Libraries print to standard output now and then: keep that out of the channel by pointing it at stderr.
     with os.fdopen(os.dup(1), "w", buffering=1) as channel:
         os.dup2(2, 1)
         try:
-            adapter: Adapter = importlib.import_module(f"adapters.{name}").Peer(threads)
+            adapter: Adapter = importlib.import_module(f"adapters.{name}").Peer(int(threads), *variant)
             versions = {"python": sys.version.split()[0], "numpy": np.__version__, **adapter.versions()}
         except Exception:
             print(json.dumps({"error": traceback.format_exc()}), file=channel)

@@ -1,4 +1,4 @@
-"""fastnce itself: NumPy arrays in and out, sampling by default (log-uniform, unique)."""
+"""fastnce itself: NumPy arrays in and out, sampling by default (log-uniform, unique). Variants: its precisions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from shapes import Candidates, Case
 
 
 class Peer(Adapter):
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, precision: str) -> None:
         super().__init__(threads)
         fastnce.set_num_threads(threads)
+        fastnce.set_precision(precision)
 
     def versions(self) -> dict[str, Any]:
         return fastnce.config()

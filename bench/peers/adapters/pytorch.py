@@ -1,7 +1,11 @@
-"""PyTorch, eager, as an expert writes it: gather the few rows first, then keep autograd away from the table.
+"""PyTorch as an expert writes it: gather the few rows first, then keep autograd away from the table.
+
+Variants: eager, and compiled, where `torch.compile` takes the gathering, and the loss with its backward pass. The sums
+over equal ids stay eager in both: how many there are depends on the data, and compiled code adds rows up atomically.
 
 Measured and not reliably better: bmm, baddbmm or multiply-and-sum for the true logits; logsigmoid or
-binary_cross_entropy_with_logits for the losses; sparse coalesce() or a sorted embedding_bag for the row sums.
+binary_cross_entropy_with_logits for the losses; sparse coalesce() or a sorted embedding_bag for the row sums;
+gradients written by hand and compiled.
 Samples are drawn with replacement, the cheapest way; their expected counts come from a table made once.
 """
 
@@ -19,9 +23,10 @@ from shapes import Candidates, Case
 
 
 class Peer(Adapter):
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, variant: str) -> None:
         super().__init__(threads)
         torch.set_num_threads(threads)
+        self._compiled = {"eager": False, "compile": True}[variant]
 
     def versions(self) -> dict[str, Any]:
         return {"torch": torch.__version__, "cpu_capability": torch.backends.cpu.get_cpu_capability()}
@@ -37,6 +42,11 @@ class Peer(Adapter):
         self._log_range = math.log1p(shape.V)
         ranks = torch.arange(1, shape.V + 1, dtype=torch.float64)
         self._log_count = ranks.reciprocal_().log1p_().mul_(shape.S / self._log_range).log_().float()
+        self._gather, self._loss = gather, loss
+        if self._compiled:
+            # Each shape is compiled for itself: what was compiled for earlier ones only counts against a limit.
+            torch.compiler.reset()
+            self._gather, self._loss = (torch.compile(function, dynamic=False) for function in (gather, loss))
 
     def step(self, batch: int, candidates: Candidates | None = None) -> Any:
         labels, inputs = self._batches[batch]
@@ -50,29 +60,37 @@ class Peer(Adapter):
         else:
             sampled, true_counts, sampled_counts = map(torch.from_numpy, candidates)
             log_true, log_sampled = true_counts.flatten().log(), sampled_counts.log()
-        return self._loss_and_grad(labels, inputs, sampled, log_true, log_sampled)
-
-    def _loss_and_grad(
-        self, labels: Tensor, inputs: Tensor, sampled: Tensor, log_true: Tensor, log_sampled: Tensor
-    ) -> tuple[Tensor, ...]:
-        B, T, D = self._shape.B, self._shape.T, self._shape.D
-        true_rows = self._weights.index_select(0, labels).requires_grad_()
-        sampled_rows = self._weights.index_select(0, sampled).requires_grad_()
-        # The gradient of a bias is that of bias - log Q, which saves an operation per logit.
-        true_shift = self._biases.index_select(0, labels).sub_(log_true).requires_grad_()
-        sampled_shift = self._biases.index_select(0, sampled).sub_(log_sampled).requires_grad_()
-
-        true = torch.linalg.vecdot(inputs.unsqueeze(1), true_rows.view(B, T, D)) + true_shift.view(B, T)
-        noise = torch.addmm(sampled_shift, inputs, sampled_rows.t())
-        loss = (softplus(true) - true / T).sum(1) + softplus(noise).sum(1)
-        leaves = [inputs, true_rows, sampled_rows, true_shift, sampled_shift]
-        dx, dw_true, dw_sampled, db_true, db_sampled = torch.autograd.grad(loss, leaves, self._ones)
-
-        ids, inverse = torch.unique(torch.cat([labels, sampled]), return_inverse=True)
-        to_true, to_sampled = inverse.split([B * T, len(sampled)])
-        dw = torch.zeros(len(ids), D).index_add_(0, to_true, dw_true).index_add_(0, to_sampled, dw_sampled)
-        db = torch.zeros(len(ids)).index_add_(0, to_true, db_true).index_add_(0, to_sampled, db_sampled)
-        return loss, dx, ids, dw, db
+        true = self._gather(self._weights, self._biases, labels, log_true)
+        noise = self._gather(self._weights, self._biases, sampled, log_sampled)
+        leaves = [inputs, *(tensor.requires_grad_() for tensor in (*true, *noise))]
+        losses = self._loss(*leaves)
+        dx, *gradients = torch.autograd.grad(losses, leaves, self._ones)
+        return losses, dx, *coalesce(labels, sampled, *gradients)
 
     def outputs(self, result: Any) -> Outputs:
         return Outputs(*(tensor.detach().numpy() for tensor in result))
+
+
+def gather(weights: Tensor, biases: Tensor, ids: Tensor, log_count: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and bias - log Q, whose gradient is that of the bias: it saves an operation per logit."""
+    return weights.index_select(0, ids), biases.index_select(0, ids) - log_count
+
+
+def loss(inputs: Tensor, true_rows: Tensor, true_shift: Tensor, sampled_rows: Tensor, sampled_shift: Tensor) -> Tensor:
+    """Loss [B] of inputs [B, D], with T true rows for each and S sampled ones for all."""
+    B, D = inputs.shape
+    T = len(true_rows) // B
+    true = torch.linalg.vecdot(inputs.unsqueeze(1), true_rows.view(B, T, D)) + true_shift.view(B, T)
+    noise = torch.addmm(sampled_shift, inputs, sampled_rows.t())
+    return (softplus(true) - true / T).sum(1) + softplus(noise).sum(1)
+
+
+def coalesce(
+    labels: Tensor, sampled: Tensor, dw_true: Tensor, db_true: Tensor, dw_sampled: Tensor, db_sampled: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids ascending and unique, and the sums of the gradients of their rows and biases."""
+    ids, inverse = torch.unique(torch.cat([labels, sampled]), return_inverse=True)
+    to_true, to_sampled = inverse.split([len(labels), len(sampled)])
+    dw = torch.zeros(len(ids), dw_true.shape[1]).index_add_(0, to_true, dw_true).index_add_(0, to_sampled, dw_sampled)
+    db = torch.zeros(len(ids)).index_add_(0, to_true, db_true).index_add_(0, to_sampled, db_sampled)
+    return ids, dw, db
