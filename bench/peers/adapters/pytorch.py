@@ -27,6 +27,8 @@ class Peer(Adapter):
         super().__init__(threads)
         torch.set_num_threads(threads)
         self._compiled = {"eager": False, "compile": True}[variant]
+        # The cache on disk takes code for one instruction set for that of another: wrong results, or worse.
+        torch.compiler.config.force_disable_caches = True
 
     def versions(self) -> dict[str, Any]:
         return {"torch": torch.__version__, "cpu_capability": torch.backends.cpu.get_cpu_capability()}
