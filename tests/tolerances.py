@@ -50,20 +50,31 @@ class Results(NamedTuple):
         return cls(*map(np.asarray, (loss, grads.inputs, grads.rows.weights, grads.rows.biases)))
 
 
+def allowed_error(
+    true: NDArray[np.floating],
+    scale: NDArray[np.floating],
+    naive: NDArray[np.floating] | None,
+    dtype: np.dtype[np.floating],
+    precision: str,
+) -> NDArray[np.floating]:
+    """``|true - naive| + (units * eps + relative) * scale``: how far off each element of a result may be."""
+    limits = np.finfo(dtype)
+    relative = UNITS[dtype.name] * float(limits.eps)
+    if dtype == np.float32:
+        relative += PRECISION_RELATIVE[precision]
+    allowed = relative * scale + float(limits.tiny)
+    return allowed if naive is None else allowed + np.abs(true - naive)
+
+
 def assert_accurate(
     actual: Results, truth: Results, magnitude: Results, naive: Results | None = None, precision: str = "highest"
 ) -> None:
-    """``|truth - actual| <= |truth - naive| + (units * eps + relative) * magnitude``, for every single element."""
+    """``|truth - actual| <= allowed_error(...)``, for every single element."""
     for name in Results._fields:
         ours, true, scale = (getattr(results, name) for results in (actual, truth, magnitude))
         assert ours.shape == true.shape, f"{name}: shape {ours.shape}, expected {true.shape}"
-        limits = np.finfo(ours.dtype)
-        relative = UNITS[ours.dtype.name] * float(limits.eps)
-        if ours.dtype == np.float32:
-            relative += PRECISION_RELATIVE[precision]
-        allowed = relative * scale + float(limits.tiny)
-        if naive is not None:
-            allowed = allowed + np.abs(true - getattr(naive, name))
+        plain = None if naive is None else getattr(naive, name)
+        allowed = allowed_error(true, scale, plain, ours.dtype, precision)
         # Not `error > allowed`: a NaN must fail.
         bad = np.argwhere(~(np.abs(true - ours) <= allowed))
         if len(bad):

@@ -63,6 +63,10 @@ class Conditions:
     allocator: str
     isa: str | None
 
+    def facts(self) -> dict[str, Any]:
+        """What results should say about it."""
+        return {"threads": self.threads, "allocator": self.allocator, "isa": self.isa}
+
     def environment(self) -> dict[str, str]:
         # Idle threads spin for a while and then sleep, as each library's users get it: forcing either would
         # favour somebody. Only Intel's OpenMP spins for 200 ms, far longer than the pause between turns.

@@ -1,4 +1,4 @@
-"""The command line and the header of results that `run.py` and `sweep.py` have in common."""
+"""What the entry points have in common: options of the command line, and the header of results."""
 
 from __future__ import annotations
 
@@ -27,16 +27,15 @@ def names(known: Iterable[str]) -> Any:
     return parse
 
 
+def add_output(parser: argparse.ArgumentParser) -> None:
+    where = "where the JSON file goes (default build/peers)"
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "peers", metavar="DIR", help=where)
+
+
 def common_parser(description: str | None, *, rounds: int, seconds: float) -> argparse.ArgumentParser:
     keep_lines = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=description, formatter_class=keep_lines)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=ROOT / "build" / "peers",
-        metavar="DIR",
-        help="where the JSON file goes (default build/peers)",
-    )
+    add_output(parser)
     parser.add_argument("--rounds", type=int, default=rounds, help=f"at most this many (default {rounds})")
     parser.add_argument("--seconds", type=float, default=seconds, help=f"per shape (default {seconds:g})")
     parser.add_argument("--threads", type=int, default=2, help="of every worker (default 2)")
@@ -50,13 +49,10 @@ def conditions_of(options: argparse.Namespace) -> Conditions:
     return Conditions(options.venvs.resolve(), options.threads, options.allocator, options.isa)
 
 
-def header(conditions: Conditions) -> dict[str, Any]:
+def header() -> dict[str, Any]:
     """What every results file starts with."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "threads": conditions.threads,
-        "allocator": conditions.allocator,
-        "isa": conditions.isa,
         "fastnce_commit": commit(),
     }

@@ -101,6 +101,18 @@ def limits_table(results: dict[str, Any]) -> list[str]:
     return markdown(["limit", "median", "range"], (cells(*limit) for limit in medians(runs).items()))
 
 
+def accuracy_table(results: dict[str, Any]) -> list[str]:
+    """Of a results file of `accuracy.py`: errors in Euclidean norm, in brackets the largest over the largest value."""
+
+    def row(shape: str, level: str, measured: dict[str, Any]) -> list[str]:
+        cells = [f"{error['norm']:.1e} ({error['max']:.1e})" for error in measured["tensors"].values()]
+        worst = measured.get("worst_element")
+        return [shape, level, *cells, "" if worst is None else f"{worst:.2f}"]
+
+    rows = (row(shape, *level) for shape, levels in results["shapes"].items() for level in levels.items())
+    return markdown(["shape", "precision", "loss", "dX", "row weights", "row biases", "worst element"], rows)
+
+
 def notes(results: dict[str, Any]) -> list[str]:
     """The figures that fastnce alone has, and the peers that were not there."""
     overhead = results["overhead"]

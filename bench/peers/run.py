@@ -48,7 +48,8 @@ def main() -> None:
         missing: dict[str, str] = {}
         workers = start_workers([FASTNCE, *options.peers], conditions, stack, missing)
         results: dict[str, Any] = {
-            **header(conditions),
+            **header(),
+            **conditions.facts(),
             "versions": {name: worker.versions for name, worker in workers.items()},
             "missing": missing,
             "overhead": call_overhead(workers[FASTNCE]),
