@@ -12,7 +12,7 @@ help:
 	@echo "make test         C++ and Python tests"
 	@echo "make lint         formatting, types, layer rules"
 	@echo "make bench        native benchmark"
-	@echo "make bench-peers  side by side with TensorFlow and PyTorch (each in a .venv-peers of its own)"
+	@echo "make bench-peers  side by side with TensorFlow, PyTorch and JAX (each in a .venv-peers of its own)"
 	@echo "make test-tf      compare with TensorFlow (in .venv-tf); test-torch, test-jax: their arrays"
 	@echo "make format       fix formatting (test-cpp, test-python: half of the tests; clean: remove all that was built)"
 	@echo "make asan         tests under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -66,9 +66,16 @@ bench: $(VENV)/.tools
 	@if [ -x build/release/bench/fastnce_bench ]; then build/release/bench/fastnce_bench; \
 	else echo "fastnce_bench SKIPPED: Google Benchmark is neither installed nor could it be fetched"; fi
 
+PEERS := $(BIN)/python bench/peers
 bench-peers: $(VENV)/.built
 	bench/peers/setup.sh
-	$(BIN)/python bench/peers/run.py
+	$(BIN)/python -m pip install --quiet --group bench
+	cmake --preset release
+	cmake --build --preset release --target fastnce_limits
+	$(PEERS)/run.py
+	$(PEERS)/sweep.py
+	$(PEERS)/accuracy.py
+	$(PEERS)/page.py --results build/peers --output build/peers
 
 # Frameworks bring their own NumPy and protobuf: an environment for each.
 PACKAGE-tf    := tensorflow-cpu

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from math import floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     head = list(head)
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
     return [lines[0], "|---" + "|--:" * (len(head) - 1) + "|", *lines[1:]]
+
+
+def digits(value: float) -> str:
+    """Three significant ones, without exponents."""
+    return f"{value:.{max(0, 2 - floor(log10(value)))}f}" if 0 < value < 100 else f"{value:,.0f}"
 
 
 def setting(results: dict[str, Any]) -> list[str]:
@@ -64,7 +70,7 @@ def times_table(results: dict[str, Any]) -> list[str]:
     names = list(results["versions"])
 
     def cell(measured: dict[str, Any], name: str) -> str:
-        milliseconds = f"{measured['median_ms'][name]:.3f}"
+        milliseconds = digits(measured["median_ms"][name])
         return milliseconds if name == FASTNCE else f"{milliseconds} ({measured['ratio'][name]:.2f}x)"
 
     rows = ([shape, *(cell(measured, name) for name in names)] for shape, measured in results["shapes"].items())

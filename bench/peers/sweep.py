@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from client import FASTNCE, Conditions
@@ -86,7 +86,7 @@ def main() -> None:
         system = replace(conditions, allocator="system")
         for point in SWEEPS["S"]:
             print(f"memory of {point.shape}", file=sys.stderr)
-            results[MEMORY].append({"S": point.shape.S, "extra": extra_memory(point.shape, system)})
+            results[MEMORY].append({"shape": asdict(point.shape), "extra": extra_memory(point.shape, system)})
     print(f"written: {save('sweep', results, options.output)}", file=sys.stderr)
 
 

@@ -1,0 +1,188 @@
+"""Write the page benchmarks.md and its pictures from the newest results in a folder.
+
+    python bench/peers/page.py --results bench/results
+
+Takes the newest peers-, sweep- and accuracy-*.json; results of `run.py --isa` get a table of their own. Needs
+matplotlib (dependency group `bench`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import plots
+from client import FASTNCE, MEMBERS
+from options import ROOT
+from report import accuracy_table, digits, limits_table, markdown, notes, rates_table, setting, times_table
+
+Results = dict[str, Any]
+
+PICTURES = "benchmarks"
+
+HEAD = """# Benchmarks
+
+<!-- Written by bench/peers/page.py from the results in bench/results: change those, not this. -->
+
+To measure on your machine: `make bench-peers` installs the peers into `.venv-peers/`, measures for about half an hour
+on two cores, and writes such a page to `build/peers/`. Leave the machine alone meanwhile. Single steps, and what each
+library is made to do, are in [bench/peers/README.md](../bench/peers/README.md). In short: one call is the loss, the
+gradient of the inputs and row gradients, sampling included, on the CPU in float32; every library has its own process,
+the same inputs and the same number of threads, and they take turns. Trust the ratios, which are medians over turns;
+times vary from machine to machine."""
+
+RATIOS = """Milliseconds per call, and in brackets how many times fastnce's time that is. "fastnce" is the default
+precision, as accurate as plain float32; "high" and "medium" are [less](precision.md). TensorFlow is `tf.nn.nce_loss`,
+PyTorch and JAX are hand-written. MKL is a limit: the three matrix products alone, without loss or sampling."""
+
+ROOFLINE = """Arithmetic of the three products, 6 B (S + T) D, over the time of the whole call, and in brackets as a
+share of the measured peak of float32 multiply-adds. Where bfloat16 units take part, that peak is not the limit."""
+
+LIMITS = """What a small native program measured on as many threads between the shapes: arithmetic in registers, reading
+in order, and reading random rows of 512 and 2048 bytes, with huge pages advised or advised against."""
+
+MEMORY = """The rise of the resident peak over one call in a fresh process, beyond the results, in MiB, for B = {B:,}
+and D = {D:,}."""
+
+ACCURACY = """Errors against the float64 twin, per tensor: Euclidean norm of the error over that of the tensor, and in
+brackets the largest error over the largest value. "numpy" is the same formula in float32 NumPy. The last column is the
+largest error of a single element as a share of what `tests/test_precision.py` allows it."""
+
+
+def newest(folder: Path, kind: str, isa: str | None = None) -> Results | None:
+    """By date, among the results of that kind and instruction set asked for."""
+    files = [json.loads(path.read_text()) for path in folder.glob(f"{kind}-*.json")]
+    return max((r for r in files if r.get("isa") == isa), key=lambda r: r["date"], default=None)
+
+
+def picture(name: str, text: str) -> list[str]:
+    return ["", f"![{text}]({PICTURES}/{name}.svg)"]
+
+
+def shapes_table(results: Results) -> list[str]:
+    shapes = {name: measured["shape"] for name, measured in results["shapes"].items()}
+    rows = ([name, *(f"{shape[letter]:,}" for letter in "VDBTS")] for name, shape in shapes.items())
+    return markdown(["shape", "V classes", "D width", "B examples", "T true each", "S sampled"], rows)
+
+
+def peers_part(results: Results, pictures: Path) -> Iterator[list[str]]:
+    yield setting(results)
+    yield ["## Named shapes"]
+    yield shapes_table(results)
+    yield [RATIOS]
+    yield times_table(results)
+    yield picture("ratios", "Time of each library as a multiple of fastnce's")
+    yield notes(results)
+    yield ["## Against the machine's limits", "", ROOFLINE]
+    yield rates_table(results)
+    plots.ratios(results, pictures / "ratios.svg")
+    if results["limits"]:
+        plots.roofline(results, pictures / "roofline.svg")
+        yield picture("roofline", "Effective GFLOP/s of each shape against arithmetic intensity, under measured limits")
+        yield [LIMITS]
+        yield limits_table(results)
+
+
+def isa_part(results: Results) -> Iterator[list[str]]:
+    yield [f"## Held to {results['isa']}", "", "The same with `--isa`, so that all use the same vectors."]
+    yield setting(results)
+    yield times_table(results)
+    yield rates_table(results)
+
+
+def sweep_table(points: list[Results], letter: str) -> list[str]:
+    """One row per point; a table other than float32 is named beside its size."""
+    names = [name for name in MEMBERS if any(name in point["median_ms"] for point in points)]
+
+    def row(point: Results) -> list[str]:
+        shape, times = point["shape"], point["median_ms"]
+        kind = "" if shape["table"] == "float32" else f", {shape['table']}"
+        return [f"{shape[letter]:,}{kind}", *(digits(times[name]) if name in times else "" for name in names)]
+
+    return markdown([f"{letter} (ms)", *(MEMBERS[name].label for name in names)], map(row, points))
+
+
+def sweep_part(results: Results, pictures: Path) -> Iterator[list[str]]:
+    sweeps = results["sweeps"]
+
+    def fixed(letter: str) -> str:
+        """The letters that do not change, from the sweep's last point."""
+        shape = sweeps[letter][-1]["shape"]
+        return ", ".join(f"{other} = {shape[other]:,}" for other in "VDBTS" if other != letter)
+
+    if letters := [letter for letter in "SBD" if letter in sweeps]:
+        plots.growth(results, pictures / "growth.svg", letters)
+        yield ["## Growth with S, B and D", "", f"Measured {results['date']}, one letter at a time, logarithmic axes."]
+        yield picture("growth", "Time per call against S, B and D")
+    for letter in letters:
+        yield [f"{fixed(letter)}:", "", *sweep_table(sweeps[letter], letter)]
+    if "V" in sweeps:
+        plots.flat_in_v(results, pictures / "classes.svg")
+        yield ["## Growth with V: none", "", f"{fixed('V')}. A call touches only rows that occur."]
+        yield picture("classes", "Time per call against the number of classes")
+        yield sweep_table(sweeps["V"], "V")
+    if results["memory"]:
+        plots.memory(results, pictures / "memory.svg")
+        yield ["## Memory", "", MEMORY.format(**results["memory"][0]["shape"])]
+        yield picture("memory", "Extra peak memory of one call against S")
+        yield memory_table(results["memory"])
+
+
+def memory_table(points: list[Results]) -> list[str]:
+    names = list(points[0]["extra"])
+
+    def row(point: Results) -> list[str]:
+        shape = point["shape"]
+        matrix = 4 * shape["B"] * shape["S"]
+        values = (matrix, *(point["extra"][name]["extra_bytes"] for name in names))
+        return [f"{shape['S']:,}", *(digits(value / 2**20) for value in values)]
+
+    return markdown(["S", "one matrix [B, S]", *(MEMBERS[name].label for name in names)], map(row, points))
+
+
+def promises(results: Results) -> list[str]:
+    """The largest errors over all shapes and tensors, beside what docs/precision.md promises."""
+    shapes = results["shapes"].values()
+
+    def norms(level: str) -> list[float]:
+        return [error["norm"] for levels in shapes for error in levels[level]["tensors"].values()]
+
+    ratio = max(ours / plain for ours, plain in zip(norms("highest"), norms("numpy"), strict=True))
+    rows = [
+        ["highest", "as plain float32", f"{ratio:.2f} times plain float32's"],
+        ["high", "2e-5", f"{max(norms('high')):.1e}"],
+        ["medium", "1e-2", f"{max(norms('medium')):.1e}"],
+    ]
+    return markdown(["precision", "promise, per tensor", "largest measured"], rows)
+
+
+def accuracy_part(results: Results, _pictures: Path) -> Iterator[list[str]]:
+    isa = results["versions"][FASTNCE]["isa"]
+    yield ["## Accuracy", "", f"On {isa}, measured {results['date']} at {results['fastnce_commit']}. {ACCURACY}"]
+    yield promises(results)
+    yield accuracy_table(results)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results", metavar="DIR")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs", metavar="DIR", help="(default docs)")
+    options = parser.parse_args()
+    pictures = options.output / PICTURES
+    pictures.mkdir(parents=True, exist_ok=True)
+    parts = [[HEAD]]
+    for kind, part in {"peers": peers_part, "sweep": sweep_part, "accuracy": accuracy_part}.items():
+        if results := newest(options.results, kind):
+            parts += part(results, pictures)
+        if kind == "peers" and (held := newest(options.results, kind, "avx2")):
+            parts += isa_part(held)
+    page = options.output / "benchmarks.md"
+    page.write_text("\n\n".join("\n".join(part).strip() for part in parts) + "\n")
+    print(f"written: {page}")
+
+
+if __name__ == "__main__":
+    main()
