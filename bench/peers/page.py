@@ -17,7 +17,18 @@ from typing import Any
 import plots
 from client import FASTNCE, MEMBERS
 from options import ROOT
-from report import accuracy_table, digits, limits_table, markdown, notes, rates_table, setting, times_table
+from report import (
+    accuracy_table,
+    digits,
+    disturbed,
+    left_out,
+    limits_table,
+    markdown,
+    notes,
+    rates_table,
+    setting,
+    times_table,
+)
 
 Results = dict[str, Any]
 
@@ -97,12 +108,16 @@ def sweep_table(points: list[Results], letter: str) -> list[str]:
     """One row per point; a table other than float32 is named beside its size."""
     names = [name for name in MEMBERS if any(name in point["median_ms"] for point in points)]
 
-    def row(point: Results) -> list[str]:
-        shape, times = point["shape"], point["median_ms"]
-        kind = "" if shape["table"] == "float32" else f", {shape['table']}"
-        return [f"{shape[letter]:,}{kind}", *(digits(times[name]) if name in times else "" for name in names)]
+    def size(point: Results) -> str:
+        shape = point["shape"]
+        return f"{shape[letter]:,}" + ("" if shape["table"] == "float32" else f", {shape['table']}")
 
-    return markdown([f"{letter} (ms)", *(MEMBERS[name].label for name in names)], map(row, points))
+    def row(point: Results) -> list[str]:
+        times = point["median_ms"]
+        return [size(point), *(digits(times[name]) if name in times else "" for name in names)]
+
+    table = markdown([f"{letter} (ms)", *(MEMBERS[name].label for name in names)], map(row, points))
+    return table + disturbed({size(point): point["other_load"] for point in points})
 
 
 def sweep_part(results: Results, pictures: Path) -> Iterator[list[str]]:
@@ -129,6 +144,7 @@ def sweep_part(results: Results, pictures: Path) -> Iterator[list[str]]:
         yield ["## Memory", "", MEMORY.format(**results["memory"][0]["shape"])]
         yield picture("memory", "Extra peak memory of one call against S")
         yield memory_table(results["memory"])
+    yield left_out(results)
 
 
 def memory_table(points: list[Results]) -> list[str]:
@@ -180,7 +196,7 @@ def main() -> None:
         if kind == "peers" and (held := newest(options.results, kind, "avx2")):
             parts += isa_part(held)
     page = options.output / "benchmarks.md"
-    page.write_text("\n\n".join("\n".join(part).strip() for part in parts) + "\n")
+    page.write_text("\n\n".join("\n".join(part).strip() for part in parts if part) + "\n")
     print(f"written: {page}")
 
 

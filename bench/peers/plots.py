@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from client import FASTNCE, MEMBERS
-from limits import medians
+from limits import fma_peak, medians
 from report import gflops
 from shapes import Shape
 
@@ -26,11 +26,11 @@ class Style(NamedTuple):
     marker: str
 
 
-# Okabe and Ito's palette, which the colour-blind can tell apart; markers for those who print in grey.
+# Okabe and Ito's palette, which the colour-blind can tell apart, fastnce in blues; markers for who prints in grey.
 STYLES = {
     FASTNCE: Style("#0072B2", "o"),
-    "fastnce_high": Style("#4C9FD1", "v"),
-    "fastnce_medium": Style("#56B4E9", "s"),
+    "fastnce_high": Style("#2A8FCF", "v"),
+    "fastnce_medium": Style("#7CC4EE", "s"),
     "tensorflow": Style("#E69F00", "^"),
     "pytorch": Style("#D55E00", "D"),
     "pytorch_compile": Style("#CC79A7", "P"),
@@ -106,18 +106,24 @@ def roofline(results: Results, path: Path) -> None:
     intensities = [shape.flops / shape.least_bytes for shape in shapes]
     left, right = min(intensities) / 10, max(intensities) * 2.5
     bandwidth = max(value for name, value in limits.items() if name.startswith("read_"))
-    roofs = {name: peak for name, peak in limits.items() if name.endswith("_gflops")}
-    for name, peak in roofs.items():
-        corner = peak / bandwidth
-        axes.plot([corner, right], [peak, peak], color=MUTED, linewidth=1)
-        axes.text(right, peak, f" {_limit_label(name)}\n {peak:,.0f}", color=MUTED, va="center", fontsize=9)
-    top = max(roofs.values()) / bandwidth
+    bfloat16 = max((value for name, value in limits.items() if name.startswith("bf16_")), default=None)
+    float32 = fma_peak(limits, results["versions"][FASTNCE]["isa"])
+    roofs = {"float32 multiply-adds": float32, "bfloat16 products": bfloat16}
+    peaks = {label: peak for label, peak in roofs.items() if peak is not None}
+    for label, peak in peaks.items():
+        axes.plot([peak / bandwidth, right], [peak, peak], color=MUTED, linewidth=1)
+        axes.text(right, peak, f" {label},\n {peak:,.0f} GFLOP/s", color=MUTED, va="center", fontsize=9)
+    top = max(peaks.values(), default=bandwidth * right) / bandwidth
     axes.plot([left, top], [left * bandwidth, top * bandwidth], color=MUTED, linewidth=1)
-    axes.text(left * 1.1, left * bandwidth * 1.4, f"reading memory, {bandwidth:.0f} GB/s", color=MUTED, fontsize=9)
+    foot = (left * 1.2, left * 1.2 * bandwidth)
+    label = f"reading memory, {bandwidth:.0f} GB/s"
+    axes.annotate(label, foot, (8, 0), textcoords="offset points", va="top", color=MUTED, fontsize=9)
     for name in (name for name in results["versions"] if MEMBERS[name].environment is None):
         rates = [gflops(measured, name) for measured in results["shapes"].values()]
         style = STYLES[name]
-        axes.plot(intensities, rates, style.marker, color=style.color, label=MEMBERS[name].label)
+        # The default precision in front: where less gains nothing, the points lie on each other.
+        front = 4 if name == FASTNCE else 3
+        axes.plot(intensities, rates, style.marker, color=style.color, label=MEMBERS[name].label, zorder=front)
     # Neighbours in intensity are labelled above and below by turns, or their names would collide.
     by_intensity = sorted(zip(intensities, results["shapes"].items(), strict=True), key=lambda item: item[0])
     for turn, (intensity, (shape, measured)) in enumerate(by_intensity):
@@ -125,17 +131,12 @@ def roofline(results: Results, path: Path) -> None:
         at, offset, side = (max(ours), 8, "bottom") if turn % 2 else (min(ours), -8, "top")
         axes.annotate(shape, (intensity, at), (0, offset), textcoords="offset points", ha="center", va=side)
     _log(axes, "x")
-    _log(axes, "y")
+    _log(axes, "y", (1, 2, 5))
     axes.set_xlim(left, right)
     axes.set_xlabel("arithmetic per byte that has to be moved at least (FLOP / byte)")
     axes.set_ylabel("GFLOP/s of the three products")
     _legend_above(figure, axes, 3)
     _save(figure, path)
-
-
-def _limit_label(name: str) -> str:
-    unit, isa, _ = name.split("_")
-    return f"{'float32' if unit == 'fma' else 'bfloat16'}, {isa.upper().replace('AVX512', 'AVX-512')}"
 
 
 def growth(results: Results, path: Path, letters: Sequence[str]) -> None:

@@ -119,6 +119,16 @@ def accuracy_table(results: dict[str, Any]) -> list[str]:
     return markdown(["shape", "precision", "loss", "dX", "row weights", "row biases", "worst element"], rows)
 
 
+def disturbed(load: dict[str, float]) -> list[str]:
+    """A warning, where the share of the machine that others took was too large."""
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in load.items() if share > OTHER_LOAD)
+    return ["", f"Do not trust these: other processes took part of the machine meanwhile: {shares}."] if shares else []
+
+
+def left_out(results: dict[str, Any]) -> list[str]:
+    return [line for name, reason in results["missing"].items() for line in ("", f"Left out: {name} ({reason}).")]
+
+
 def notes(results: dict[str, Any]) -> list[str]:
     """The figures that fastnce alone has, and the peers that were not there."""
     overhead = results["overhead"]
@@ -128,13 +138,8 @@ def notes(results: dict[str, Any]) -> list[str]:
         extra, returned = (f"{memory[key] / 2**20:.1f} MiB" for key in ("extra_bytes", "output_bytes"))
         where = f"{memory['shape']}, by {memory['method']}"
         lines += ["", f"Extra peak memory of one call ({where}): {extra} beside {returned} of results."]
-    disturbed = {name: measured["other_load"] for name, measured in results["shapes"].items()}
-    if disturbed := {name: share for name, share in disturbed.items() if share > OTHER_LOAD}:
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in disturbed.items())
-        lines += ["", f"Do not trust these: other processes took part of the machine meanwhile: {shares}."]
-    for name, reason in results["missing"].items():
-        lines += ["", f"Left out: {name} ({reason})."]
-    return lines
+    lines += disturbed({name: measured["other_load"] for name, measured in results["shapes"].items()})
+    return lines + left_out(results)
 
 
 def tables(results: dict[str, Any]) -> str:

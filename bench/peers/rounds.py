@@ -26,22 +26,18 @@ OVERHEAD_CALLS = 3_000
 Workers = dict[str, WorkerClient]
 
 
-def start_workers(
-    names: Iterable[str], conditions: Conditions, stack: ExitStack, missing: dict[str, str] | None = None
-) -> Workers:
-    """fastnce, which `names` includes, and whoever else of them can be had; `missing` says why the others cannot."""
-    workers = {}
+def start_workers(names: Iterable[str], conditions: Conditions, stack: ExitStack) -> tuple[Workers, dict[str, str]]:
+    """Whoever of them can be had, fastnce always; and why each of the others cannot."""
+    workers, missing = {}, {}
     for name in names:
         try:
             workers[name] = stack.enter_context(WorkerClient(name, conditions))
         except WorkerError as error:
             if name == FASTNCE:
                 raise
-            reason = str(error).strip().splitlines()[-1]
-            print(f"left out: {name}: {reason}", file=sys.stderr)
-            if missing is not None:
-                missing[name] = reason
-    return workers
+            missing[name] = str(error).strip().splitlines()[-1]
+            print(f"left out: {name}: {missing[name]}", file=sys.stderr)
+    return workers, missing
 
 
 def measure(workers: Workers, shape: Shape, rounds: int, seconds: float) -> dict[str, Any]:

@@ -45,8 +45,7 @@ def main() -> None:
     options = parse_options()
     conditions = conditions_of(options)
     with ExitStack() as stack:
-        missing: dict[str, str] = {}
-        workers = start_workers([FASTNCE, *options.peers], conditions, stack, missing)
+        workers, missing = start_workers([FASTNCE, *options.peers], conditions, stack)
         results: dict[str, Any] = {
             **header(),
             **conditions.facts(),

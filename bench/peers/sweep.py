@@ -58,7 +58,7 @@ def extra_memory(shape: Shape, conditions: Conditions) -> dict[str, Any]:
     extra = {}
     for name in MEMORY_NAMES:
         with ExitStack() as stack:
-            workers = start_workers([name], conditions, stack)
+            workers, _ = start_workers([name], conditions, stack)
             if name in workers:
                 extra[name] = workers[name].extra_memory(shape)
     return extra
@@ -70,7 +70,14 @@ def main() -> None:
     parser.add_argument("--sweeps", type=names(every), default=every, metavar=",".join(every))
     options = parser.parse_args()
     conditions = conditions_of(options)
-    results: dict[str, Any] = {**header(), **conditions.facts(), "versions": {}, "sweeps": {}, MEMORY: []}
+    results: dict[str, Any] = {
+        **header(),
+        **conditions.facts(),
+        "versions": {},
+        "missing": {},
+        "sweeps": {},
+        MEMORY: [],
+    }
     for letter, points in SWEEPS.items():
         if letter not in options.sweeps:
             continue
@@ -78,7 +85,8 @@ def main() -> None:
         for point in points:
             print(point.shape, file=sys.stderr)
             with ExitStack() as stack:
-                workers = start_workers(point.names, conditions, stack)
+                workers, missing = start_workers(point.names, conditions, stack)
+                results["missing"] |= missing
                 results["versions"] |= {name: worker.versions for name, worker in workers.items()}
                 results["sweeps"][letter].append(measure(workers, point.shape, options.rounds, options.seconds))
     if MEMORY in options.sweeps:
