@@ -1,6 +1,6 @@
 """How far fastnce at each precision, and plain float32 NumPy, are from float64, on the named shapes.
 
-    python bench/peers/accuracy.py --output results/ --shapes w2v,lm
+    python bench/peers/accuracy.py --shapes w2v,lm
 
 Writes one JSON file and prints a Markdown table. The truth, the NumPy route and what an element may be off are those of
 the tests. FASTNCE_ISA chooses the instruction set.

@@ -91,6 +91,7 @@ def ratios(results: Results, path: Path) -> None:
     axes.text(1, 1.01, "fastnce", color=STYLES[FASTNCE].color, ha="center", transform=axes.get_xaxis_transform())
     _log(axes, "x", (1, 2, 5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axes.margins(y=0.1)
     axes.invert_yaxis()
     axes.grid(axis="x", which="minor", visible=False)
     axes.set_xlabel("time of one call, as a multiple of fastnce's (log scale; further right is slower)")
@@ -104,7 +105,7 @@ def roofline(results: Results, path: Path) -> None:
     limits = medians(results["limits"])
     shapes = [Shape(**measured["shape"]) for measured in results["shapes"].values()]
     intensities = [shape.flops / shape.least_bytes for shape in shapes]
-    left, right = min(intensities) / 10, max(intensities) * 2.5
+    left, right = min(intensities) / 20, max(intensities) * 2.5
     bandwidth = max(value for name, value in limits.items() if name.startswith("read_"))
     bfloat16 = max((value for name, value in limits.items() if name.startswith("bf16_")), default=None)
     float32 = fma_peak(limits, results["versions"][FASTNCE]["isa"])
@@ -129,7 +130,11 @@ def roofline(results: Results, path: Path) -> None:
     for turn, (intensity, (shape, measured)) in enumerate(by_intensity):
         ours = [gflops(measured, name) for name in results["versions"] if MEMBERS[name].environment is None]
         at, offset, side = (max(ours), 8, "bottom") if turn % 2 else (min(ours), -8, "top")
-        axes.annotate(shape, (intensity, at), (0, offset), textcoords="offset points", ha="center", va=side)
+        over_lines = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+        axes.annotate(
+            shape, (intensity, at), (0, offset), textcoords="offset points", ha="center", va=side, bbox=over_lines
+        )
+    axes.margins(y=0.15)
     _log(axes, "x")
     _log(axes, "y", (1, 2, 5))
     axes.set_xlim(left, right)

@@ -1,6 +1,6 @@
 """Time fastnce and its peers side by side on the named shapes: one worker process each, turn by turn.
 
-    python bench/peers/run.py --output results/ --shapes w2v,lm --rounds 15 --threads 2
+    python bench/peers/run.py --shapes w2v,lm --rounds 15 --threads 2
 
 Writes one JSON file with all medians to the output directory and prints `report.py`'s tables. The machine's limits are
 measured before, between and after the shapes.

@@ -1,6 +1,6 @@
 """How time grows with S, B, D and V, and memory with S: one letter at a time, around one base shape.
 
-    python bench/peers/sweep.py --output results/ --sweeps S,B --rounds 7
+    python bench/peers/sweep.py --sweeps S,B --rounds 7
 
 Writes one JSON file. Each point starts its workers anew, so that none holds the tables of the one before, and is then
 measured as the named shapes are.
