@@ -55,6 +55,8 @@ share of the measured peak of float32 multiply-adds. Where bfloat16 units take p
 LIMITS = """What a small native program measured on as many threads between the shapes: arithmetic in registers, reading
 in order, and reading random rows of 512 and 2048 bytes, with huge pages advised or advised against."""
 
+GROWTH = """Measured {date} at {fastnce_commit}, {machine[cpu]}, {machine[cores]} cores, {threads} threads."""
+
 MEMORY = """The rise of the resident peak over one call in a fresh process, beyond the results, in MiB, for B = {B:,}
 and D = {D:,}."""
 
@@ -128,20 +130,21 @@ def sweep_part(results: Results, pictures: Path) -> Iterator[list[str]]:
         shape = sweeps[letter][-1]["shape"]
         return ", ".join(f"{other} = {shape[other]:,}" for other in "VDBTS" if other != letter)
 
+    yield ["## Growth", "", f"One letter of the shape at a time. {GROWTH.format(**results)}"]
     if letters := [letter for letter in "SBD" if letter in sweeps]:
         plots.growth(results, pictures / "growth.svg", letters)
-        yield ["## Growth with S, B and D", "", f"Measured {results['date']}, one letter at a time, logarithmic axes."]
+        yield ["### With S, B and D"]
         yield picture("growth", "Time per call against S, B and D")
     for letter in letters:
         yield [f"{fixed(letter)}:", "", *sweep_table(sweeps[letter], letter)]
     if "V" in sweeps:
         plots.flat_in_v(results, pictures / "classes.svg")
-        yield ["## Growth with V: none", "", f"{fixed('V')}. A call touches only rows that occur."]
+        yield ["### With V", "", f"{fixed('V')}. A call touches only the rows that occur in it."]
         yield picture("classes", "Time per call against the number of classes")
         yield sweep_table(sweeps["V"], "V")
     if results["memory"]:
         plots.memory(results, pictures / "memory.svg")
-        yield ["## Memory", "", MEMORY.format(**results["memory"][0]["shape"])]
+        yield ["### Memory, with S", "", MEMORY.format(**results["memory"][0]["shape"])]
         yield picture("memory", "Extra peak memory of one call against S")
         yield memory_table(results["memory"])
     yield left_out(results)
