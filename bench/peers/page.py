@@ -103,6 +103,7 @@ def isa_part(results: Results) -> Iterator[list[str]]:
     yield [f"## Held to {results['isa']}", "", "The same with `--isa`, so that all use the same vectors."]
     yield setting(results)
     yield times_table(results)
+    yield notes(results)
     yield rates_table(results)
 
 
