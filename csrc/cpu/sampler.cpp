@@ -135,7 +135,7 @@ class UniqueSampler {
       team.barrier();
       for (std::int64_t i = 0; i < batch; ++i) {
         const int who = threads_ == 1 ? 0 : owner(draws_[i]);
-        if (who % team.size == team.rank && seen_[who].insert(draws_[i])) is_first_[i] = 1;
+        if ((team.size == 1 || who % team.size == team.rank) && seen_[who].insert(draws_[i])) is_first_[i] = 1;
       }
     });
   }

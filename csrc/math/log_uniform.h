@@ -42,7 +42,7 @@ FASTNCE_HD D log1p_near_zero(D d) {
 // relative accuracy as k 2^-53 and vanishes for k >= 2^53.
 template <class D>
 FASTNCE_HD D log_uniform_probability(D k, double log_range) {
-  return rounded_to_float32(log1p_near_zero((k + 2.0) / (k + 1.0) - 1.0) / log_range);
+  return rounded_to_float32(log1p_near_zero((k + 2.0) / (k + 1.0) - 1.0) * (1.0 / log_range));
 }
 
 // log(V + 1), the scale of the inverse CDF.
