@@ -185,10 +185,10 @@ template <class T>
 void widen_inputs(const LossKernels<T>& kernels, const SampledLossParams& params, const LossTask<T>& task,
                   Range examples) {
   const auto* from = static_cast<const std::byte*>(params.inputs);
+  const DType dtype = params.inputs_dtype.value_or(params.dtype);
   T* const to = const_cast<T*>(task.inputs);  // workspace
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
-    kernels.widen(from + b * params.inputs_stride * element_bytes(*params.inputs_dtype), *params.inputs_dtype, task.dim,
-                  to + b * task.dim);
+    kernels.widen(from + b * params.inputs_stride * element_bytes(dtype), dtype, task.dim, to + b * task.dim);
   }
 }
 

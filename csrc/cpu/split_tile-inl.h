@@ -16,7 +16,7 @@ class SplitTile {
 
   SplitTile(const LossTask<float>& task, float* scratch) : dim_(task.dim) {
     constexpr std::int64_t kExamples = kParts == 3 ? 64 : kParts == 2 ? 128 : 256;
-    constexpr std::int64_t kPartBytes = 2 * kParts * static_cast<std::int64_t>(sizeof(Bf16));
+    constexpr std::int64_t kPartBytes = std::int64_t{2} * kParts * static_cast<std::int64_t>(sizeof(Bf16));
     const std::int64_t padded_dim = chunks(dim_) * kDepth + kDepth;
     const auto fitting = [&](std::int64_t bytes, std::int64_t bytes_per_row) {
       return bytes / bytes_per_row / kDepth * kDepth;

@@ -57,7 +57,8 @@ FASTNCE_HD std::int64_t log_uniform_id(double u, double log_range, std::int64_t 
 
 // Draw i of a stream is half i % 2 of its block i / 2: a draw takes two of the four words.
 FASTNCE_HD std::int64_t log_uniform_draw(const PhiloxBlock& block, int half, double log_range, std::int64_t range_max) {
-  return log_uniform_id(uniform_double(block.word[2 * half], block.word[2 * half + 1]), log_range, range_max);
+  const std::uint32_t* const words = half == 0 ? block.word : block.word + 2;
+  return log_uniform_id(uniform_double(words[0], words[1]), log_range, range_max);
 }
 
 // 1 - e^-x for x >= 0: below kSmall, where that would cancel, by the series of e^r - 1, which holds up to ln2/2.

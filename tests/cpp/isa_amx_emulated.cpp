@@ -12,8 +12,8 @@
 namespace fastnce::cpu {
 namespace {
 
-constexpr int kRows = 16;
-constexpr int kRowBytes = 64;
+constexpr std::int64_t kRows = 16;
+constexpr std::int64_t kRowBytes = 64;
 
 // One thread's tile registers. Like the processor, it refuses to work before it is configured.
 class TileRegisters {
@@ -29,29 +29,30 @@ class TileRegisters {
   void release() { configured_ = false; }
   void zero(int tile) { std::memset(at(tile), 0, sizeof tiles_[0]); }
   void load(int tile, const void* from, std::int64_t stride) {
-    for (int r = 0; r < kRows; ++r) {
+    for (std::int64_t r = 0; r < kRows; ++r) {
       std::memcpy(at(tile) + r * kRowBytes, static_cast<const char*>(from) + r * stride, kRowBytes);
     }
   }
   void store(int tile, void* to, std::int64_t stride) {
-    for (int r = 0; r < kRows; ++r) {
+    for (std::int64_t r = 0; r < kRows; ++r) {
       std::memcpy(static_cast<char*>(to) + r * stride, at(tile) + r * kRowBytes, kRowBytes);
     }
   }
   // As TDPBF16PS is specified: 32 products are summed up from zero, even and odd steps apart, before C is touched.
   void multiply_bf16(int c, int a, int b) {
-    for (int m = 0; m < kRows; ++m) {
+    for (std::int64_t m = 0; m < kRows; ++m) {
       float sums[2][16] = {};
-      for (int k = 0; k < 16; ++k) {
-        for (int odd = 0; odd < 2; ++odd) {
+      for (std::int64_t k = 0; k < 16; ++k) {
+        for (std::int64_t odd = 0; odd < 2; ++odd) {
           const float a_element = element(at(a) + m * kRowBytes + k * 4 + odd * 2);
           const char* b_row = at(b) + k * kRowBytes + odd * 2;
-          for (int n = 0; n < 16; ++n) sums[odd][n] = std::fma(a_element, element(b_row + n * 4), sums[odd][n]);
+          for (std::int64_t n = 0; n < 16; ++n)
+            sums[odd][n] = std::fma(a_element, element(b_row + n * 4), sums[odd][n]);
         }
       }
       float total[16];
       std::memcpy(total, at(c) + m * kRowBytes, kRowBytes);
-      for (int n = 0; n < 16; ++n) total[n] += sums[0][n] + sums[1][n];
+      for (std::int64_t n = 0; n < 16; ++n) total[n] += sums[0][n] + sums[1][n];
       std::memcpy(at(c) + m * kRowBytes, total, kRowBytes);
     }
   }
@@ -95,4 +96,4 @@ bool amx_permitted() { return true; }
 #define _tile_stored(tile, to, stride) tile_registers.store(tile, to, stride)
 #define _tile_dpbf16ps(c, a, b) tile_registers.multiply_bf16(c, a, b)
 
-#include "cpu/isa_amx.cpp"
+#include "cpu/isa_amx.cpp"  // NOLINT(bugprone-suspicious-include): its place is what this file takes

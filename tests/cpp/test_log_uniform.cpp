@@ -55,7 +55,8 @@ TEST(LogUniform, ProbabilitiesSumToOne) {
 }
 
 TEST(LogUniform, ProbabilityIsThatOfTheRoundedQuotient) {
-  for (double k = 0.0; k < 1e18; k = std::floor(k * 1.01) + 1.0) {
+  for (std::int64_t id = 0; id < std::int64_t{1} << 60; id += id / 100 + 1) {
+    const double k = static_cast<double>(id);
     const double exact = std::log((k + 2.0) / (k + 1.0));
     EXPECT_NEAR(log_uniform_probability(k, 2.0), exact / 2.0, exact * 0x1.01p-25) << "k = " << k;
   }
@@ -66,7 +67,8 @@ TEST(LogUniform, ExpectedCountIsLinearWithoutRejections) {
 }
 
 TEST(LogUniform, ExpectedCountIsTheChanceOfOneDrawAmongTries) {
-  for (double p = 0.631; p > 1e-18; p *= 0.7) {
+  for (int i = 0; i < 120; ++i) {
+    const double p = 0.631 * std::pow(0.7, i);
     const double probability = rounded_to_float32(p);
     for (const std::int64_t tries : {2, 3, 64, 1'000, 12'345, 10'000'000}) {
       // As TensorFlow rounds, so that only the logarithm's and the exponential's own errors are tested.
