@@ -3,6 +3,7 @@
 #include <benchmark/benchmark.h>
 
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,9 @@ namespace fastnce::bench {
 
 namespace {
 
+// Steps go round this many batches, so that none finds its own examples and true rows warm in the caches.
+constexpr std::int64_t kBatches = 8;
+
 // A float32 problem with Zipfian labels. Every call of step() draws new candidates.
 class Step {
  public:
@@ -22,13 +26,13 @@ class Step {
       : sampling_{.range_max = shape.num_classes, .num_sampled = shape.num_sampled, .seed = 1, .seed2 = 2},
         weights_(static_cast<std::size_t>(shape.num_classes * shape.dim)),
         biases_(static_cast<std::size_t>(shape.num_classes)),
-        inputs_(static_cast<std::size_t>(shape.batch * shape.dim)),
-        labels_(static_cast<std::size_t>(shape.batch * shape.num_true)),
+        inputs_(static_cast<std::size_t>(kBatches * shape.batch * shape.dim)),
+        labels_(static_cast<std::size_t>(kBatches * shape.batch * shape.num_true)),
         sampled_(static_cast<std::size_t>(shape.num_sampled)),
-        true_count_(labels_.size()),
+        true_count_(static_cast<std::size_t>(shape.batch * shape.num_true)),
         sampled_count_(sampled_.size()),
         loss_(static_cast<std::size_t>(shape.batch)),
-        grad_inputs_(inputs_.size()) {
+        grad_inputs_(static_cast<std::size_t>(shape.batch * shape.dim)) {
     std::minstd_rand random(1);
     const auto uniform = [&] { return static_cast<float>(random()) * 0x1p-31f - 0.5f; };
     for (float& value : weights_) value = 0.1f * uniform();
@@ -49,8 +53,6 @@ class Step {
                .num_sampled = shape.num_sampled,
                .weights = {{&weight_rows_, 1}},
                .biases = {{&bias_rows_, 1}},
-               .labels = labels_.data(),
-               .inputs = inputs_.data(),
                .inputs_stride = shape.dim,
                .sampled = sampled_.data(),
                .true_count = true_count_.data(),
@@ -60,12 +62,17 @@ class Step {
   Step(const Step&) = delete;
 
   void step(bool with_grad) {
+    const auto batch = static_cast<std::int64_t>(sampling_.call % kBatches);
+    const std::span<const std::int64_t> labels(labels_.data() + batch * params_.batch * params_.num_true,
+                                               true_count_.size());
+    params_.labels = labels.data();
+    params_.inputs = inputs_.data() + batch * params_.batch * params_.dim;
     const std::int64_t tries = log_uniform_sample(sampling_, sampled_.data());
-    log_uniform_expected_count(sampling_, tries, labels_, true_count_.data());
+    log_uniform_expected_count(sampling_, tries, labels, true_count_.data());
     log_uniform_expected_count(sampling_, tries, sampled_, sampled_count_.data());
     ++sampling_.call;
     if (with_grad) {
-      plan_rows(labels_, sampled_, plan_);
+      plan_rows(labels, sampled_, plan_);
       grad_weights_.resize(plan_.ids.size() * static_cast<std::size_t>(params_.dim));
       grad_biases_.resize(plan_.ids.size());
       params_.rows = &plan_;

@@ -99,6 +99,7 @@ template <class Tile, class T = typename Tile::Element>
 void sampled_block(const LossTask<T>& task, Range examples, Range sampled, const SampledRowSink<T>& sink, T* scratch) {
   Tile tile(task, scratch);
   T* const widened = scratch + tile.scratch_elements;  // rows of the table that are not stored as T
+  const std::int64_t step = even_part(examples.size(), tile.examples);
   for (std::int64_t s = sampled.begin; s < sampled.end; s += tile.samples) {
     const Range samples{s, s + tile.samples < sampled.end ? s + tile.samples : sampled.end};
     const T* w_rows[kMostTileSamples];
@@ -110,8 +111,8 @@ void sampled_block(const LossTask<T>& task, Range examples, Range sampled, const
                                            : task.grad_weights + task.sampled_row[s + i] * task.dim;
     }
     tile.enter_samples(w_rows, samples.size());
-    for (std::int64_t b = examples.begin; b < examples.end; b += tile.examples) {
-      const Range rows{b, b + tile.examples < examples.end ? b + tile.examples : examples.end};
+    for (std::int64_t b = examples.begin; b < examples.end; b += step) {
+      const Range rows{b, b + step < examples.end ? b + step : examples.end};
       sampled_tile(task, rows, samples, tile, sink.bias, task.grad_weights != nullptr ? dw_rows : nullptr);
     }
     if (task.grad_weights != nullptr) tile.leave_samples(dw_rows);

@@ -17,6 +17,12 @@ enum class Write { kSet, kAdd };  // C = A B, or C += A B
 constexpr std::int64_t kMostTileExamples = 256;
 constexpr std::int64_t kMostTileSamples = 512;
 
+// The largest of the equal parts, none larger than `most`, that n is cut into: no thin one is left over.
+constexpr std::int64_t even_part(std::int64_t n, std::int64_t most) {
+  const std::int64_t parts = (n + most - 1) / most;
+  return parts == 0 ? most : (n + parts - 1) / parts;
+}
+
 constexpr std::int64_t clamp(std::int64_t value, std::int64_t least, std::int64_t most) {
   return value < least ? least : value > most ? most : value;
 }

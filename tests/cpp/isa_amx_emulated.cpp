@@ -21,6 +21,8 @@ class TileRegisters {
   void configure(const void* config) {
     const auto* bytes = static_cast<const std::uint8_t*>(config);
     bool whole = bytes[0] == 1;  // palette
+    // Reserved: the processor faults where they are not 0.
+    for (int i = 1; i < 64; ++i) whole = whole && (bytes[i] == 0 || (i >= 16 && i < 32) || (i >= 48 && i < 56));
     for (int t = 0; t < 8; ++t) whole = whole && bytes[16 + 2 * t] == kRowBytes && bytes[48 + t] == kRows;
     if (!whole) std::abort();
     configured_ = true;
