@@ -159,7 +159,7 @@ class _Terms(NamedTuple):
 
     def affine(self) -> tuple[Array, Array]:
         """``x.w + c`` of the true and of the sampled classes."""
-        return np.einsum("bd,btd->bt", self.x, self.w[0]) + self.c[0], self.x @ self.w[1].T + self.c[1]
+        return np.vecdot(self.x[:, np.newaxis], self.w[0]) + self.c[0], self.x @ self.w[1].T + self.c[1]
 
     def absolute(self) -> _Terms:
         pairs = ((np.abs(a), np.abs(b)) for a, b in (self.w, self.c, self.log_q))

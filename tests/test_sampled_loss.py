@@ -128,6 +128,31 @@ def test_accidental_hits_contribute_exactly_nothing():
     np.testing.assert_equal(hits, none)
 
 
+@pytest.mark.parametrize("num_true", [1, 2])
+@pytest.mark.parametrize("count", [0.0, np.inf, np.nan])
+def test_the_count_of_a_removed_hit_does_not_matter(count, num_true):
+    problem = Case(batch=3, dim=5, sampled=40, num_true=num_true, remove_hits=True).problem()
+    hit = problem.sampled_values[0][0]
+    problem = replace(problem, labels=np.full((3, num_true), hit))
+    before = problem.solve()
+    problem.sampled_values[2][problem.sampled_values[0] == hit] = count  # the arrays are this test's own
+    np.testing.assert_equal(problem.solve(), before)
+
+
+@pytest.mark.parametrize("bias", [2e30, 1e38])
+def test_removed_hits_stay_out_whatever_their_bias(bias):
+    """The true logit is so large that its own loss and gradient are 0."""
+    problem = Case(batch=3, dim=5, sampled=40, remove_hits=True).problem()
+    hit = problem.sampled_values[0][0]
+    problem = replace(problem, labels=np.full((3, 1), hit))
+    problem.biases[hit] = bias  # the arrays are this test's own
+    others = problem.sampled_values[0] != hit
+    ids, true_count, sampled_count = problem.sampled_values
+    without = replace(problem, sampled_values=(ids[others], true_count, sampled_count[others]))
+    for ours, expected in zip(problem.solve()[1], without.solve()[1], strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", ["vector", "list", "scalar", "zero-dimensional", "one-element"])
 def test_grad_loss_scales_gradients_and_not_the_loss(shape):
     problem = Case(batch=9, dim=5, num_true=2, remove_hits=True).problem()

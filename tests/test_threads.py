@@ -103,6 +103,30 @@ def test_python_runs_on_while_the_library_computes(set_threads):
     assert any(begin + quarter < tick < end - quarter for tick in ticks), f"no tick in a call of {end - begin:.3f} s"
 
 
+# The thread computes nearly all the time, so that the interpreter ends in the middle of a call.
+ENDING = """
+    import threading, time
+    import fastnce
+    from cases import Case
+
+    arguments = Case(batch=1500, dim=64, sampled=700).problem().arguments()
+
+    def forever():
+        while True:
+            fastnce.nce_loss_and_grad(**arguments)
+
+    threading.Thread(target=forever, daemon=True).start()
+    time.sleep(0.3)
+"""
+
+
+def test_the_interpreter_may_end_while_a_daemon_thread_computes(request):
+    script = textwrap.dedent(ENDING)
+    here = request.path.parent
+    finished = subprocess.run([sys.executable, "-c", script], cwd=here, timeout=60, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+
+
 # In a process of its own: forking the one that runs the tests would fork whatever other threads it has.
 FORKING = """
     import os, sys, warnings

@@ -9,6 +9,7 @@
 
 #include "bindings/array.h"
 #include "bindings/register.h"
+#include "bindings/without_gil.h"
 #include "fastnce/config.h"
 #include "fastnce/error.h"
 #include "fastnce/sampled_loss.h"
@@ -228,7 +229,7 @@ py::object run(const Array& inputs, const Arguments& args) {
   RowPlan plan;
   {
     // Safe, here and below: inputs are borrowed or copied, outputs are ours, and no Python object is touched.
-    py::gil_scoped_release release;
+    const WithoutGil released;
     if (!candidates) {
       candidates.emplace(sampling, labels);
       use_candidates();
@@ -239,7 +240,7 @@ py::object run(const Array& inputs, const Arguments& args) {
   py::array_t<T> loss(params.batch);
   params.loss = loss.mutable_data();
   if (!args.with_grad) {
-    py::gil_scoped_release release;
+    const WithoutGil released;
     nce_loss(params);
     return loss;
   }
@@ -256,7 +257,7 @@ py::object run(const Array& inputs, const Arguments& args) {
   params.grad_weights = grad_weights.mutable_data();
   params.grad_biases = grad_biases.mutable_data();
   {
-    py::gil_scoped_release release;
+    const WithoutGil released;
     nce_loss(params);
   }
   return py::make_tuple(loss, grad_inputs, row_ids, grad_weights, grad_biases);

@@ -7,6 +7,7 @@
 
 #include "bindings/array.h"
 #include "bindings/register.h"
+#include "bindings/without_gil.h"
 #include "fastnce/error.h"
 #include "fastnce/sampler.h"
 
@@ -48,7 +49,7 @@ py::tuple log_uniform_candidates(py::handle true_classes, py::handle num_true, p
   float* const sampled_data = sampled_count.mutable_data();
   {
     // Safe: inputs are copied and outputs are ours; nothing below touches a Python object.
-    py::gil_scoped_release release;
+    const WithoutGil released;
     const std::int64_t tries = log_uniform_sample(params, ids_data);
     log_uniform_expected_count(params, tries, classes, true_data);
     log_uniform_expected_count(params, tries, {ids_data, static_cast<std::size_t>(params.num_sampled)}, sampled_data);
@@ -66,7 +67,7 @@ py::tuple find_accidental_hits(py::handle true_classes, py::handle sampled_candi
   require_rank(sampled_array, 1, "[S]");
   const std::vector<std::int64_t> sampled = copy_ids(sampled_array);
   const std::vector<AccidentalHit> hits = [&] {
-    py::gil_scoped_release release;  // safe: works on copies
+    const WithoutGil released;  // safe: works on copies
     return accidental_hits(classes, t, sampled);
   }();
   const auto count = static_cast<py::ssize_t>(hits.size());

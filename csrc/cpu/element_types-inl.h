@@ -14,10 +14,12 @@ template <DType kDType>
   if constexpr (kDType == DType::kBFloat16) {
     return __builtin_bit_cast(Vec<float>, bits << 16);
   } else {
-    // Exponent and fraction moved into place are the number times 2^-112, subnormals included; the product is exact.
+    // A subnormal number counts multiples of 2^-24. No step is subnormal in float32: a thread may be set to take those
+    // for zero.
     const UInts magnitude = (bits & 0x7fff) << 13;
-    const UInts scaled = __builtin_bit_cast(UInts, __builtin_bit_cast(Vec<float>, magnitude) * 0x1p112f);
-    const UInts value = magnitude >= (0x7c00u << 13) ? magnitude | kInfinityBits : scaled;
+    const Vec<float> subnormal = __builtin_convertvector((VecBits<float>)(bits & 0x3ff), Vec<float>) * 0x1p-24f;
+    const UInts finite = magnitude < (1u << 23) ? __builtin_bit_cast(UInts, subnormal) : magnitude + (112u << 23);
+    const UInts value = magnitude >= (0x7c00u << 13) ? magnitude | kInfinityBits : finite;
     return __builtin_bit_cast(Vec<float>, value | ((bits & 0x8000) << 16));
   }
 }

@@ -3,11 +3,11 @@
 // parts in bfloat16. What lies between them, hits, loss and G, is here, always in the precision of the arrays. Included
 // like simd-inl.h, which see.
 
-// The logit of a removed hit: finite, and so low that loss and gradient are exactly 0 and that no offset changes it.
+// The logit of a removed hit: finite, and so low that loss and gradient are exactly 0. No offset is added to it.
 template <class T>
 constexpr T kRemovedLogit = T{-1e30};
 
-// Overwrites the logits of accidental hits in one tile.
+// Overwrites the products of accidental hits in one tile.
 template <class Tile, class T = typename Tile::Element>
 void remove_hits(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile) {
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
@@ -41,7 +41,9 @@ void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, cons
         part_sum = Vec<T>{};
       }
       // Lanes past the last sample are the product of padding with X, which is not 0 where X is not finite.
-      const Vec<T> logit = in_tile ? load(column) + offset : broadcast(kRemovedLogit<T>);
+      const Vec<T> product = load(column);
+      const VecBits<T> kept = in_tile & (product != kRemovedLogit<T>);
+      const Vec<T> logit = kept ? product + offset : broadcast(kRemovedLogit<T>);
       const auto logistic = math::logistic<T, Vec<T>, VecBits<T>>(logit);
       if constexpr (kLoss) {
         T* lanes = tile.loss_lanes + b * kLanes<T>;
@@ -51,7 +53,7 @@ void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, cons
         Vec<T> g = logistic.sigmoid;
         if (task.grad_loss != nullptr) {
           // Removed hits stay 0 when the factor is not finite.
-          g = logit == kRemovedLogit<T> ? Vec<T>{} : g * task.grad_loss[examples.begin + b];
+          g = kept ? g * task.grad_loss[examples.begin + b] : Vec<T>{};
         }
         store(column, g);
         part_sum += g;

@@ -48,7 +48,8 @@ def set_precision(precision: str) -> None:
     - ``"medium"``: products of bfloat16 numbers, summed up in float32: about 1e-2.
 
     Each is the least accuracy: where the processor gains nothing by less, it computes more. Only the products over
-    sampled classes take part; true classes, the logistic function, bias gradients and all of float64 are unaffected.
+    sampled classes take part, and what follows from their logits; true classes, the logistic function itself and all of
+    float64 are unaffected.
     The environment variable ``FASTNCE_PRECISION`` sets what holds at import.
 
     Raises ``ValueError`` for other names, ``TypeError`` for what is not a string.

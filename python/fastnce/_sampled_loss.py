@@ -36,7 +36,7 @@ def nce_loss(
 
     The same in NumPy, with all ``[B, S]`` logits in memory, which this function never holds::
 
-        u = np.einsum("bd,btd->bt", x, w[y]) + c[y] - np.log(true_count)
+        u = np.vecdot(x[:, None], w[y]) + c[y] - np.log(true_count)
         v = x @ w[z].T + c[z] - np.log(sampled_count)
         loss = (np.logaddexp(0, u) - u / T).sum(1) + np.logaddexp(0, v).sum(1)
 

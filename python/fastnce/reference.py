@@ -290,7 +290,8 @@ def nce_loss_and_grad(
     w_true = gather(weights, y.ravel(), partition_strategy).reshape(*y.shape, x.shape[1])
     c_true = gather(biases, y.ravel(), partition_strategy).reshape(y.shape)
     w_sampled, c_sampled = (gather(table, z, partition_strategy) for table in (weights, biases))
-    u = np.einsum("bd,btd->bt", x, w_true) + c_true - np.log(_true_counts(true_count, batch, num_true))
+    # Not einsum, which reads beyond its operands where D is 0 (NumPy 2.4).
+    u = np.vecdot(x[:, np.newaxis], w_true) + c_true - np.log(_true_counts(true_count, batch, num_true))
     v = x @ w_sampled.T + c_sampled - np.log(np.asarray(sampled_count, np.float64))
 
     is_hit = (y[:, :, np.newaxis] == z).any(axis=1) & remove_accidental_hits
