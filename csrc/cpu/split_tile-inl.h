@@ -96,13 +96,23 @@ class SplitTile {
     }
   }
 
+  // At full accuracy a tile's share is summed up by itself: as many products as six per number, each rounded to the
+  // size of the sum over all examples, would cost a digit.
   void add_grad_weights(float* const*) {
     const std::int64_t depth = chunks(num_examples_);
     for (std::int64_t i = 0; i < chunks(dim_); ++i) {
       for (std::int64_t j = 0; j < chunks(num_samples_); ++j) {
-        Multiplier::template multiply_square<kParts, Write::kAdd>(
-            rows_of(x_across_, i, depth), rows_of(g_across_, j, depth), depth,
-            dw_ + (i * chunks(num_samples_) + j) * kSquare * kSquare);
+        const Bf16* const x = rows_of(x_across_, i, depth);
+        const Bf16* const g = rows_of(g_across_, j, depth);
+        float* const dw = dw_ + (i * chunks(num_samples_) + j) * kSquare * kSquare;
+        if constexpr (kParts < 3) {
+          Multiplier::template multiply_square<kParts, Write::kAdd>(x, g, depth, dw);
+        } else {
+          Multiplier::template multiply_square<kParts, Write::kSet>(x, g, depth, square_);
+          for (std::int64_t at = 0; at < kSquare * kSquare; at += kLanes<float>) {
+            store(dw + at, load(dw + at) + load(square_ + at));
+          }
+        }
       }
     }
   }

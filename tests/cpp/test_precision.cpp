@@ -134,5 +134,24 @@ TEST(Precision, HasADefaultAndNames) {
   }
 }
 
+// Sums over thousands of examples keep their digits only if they are made of sums over some.
+TEST(Precision, HighestKeepsItsDigitsOverManyExamples) {
+  Problem<float> p({.batch = 8192, .num_true = 1, .num_sampled = 33, .dim = 33, .num_classes = 1000});
+  p.params.grad_loss = nullptr;  // all gradients of one sign: the sums grow with every example
+  p.grad_loss.assign(p.grad_loss.size(), 1.0f);
+  for (float& x : p.inputs) x = std::abs(x);
+  p.params.precision = Precision::kHighest;
+  nce_loss(p.params);
+  const Solution exact = solve(p);
+  Real error = 0;
+  Real size = 0;
+  for (std::size_t i = 0; i < p.grad_weights.size(); ++i) {
+    const Real difference = p.grad_weights[i] - exact.grad_weights.value[i];
+    error += difference * difference;
+    size += exact.grad_weights.value[i] * exact.grad_weights.value[i];
+  }
+  EXPECT_LE(static_cast<double>(std::sqrt(error / size)), 0x1p-23);
+}
+
 }  // namespace
 }  // namespace fastnce
