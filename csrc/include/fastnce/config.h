@@ -15,8 +15,8 @@ std::string_view compiler();
 // The CPU instruction sets that this build holds and this machine can run; the one preferred is the last.
 std::vector<std::string_view> isa_available();
 
-// The one in use: the one preferred, or what the environment variable FASTNCE_ISA names. Throws InvalidValue when that is none
-// of those available.
+// The one in use: the one preferred, or what the environment variable FASTNCE_ISA names. Throws InvalidValue when that
+// is none of those available.
 std::string_view isa_in_use();
 
 // "highest", "high" or "medium". precision_from() throws InvalidValue for any other name, calling it `argument`.
