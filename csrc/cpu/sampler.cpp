@@ -17,7 +17,7 @@ namespace fastnce::cpu {
 namespace {
 
 // Work from which a thread pays. A draw takes some 20 ns, but unique sampling on threads reads every draw on every
-// thread, so that little is left to gain where drawing is quick. A count takes some 4 ns.
+// thread, so that little is left to gain where drawing is quick. A count takes some 8 ns.
 constexpr double kDrawsPerThread = 32768;
 constexpr double kCountsPerThread = 8192;
 
