@@ -1,6 +1,7 @@
 // Entry points of the sampled loss: check everything once, for every backend, then call the backend.
 #include "fastnce/sampled_loss.h"
 
+#include "core/validate.h"
 #include "cpu/row_plan.h"
 #include "cpu/sampled_loss.h"
 #include "fastnce/error.h"
@@ -94,7 +95,7 @@ bool plan_matches(const RowPlan& plan, const SampledLossParams& p) {
 
 }  // namespace
 
-void validate(const SampledLossParams& p) {
+void validate_shapes(const SampledLossParams& p) {
   validate_dtypes(p);
   require_at_least(0, "batch", p.batch);
   require_at_least(0, "dim", p.dim);
@@ -106,10 +107,16 @@ void validate(const SampledLossParams& p) {
   const std::int64_t num_labels = p.batch * p.num_true;
   require(num_labels == 0 || p.labels != nullptr, "labels", "an array, not null");
   require(p.batch * p.dim == 0 || p.inputs != nullptr, "inputs", "an array, not null");
-  validate_ids("labels", p.labels, num_labels, p.num_true, p.num_classes);
-  if (p.sampled == nullptr && p.num_sampled > 0) return;  // candidates are still to be drawn
+  if (p.sampled == nullptr) return;
   require(num_labels == 0 || p.true_count != nullptr, "true_count", "an array, not null");
   require(p.num_sampled == 0 || p.sampled_count != nullptr, "sampled_count", "an array, not null");
+}
+
+void validate(const SampledLossParams& p) {
+  validate_shapes(p);
+  validate_ids("labels", p.labels, p.batch * p.num_true, p.num_true, p.num_classes);
+  if (p.sampled == nullptr && p.num_sampled > 0) return;  // candidates are still to be drawn
+  require(p.batch * p.num_true == 0 || p.true_count != nullptr, "true_count", "an array, not null");
   validate_ids("sampled_candidates", p.sampled, p.num_sampled, 0, p.num_classes);
   if (p.grad_weights == nullptr && p.grad_biases == nullptr) return;
   require(p.rows != nullptr, "rows", "a plan, since row gradients are asked for");

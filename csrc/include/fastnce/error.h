@@ -1,5 +1,6 @@
-// The two things that can be wrong with what a caller passed. Messages name the argument, what was expected and what
-// came. The bindings turn InvalidValue into Python's ValueError and InvalidType into TypeError.
+// The two things that can be wrong with what a caller passed, and what a device can report. Messages name the argument,
+// what was expected and what came. The bindings turn InvalidValue into Python's ValueError, InvalidType into TypeError
+// and DeviceError into RuntimeError.
 #pragma once
 
 #include <sstream>
@@ -18,6 +19,12 @@ class InvalidValue : public std::invalid_argument {
 class InvalidType : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;
+};
+
+// CUDA reported an error: no memory left, a kernel that failed.
+class DeviceError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
 };
 
 template <class... Parts>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fastnce/config.h"
+#include "fastnce/cuda.h"
 #include "fastnce/error.h"
 #include "fastnce/sampled_loss.h"
 #include "fastnce/sampler.h"

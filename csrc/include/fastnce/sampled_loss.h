@@ -62,6 +62,10 @@ struct SampledLossParams {
   const RowPlan* rows = nullptr;  // plan_rows(labels, sampled), needed for the two below; n rows
   void* grad_weights = nullptr;   // [n, D]: row r is the gradient of class rows->ids[r]
   void* grad_biases = nullptr;    // [n]
+  // On a CUDA device, instead of `rows`. All row outputs then have room for B T + S rows, of which the first n are
+  // used; those that are left repeat the last id, with gradients of zero.
+  std::int64_t* row_ids = nullptr;    // [B T + S]: ids, ascending
+  std::int64_t* row_count = nullptr;  // [1]: n
 };
 
 // Throws InvalidValue, naming argument, expected and got, unless nce_loss() can take these. `sampled` may still be

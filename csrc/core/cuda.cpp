@@ -1,0 +1,169 @@
+// Entry points of the CUDA backend: check what can be checked without reading device memory, then call the backend, if
+// this build holds it.
+#include "fastnce/cuda.h"
+
+#include "core/validate.h"
+#include "fastnce/error.h"
+
+#ifdef FASTNCE_CUDA
+#include "cuda/ids.h"
+#include "cuda/runtime.h"
+#include "cuda/sampled_loss.h"
+#include "cuda/sampler.h"
+#endif
+
+namespace fastnce::cuda {
+
+#ifdef FASTNCE_CUDA
+
+namespace {
+
+void require_device(int device) {
+  const std::string reason = unavailable_reason();
+  if (!reason.empty()) throw InvalidValue(concat("a CUDA device is asked for, but ", reason));
+  const int count = runtime::device_count();
+  if (device < 0 || device >= count) {
+    throw InvalidValue(concat("device = ", device, ": expected 0 to ", count - 1, ", a CUDA device of this machine"));
+  }
+}
+
+void require_workspace(const Workspace& workspace, std::size_t needed) {
+  if (workspace.bytes < needed || (needed > 0 && workspace.data == nullptr)) {
+    throw InvalidValue(concat("workspace has ", workspace.bytes, " bytes: expected ", needed));
+  }
+}
+
+void validate_for_device(const SampledLossParams& params) {
+  constexpr std::int64_t kMost = 0x7FFFFFFF;
+  if (params.dtype != DType::kFloat32) throw InvalidValue("dtype: expected kFloat32 on a CUDA device");
+  validate_shapes(params);
+  const auto limit = [](const char* argument, std::int64_t value, std::int64_t most) {
+    if (value > most)
+      throw InvalidValue(concat(argument, " = ", value, ": expected at most ", most, " on a CUDA device"));
+  };
+  limit("batch", params.batch, kMost / 2);
+  limit("num_sampled", params.num_sampled, kMost / 2);
+  limit("batch * num_true", params.batch * params.num_true + params.num_sampled, kMost / 2);
+  limit("shards of weights", std::ssize(params.weights.shards), kMostShards);
+  limit("shards of biases", std::ssize(params.biases.shards), kMostShards);
+  const bool rows = params.grad_weights != nullptr || params.grad_biases != nullptr;
+  if (rows && (params.row_ids == nullptr || params.row_count == nullptr)) {
+    throw InvalidValue("row_ids, row_count: expected arrays, not null, since row gradients are asked for");
+  }
+}
+
+}  // namespace
+
+std::string unavailable_reason() { return runtime::unavailable_reason(); }
+
+std::vector<Device> devices() {
+  std::vector<Device> found;
+  if (unavailable_reason().empty()) {
+    for (int i = 0; i < runtime::device_count(); ++i) found.push_back(runtime::properties(i));
+  }
+  return found;
+}
+
+std::size_t workspace_bytes(const LogUniformParams& params) {
+  validate(params);
+  return sampler_workspace_bytes(params);
+}
+
+void log_uniform_candidates(const LogUniformParams& params, std::uint64_t* calls, const std::int64_t* labels,
+                            std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
+                            const Stream& stream) {
+  validate(params);
+  require_device(stream.device);
+  require_workspace(workspace, sampler_workspace_bytes(params));
+  if (candidates.sampled == nullptr) throw InvalidValue("candidates.sampled: expected an array, not null");
+  const runtime::CurrentDevice current(stream.device);
+  sample_log_uniform(params, calls, labels, num_labels, candidates, workspace, stream);
+}
+
+std::size_t workspace_bytes(const SampledLossParams& params, int device) {
+  validate_for_device(params);
+  require_device(device);
+  const runtime::CurrentDevice current(device);
+  return loss_workspace_bytes(params, device);
+}
+
+void nce_loss(const SampledLossParams& params, const Workspace& workspace, const Stream& stream) {
+  validate_for_device(params);
+  if (params.sampled == nullptr && params.num_sampled > 0) {
+    throw InvalidValue("sampled: expected an array, not null");
+  }
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  require_workspace(workspace, loss_workspace_bytes(params, stream.device));
+  queue_nce_loss(params, workspace, stream);
+}
+
+void copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream) {
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  queue_copy_ids(ids, to, stream);
+}
+
+void check(int device) {
+  require_device(device);
+  const runtime::CurrentDevice current(device);
+  check_ids();
+}
+
+void* allocate(std::size_t bytes, const Stream& stream) {
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  return runtime::allocate(bytes, stream);
+}
+
+void release(void* memory, const Stream& stream) {
+  const runtime::CurrentDevice current(stream.device);
+  runtime::release(memory, stream);
+}
+
+std::int64_t read(const std::int64_t* value, const Stream& stream) {
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  return runtime::read(value, stream);
+}
+
+void wait_for(const Stream& waiting, const Stream& producing) {
+  require_device(waiting.device);
+  const runtime::CurrentDevice current(waiting.device);
+  runtime::wait_for(waiting, producing);
+}
+
+void zero(void* memory, std::size_t bytes, const Stream& stream) {
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  runtime::fill_bytes(memory, 0, bytes, stream);
+}
+
+#else
+
+namespace {
+
+[[noreturn]] void refuse() { throw InvalidValue(concat("a CUDA device is asked for, but ", unavailable_reason())); }
+
+}  // namespace
+
+std::string unavailable_reason() { return "fastnce was built without CUDA"; }
+std::vector<Device> devices() { return {}; }
+std::size_t workspace_bytes(const LogUniformParams&) { refuse(); }
+void log_uniform_candidates(const LogUniformParams&, std::uint64_t*, const std::int64_t*, std::int64_t,
+                            const Candidates&, const Workspace&, const Stream&) {
+  refuse();
+}
+std::size_t workspace_bytes(const SampledLossParams&, int) { refuse(); }
+void nce_loss(const SampledLossParams&, const Workspace&, const Stream&) { refuse(); }
+void copy_ids(const IdArray&, std::int64_t*, const Stream&) { refuse(); }
+void check(int) { refuse(); }
+void* allocate(std::size_t, const Stream&) { refuse(); }
+void release(void*, const Stream&) { refuse(); }
+std::int64_t read(const std::int64_t*, const Stream&) { refuse(); }
+void wait_for(const Stream&, const Stream&) { refuse(); }
+void zero(void*, std::size_t, const Stream&) { refuse(); }
+
+#endif
+
+}  // namespace fastnce::cuda

@@ -1,0 +1,94 @@
+// The CUDA backend: the operations of sampler.h and sampled_loss.h on arrays in the memory of a GPU.
+//
+// A call queues its work on the caller's stream and returns; it neither waits nor allocates, and a CUDA graph can
+// capture it. Params structs are those of the CPU, with device pointers; only spans of shards lie on the host. What can
+// be checked without reading device memory is checked before anything is queued: InvalidValue. Every call that needs
+// the backend throws InvalidValue where unavailable_reason() has something to say, and DeviceError where CUDA reports
+// an error.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fastnce/sampled_loss.h"
+#include "fastnce/sampler.h"
+
+namespace fastnce::cuda {
+
+// Which of build, driver and device is missing. Empty where there is a device to work on.
+std::string unavailable_reason();
+
+struct Device {
+  std::string name;
+  int major, minor;  // compute capability
+  int multiprocessors;
+  std::int64_t memory_bytes;
+};
+
+// By CUDA's device number; empty where the backend is unavailable.
+std::vector<Device> devices();
+
+// Where a call's work is queued.
+struct Stream {
+  int device = 0;
+  void* handle = nullptr;  // a cudaStream_t; null: the device's legacy default stream
+};
+
+// Device memory for the intermediate results of one call, which may be used again by what is queued after it on the
+// same stream.
+struct Workspace {
+  void* data = nullptr;  // aligned to 256 bytes
+  std::size_t bytes = 0;
+};
+
+// What a candidate sampler writes, on the device.
+struct Candidates {
+  std::int64_t* sampled = nullptr;  // z [S]
+  float* sampled_count = nullptr;   // Q(z) [S]
+  float* true_count = nullptr;      // Q(y) of every label; NaN where a label is out of range
+};
+
+// Of log_uniform_candidates(). Throws as validate() does.
+std::size_t workspace_bytes(const LogUniformParams& params);
+
+// Draws the classes that log_uniform_sample() draws and computes the counts of log_uniform_expected_count().
+// `calls`, unless null, is a counter on the device that stands in for params.call and is advanced by one: so replays of
+// a CUDA graph go on with the stream. `labels` [num_labels] may be null where num_labels is 0.
+void log_uniform_candidates(const LogUniformParams& params, std::uint64_t* calls, const std::int64_t* labels,
+                            std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
+                            const Stream& stream);
+
+// Of nce_loss() for these params on this device: O((S + B) D) bytes.
+std::size_t workspace_bytes(const SampledLossParams& params, int device);
+
+// As fastnce::nce_loss(), computed in float32, with row_ids and row_count in place of a plan. An example with a label
+// outside [0, V) gets a loss of NaN; that label adds nothing to the gradients. A sampled class out of range makes all
+// results NaN. Neither is read or written out of bounds; check() reports them.
+void nce_loss(const SampledLossParams& params, const Workspace& workspace, const Stream& stream);
+
+// Ids of any integer type and layout in device memory.
+struct IdArray {
+  const void* data = nullptr;
+  int bytes = 8;  // of an id: 1, 2, 4 or 8
+  bool is_signed = true;
+  std::int64_t rows = 0, columns = 0;
+  std::int64_t row_stride = 0, column_stride = 0;  // in elements
+};
+
+// Writes them to `to` [rows, columns] as int64; an id of 2^63 or more becomes negative.
+void copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream);
+
+// Waits for the device. Throws InvalidValue, naming argument, position and value, if an id out of range has come up in
+// a call since the last check.
+void check(int device);
+
+// The little that those who bind this library need of CUDA's runtime.
+void* allocate(std::size_t bytes, const Stream& stream);  // ordered with the stream's work
+void release(void* memory, const Stream& stream);
+std::int64_t read(const std::int64_t* value, const Stream& stream);  // waits for the stream
+void wait_for(const Stream& waiting, const Stream& producing);       // on the same device; the host goes on
+void zero(void* memory, std::size_t bytes, const Stream& stream);
+
+}  // namespace fastnce::cuda
