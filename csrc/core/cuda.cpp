@@ -33,19 +33,27 @@ void require_workspace(const Workspace& workspace, std::size_t needed) {
   }
 }
 
+void require_at_most(std::int64_t most, const char* argument, std::int64_t value) {
+  if (value > most)
+    throw InvalidValue(concat(argument, " = ", value, ": expected at most ", most, " on a CUDA device"));
+}
+
+// Positions are counted in 32 bits, and the sampler's table has several places for each.
+constexpr std::int64_t kMostEntries = 1 << 28;
+
+void validate_for_device(const LogUniformParams& params) {
+  validate(params);
+  require_at_most(kMostEntries, "num_sampled", params.num_sampled);
+}
+
 void validate_for_device(const SampledLossParams& params) {
-  constexpr std::int64_t kMost = 0x7FFFFFFF;
   if (params.dtype != DType::kFloat32) throw InvalidValue("dtype: expected kFloat32 on a CUDA device");
   validate_shapes(params);
-  const auto limit = [](const char* argument, std::int64_t value, std::int64_t most) {
-    if (value > most)
-      throw InvalidValue(concat(argument, " = ", value, ": expected at most ", most, " on a CUDA device"));
-  };
-  limit("batch", params.batch, kMost / 2);
-  limit("num_sampled", params.num_sampled, kMost / 2);
-  limit("batch * num_true", params.batch * params.num_true + params.num_sampled, kMost / 2);
-  limit("shards of weights", std::ssize(params.weights.shards), kMostShards);
-  limit("shards of biases", std::ssize(params.biases.shards), kMostShards);
+  require_at_most(kMostEntries, "batch", params.batch);
+  require_at_most(kMostEntries, "num_true", params.num_true);
+  require_at_most(kMostEntries, "batch * num_true + num_sampled", params.batch * params.num_true + params.num_sampled);
+  require_at_most(kMostShards, "number of shards of weights", std::ssize(params.weights.shards));
+  require_at_most(kMostShards, "number of shards of biases", std::ssize(params.biases.shards));
   const bool rows = params.grad_weights != nullptr || params.grad_biases != nullptr;
   if (rows && (params.row_ids == nullptr || params.row_count == nullptr)) {
     throw InvalidValue("row_ids, row_count: expected arrays, not null, since row gradients are asked for");
@@ -65,14 +73,14 @@ std::vector<Device> devices() {
 }
 
 std::size_t workspace_bytes(const LogUniformParams& params) {
-  validate(params);
+  validate_for_device(params);
   return sampler_workspace_bytes(params);
 }
 
 void log_uniform_candidates(const LogUniformParams& params, std::uint64_t* calls, const std::int64_t* labels,
                             std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
                             const Stream& stream) {
-  validate(params);
+  validate_for_device(params);
   require_device(stream.device);
   require_workspace(workspace, sampler_workspace_bytes(params));
   if (candidates.sampled == nullptr) throw InvalidValue("candidates.sampled: expected an array, not null");

@@ -1,4 +1,5 @@
-// What the backend's host code asks of CUDA's runtime. Everything throws DeviceError where CUDA reports an error.
+// What the backend's host code asks of CUDA's runtime. Everything throws DeviceError where CUDA reports an error. The
+// tests have a second implementation, for which the host is the device.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +21,9 @@ struct Limits {
 };
 Limits limits(int device);
 
+// Throws DeviceError unless `error`, a cudaError_t, is cudaSuccess.
+void require(int error);
+
 // Makes a device current for its lifetime.
 class CurrentDevice {
  public:
@@ -37,5 +41,17 @@ void release(void* memory, const Stream& stream);
 std::int64_t read(const std::int64_t* value, const Stream& stream);
 void wait_for(const Stream& waiting, const Stream& producing);
 void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream);
+
+// The first id out of range that a kernel came upon, and how many there were. One per device, in its memory.
+struct FaultRecord {
+  unsigned long long count = 0;
+  std::int64_t argument = 0;  // an IdArgument of cuda/ids.cuh
+  std::int64_t index = 0;
+  std::int64_t value = 0;
+  std::int64_t columns = 0;  // T of labels
+  std::int64_t num_classes = 0;
+};
+FaultRecord* fault_record();      // where the current device's is
+FaultRecord take_fault_record();  // waits for the device, and clears it
 
 }  // namespace fastnce::cuda::runtime

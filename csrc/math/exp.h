@@ -25,7 +25,11 @@ struct ExpTableEntry {
   std::uint64_t scale;
 };
 
-inline constexpr ExpTableEntry kExpTable[128] = {
+struct ExpTable {
+  ExpTableEntry entry[128];
+};
+
+inline constexpr ExpTable kExpTable = {{
     {0x0000000000000000, 0x3ff0000000000000}, {0x3c9b3b4f1a88bf6e, 0x3feff63da9fb3335},
     {0xbc7160139cd8dc5d, 0x3fefec9a3e778061}, {0xbc905e7a108766d1, 0x3fefe315e86e7f85},
     {0x3c8cd2523567f613, 0x3fefd9b0d3158574}, {0xbc8bce8023f98efa, 0x3fefd06b29ddf6de},
@@ -90,7 +94,19 @@ inline constexpr ExpTableEntry kExpTable[128] = {
     {0x3c8ec3bc41aa2008, 0x3fefba1bee615a27}, {0x3c842b94c3a9eb32, 0x3fefc52b376bba97},
     {0x3c8a64a931d185ee, 0x3fefd0765b6e4540}, {0xbc8e37bae43be3ed, 0x3fefdbfdad9cbe14},
     {0x3c77893b4d91cd9d, 0x3fefe7c1819e90d8}, {0x3c5305c14160cc89, 0x3feff3c22b8f71f1},
-};
+}};
+
+#if defined(__CUDACC__)
+__device__ constexpr ExpTable kExpTableOnDevice = kExpTable;
+#endif
+
+FASTNCE_HD ExpTableEntry exp_table_entry(std::uint64_t i) {
+#if defined(__CUDA_ARCH__)
+  return kExpTableOnDevice.entry[i];
+#else
+  return kExpTable.entry[i];
+#endif
+}
 
 }  // namespace detail
 
@@ -104,7 +120,7 @@ FASTNCE_HD double exp_reproducible(double x) {
   const std::uint64_t k = __builtin_bit_cast(std::uint64_t, shifted);
   const double k_real = shifted - kRoundToInteger;
   const double r = std::fma(k_real, kStepLow, std::fma(k_real, kStepHigh, x));
-  const detail::ExpTableEntry entry = detail::kExpTable[k % 128];
+  const detail::ExpTableEntry entry = detail::exp_table_entry(k % 128);
   const double scale = __builtin_bit_cast(double, entry.scale + (k << 45));
   const double r2 = r * r;
   const double low_terms = std::fma(r, 0x1.555555555543cp-3, 0x1.ffffffffffdbdp-2);

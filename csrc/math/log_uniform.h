@@ -14,15 +14,15 @@ namespace fastnce::math {
 
 // The text of a probability or a count serves scalars and vectors: D is double or a GCC vector of double, Bits the
 // signed integer (vector) of its width.
+FASTNCE_HD double rounded_to_float32(double x) { return static_cast<double>(static_cast<float>(x)); }
+
+#if !defined(__CUDACC__)  // which has no vectors
 template <class D>
 FASTNCE_HD D rounded_to_float32(D x) {
-  if constexpr (sizeof(D) == sizeof(double)) {
-    return static_cast<double>(static_cast<float>(x));
-  } else {
-    typedef float Narrow __attribute__((vector_size(sizeof(D) / 2)));
-    return __builtin_convertvector(__builtin_convertvector(x, Narrow), D);
-  }
+  typedef float Narrow __attribute__((vector_size(sizeof(D) / 2)));
+  return __builtin_convertvector(__builtin_convertvector(x, Narrow), D);
 }
+#endif
 
 // log(1 + d) for -3/4 <= d <= 1, within some 1e-15 relative. With s = d / (2 + d), |s| <= 1/3, it is 2 atanh(s); below
 // d = -1/2 the argument is doubled first.
@@ -33,7 +33,7 @@ FASTNCE_HD D log1p_near_zero(D d) {
   d = doubled ? d + (d + 1.0) : d;
   const D s = d / (d + 2.0);
   const D s2 = s * s;
-  const D log = (s + s) + (s + s) * s2 * horner(s2, LogisticConstants<double>::kAtanh);
+  const D log = (s + s) + (s + s) * s2 * horner(s2, LogisticConstants<double>::atanh());
   return doubled ? log - kLn2 : log;
 }
 
@@ -66,7 +66,7 @@ template <class D, class Bits>
 FASTNCE_HD D one_minus_exp(D x) {
   constexpr double kSmall = 0.34;
   const D r = 0.0 - x;
-  const D series = 0.0 - (horner(r, LogisticConstants<double>::kExp) * (r * r) + r);
+  const D series = 0.0 - (horner(r, LogisticConstants<double>::exp()) * (r * r) + r);
   return x < kSmall ? series : 1.0 - exp_nonpositive<double, D, Bits>(r);
 }
 

@@ -1,0 +1,60 @@
+// What happens once per example and once per sampled class, before the products and after them.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/geometry.h"
+#include "cuda/operands.cuh"
+#include "cuda/runtime.h"
+#include "cuda/table.cuh"
+
+namespace fastnce::cuda {
+
+// Sampled rows of the table become an operand, their biases and expected counts an offset.
+struct EnterSamplesArguments {
+  DeviceTable weights, biases;
+  const std::int64_t* sampled;  // z [S]
+  const float* sampled_count;   // Q(z) [S]
+  std::int64_t num_sampled, dim, num_classes;
+  std::int64_t rows;  // S, padded
+  OperandPlanes planes;
+  float* offset;  // [S]
+  runtime::FaultRecord* faults;
+};
+void queue_enter_samples(const EnterSamplesArguments& arguments, const Stream& stream);
+
+// Inputs become an operand; the logits, losses and gradients of true classes.
+struct EnterExamplesArguments {
+  DeviceTable weights, biases;
+  Rows inputs;                 // x [B, D]
+  const std::int64_t* labels;  // y [B, T]
+  const float* true_count;     // Q(y) [B, T]
+  const float* grad_loss;      // [B]; null: 1
+  std::int64_t batch, num_true, dim, num_classes;
+  std::int64_t rows;  // B, padded
+  OperandPlanes planes;
+  float* true_loss;  // [B]
+  float* true_grad;  // [B, T]: dloss/du, times the upstream factor; 0 for a label out of range
+  runtime::FaultRecord* faults;
+};
+void queue_enter_examples(const EnterExamplesArguments& arguments, const Stream& stream);
+
+// A chunk's losses and dX, from the parts in which the products left them.
+struct FinishExamplesArguments {
+  DeviceTable weights;
+  const std::int64_t* labels;  // of the whole batch, as all that follows without "parts"
+  const float* true_loss;
+  const float* true_grad;
+  std::int64_t num_true, dim, num_classes;
+  std::int64_t first, examples;  // of the chunk
+  const float* loss_parts;       // [loss_part_count, loss_pitch]
+  std::int64_t loss_part_count, loss_pitch;
+  const float* input_parts;  // [input_part_count, chunk rows, input_pitch]
+  std::int64_t input_part_count, input_part, input_pitch;
+  float* loss;        // [B]; null: not wanted
+  void* grad_inputs;  // dX [B, D]; null: not wanted
+  DType grad_inputs_dtype;
+};
+void queue_finish_examples(const FinishExamplesArguments& arguments, const Stream& stream);
+
+}  // namespace fastnce::cuda

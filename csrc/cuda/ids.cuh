@@ -1,0 +1,31 @@
+// Ids out of range: kernels neither follow them nor stop, but leave a record for check().
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/device.cuh"
+#include "cuda/runtime.h"
+
+namespace fastnce::cuda {
+
+enum class IdArgument : std::int64_t { kLabels, kSampled };
+
+FASTNCE_DEVICE bool is_valid_id(std::int64_t id, std::int64_t num_classes) {
+  return static_cast<std::uint64_t>(id) < static_cast<std::uint64_t>(num_classes);
+}
+
+// Whether ids[index] is in range; if not, that is recorded.
+FASTNCE_DEVICE bool check_id(runtime::FaultRecord* faults, IdArgument argument, std::int64_t index, std::int64_t id,
+                             std::int64_t columns, std::int64_t num_classes) {
+  if (is_valid_id(id, num_classes)) return true;
+  if (atomic_add(&faults->count, 1) == 0) {
+    faults->argument = static_cast<std::int64_t>(argument);
+    faults->index = index;
+    faults->value = id;
+    faults->columns = columns;
+    faults->num_classes = num_classes;
+  }
+  return false;
+}
+
+}  // namespace fastnce::cuda

@@ -1,0 +1,245 @@
+// The logits never leave the multiprocessor: each tile of X W^T becomes losses and G where its sums are, in registers.
+#include "cuda/logits.h"
+
+#include "math/logistic.h"
+
+namespace fastnce::cuda {
+
+namespace {
+
+// softplus(logit) = loss + log(factor), sigmoid(logit) = slope. Factors of several logits multiply before one
+// logarithm.
+struct LossAndSlope {
+  float loss;
+  float factor;  // 1 to 2
+  float slope;
+};
+
+// Where operands are rounded to 8 bits, the special-function units are accurate enough: with e = 2^(-|x| log2 e), the
+// factor 1 + e and its reciprocal two of their instructions stand for some 30 others.
+template <int kOrder>
+FASTNCE_DEVICE LossAndSlope loss_and_slope(float logit) {
+  if constexpr (kOrder > 1) {
+    const auto logistic = math::logistic<float>(logit);
+    return {logistic.softplus, 1.0f, logistic.sigmoid};
+  } else {
+    constexpr float kLog2E = 0x1.715476p0f;
+    const float magnitude = logit < 0.0f ? logit : -logit;
+    const float e = approximate_exp2(magnitude * kLog2E);
+    const float inverse = approximate_reciprocal(1.0f + e);
+    return {logit < 0.0f ? 0.0f : logit, 1.0f + e, logit < 0.0f ? e * inverse : inverse};
+  }
+}
+
+template <int kOrder>
+FASTNCE_DEVICE float log_of_factors(float product) {
+  constexpr float kLn2 = 0x1.62e43p-1f;
+  if constexpr (kOrder > 1) return 0.0f;
+  return kLn2 * approximate_log2(product);
+}
+
+// Shared memory after the product: a tile of one part of G, and the sums of warps that share rows or columns.
+struct Epilogue {
+  // 8 elements of padding: rows that follow each other start 4 banks further on.
+  static constexpr int kPitch = kSampleColumns + 8;
+  std::uint16_t grad[kTileRows * kPitch];
+  float row_sum[4][kTileRows];          // by column of warps
+  float column_sum[2][kSampleColumns];  // by row of warps
+};
+
+template <int kOperandParts, int kOrder>
+class LogitsTile {
+ public:
+  static constexpr int kWarpColumns = 32;  // the logistic wants registers beside the sums
+  using Product = TileProduct<Contiguous::kReduced, Contiguous::kReduced, kSampleColumns, kWarpColumns, kOperandParts,
+                              kOperandParts, kOrder>;
+  // Two blocks share a multiprocessor, so that one multiplies while the other computes its logistic; three parts of two
+  // operands do not fit the 128 registers that this leaves.
+  static constexpr int kBlocks = kOperandParts == 3 ? 1 : 2;
+  static_assert(Product::kSharedBytes >= static_cast<int>(sizeof(Epilogue)));
+  static_assert(Product::kThreads >= kTileRows && kTileRows == kSampleColumns);
+
+  FASTNCE_DEVICE explicit LogitsTile(const LogitsArguments& args)
+      : args_(args),
+        shared_(*reinterpret_cast<Epilogue*>(shared_memory())),
+        first_row_(block_y() * kTileRows),
+        first_column_(block_x() * kSampleColumns),
+        rows_(left(args.examples - first_row_)),
+        columns_(left(args.num_sampled - first_column_)) {}
+
+  FASTNCE_DEVICE void run() {
+    product_.multiply(args_.x, args_.w, first_row_, first_column_, 0, static_cast<int>(args_.slices));
+    if (args_.labels != nullptr) find_hits();
+    apply_logistic();
+    if (args_.grad.data != nullptr) {
+      for (int part = 0; part < kOrder; ++part) write_grad_part(part);
+    }
+  }
+
+ private:
+  FASTNCE_DEVICE static int left(std::int64_t count) { return static_cast<int>(count < kTileRows ? count : kTileRows); }
+  // Within the tile. 32 bits: an address per row and column would not fit the registers.
+  FASTNCE_DEVICE static int row(int i, int second) { return Product::row() + 16 * i + 8 * second; }
+  FASTNCE_DEVICE static int column(int j, int odd) { return Product::column() + 8 * j + odd; }
+  FASTNCE_DEVICE static std::uint32_t bit(int j, int second, int odd) {
+    static_assert(4 * Product::kColumnTiles <= 32);
+    return 1u << (4 * j + 2 * second + odd);
+  }
+  // Of thread-local sums: over the four lanes that hold a row, or the eight that hold a column.
+  FASTNCE_DEVICE static float over_row(float sum) {
+    sum += shuffle_xor(sum, 1);
+    return sum + shuffle_xor(sum, 2);
+  }
+  FASTNCE_DEVICE static float over_column(float sum) {
+    sum += shuffle_xor(sum, 4);
+    sum += shuffle_xor(sum, 8);
+    return sum + shuffle_xor(sum, 16);
+  }
+
+  // Marks accidental hits. As bits: a loop that changed the sums themselves would cost registers for two copies of
+  // them.
+  FASTNCE_DEVICE void find_hits() {
+    const std::int64_t* const labels = args_.labels + first_row_ * args_.num_true;
+    const std::int64_t* const sampled = args_.sampled + first_column_;
+    const int num_true = static_cast<int>(args_.num_true);
+#pragma unroll
+    for (int i = 0; i < Product::kRowTiles; ++i) {
+#pragma unroll
+      for (int second = 0; second < 2; ++second) {
+        if (row(i, second) >= rows_) continue;
+        for (int t = 0; t < num_true; ++t) {
+          const std::int64_t label = labels[row(i, second) * num_true + t];
+#pragma unroll
+          for (int j = 0; j < Product::kColumnTiles; ++j) {
+            forget_loads();
+#pragma unroll
+            for (int odd = 0; odd < 2; ++odd) {
+              if (column(j, odd) < columns_ && sampled[column(j, odd)] == label) hits_[i] |= bit(j, second, odd);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  // Puts G in the place of the products, and writes the tile's sums.
+  FASTNCE_DEVICE void apply_logistic() {
+    const float* const offsets = args_.offset + first_column_;
+    const float* const factors = args_.grad_loss != nullptr ? args_.grad_loss + first_row_ : nullptr;
+    float row_sum[Product::kRowTiles][2] = {};
+    float row_factors[Product::kRowTiles][2];
+#pragma unroll
+    for (int i = 0; i < Product::kRowTiles; ++i) row_factors[i][0] = row_factors[i][1] = 1.0f;
+#pragma unroll
+    for (int j = 0; j < Product::kColumnTiles; ++j) {
+#pragma unroll
+      for (int odd = 0; odd < 2; ++odd) {
+        sync_warp();  // a column after the other: there are no registers to work on many at once
+        const bool sample = column(j, odd) < columns_;
+        const float offset = sample ? offsets[column(j, odd)] : 0.0f;
+        float column_sum = 0.0f;
+#pragma unroll
+        for (int i = 0; i < Product::kRowTiles; ++i) {
+#pragma unroll
+          for (int second = 0; second < 2; ++second) {
+            float& element = product_.sum[i][j][2 * second + odd];
+            const LossAndSlope at = loss_and_slope<kOrder>(element + offset);
+            // Padding and hits are 0 whatever was multiplied there, and whatever the factor.
+            const bool hit = (hits_[i] & bit(j, second, odd)) != 0;
+            const bool counts = sample && row(i, second) < rows_ && !hit;
+            const float factor = counts && factors != nullptr ? factors[row(i, second)] : 1.0f;
+            row_sum[i][second] += counts ? at.loss : 0.0f;
+            row_factors[i][second] *= counts ? at.factor : 1.0f;  // at most 2^8 in the end
+            element = counts ? at.slope * factor : 0.0f;
+            column_sum += element;
+          }
+        }
+        column_sum = over_column(column_sum);
+        shared_.column_sum[Product::warp_row()][column(j, odd)] = column_sum;  // the same in the eight lanes
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < Product::kRowTiles; ++i) {
+#pragma unroll
+      for (int second = 0; second < 2; ++second) {
+        const float sum = over_row(row_sum[i][second] + log_of_factors<kOrder>(row_factors[i][second]));
+        if (thread_index() % 4 == 0) {
+          shared_.row_sum[Product::warp_column()][row(i, second)] = sum;
+        }
+      }
+    }
+    sync_block();
+    const int at = thread_index();
+    if (at >= kTileRows) return;
+    if (args_.loss_parts != nullptr) {
+      float sum = 0.0f;
+      for (int warp = 0; warp < Product::kWarpsAcross; ++warp) sum += shared_.row_sum[warp][at];
+      args_.loss_parts[block_x() * args_.loss_pitch + first_row_ + at] = sum;
+    }
+    if (args_.grad.data != nullptr) {
+      args_.bias_parts[block_y() * args_.bias_pitch + first_column_ + at] =
+          shared_.column_sum[0][at] + shared_.column_sum[1][at];
+    }
+  }
+
+  // Rounds what is left of G to one more part, takes that away, and writes it by whole rows: 16 threads of 16 bytes
+  // each.
+  FASTNCE_DEVICE void write_grad_part(int part) {
+#pragma unroll
+    for (int i = 0; i < Product::kRowTiles; ++i) {
+#pragma unroll
+      for (int j = 0; j < Product::kColumnTiles; ++j) {
+#pragma unroll
+        for (int second = 0; second < 2; ++second) {
+          float& low = product_.sum[i][j][2 * second];
+          float& high = product_.sum[i][j][2 * second + 1];
+          const std::uint32_t pair = to_bfloat16_pair(low, high);
+          low -= from_bfloat16(static_cast<std::uint16_t>(pair));
+          high -= from_bfloat16(static_cast<std::uint16_t>(pair >> 16));
+          const int at = row(i, second) * Epilogue::kPitch + column(j, 0);
+          *reinterpret_cast<std::uint32_t*>(shared_.grad + at) = pair;
+        }
+      }
+    }
+    sync_block();
+    constexpr int kChunks = kSampleColumns / 8;
+    constexpr int kRowsPerPass = Product::kThreads / kChunks;
+    const int chunk = thread_index() % kChunks;
+    std::uint16_t* const to = args_.grad.data + part * args_.grad.plane + first_row_ * args_.grad.pitch + first_column_;
+    for (int r = thread_index() / kChunks; r < kTileRows; r += kRowsPerPass) {
+      copy_16_bytes(to + r * args_.grad.pitch + chunk * 8, shared_.grad + r * Epilogue::kPitch + chunk * 8);
+    }
+    sync_block();
+  }
+
+  const LogitsArguments& args_;
+  Epilogue& shared_;
+  const std::int64_t first_row_;
+  const std::int64_t first_column_;
+  const int rows_, columns_;  // of the tile that are not padding
+  Product product_;
+  std::uint32_t hits_[Product::kRowTiles] = {};  // a bit for each of the thread's elements
+};
+
+template <class Tile>
+FASTNCE_KERNEL(Tile::Product::kThreads, Tile::kBlocks)
+logits_kernel(FASTNCE_ARGUMENTS LogitsArguments args) {
+  Tile(args).run();
+}
+
+template <int kOperandParts, int kOrder>
+void queue(const LogitsArguments& args, const Geometry& g, const Stream& stream) {
+  using Tile = LogitsTile<kOperandParts, kOrder>;
+  launch(logits_kernel<Tile>, {.x = g.sample_tiles(), .y = g.chunk_tiles()}, Tile::Product::kThreads,
+         Tile::Product::kSharedBytes, stream, args);
+}
+
+}  // namespace
+
+void queue_logits(const LogitsArguments& args, const Geometry& g, Parts parts, const Stream& stream) {
+  if (parts.order == 1) return queue<1, 1>(args, g, stream);
+  if (parts.order == 2) return parts.operands == 1 ? queue<1, 2>(args, g, stream) : queue<2, 2>(args, g, stream);
+  parts.operands == 1 ? queue<1, 3>(args, g, stream) : queue<3, 3>(args, g, stream);
+}
+
+}  // namespace fastnce::cuda

@@ -1,0 +1,124 @@
+#include "cuda/runtime.h"
+
+#include <cuda_runtime.h>
+
+#include <array>
+#include <mutex>
+#include <vector>
+
+#include "fastnce/error.h"
+
+namespace fastnce::cuda::runtime {
+
+namespace {
+
+// One per device, in its memory from the moment that this module is loaded there.
+__device__ FaultRecord fault_record_on_device;
+
+cudaStream_t native(const Stream& stream) { return static_cast<cudaStream_t>(stream.handle); }
+
+// Asked once: neither drivers nor devices come and go while a process runs.
+struct Machine {
+  std::string reason;
+  std::vector<Device> devices;
+  std::vector<Limits> limits;
+
+  Machine() {
+    int driver = 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+      reason = "no NVIDIA driver was found";
+      cudaGetLastError();  // or the next launch would report it
+      return;
+    }
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess || count == 0) {
+      cudaGetLastError();
+      reason = error == cudaErrorInsufficientDriver
+                   ? concat("the NVIDIA driver is too old: it supports CUDA ", driver / 1000, ".", driver % 1000 / 10,
+                            ", this build needs ", CUDART_VERSION / 1000, ".", CUDART_VERSION % 1000 / 10)
+                   : concat("no CUDA device is visible (", cudaGetErrorString(error), ")");
+      return;
+    }
+    for (int i = 0; i < count; ++i) {
+      cudaDeviceProp properties;
+      require(cudaGetDeviceProperties(&properties, i));
+      devices.push_back({properties.name, properties.major, properties.minor, properties.multiProcessorCount,
+                         static_cast<std::int64_t>(properties.totalGlobalMem)});
+      limits.push_back({properties.multiProcessorCount, properties.l2CacheSize});
+    }
+  }
+};
+
+const Machine& machine() {
+  static const Machine found;
+  return found;
+}
+
+}  // namespace
+
+void require(int error) {
+  if (error == cudaSuccess) return;
+  const auto status = static_cast<cudaError_t>(error);
+  throw DeviceError(concat("CUDA reports ", cudaGetErrorName(status), ": ", cudaGetErrorString(status)));
+}
+
+std::string unavailable_reason() { return machine().reason; }
+int device_count() { return static_cast<int>(machine().devices.size()); }
+Device properties(int device) { return machine().devices.at(static_cast<std::size_t>(device)); }
+Limits limits(int device) { return machine().limits.at(static_cast<std::size_t>(device)); }
+
+CurrentDevice::CurrentDevice(int device) {
+  require(cudaGetDevice(&previous_));
+  require(cudaSetDevice(device));
+}
+
+CurrentDevice::~CurrentDevice() { cudaSetDevice(previous_); }
+
+void* allocate(std::size_t bytes, const Stream& stream) {
+  void* memory = nullptr;
+  require(cudaMallocAsync(&memory, bytes, native(stream)));
+  return memory;
+}
+
+void release(void* memory, const Stream& stream) { require(cudaFreeAsync(memory, native(stream))); }
+
+std::int64_t read(const std::int64_t* value, const Stream& stream) {
+  std::int64_t copy = 0;
+  require(cudaMemcpyAsync(&copy, value, sizeof copy, cudaMemcpyDeviceToHost, native(stream)));
+  require(cudaStreamSynchronize(native(stream)));
+  return copy;
+}
+
+void wait_for(const Stream& waiting, const Stream& producing) {
+  if (waiting.handle == producing.handle) return;
+  cudaEvent_t event = nullptr;
+  require(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  const cudaError_t recorded = cudaEventRecord(event, native(producing));
+  const cudaError_t queued = recorded == cudaSuccess ? cudaStreamWaitEvent(native(waiting), event, 0) : recorded;
+  require(cudaEventDestroy(event));  // what waits for it goes on waiting
+  require(queued);
+}
+
+void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream) {
+  if (bytes > 0) require(cudaMemsetAsync(memory, value, bytes, native(stream)));
+}
+
+FaultRecord* fault_record() {
+  void* address = nullptr;
+  require(cudaGetSymbolAddress(&address, fault_record_on_device));
+  return static_cast<FaultRecord*>(address);
+}
+
+FaultRecord take_fault_record() {
+  require(cudaDeviceSynchronize());
+  FaultRecord record;
+  require(cudaMemcpyFromSymbol(&record, fault_record_on_device, sizeof record));
+  if (record.count > 0) {
+    const FaultRecord none{};
+    require(cudaMemcpyToSymbol(fault_record_on_device, &none, sizeof none));
+  }
+  return record;
+}
+
+}  // namespace fastnce::cuda::runtime

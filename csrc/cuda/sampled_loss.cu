@@ -1,0 +1,242 @@
+// The sampled loss as a sequence of kernels, and how its workspace is laid out.
+#include "cuda/sampled_loss.h"
+
+#include "cuda/carver.h"
+#include "cuda/examples.h"
+#include "cuda/geometry.h"
+#include "cuda/logits.h"
+#include "cuda/product.h"
+#include "cuda/rows.h"
+#include "cuda/runtime.h"
+
+namespace fastnce::cuda {
+
+namespace {
+
+// Intermediate results on the device. `x`, `w` and G are bfloat16 planes, padded with zeros to whole tiles.
+struct Intermediates {
+  OperandPlanes x;      // [B, D]
+  OperandPlanes w;      // [S, D]
+  OperandPlanes grad;   // G of one chunk, [chunk, S]
+  float* offset;        // [S]
+  float* true_loss;     // [B]
+  float* true_grad;     // [B, T]
+  float* loss_parts;    // [sample tiles, chunk]
+  float* bias_parts;    // [batch tiles, S]
+  float* input_parts;   // [input splits, chunk, D]
+  float* weight_parts;  // [weight splits, S, D]
+};
+
+class SampledLoss {
+ public:
+  SampledLoss(const SampledLossParams& params, int device)
+      : p_(params), g_(geometry_of(params, runtime::limits(device))), parts_(parts_of(params)) {}
+
+  std::size_t workspace_bytes() {
+    Carver measure;
+    take_workspace(measure);
+    return measure.used();
+  }
+
+  void queue(const Workspace& workspace, const Stream& stream) {
+    if (!wants_grad() && p_.loss == nullptr) return;
+    Carver memory(workspace.data);
+    take_workspace(memory);
+    enter(stream);
+    for (std::int64_t chunk = 0; chunk < g_.chunks; ++chunk) queue_chunk(chunk, stream);
+    if (!wants_rows()) return;
+    // Without examples no product has run.
+    if (g_.chunks == 0) runtime::fill_bytes(m_.weight_parts, 0, weight_part_bytes(), stream);
+    queue_rows(rows_, stream);
+  }
+
+ private:
+  bool wants_rows() const { return p_.grad_weights != nullptr || p_.grad_biases != nullptr; }
+  bool wants_grad() const { return p_.grad_inputs != nullptr || wants_rows(); }
+  std::size_t weight_part_bytes() const {
+    return static_cast<std::size_t>(g_.weight_splits * g_.samples * g_.dim) * sizeof(float);
+  }
+  Rows inputs() const { return {p_.inputs, p_.inputs_stride, p_.inputs_dtype.value_or(p_.dtype)}; }
+  DeviceTable weights() const { return {p_.weights, p_.weights_dtype.value_or(p_.dtype)}; }
+  DeviceTable biases() const { return {p_.biases, p_.biases_dtype.value_or(p_.dtype)}; }
+
+  static OperandPlanes take_planes(Carver& memory, std::int64_t rows, std::int64_t pitch, int parts) {
+    return {memory.take<std::uint16_t>(rows * pitch * parts), pitch, rows * pitch, parts};
+  }
+
+  void take_workspace(Carver& memory) {
+    m_ = {};
+    rows_ = {};
+    m_.x = take_planes(memory, g_.batch(), g_.dim, parts_.operands);
+    m_.w = take_planes(memory, g_.samples, g_.dim, parts_.operands);
+    m_.offset = memory.take<float>(p_.num_sampled);
+    m_.true_loss = memory.take<float>(p_.batch);
+    m_.true_grad = memory.take<float>(p_.batch * p_.num_true);
+    m_.loss_parts = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
+    if (!wants_grad()) return;
+    m_.grad = take_planes(memory, g_.chunk_rows, g_.samples, parts_.order);
+    m_.bias_parts = memory.take<float>(g_.batch() / kTileRows * g_.samples);
+    if (p_.grad_inputs != nullptr) m_.input_parts = memory.take<float>(g_.input_splits * g_.chunk_rows * g_.dim);
+    if (!wants_rows()) return;
+    m_.weight_parts = memory.take<float>(g_.weight_splits * g_.samples * g_.dim);
+    take_rows(memory);
+  }
+
+  void take_rows(Carver& memory) {
+    rows_.labels = p_.labels;
+    rows_.sampled = p_.sampled;
+    rows_.num_labels = p_.batch * p_.num_true;
+    rows_.num_sampled = p_.num_sampled;
+    rows_.num_true = p_.num_true;
+    rows_.dim = p_.dim;
+    rows_.num_classes = p_.num_classes;
+    rows_.inputs = inputs();
+    rows_.true_grad = m_.true_grad;
+    rows_.weight_parts = m_.weight_parts;
+    rows_.weight_part_count = g_.weight_splits;
+    rows_.weight_part = g_.samples * g_.dim;
+    rows_.weight_pitch = g_.dim;
+    rows_.bias_parts = m_.bias_parts;
+    rows_.bias_part_count = g_.batch() / kTileRows;
+    rows_.bias_pitch = g_.samples;
+    const std::int64_t entries = rows_.entries();
+    for (int i = 0; i < 2; ++i) {
+      rows_.sort.keys[i] = memory.take<std::uint64_t>(entries);
+      rows_.sort.values[i] = memory.take<std::uint32_t>(entries);
+    }
+    rows_.row_starts = memory.take<std::uint32_t>(entries);
+    rows_.rows_so_far = memory.take<std::uint32_t>(entries);
+    rows_.bias_sums = memory.take<float>(p_.num_sampled);
+    rows_.row_parts = memory.take<float>(2 * ceiling(entries, kPieceEntries) * (p_.dim + 1));
+    rows_.sort_scratch_bytes = sort_bytes(entries);
+    rows_.sort_scratch = memory.take<unsigned char>(static_cast<std::int64_t>(rows_.sort_scratch_bytes));
+    rows_.row_ids = p_.row_ids;
+    rows_.row_count = p_.row_count;
+    rows_.grad_weights = p_.grad_weights;
+    rows_.grad_biases = p_.grad_biases;
+    rows_.grad_weights_dtype = p_.grad_weights_dtype.value_or(p_.dtype);
+    rows_.grad_biases_dtype = p_.grad_biases_dtype.value_or(p_.dtype);
+  }
+
+  void enter(const Stream& stream) const {
+    runtime::FaultRecord* const faults = runtime::fault_record();
+    queue_enter_samples({.weights = weights(),
+                         .biases = biases(),
+                         .sampled = p_.sampled,
+                         .sampled_count = static_cast<const float*>(p_.sampled_count),
+                         .num_sampled = p_.num_sampled,
+                         .dim = p_.dim,
+                         .num_classes = p_.num_classes,
+                         .rows = g_.samples,
+                         .planes = m_.w,
+                         .offset = m_.offset,
+                         .faults = faults},
+                        stream);
+    queue_enter_examples({.weights = weights(),
+                          .biases = biases(),
+                          .inputs = inputs(),
+                          .labels = p_.labels,
+                          .true_count = static_cast<const float*>(p_.true_count),
+                          .grad_loss = static_cast<const float*>(p_.grad_loss),
+                          .batch = p_.batch,
+                          .num_true = p_.num_true,
+                          .dim = p_.dim,
+                          .num_classes = p_.num_classes,
+                          .rows = g_.batch(),
+                          .planes = m_.x,
+                          .true_loss = m_.true_loss,
+                          .true_grad = m_.true_grad,
+                          .faults = faults},
+                         stream);
+  }
+
+  // Planes as an operand, from row `row` on.
+  static Operand operand(const OperandPlanes& planes, std::int64_t row = 0) {
+    return {planes.data + row * planes.pitch, planes.pitch, planes.plane};
+  }
+
+  void queue_chunk(std::int64_t chunk, const Stream& stream) const {
+    const std::int64_t first = chunk * g_.chunk_rows;
+    const std::int64_t examples = std::min(g_.chunk_rows, p_.batch - first);
+    if (p_.num_sampled > 0) queue_products(chunk, first, examples, stream);
+    if (p_.loss == nullptr && p_.grad_inputs == nullptr) return;
+    queue_finish_examples({.weights = weights(),
+                           .labels = p_.labels,
+                           .true_loss = m_.true_loss,
+                           .true_grad = m_.true_grad,
+                           .num_true = p_.num_true,
+                           .dim = p_.dim,
+                           .num_classes = p_.num_classes,
+                           .first = first,
+                           .examples = examples,
+                           .loss_parts = m_.loss_parts,
+                           .loss_part_count = g_.sample_tiles(),
+                           .loss_pitch = g_.chunk_rows,
+                           .input_parts = m_.input_parts,
+                           .input_part_count = p_.num_sampled > 0 ? g_.input_splits : 0,
+                           .input_part = g_.chunk_rows * g_.dim,
+                           .input_pitch = g_.dim,
+                           .loss = static_cast<float*>(p_.loss),
+                           .grad_inputs = p_.grad_inputs,
+                           .grad_inputs_dtype = p_.grad_inputs_dtype.value_or(p_.dtype)},
+                          stream);
+  }
+
+  void queue_products(std::int64_t chunk, std::int64_t first, std::int64_t examples, const Stream& stream) const {
+    const auto* const grad_loss = static_cast<const float*>(p_.grad_loss);
+    queue_logits({.x = operand(m_.x, first),
+                  .w = operand(m_.w),
+                  .slices = g_.dim / kTileDepth,
+                  .offset = m_.offset,
+                  .sampled = p_.sampled,
+                  .labels = p_.remove_accidental_hits ? p_.labels + first * p_.num_true : nullptr,
+                  .grad_loss = grad_loss != nullptr ? grad_loss + first : nullptr,
+                  .examples = examples,
+                  .num_sampled = p_.num_sampled,
+                  .num_true = p_.num_true,
+                  .grad = m_.grad,
+                  .loss_parts = p_.loss != nullptr ? m_.loss_parts : nullptr,
+                  .loss_pitch = g_.chunk_rows,
+                  .bias_parts = m_.bias_parts + chunk * g_.chunk_tiles() * g_.samples,
+                  .bias_pitch = g_.samples},
+                 g_, parts_, stream);
+    if (p_.grad_inputs != nullptr) {
+      queue_grad_inputs({.a = operand(m_.grad),
+                         .b = operand(m_.w),
+                         .slices = g_.samples / kTileDepth,
+                         .out = m_.input_parts,
+                         .pitch = g_.dim,
+                         .part = g_.chunk_rows * g_.dim,
+                         .accumulate = false},
+                        g_, parts_, stream);
+    }
+    if (p_.grad_weights != nullptr) {
+      queue_grad_weights({.a = operand(m_.grad),
+                          .b = operand(m_.x, first),
+                          .slices = g_.chunk_rows / kTileDepth,
+                          .out = m_.weight_parts,
+                          .pitch = g_.dim,
+                          .part = g_.samples * g_.dim,
+                          .accumulate = chunk > 0},
+                         g_, parts_, stream);
+    }
+  }
+
+  const SampledLossParams& p_;
+  const Geometry g_;
+  const Parts parts_;
+  Intermediates m_{};
+  RowsArguments rows_{};
+};
+
+}  // namespace
+
+std::size_t loss_workspace_bytes(const SampledLossParams& params, int device) {
+  return SampledLoss(params, device).workspace_bytes();
+}
+
+void queue_nce_loss(const SampledLossParams& params, const Workspace& workspace, const Stream& stream) {
+  SampledLoss(params, stream.device).queue(workspace, stream);
+}
+
+}  // namespace fastnce::cuda
