@@ -65,8 +65,8 @@ inline Geometry geometry_of(const SampledLossParams& p, const runtime::Limits& l
   Geometry g{};
   const int order = parts_of(p).order;
   g.samples = padded(p.num_sampled, kSampleColumns);
-  g.dim_columns = padded(p.dim, 64) % 128 == 0 ? 128 : 64;
-  g.dim = padded(std::max<std::int64_t>(p.dim, 1), g.dim_columns);
+  g.dim = padded(std::max<std::int64_t>(p.dim, 1), 64);
+  g.dim_columns = g.dim % 128 == 0 ? 128 : 64;
   const std::int64_t row_bytes = std::max<std::int64_t>(g.samples, 1) * 2 * order;
   const std::int64_t most_rows =
       std::clamp<std::int64_t>(limits.l2_bytes / 2 / row_bytes / kTileRows, 1, 65535) * kTileRows;
