@@ -13,7 +13,7 @@ from problems import Candidates, Problem
 class Products(Contender):
     """X·Wᵀ, G·W and Gᵀ·X, where the logits stand in for G."""
 
-    kind = "cuBLAS products"
+    kind = "cuBLAS"
     capturable = True
 
     def __init__(self, problem: Problem, level: Level) -> None:

@@ -6,6 +6,7 @@ python bench/gpu/ceilings.py --output machine.json
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -21,23 +22,13 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "bench" / "peers"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "peers"))
 from machine import commit, machine
 
+ROOT = Path(__file__).resolve().parents[2]
+
 QUERY = "name,driver_version,memory.total,compute_cap,clocks.sm,clocks.max.sm,clocks.mem,power.limit,temperature.gpu"
-PACKAGES = (
-    "torch",
-    "triton",
-    "numpy",
-    "cupy-cuda13x",
-    "jax",
-    "pybind11",
-    "scikit-build-core",
-    "cmake",
-    "ninja",
-    "pytest",
-)
+PACKAGES = ("torch", "triton", "numpy", "pybind11", "scikit-build-core", "cmake", "ninja", "pytest")
 
 
 def output_of(*command: str) -> str | None:
@@ -108,7 +99,7 @@ def seconds_of(work: Callable[[], object], cuda: bool, repeats: int) -> list[flo
         work()
         event.record()
     torch.cuda.synchronize()
-    return [1e-3 * a.elapsed_time(b) for a, b in zip(events, events[1:], strict=False)]
+    return [1e-3 * a.elapsed_time(b) for a, b in itertools.pairwise(events)]
 
 
 def ceilings(device: torch.device, quick: bool) -> dict[str, Any]:
@@ -122,8 +113,7 @@ def ceilings(device: torch.device, quick: bool) -> dict[str, Any]:
 
     elements = 1 << (20 if quick else 29)
     source, target = torch.rand(elements, device=device), torch.empty(elements, device=device)
-    rate("copy_gbs", 8e-9 * elements, lambda: target.copy_(source))
-    del source, target
+    rate("copy_gbs", 8e-9 * elements, lambda source=source, target=target: target.copy_(source))
     n = 128 if quick else 8192
     for name, dtype, matmul in (
         ("bf16_tflops", torch.bfloat16, "highest"),

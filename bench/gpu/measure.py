@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo
 
 import lineup
 from check import check, truth
@@ -173,6 +174,10 @@ def main() -> None:
     parser.add_argument("--no-compile", dest="compiled", action="store_false", help="without torch.compile")
     parser.add_argument("--compile-only", action="store_true", help="fill the compiler's cache and end")
     options = parser.parse_args()
+    # Every level of a shape is a version of the same function.
+    for limit in ("recompile_limit", "cache_size_limit"):
+        if hasattr(torch._dynamo.config, limit):
+            setattr(torch._dynamo.config, limit, 64)
     shapes = named(options.quick)
     for name in options.shapes.split(",") if options.shapes else shapes:
         # What was compiled for earlier shapes only counts against a limit.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 WIDTH, LINES = 120, 60
-NAME, CELL = 24, 11
+NAME, CELL = 30, 11
 Entry = dict[str, Any]
 
 
@@ -41,16 +41,15 @@ def ours(name: str) -> bool:
 
 
 def timed(entry: Entry, what: str) -> str:
-    """Time in ms and a ratio: fastnce over the bare products, all others over fastnce."""
+    """Time in microseconds and a ratio: fastnce over the bare products, all others over fastnce."""
     if entry.get("wrong"):
         return "WRONG"
     if f"{what}_ms" not in entry:
         return "failed" if entry.get("failed") else ""
     base = "products" if ours(entry["name"]) else "fastnce"
     ratio = entry.get(f"over_{base}" if what == "device" else f"wall_over_{base}")
-    return digits(entry[f"{what}_ms"]) + (
-        f" {ratio:.2f}x" if ratio and ratio < 9.995 else f" {ratio:.0f}x" if ratio else ""
-    )
+    text = digits(1e3 * entry[f"{what}_ms"])
+    return f"{text} {digits(ratio):.4}" if ratio else text
 
 
 def table(
@@ -124,7 +123,7 @@ def sampling(results: dict[str, Any]) -> list[str]:
     return wrapped("sampling S=8192, us device/wall: ", cells) if cells else []
 
 
-LEGEND = "ratio: fastnce over cuBLAS's three products of its level, others over fastnce of their level"
+LEGEND = "after each time its ratio: fastnce's to cuBLAS's bare products, all others' to fastnce of the same level"
 
 
 def short(results: dict[str, Any]) -> list[str]:
@@ -137,8 +136,8 @@ def short(results: dict[str, Any]) -> list[str]:
     few = [n for n in names if ours(n) and n.endswith(("f32 high", "bf16 medium")) and " loss" not in n]
     lines = head(results)
     if shapes:
-        lines += [LEGEND, *table("device ms per step", shapes, steps, lambda entry: timed(entry, "device"))]
-        lines += table("wall ms per step", shapes, few[:6], lambda entry: timed(entry, "wall"))
+        lines += [LEGEND, *table("device us per step", shapes, steps, lambda entry: timed(entry, "device"))]
+        lines += table("wall us per step", shapes, few[:6], lambda entry: timed(entry, "wall"))
         memory = [n for n in names if n.endswith("f32 high") and "graph" not in n and " loss" not in n]
         lines += table("extra MiB of a step", shapes, memory, megabytes)
     lines += sampling(results)
@@ -154,10 +153,10 @@ def full(results: dict[str, Any]) -> list[str]:
 
     lines = ["```", *head(results), "", LEGEND]
     for title, cell in (
-        ("device ms per step", lambda entry: timed(entry, "device")),
-        ("wall ms per step", lambda entry: timed(entry, "wall")),
-        ("host ms per step", lambda entry: digits(entry["host_ms"]) if "host_ms" in entry else ""),
-        ("spread of device ms", lambda entry: f"{entry['spread']:.1%}" if "spread" in entry else ""),
+        ("device us per step", lambda entry: timed(entry, "device")),
+        ("wall us per step", lambda entry: timed(entry, "wall")),
+        ("host us per step", lambda entry: digits(1e3 * entry["host_ms"]) if "host_ms" in entry else ""),
+        ("spread of device times", lambda entry: f"{entry['spread']:.1%}" if "spread" in entry else ""),
         ("extra MiB of a step", megabytes),
         ("errors loss/gradient", errors),
     ):

@@ -49,8 +49,8 @@ record() { # NAME STATUS SECONDS DETAIL
   say "--- $1: $2 after $3 s. $detail"
 }
 
-limit_for() { # MOST RESERVE: seconds that a stage may take, leaving RESERVE to those after it
-  local left=$((BUDGET - SECONDS - $2))
+limit_for() { # MOST RESERVE: seconds that a stage may take, leaving RESERVE (of 530) to those after it
+  local left=$((BUDGET - SECONDS - $2 * BUDGET / 530))
   echo $((left < $1 ? left : $1))
 }
 

@@ -53,6 +53,8 @@ def watch(process: subprocess.Popen[bytes], progress: Path, deadline: float) -> 
 
 
 def main() -> None:
+    # So that a time limit from outside ends the worker, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="where shapes.jsonl goes")
     parser.add_argument("--budget", type=float, default=180.0, help="seconds in all")
