@@ -99,7 +99,10 @@ def head(results: dict[str, Any]) -> list[str]:
         "ceilings: " + (", ".join(rates) or "not measured"),
         *wrapped("stages: ", stages),
     ]
-    lines += [f"  {stage['name']}: {stage['detail']}"[:WIDTH] for stage in results["stages"] if stage.get("detail")]
+    # Of those that went well only the tests have something to say.
+    quiet = ("machine", "build", "cpp-build", "sampling", "measure")
+    told = [s for s in results["stages"] if s["detail"] and not (s["status"] == "ok" and s["name"] in quiet)]
+    lines += [f"  {stage['name']}: {stage['detail']}"[:WIDTH] for stage in told]
     checks = results["sampling"].get("checks", {})
     wrong = {name: value for name, value in checks.items() if value != "ok"}
     lines.append(f"sampling: {len(checks) - len(wrong)} of {len(checks)} comparisons with the CPU agree")
@@ -134,13 +137,12 @@ def short(results: dict[str, Any]) -> list[str]:
     if not any(name.startswith("fastnce f32") for name in names):
         steps = [name for name in names if " loss" not in name]
     few = [n for n in names if ours(n) and n.endswith(("f32 high", "bf16 medium")) and " loss" not in n]
-    lines = head(results)
+    lines = head(results) + sampling(results)
     if shapes:
         lines += [LEGEND, *table("device us per step", shapes, steps, lambda entry: timed(entry, "device"))]
         lines += table("wall us per step", shapes, few[:6], lambda entry: timed(entry, "wall"))
-        memory = [n for n in names if n.endswith("f32 high") and "graph" not in n and " loss" not in n]
+        memory = [n for n in names if n.endswith("f32 high") and not any(w in n for w in (" graph", " loss", "cuBLAS"))]
         lines += table("extra MiB of a step", shapes, memory, megabytes)
-    lines += sampling(results)
     return lines if len(lines) <= LINES else [*lines[: LINES - 1], "... (the rest is in report.md)"]
 
 

@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--output", type=Path, default=Path("sampling.json"))
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()
     device = torch.device(options.device)
     results: dict[str, Any] = {"checks": checks(device)}
     options.output.write_text(json.dumps(results))
