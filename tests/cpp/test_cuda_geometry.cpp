@@ -77,17 +77,17 @@ TEST(CudaGeometry, GridsStayWithinTheLimitsOfCuda) {
 }
 
 TEST(CudaGeometry, SplittingASumFillsTheDeviceWithoutLeavingIdleParts) {
-  constexpr std::int64_t kMultiprocessors = 132;
-  EXPECT_EQ(splits(1'000, 256, kMultiprocessors), 1);
-  EXPECT_EQ(splits(80, 256, kMultiprocessors), 3);  // dX of 2,560 examples by 512 columns
-  EXPECT_EQ(splits(1, 128, kMultiprocessors), 32);  // dW of 64 classes by 128 columns over 4,096 examples
-  EXPECT_EQ(splits(8, 0, kMultiprocessors), 1);     // nothing sampled
+  constexpr std::int64_t kBlocks = 264;
+  EXPECT_EQ(splits(1'000, 256, kBlocks), 1);
+  EXPECT_EQ(splits(80, 256, kBlocks), 3);  // dX of 2,560 examples by 512 columns
+  EXPECT_EQ(splits(1, 128, kBlocks), 32);  // dW of 64 classes by 128 columns over 4,096 examples
+  EXPECT_EQ(splits(8, 0, kBlocks), 1);     // nothing sampled
   for (std::int64_t tiles = 1; tiles < 400; ++tiles) {
     for (std::int64_t slices = 1; slices < 300; ++slices) {
-      const std::int64_t parts = splits(tiles, slices, kMultiprocessors);
+      const std::int64_t parts = splits(tiles, slices, kBlocks);
       EXPECT_GE(slices / parts, slices < 4 ? 1 : 4);
       if (parts > 1) {
-        EXPECT_LE(parts * tiles, 2 * kMultiprocessors);
+        EXPECT_LE(parts * tiles, 2 * kBlocks);
       }
     }
   }
