@@ -231,8 +231,9 @@ void sample_log_uniform(const LogUniformParams& params, std::uint64_t* calls, co
   args.labels = labels;
   args.num_labels = num_labels;
   args.out = candidates;
-  Carver memory(workspace.data);
+  Carver memory(workspace);
   take_workspace(memory, params, args);
+  memory.require_within(workspace);
   if (params.unique) {
     constexpr int kEmptyByte = 0xFF;  // of kEmpty, and of a first draw that is later than any
     runtime::fill_bytes(args.classes, kEmptyByte, static_cast<std::size_t>(2 * args.slots) * sizeof(AtomicWord),

@@ -229,6 +229,15 @@ TEST_F(Cuda, ALabelOutOfRangeGivesNaNInItsExampleAndIsReported) {
   EXPECT_NO_THROW(cuda::check(0));
 }
 
+TEST_F(Cuda, AWorkspaceThatIsTooSmallIsRefused) {
+  Problem<float> p({.batch = 9, .num_true = 1, .num_sampled = 9, .dim = 5, .num_classes = 30});
+  DeviceProblem device(p);
+  const std::size_t needed = cuda::workspace_bytes(device.params, 0);
+  DeviceArray<unsigned char> workspace(needed);
+  EXPECT_THROW(cuda::nce_loss(device.params, {workspace.data(), needed - 1}, {}), InvalidValue);
+  EXPECT_THROW(cuda::nce_loss(device.params, {}, {}), InvalidValue);
+}
+
 struct Drawn {
   std::vector<std::int64_t> ids;
   std::vector<float> sampled_count, true_count;
