@@ -26,7 +26,7 @@ class Carver {
   // Throws InvalidValue unless what was taken lies within `workspace`. Asked afterwards: measuring it first would mean
   // asking the sort for its needs once more.
   void require_within(const Workspace& workspace) const {
-    if (used_ > workspace.bytes) {
+    if (used_ > workspace.bytes || (used_ > 0 && workspace.data == nullptr)) {
       throw InvalidValue(concat("workspace has ", workspace.bytes, " bytes: expected ", used_));
     }
   }
