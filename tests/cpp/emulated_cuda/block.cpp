@@ -107,7 +107,7 @@ class Block {
   }
 
  private:
-  void go_on(Fiber& fiber) {
+  [[gnu::noinline]] void go_on(Fiber& fiber) {
     fiber.waits_at = nullptr;
     if (_setjmp(scheduler_) != 0) return;
     if (fiber.started) _longjmp(fiber.where, 1);
