@@ -100,9 +100,10 @@ def page(kernels: list[Kernel]) -> str:
     lines = [
         "# What the CUDA kernels take",
         "",
-        "Written by `make cuda-report` from the machine code. Local memory is where registers spill; accesses and",
-        "tensor-core instructions (`HMMA`) are counted in the code, not while it runs. Shared memory is given at launch:",
-        "at most 96 KiB.",
+        "Written by `make cuda-report` from the machine code. Local memory is where registers spill; accesses to it",
+        "and tensor-core instructions (`HMMA`) are counted in the code, not while it runs. Shared memory is given at",
+        "launch: at most 96 KiB. Numbers after a product's layouts: columns of the tile and of a warp, parts of A and",
+        "of B, order; after a logits tile: parts of the operands, order.",
         "",
         "| kernel | architecture | registers | stack, bytes | local accesses | tensor-core instructions |",
         "|---|---|--:|--:|--:|--:|",
