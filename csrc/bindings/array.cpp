@@ -179,7 +179,10 @@ std::string Array::type_name() const {
 
 std::string shape_text(std::span<const std::int64_t> shape) {
   std::string list = "[";
-  for (const std::int64_t extent : shape) list += (list.size() > 1 ? ", " : "") + std::to_string(extent);
+  for (const std::int64_t extent : shape) {
+    if (list.size() > 1) list += ", ";
+    list += std::to_string(extent);
+  }
   return list + "]";
 }
 

@@ -24,13 +24,20 @@ class Device:
 
     waits = True
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, num_classes: Any = 0) -> None:
         self.index = index
+        self.num_classes = num_classes
+        """Ids in results lie below it; looked at after a call, which validates it."""
 
     @property
     def stream(self) -> int:
         """The stream that calls are queued on, as an address; 0 is the legacy default stream."""
         return 0
+
+    @property
+    def captures(self) -> bool:
+        """Whether the stream is being captured in a CUDA graph, as far as the framework tells."""
+        return False
 
     def current(self) -> AbstractContextManager[Any]:
         """Makes the device the framework's current one: some lend arrays of no other."""
@@ -67,6 +74,10 @@ class _Torch(Device):
     @property
     def stream(self) -> int:
         return int(sys.modules["torch"].cuda.current_stream(self.index).cuda_stream)
+
+    @property
+    def captures(self) -> bool:
+        return bool(sys.modules["torch"].cuda.is_current_stream_capturing())
 
     def current(self) -> AbstractContextManager[Any]:
         guard: AbstractContextManager[Any] = sys.modules["torch"].cuda.device(self.index)
@@ -107,13 +118,17 @@ class _Cupy(Device):
 
 class _Jax(Device):
     def hand_over(self, array: Any, _argument: Any = None) -> Any:
-        return sys.modules["jax"].dlpack.from_dlpack(array)
+        # Without jax_enable_x64 JAX makes int64 int32 and would silently wrap ids from 2**31 on.
+        jax = sys.modules["jax"]
+        if array.dtype == "int64" and not jax.config.jax_enable_x64 and self.num_classes > 2**31:
+            return array
+        return jax.dlpack.from_dlpack(array)
 
 
 _DEVICES: dict[str, type[Device]] = {"torch": _Torch, "cupy": _Cupy, "jax": _Jax, "jaxlib": _Jax}
 
 
-def cuda_device_of(example: Any, name: str) -> Device | None:
+def cuda_device_of(example: Any, name: str, num_classes: Any) -> Device | None:
     """Where a call works, by the argument that decides it: a CUDA device, or ``None`` for the CPU.
 
     ``None`` also for devices that cannot be used, which the CPU then refuses.
@@ -124,5 +139,5 @@ def cuda_device_of(example: Any, name: str) -> Device | None:
     for base in type(example).__mro__:  # subclasses defined elsewhere belong to the library they extend
         known = _DEVICES.get(str(base.__module__).partition(".")[0])
         if known is not None:
-            return known(index)
-    return Device(index)
+            return known(index, num_classes)
+    return Device(index, num_classes)

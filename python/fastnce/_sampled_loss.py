@@ -167,14 +167,17 @@ def nce_loss_and_grad(
     return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))
 
 
-def _run(weights: Any, biases: Any, labels: Any, inputs: Any, *options: Any) -> tuple[Any, Convert]:
+def _run(
+    weights: Any, biases: Any, labels: Any, inputs: Any, num_sampled: Any, num_classes: Any, *options: Any
+) -> tuple[Any, Convert]:
     """Results of the core where ``inputs`` is, rows cut to those used, and how they are handed over."""
     call: Callable[..., Any] = _core.nce_loss
-    device = cuda_device_of(inputs, "inputs")
+    arguments = (weights, biases, labels, inputs, num_sampled, num_classes, *options)
+    device = cuda_device_of(inputs, "inputs", num_classes)
     if device is None:
-        return call(weights, biases, labels, inputs, *options, None), like(inputs)
+        return call(*arguments, None), like(inputs)
     with device.call():
-        results = call(weights, biases, labels, inputs, *options, device)
+        results = call(*arguments, device)
     if isinstance(results, tuple):
         *arrays, used = results
         results = arrays if used is None else [*arrays[:2], *(device.head(array, used) for array in arrays[2:])]

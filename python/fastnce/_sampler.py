@@ -54,7 +54,7 @@ def log_uniform_candidate_sampler(
     """
     first, second = seed_words(seed)
     arguments = (true_classes, num_true, num_sampled, unique, range_max, first, second, 0)
-    device = cuda_device_of(true_classes, "true_classes")
+    device = cuda_device_of(true_classes, "true_classes", range_max)
     if device is None:
         return SampledValues(*map(like(true_classes), _core.log_uniform_candidates(*arguments, None, 0)))
     with device.call():
@@ -99,7 +99,7 @@ class LogUniformSampler:
 
     def __call__(self, true_classes: Any) -> SampledValues:
         """Sample for one batch of true classes, ``[B, num_true]`` or ``[B]``."""
-        device = cuda_device_of(true_classes, "true_classes")
+        device = cuda_device_of(true_classes, "true_classes", self.range_max)
         return self._call_on_cpu(true_classes) if device is None else self._call_on_cuda(true_classes, device)
 
     def _call_on_cuda(self, true_classes: Any, device: Device) -> SampledValues:
@@ -107,6 +107,8 @@ class LogUniformSampler:
             with self._lock:
                 self._settle_on(str(device))
                 if self._counter is None:
+                    if device.captures:
+                        raise ValueError("the sampler's first call is being captured in a CUDA graph: expected one before")
                     self._counter = _Counter(device, self._calls)
                 seed, seed2, address = self._seed, self._seed2, self._counter.address
             values = _core.log_uniform_candidates(true_classes, *self._arguments, seed, seed2, 0, device, address)
