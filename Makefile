@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 CORE   := CMakeLists.txt CMakePresets.json pyproject.toml $(wildcard cmake/*) $(shell find csrc -type f)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test test-cpp test-python test-tf test-torch test-jax lint format asan tidy bench bench-peers clean
+.PHONY: help demo test test-cpp test-python test-cuda cuda cuda-report test-tf test-torch test-jax lint format asan tidy bench bench-peers clean
 
 help:
 	@echo "make demo         train word embeddings on the text in examples/data"
@@ -14,7 +14,7 @@ help:
 	@echo "make bench        native benchmark"
 	@echo "make bench-peers  side by side with TensorFlow, PyTorch and JAX (each in a .venv-peers of its own)"
 	@echo "make test-tf      compare with TensorFlow (in .venv-tf); test-torch, test-jax: their arrays"
-	@echo "make format       fix formatting (test-cpp, test-python: half of the tests; clean: remove all that was built)"
+	@echo "make format       fix formatting (test-cpp, test-python, test-cuda: parts of the tests; clean: remove all that was built)"
 	@echo "make asan         tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make tidy         clang-tidy"
 
@@ -35,7 +35,7 @@ $(VENV)/.built: $(VENV)/.tools $(CORE)
 demo: $(VENV)/.built
 	$(BIN)/python examples/word2vec.py
 
-test: test-cpp test-python
+test: test-cpp test-python test-cuda
 
 test-cpp: $(VENV)/.tools
 	cmake --preset release
@@ -45,12 +45,24 @@ test-cpp: $(VENV)/.tools
 test-python: $(VENV)/.built
 	$(BIN)/python -m pytest
 
+# On a device emulated on the host. The kernels themselves are compiled by test-cpp wherever there is nvcc.
+test-cuda: $(VENV)/.tools
+	tools/emulated.sh
+
+cuda: $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --group cuda
+	cmake --preset release -DFASTNCE_CUDA=ON
+	cmake --build --preset release
+
+cuda-report: cuda
+	$(BIN)/python tools/cuda_resources.py build/release/libfastnce.a
+
 lint: $(VENV)/.tools
 	pre-commit run --all-files --show-diff-on-failure
 
 format: $(VENV)/.tools
 	ruff check --fix-only --quiet . && ruff format --quiet .
-	git ls-files '*.cpp' '*.h' | xargs clang-format -i
+	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs clang-format -i
 
 asan: $(VENV)/.tools
 	tools/asan.sh

@@ -8,4 +8,4 @@ install(EXPORT fastnceTargets NAMESPACE fastnce:: DESTINATION ${package_dir})
 configure_package_config_file(cmake/fastnceConfig.cmake.in fastnceConfig.cmake INSTALL_DESTINATION ${package_dir})
 write_basic_package_version_file(fastnceConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fastnceConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/fastnceConfigVersion.cmake
-  DESTINATION ${package_dir})
+  cmake/cudart.cmake DESTINATION ${package_dir})

@@ -27,12 +27,6 @@ void require_device(int device) {
   }
 }
 
-void require_workspace(const Workspace& workspace, std::size_t needed) {
-  if (workspace.bytes < needed || (needed > 0 && workspace.data == nullptr)) {
-    throw InvalidValue(concat("workspace has ", workspace.bytes, " bytes: expected ", needed));
-  }
-}
-
 void require_at_most(std::int64_t most, const char* argument, std::int64_t value) {
   if (value > most)
     throw InvalidValue(concat(argument, " = ", value, ": expected at most ", most, " on a CUDA device"));
@@ -83,7 +77,6 @@ void log_uniform_candidates(const LogUniformParams& params, std::uint64_t* calls
                             const Stream& stream) {
   validate_for_device(params);
   require_device(stream.device);
-  require_workspace(workspace, sampler_workspace_bytes(params));
   if (candidates.sampled == nullptr) throw InvalidValue("candidates.sampled: expected an array, not null");
   const runtime::CurrentDevice current(stream.device);
   sample_log_uniform(params, calls, labels, num_labels, candidates, workspace, stream);
@@ -103,7 +96,6 @@ void nce_loss(const SampledLossParams& params, const Workspace& workspace, const
   }
   require_device(stream.device);
   const runtime::CurrentDevice current(stream.device);
-  require_workspace(workspace, loss_workspace_bytes(params, stream.device));
   queue_nce_loss(params, workspace, stream);
 }
 

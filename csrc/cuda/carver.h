@@ -4,11 +4,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "fastnce/cuda.h"
+#include "fastnce/error.h"
+
 namespace fastnce::cuda {
 
 class Carver {
  public:
-  explicit Carver(void* memory = nullptr) : memory_(static_cast<unsigned char*>(memory)) {}
+  Carver() = default;
+  explicit Carver(const Workspace& workspace) : memory_(static_cast<unsigned char*>(workspace.data)) {}
 
   template <class T>
   T* take(std::int64_t count) {
@@ -19,8 +23,16 @@ class Carver {
   }
   std::size_t used() const { return used_; }
 
+  // Throws InvalidValue unless what was taken lies within `workspace`. Asked afterwards: measuring it first would mean
+  // asking the sort for its needs once more.
+  void require_within(const Workspace& workspace) const {
+    if (used_ > workspace.bytes || (used_ > 0 && workspace.data == nullptr)) {
+      throw InvalidValue(concat("workspace has ", workspace.bytes, " bytes: expected ", used_));
+    }
+  }
+
  private:
-  unsigned char* memory_;
+  unsigned char* memory_ = nullptr;
   std::size_t used_ = 0;
 };
 

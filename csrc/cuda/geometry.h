@@ -54,10 +54,10 @@ struct Geometry {
   std::int64_t dim_tiles() const { return dim / dim_columns; }
 };
 
-// In how many parts to split a sum of `slices` slices of k for `tiles` tiles: enough for two blocks per multiprocessor,
+// In how many parts to split a sum of `slices` slices of k for `tiles` tiles: enough for as many blocks as run at once,
 // none shorter than 4 slices.
-constexpr std::int64_t splits(std::int64_t tiles, std::int64_t slices, std::int64_t multiprocessors) {
-  const std::int64_t wanted = 2 * multiprocessors / std::max<std::int64_t>(tiles, 1);
+constexpr std::int64_t splits(std::int64_t tiles, std::int64_t slices, std::int64_t blocks_at_once) {
+  const std::int64_t wanted = blocks_at_once / std::max<std::int64_t>(tiles, 1);
   return std::clamp<std::int64_t>(std::min(wanted, slices / 4), 1, 64);
 }
 
@@ -65,15 +65,16 @@ inline Geometry geometry_of(const SampledLossParams& p, const runtime::Limits& l
   Geometry g{};
   const int order = parts_of(p).order;
   g.samples = padded(p.num_sampled, kSampleColumns);
-  g.dim_columns = padded(p.dim, 64) % 128 == 0 ? 128 : 64;
-  g.dim = padded(std::max<std::int64_t>(p.dim, 1), g.dim_columns);
+  g.dim = padded(std::max<std::int64_t>(p.dim, 1), 64);
+  g.dim_columns = g.dim % 128 == 0 ? 128 : 64;
   const std::int64_t row_bytes = std::max<std::int64_t>(g.samples, 1) * 2 * order;
   const std::int64_t most_rows =
       std::clamp<std::int64_t>(limits.l2_bytes / 2 / row_bytes / kTileRows, 1, 65535) * kTileRows;
   g.chunks = ceiling(p.batch, most_rows);
   g.chunk_rows = g.chunks == 0 ? 0 : padded(ceiling(p.batch, g.chunks), kTileRows);
-  g.input_splits = splits(g.chunk_tiles() * g.dim_tiles(), g.samples / kTileDepth, limits.multiprocessors);
-  g.weight_splits = splits(g.samples / kTileRows * g.dim_tiles(), g.chunk_rows / kTileDepth, limits.multiprocessors);
+  const int blocks_at_once = limits.multiprocessors * (order == 1 ? 2 : 1);
+  g.input_splits = splits(g.chunk_tiles() * g.dim_tiles(), g.samples / kTileDepth, blocks_at_once);
+  g.weight_splits = splits(g.samples / kTileRows * g.dim_tiles(), g.chunk_rows / kTileDepth, blocks_at_once);
   return g;
 }
 

@@ -43,6 +43,8 @@ struct Epilogue {
   // 8 elements of padding: rows that follow each other start 4 banks further on.
   static constexpr int kPitch = kSampleColumns + 8;
   std::uint16_t grad[kTileRows * kPitch];
+  float factor[kTileRows];              // of the upstream gradient
+  float offset[kSampleColumns];         // bias - log Q
   float row_sum[4][kTileRows];          // by column of warps
   float column_sum[2][kSampleColumns];  // by row of warps
 };
@@ -53,22 +55,20 @@ class LogitsTile {
   static constexpr int kWarpColumns = 32;  // the logistic wants registers beside the sums
   using Product = TileProduct<Contiguous::kReduced, Contiguous::kReduced, kSampleColumns, kWarpColumns, kOperandParts,
                               kOperandParts, kOrder>;
-  // Two blocks share a multiprocessor, so that one multiplies while the other computes its logistic; three parts of two
+  // Two blocks share a multiprocessor, so that one multiplies while the other computes its logistic; several parts of two
   // operands do not fit the 128 registers that this leaves.
-  static constexpr int kBlocks = kOperandParts == 3 ? 1 : 2;
+  static constexpr int kBlocks = kOperandParts == 1 ? 2 : 1;
   static_assert(Product::kSharedBytes >= static_cast<int>(sizeof(Epilogue)));
   static_assert(Product::kThreads >= kTileRows && kTileRows == kSampleColumns);
 
   FASTNCE_DEVICE explicit LogitsTile(const LogitsArguments& args)
       : args_(args),
         shared_(*reinterpret_cast<Epilogue*>(shared_memory())),
-        first_row_(block_y() * kTileRows),
-        first_column_(block_x() * kSampleColumns),
-        rows_(left(args.examples - first_row_)),
-        columns_(left(args.num_sampled - first_column_)) {}
+        rows_(left(args.examples - first_row())),
+        columns_(left(args.num_sampled - first_column())) {}
 
   FASTNCE_DEVICE void run() {
-    product_.multiply(args_.x, args_.w, first_row_, first_column_, 0, static_cast<int>(args_.slices));
+    product_.multiply(args_.x, args_.w, first_row(), first_column(), 0, static_cast<int>(args_.slices));
     if (args_.labels != nullptr) find_hits();
     apply_logistic();
     if (args_.grad.data != nullptr) {
@@ -77,6 +77,8 @@ class LogitsTile {
   }
 
  private:
+  FASTNCE_DEVICE static std::int64_t first_row() { return block_y() * kTileRows; }
+  FASTNCE_DEVICE static std::int64_t first_column() { return block_x() * kSampleColumns; }
   FASTNCE_DEVICE static int left(std::int64_t count) { return static_cast<int>(count < kTileRows ? count : kTileRows); }
   // Within the tile. 32 bits: an address per row and column would not fit the registers.
   FASTNCE_DEVICE static int row(int i, int second) { return Product::row() + 16 * i + 8 * second; }
@@ -99,8 +101,8 @@ class LogitsTile {
   // Marks accidental hits. As bits: a loop that changed the sums themselves would cost registers for two copies of
   // them.
   FASTNCE_DEVICE void find_hits() {
-    const std::int64_t* const labels = args_.labels + first_row_ * args_.num_true;
-    const std::int64_t* const sampled = args_.sampled + first_column_;
+    const std::int64_t* const labels = args_.labels + first_row() * args_.num_true;
+    const std::int64_t* const sampled = args_.sampled + first_column();
     const int num_true = static_cast<int>(args_.num_true);
 #pragma unroll
     for (int i = 0; i < Product::kRowTiles; ++i) {
@@ -124,8 +126,12 @@ class LogitsTile {
 
   // Puts G in the place of the products, and writes the tile's sums.
   FASTNCE_DEVICE void apply_logistic() {
-    const float* const offsets = args_.offset + first_column_;
-    const float* const factors = args_.grad_loss != nullptr ? args_.grad_loss + first_row_ : nullptr;
+    const int at = thread_index();
+    if (at < kTileRows) {
+      shared_.factor[at] = at < rows_ && args_.grad_loss != nullptr ? args_.grad_loss[first_row() + at] : 1.0f;
+      shared_.offset[at] = at < columns_ ? args_.offset[first_column() + at] : 0.0f;
+    }
+    sync_block();
     float row_sum[Product::kRowTiles][2] = {};
     float row_factors[Product::kRowTiles][2];
 #pragma unroll
@@ -136,21 +142,20 @@ class LogitsTile {
       for (int odd = 0; odd < 2; ++odd) {
         sync_warp();  // a column after the other: there are no registers to work on many at once
         const bool sample = column(j, odd) < columns_;
-        const float offset = sample ? offsets[column(j, odd)] : 0.0f;
+        const float offset = shared_.offset[column(j, odd)];
         float column_sum = 0.0f;
 #pragma unroll
         for (int i = 0; i < Product::kRowTiles; ++i) {
 #pragma unroll
           for (int second = 0; second < 2; ++second) {
             float& element = product_.sum[i][j][2 * second + odd];
-            const LossAndSlope at = loss_and_slope<kOrder>(element + offset);
+            const LossAndSlope logistic = loss_and_slope<kOrder>(element + offset);
             // Padding and hits are 0 whatever was multiplied there, and whatever the factor.
             const bool hit = (hits_[i] & bit(j, second, odd)) != 0;
             const bool counts = sample && row(i, second) < rows_ && !hit;
-            const float factor = counts && factors != nullptr ? factors[row(i, second)] : 1.0f;
-            row_sum[i][second] += counts ? at.loss : 0.0f;
-            row_factors[i][second] *= counts ? at.factor : 1.0f;  // at most 2^8 in the end
-            element = counts ? at.slope * factor : 0.0f;
+            row_sum[i][second] += counts ? logistic.loss : 0.0f;
+            row_factors[i][second] *= counts ? logistic.factor : 1.0f;  // at most 2^8 in the end
+            element = counts ? logistic.slope * shared_.factor[row(i, second)] : 0.0f;
             column_sum += element;
           }
         }
@@ -169,15 +174,14 @@ class LogitsTile {
       }
     }
     sync_block();
-    const int at = thread_index();
     if (at >= kTileRows) return;
     if (args_.loss_parts != nullptr) {
       float sum = 0.0f;
       for (int warp = 0; warp < Product::kWarpsAcross; ++warp) sum += shared_.row_sum[warp][at];
-      args_.loss_parts[block_x() * args_.loss_pitch + first_row_ + at] = sum;
+      args_.loss_parts[block_x() * args_.loss_pitch + first_row() + at] = sum;
     }
     if (args_.grad.data != nullptr) {
-      args_.bias_parts[block_y() * args_.bias_pitch + first_column_ + at] =
+      args_.bias_parts[block_y() * args_.bias_pitch + first_column() + at] =
           shared_.column_sum[0][at] + shared_.column_sum[1][at];
     }
   }
@@ -205,7 +209,8 @@ class LogitsTile {
     constexpr int kChunks = kSampleColumns / 8;
     constexpr int kRowsPerPass = Product::kThreads / kChunks;
     const int chunk = thread_index() % kChunks;
-    std::uint16_t* const to = args_.grad.data + part * args_.grad.plane + first_row_ * args_.grad.pitch + first_column_;
+    std::uint16_t* const to =
+        args_.grad.data + part * args_.grad.plane + first_row() * args_.grad.pitch + first_column();
     for (int r = thread_index() / kChunks; r < kTileRows; r += kRowsPerPass) {
       copy_16_bytes(to + r * args_.grad.pitch + chunk * 8, shared_.grad + r * Epilogue::kPitch + chunk * 8);
     }
@@ -214,8 +219,6 @@ class LogitsTile {
 
   const LogitsArguments& args_;
   Epilogue& shared_;
-  const std::int64_t first_row_;
-  const std::int64_t first_column_;
   const int rows_, columns_;  // of the tile that are not padding
   Product product_;
   std::uint32_t hits_[Product::kRowTiles] = {};  // a bit for each of the thread's elements

@@ -40,8 +40,9 @@ class SampledLoss {
 
   void queue(const Workspace& workspace, const Stream& stream) {
     if (!wants_grad() && p_.loss == nullptr) return;
-    Carver memory(workspace.data);
+    Carver memory(workspace);
     take_workspace(memory);
+    memory.require_within(workspace);
     enter(stream);
     for (std::int64_t chunk = 0; chunk < g_.chunks; ++chunk) queue_chunk(chunk, stream);
     if (!wants_rows()) return;

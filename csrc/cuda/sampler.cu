@@ -5,7 +5,7 @@
 //   1. The whole device makes the draws that should suffice and enters each in a hash table, which keeps for every
 //   class
 //      the first draw that gave it: atomic minima, so the order of threads does not show.
-//   2. One block walks over the draws in order, some thousand at a time: a draw counts if the table names it as the
+//   2. One block walks over the draws in order, 8192 at a time: a draw counts if the table names it as the
 //   first
 //      of its class. Should the draws run out, the block makes more of them itself.
 //
@@ -29,7 +29,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWalkThreads = 1024;
-constexpr int kDrawsPerThread = 4;  // of one step of the walk
+constexpr int kDrawsPerThread = 8;  // of one step of the walk
 constexpr AtomicWord kEmpty = ~AtomicWord{0};
 
 // One call on its way. Pointers are to device memory.
@@ -86,12 +86,18 @@ FASTNCE_KERNEL(kThreads, 2) enter_draws_kernel(FASTNCE_ARGUMENTS SamplerArgument
   if (2 * i < args.draws) enter_draws(args, stream_start(args), 0, i);
 }
 
+FASTNCE_DEVICE int sum_over_warp(int value) {
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) value += shuffle_xor(value, distance);
+  return value;
+}
+
 // The sum over all threads before this one, and over all.
 struct BlockSum {
   int before;
   int total;
 };
 FASTNCE_DEVICE BlockSum sum_over_block(int value, int* warp_sums) {
+  static_assert(kWalkThreads == kWarp * kWarp);  // a lane for each warp's sum
   const int lane = thread_index() % kWarp;
   const int warp = thread_index() / kWarp;
   int up_to = value;
@@ -101,13 +107,9 @@ FASTNCE_DEVICE BlockSum sum_over_block(int value, int* warp_sums) {
   }
   if (lane == kWarp - 1) warp_sums[warp] = up_to;
   sync_block();
-  BlockSum sum{up_to - value, 0};
-  for (int other = 0; other < kWalkThreads / kWarp; ++other) {
-    if (other < warp) sum.before += warp_sums[other];
-    sum.total += warp_sums[other];
-  }
+  const int of_lane = warp_sums[lane];
   sync_block();
-  return sum;
+  return {sum_over_warp(lane < warp ? of_lane : 0) + up_to - value, sum_over_warp(of_lane)};
 }
 
 FASTNCE_KERNEL(kWalkThreads, 1) walk_kernel(FASTNCE_ARGUMENTS SamplerArguments args) {
@@ -229,8 +231,9 @@ void sample_log_uniform(const LogUniformParams& params, std::uint64_t* calls, co
   args.labels = labels;
   args.num_labels = num_labels;
   args.out = candidates;
-  Carver memory(workspace.data);
+  Carver memory(workspace);
   take_workspace(memory, params, args);
+  memory.require_within(workspace);
   if (params.unique) {
     constexpr int kEmptyByte = 0xFF;  // of kEmpty, and of a first draw that is later than any
     runtime::fill_bytes(args.classes, kEmptyByte, static_cast<std::size_t>(2 * args.slots) * sizeof(AtomicWord),

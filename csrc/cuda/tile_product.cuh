@@ -19,7 +19,7 @@
 #include <cstdint>
 
 #include "cuda/device.cuh"
-#include "cuda/geometry.h"
+#include "cuda/slice.h"
 
 namespace fastnce::cuda {
 
@@ -29,22 +29,6 @@ struct Operand {
   const std::uint16_t* data;
   std::int64_t pitch;
   std::int64_t plane;
-};
-
-enum class Contiguous { kReduced, kOuter };  // which index of an operand runs along memory: k, or m (n)
-
-// A slice of one plane, [outer, 32] or [32, outer], in shared memory. Eight elements that lie together, a chunk, are
-// permuted within their row so that the eight rows of a matrix load fall into different banks.
-template <Contiguous kLayout, int kOuter>
-struct Slice {
-  static constexpr int kBytes = kOuter * kTileDepth * 2;
-  static constexpr int kRowBytes = kLayout == Contiguous::kReduced ? kTileDepth * 2 : kOuter * 2;
-  static constexpr int kChunksPerRow = kRowBytes / 16;
-
-  FASTNCE_DEVICE static int offset(int row, int chunk) {
-    const int permutation = kLayout == Contiguous::kReduced ? (row >> 1) & 3 : row & 7;
-    return row * kRowBytes + ((chunk ^ permutation) << 4);
-  }
 };
 
 // A thread's part in copying slices of an operand.

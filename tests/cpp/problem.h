@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <random>
 #include <span>
 #include <vector>
@@ -114,6 +115,18 @@ double relative_error(const std::vector<T>& got, const Sums& expected) {
     if (std::isnan(got[i])) return INFINITY;
   }
   return static_cast<double>(worst / largest);
+}
+
+inline constexpr Precision kLevels[] = {Precision::kHighest, Precision::kHigh, Precision::kMedium};
+
+// What a level may be off in float32, by relative_error().
+inline double tolerance(Precision precision) {
+  switch (precision) {
+    case Precision::kHighest: return 20 * std::numeric_limits<float>::epsilon();
+    case Precision::kHigh: return 2e-5;
+    case Precision::kMedium: return 1e-2;
+  }
+  return 0;
 }
 
 template <class T>

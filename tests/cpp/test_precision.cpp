@@ -13,18 +13,6 @@
 namespace fastnce {
 namespace {
 
-constexpr Precision kLevels[] = {Precision::kHighest, Precision::kHigh, Precision::kMedium};
-
-// Largest error relative to the largest element of a tensor, by level.
-double tolerance(Precision precision) {
-  switch (precision) {
-    case Precision::kHighest: return 20 * std::numeric_limits<float>::epsilon();
-    case Precision::kHigh: return 2e-5;
-    case Precision::kMedium: return 1e-2;
-  }
-  return 0;
-}
-
 template <class T>
 void expect_solved(Problem<T>& p, Precision precision, double allowed) {
   p.params.precision = precision;

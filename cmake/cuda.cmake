@@ -1,0 +1,67 @@
+# The CUDA backend. FASTNCE_CUDA: AUTO builds it where nvcc is found, ON insists, OFF leaves it out. EMULATED is for
+# developers: the same kernels compiled for the host, on the substitute for a device in tests/cpp/emulated_cuda.
+# FASTNCE_CUDA_BACKEND says what came of it: REAL, EMULATED or nothing.
+set(FASTNCE_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON, OFF or EMULATED")
+set_property(CACHE FASTNCE_CUDA PROPERTY STRINGS AUTO ON OFF EMULATED)
+set(FASTNCE_CUDA_BACKEND "")
+
+set(kernels
+  csrc/cuda/examples.cu
+  csrc/cuda/grad_inputs.cu
+  csrc/cuda/grad_weights.cu
+  csrc/cuda/ids.cu
+  csrc/cuda/logits.cu
+  csrc/cuda/rows.cu
+  csrc/cuda/sampled_loss.cu
+  csrc/cuda/sampler.cu)
+
+if(FASTNCE_CUDA STREQUAL "EMULATED")
+  set(FASTNCE_CUDA_BACKEND EMULATED)
+elseif(FASTNCE_CUDA STREQUAL "AUTO" AND FASTNCE_SANITIZE)
+  message(STATUS "fastnce: no CUDA backend, since the sanitizers are for the host alone")
+elseif(FASTNCE_CUDA)
+  include(cmake/find_nvcc.cmake)
+  if(why_no_nvcc AND NOT FASTNCE_CUDA STREQUAL "AUTO")
+    message(FATAL_ERROR "fastnce: FASTNCE_CUDA is ON, but ${why_no_nvcc}")
+  elseif(why_no_nvcc)
+    message(STATUS "fastnce: no CUDA backend: ${why_no_nvcc}")
+  else()
+    set(FASTNCE_CUDA_BACKEND REAL)
+  endif()
+endif()
+
+if(FASTNCE_CUDA_BACKEND)
+  target_sources(fastnce PRIVATE ${kernels})
+  target_compile_definitions(fastnce PRIVATE FASTNCE_CUDA)
+endif()
+
+if(FASTNCE_CUDA_BACKEND STREQUAL "REAL")
+  # Machine code for the data-centre chips that the kernels are tuned for, PTX for all later ones.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
+  endif()
+  enable_language(CUDA)
+  # The runtime is linked by name, statically: the same way here and in what links the installed library.
+  set(CMAKE_CUDA_RUNTIME_LIBRARY None)
+  set(FASTNCE_CUDART_DIRS ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES})
+  include(cmake/cudart.cmake)
+
+  target_sources(fastnce PRIVATE csrc/cuda/row_sort.cu csrc/cuda/runtime.cu)
+  set_target_properties(fastnce PROPERTIES
+    CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}"
+    CUDA_RUNTIME_LIBRARY None
+    CUDA_STANDARD 20
+    CUDA_STANDARD_REQUIRED ON
+    CUDA_VISIBILITY_PRESET hidden)
+  target_compile_options(fastnce PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)
+  # Its float64 arithmetic rounds as the CPU's does.
+  set_source_files_properties(csrc/cuda/sampler.cu PROPERTIES COMPILE_OPTIONS --fmad=false)
+  target_link_libraries(fastnce PRIVATE fastnce::cudart)
+elseif(FASTNCE_CUDA_BACKEND STREQUAL "EMULATED")
+  set(emulated tests/cpp/emulated_cuda)
+  target_sources(fastnce PRIVATE ${emulated}/block.cpp ${emulated}/row_sort.cpp ${emulated}/runtime.cpp)
+  # Before csrc, whose cuda/device.cuh it replaces.
+  target_include_directories(fastnce BEFORE PRIVATE ${PROJECT_SOURCE_DIR}/${emulated})
+  # -O2: where every thread of a block is emulated, -O3 takes longer to compile than it saves.
+  set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-O2;-Wno-unknown-pragmas")
+endif()

@@ -1,0 +1,37 @@
+#include "device_memory.h"
+
+#include "fastnce/error.h"
+
+#ifdef FASTNCE_EMULATED_CUDA
+#include <cstring>
+#else
+#include <cuda_runtime.h>
+#endif
+
+namespace fastnce {
+
+#ifdef FASTNCE_EMULATED_CUDA
+
+void copy_to_device(void* to, const void* from, std::size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+void copy_to_host(void* to, const void* from, std::size_t bytes) { copy_to_device(to, from, bytes); }
+
+#else
+
+namespace {
+
+void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+  if (cudaDeviceSynchronize() != cudaSuccess || cudaMemcpy(to, from, bytes, kind) != cudaSuccess) {
+    throw DeviceError(cudaGetErrorString(cudaGetLastError()));
+  }
+}
+
+}  // namespace
+
+void copy_to_device(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes, cudaMemcpyHostToDevice); }
+void copy_to_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes, cudaMemcpyDeviceToHost); }
+
+#endif
+
+}  // namespace fastnce

@@ -1,0 +1,44 @@
+// Arrays in the memory of a CUDA device, for tests: uploaded from vectors, downloaded into vectors.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "fastnce/cuda.h"
+
+namespace fastnce {
+
+// Wait for what was queued before on any stream.
+void copy_to_device(void* to, const void* from, std::size_t bytes);
+void copy_to_host(void* to, const void* from, std::size_t bytes);
+
+template <class T>
+class DeviceArray {
+ public:
+  // Of bytes 0xFF: NaN or -1.
+  explicit DeviceArray(std::size_t size) : size_(size), data_(static_cast<T*>(cuda::allocate(bytes(), {}))) {
+    poison();
+  }
+  explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
+    copy_to_device(data_, values.data(), size_ * sizeof(T));
+  }
+  DeviceArray(const DeviceArray&) = delete;
+  ~DeviceArray() { cuda::release(data_, {}); }
+
+  T* data() const { return data_; }
+  void poison() { copy_to_device(data_, std::vector<unsigned char>(bytes(), 0xFF).data(), bytes()); }
+  std::vector<T> values() const {
+    std::vector<T> copy(size_);
+    copy_to_host(copy.data(), data_, size_ * sizeof(T));
+    return copy;
+  }
+
+ private:
+  std::size_t bytes() const { return size_ * sizeof(T) + 1; }
+
+  std::size_t size_;
+  T* data_;
+};
+
+}  // namespace fastnce

@@ -1,0 +1,167 @@
+// How the CUDA backend lays a call over tiles, chunks and blocks: pure functions, checked without a device.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <set>
+#include <vector>
+
+#include "cuda/geometry.h"
+#include "cuda/sampler.h"
+#include "cuda/slice.h"
+#include "fastnce/sampler.h"
+
+namespace fastnce::cuda {
+namespace {
+
+constexpr runtime::Limits kLimits[] = {{.multiprocessors = 132, .l2_bytes = 50 << 20},
+                                       {.multiprocessors = 108, .l2_bytes = 40 << 20},
+                                       {.multiprocessors = 4, .l2_bytes = 1 << 18}};
+
+std::vector<SampledLossParams> problems() {
+  std::vector<SampledLossParams> all;
+  for (const Precision precision : {Precision::kHighest, Precision::kHigh, Precision::kMedium}) {
+    for (const std::int64_t batch : {0, 1, 127, 128, 129, 2'560, 32'768, 1'000'003}) {
+      for (const std::int64_t dim : {0, 1, 64, 65, 128, 512, 1'000, 1'024}) {
+        for (const std::int64_t num_sampled : {0, 1, 64, 128, 129, 8'192, 100'000}) {
+          SampledLossParams p;
+          p.precision = precision;
+          p.batch = batch;
+          p.dim = dim;
+          p.num_sampled = num_sampled;
+          all.push_back(p);
+        }
+      }
+    }
+  }
+  return all;
+}
+
+TEST(CudaGeometry, ChunksCoverTheBatchAndNoneIsEmpty) {
+  for (const runtime::Limits& limits : kLimits) {
+    for (const SampledLossParams& p : problems()) {
+      const Geometry g = geometry_of(p, limits);
+      EXPECT_GE(g.batch(), p.batch);
+      if (p.batch > 0) {
+        EXPECT_LT((g.chunks - 1) * g.chunk_rows, p.batch);
+      }
+      EXPECT_EQ(g.chunk_rows % kTileRows, 0);
+      EXPECT_EQ(g.samples % kSampleColumns, 0);
+      EXPECT_EQ(g.dim % g.dim_columns, 0);
+      EXPECT_LT(g.samples - p.num_sampled, kSampleColumns);
+      EXPECT_LT(g.dim - p.dim, 128);
+    }
+  }
+}
+
+TEST(CudaGeometry, GradientsOfAChunkFitHalfTheL2CacheUnlessOneTileDoesNot) {
+  for (const runtime::Limits& limits : kLimits) {
+    for (const SampledLossParams& p : problems()) {
+      const Geometry g = geometry_of(p, limits);
+      const std::int64_t bytes = g.chunk_rows * g.samples * 2 * parts_of(p).order;
+      if (g.chunk_rows > kTileRows) {
+        EXPECT_LE(bytes, limits.l2_bytes / 2);
+      }
+    }
+  }
+}
+
+TEST(CudaGeometry, GridsStayWithinTheLimitsOfCuda) {
+  constexpr std::int64_t kMostAlongY = 65'535;
+  for (const runtime::Limits& limits : kLimits) {
+    for (const SampledLossParams& p : problems()) {
+      const Geometry g = geometry_of(p, limits);
+      EXPECT_LE(g.chunk_tiles(), kMostAlongY);
+      EXPECT_LE(g.sample_tiles(), kMostAlongY);
+    }
+  }
+}
+
+TEST(CudaGeometry, SplittingASumFillsTheDeviceWithoutLeavingIdleParts) {
+  constexpr std::int64_t kBlocks = 264;
+  EXPECT_EQ(splits(1'000, 256, kBlocks), 1);
+  EXPECT_EQ(splits(80, 256, kBlocks), 3);  // dX of 2,560 examples by 512 columns
+  EXPECT_EQ(splits(1, 128, kBlocks), 32);  // dW of 64 classes by 128 columns over 4,096 examples
+  EXPECT_EQ(splits(8, 0, kBlocks), 1);     // nothing sampled
+  for (std::int64_t tiles = 1; tiles < 400; ++tiles) {
+    for (std::int64_t slices = 1; slices < 300; ++slices) {
+      const std::int64_t parts = splits(tiles, slices, kBlocks);
+      EXPECT_GE(slices / parts, slices < 4 ? 1 : 4);
+      if (parts > 1) {
+        EXPECT_LE(parts * tiles, 2 * kBlocks);
+      }
+    }
+  }
+}
+
+TEST(CudaGeometry, StagesFitTheSharedMemoryOfEveryChip) {
+  constexpr int kLeast = 99 * 1024;  // of compute capability 8.6, 8.9 and 12.0
+  for (int parts_a = 1; parts_a <= 3; ++parts_a) {
+    for (int parts_b = 1; parts_b <= 3; ++parts_b) {
+      for (const int columns : {64, 128}) {
+        const int stage = (kTileRows * parts_a + columns * parts_b) * kTileDepth * 2;
+        EXPECT_GE(tile_stages(stage), 2);
+        EXPECT_LE(tile_stages(stage) * stage, kLeast);
+      }
+    }
+  }
+}
+
+// A matrix load reads 16 bytes of eight rows at a time: without conflicts if these are eight different sixteenths of
+// the 128 bytes of all banks. And every chunk has a place of its own.
+template <Contiguous kLayout, int kOuter>
+void expect_no_conflicts() {
+  using Layout = Slice<kLayout, kOuter>;
+  constexpr int kRows = Layout::kBytes / Layout::kRowBytes;
+  std::set<int> places;
+  for (int chunk = 0; chunk < Layout::kChunksPerRow; ++chunk) {
+    for (int first = 0; first < kRows; first += 8) {
+      std::set<int> banks;
+      for (int row = first; row < first + 8; ++row) {
+        const int offset = Layout::offset(row, chunk);
+        EXPECT_EQ(offset % 16, 0);
+        EXPECT_LT(offset, Layout::kBytes);
+        banks.insert(offset / 16 % 8);
+        places.insert(offset);
+      }
+      EXPECT_EQ(banks.size(), 8u) << "rows from " << first << ", chunk " << chunk;
+    }
+  }
+  EXPECT_EQ(places.size(), static_cast<std::size_t>(Layout::kBytes / 16));
+}
+
+TEST(CudaGeometry, MatrixLoadsFindTheirRowsInDifferentBanks) {
+  expect_no_conflicts<Contiguous::kReduced, 64>();
+  expect_no_conflicts<Contiguous::kReduced, 128>();
+  expect_no_conflicts<Contiguous::kOuter, 64>();
+  expect_no_conflicts<Contiguous::kOuter, 128>();
+}
+
+// Else one block must make up for it alone.
+TEST(CudaGeometry, PlannedDrawsSufficeUnlessMostClassesAreSampled) {
+  constexpr std::int64_t kShapes[][2] = {{50'000, 64},     {100'000, 1'024}, {800'000, 8'192},  {2'000'000, 4'096},
+                                         {200'000, 1'024}, {50'000, 8'192},  {100'000'000, 64}, {10'000, 1'000}};
+  for (const auto& [range_max, num_sampled] : kShapes) {
+    const std::int64_t planned = planned_draws(range_max, num_sampled);
+    EXPECT_EQ(planned % 2, 0);
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+      std::vector<std::int64_t> ids(static_cast<std::size_t>(num_sampled));
+      const std::int64_t tries = log_uniform_sample(
+          {.range_max = range_max, .num_sampled = num_sampled, .seed = seed, .seed2 = 1}, ids.data());
+      EXPECT_LE(tries, planned) << "V = " << range_max << ", S = " << num_sampled;
+      EXPECT_GE(tries, planned / 2 - 64) << "V = " << range_max << ", S = " << num_sampled;
+    }
+  }
+}
+
+// What a sampler's tables and the loss's planes take grows with S and B, not with their product nor with V.
+TEST(CudaGeometry, TheSamplersWorkspaceIsLinearInTheSamples) {
+  for (const std::int64_t num_sampled : {1, 64, 8'192, 1'000'000}) {
+    for (const std::int64_t range_max : {1'000'000, 1'000'000'000}) {
+      const LogUniformParams params{.range_max = range_max, .num_sampled = num_sampled};
+      EXPECT_LE(sampler_workspace_bytes(params), 4'096u + 400u * static_cast<std::size_t>(num_sampled + 64));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fastnce::cuda

@@ -1,0 +1,333 @@
+// The CUDA backend against the CPU and against the long double solution. Needs a device, or the emulated one.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "device_memory.h"
+#include "fastnce/cuda.h"
+#include "fastnce/error.h"
+#include "fastnce/sampler.h"
+#include "problem.h"
+
+namespace fastnce {
+namespace {
+
+class Cuda : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string reason = cuda::unavailable_reason();
+    if (!reason.empty()) GTEST_SKIP() << "SKIPPED: no CUDA device: " << reason;
+  }
+};
+
+// A Problem's arrays on the device. Results are poisoned until solve() writes them.
+class DeviceProblem {
+ public:
+  explicit DeviceProblem(Problem<float>& host)
+      : host_(host),
+        rows_(host.labels.size() + host.sampled.size()),
+        weights_(host.weights),
+        biases_(host.biases),
+        inputs_(host.inputs),
+        true_count_(host.true_count),
+        sampled_count_(host.sampled_count),
+        grad_loss_(host.grad_loss),
+        labels_(host.labels),
+        sampled_(host.sampled),
+        loss_(host.loss.size()),
+        grad_inputs_(host.inputs.size()),
+        grad_weights_(rows_ * static_cast<std::size_t>(host.sizes.dim)),
+        grad_biases_(rows_),
+        row_ids_(rows_),
+        row_count_(1),
+        weight_shard_{weights_.data(), host.sizes.num_classes, host.sizes.dim},
+        bias_shard_{biases_.data(), host.sizes.num_classes, 1},
+        params(host.params) {
+    params.weights.shards = {&weight_shard_, 1};
+    params.biases.shards = {&bias_shard_, 1};
+    params.inputs = inputs_.data();
+    params.true_count = true_count_.data();
+    params.sampled_count = sampled_count_.data();
+    params.grad_loss = host.params.grad_loss == nullptr ? nullptr : grad_loss_.data();
+    params.labels = labels_.data();
+    params.sampled = sampled_.data();
+    params.rows = nullptr;
+    params.loss = loss_.data();
+    params.grad_inputs = grad_inputs_.data();
+    params.grad_weights = grad_weights_.data();
+    params.grad_biases = grad_biases_.data();
+    params.row_ids = row_ids_.data();
+    params.row_count = row_count_.data();
+  }
+
+  // Computes and brings the results to the host's arrays; rows beyond the count must be padding.
+  void run() {
+    DeviceArray<unsigned char> workspace(cuda::workspace_bytes(params, 0));
+    cuda::nce_loss(params, {workspace.data(), cuda::workspace_bytes(params, 0)}, {});
+    host_.loss = loss_.values();
+    host_.grad_inputs = grad_inputs_.values();
+    ids = row_ids_.values();
+    const auto count = static_cast<std::size_t>(row_count_.values()[0]);
+    ASSERT_LE(count, rows_);
+    const auto dim = static_cast<std::size_t>(host_.sizes.dim);
+    host_.grad_weights = grad_weights_.values();
+    host_.grad_biases = grad_biases_.values();
+    for (std::size_t row = count; row < rows_; ++row) {
+      ASSERT_EQ(ids[row], count > 0 ? ids[count - 1] : 0);
+      ASSERT_EQ(host_.grad_biases[row], 0.0f);
+      for (std::size_t d = 0; d < dim; ++d) ASSERT_EQ(host_.grad_weights[row * dim + d], 0.0f);
+    }
+    ids.resize(count);
+    host_.grad_weights.resize(count * dim);
+    host_.grad_biases.resize(count);
+  }
+
+  void poison() {
+    loss_.poison();
+    grad_inputs_.poison();
+    grad_weights_.poison();
+    grad_biases_.poison();
+    row_ids_.poison();
+    row_count_.poison();
+  }
+
+ private:
+  Problem<float>& host_;
+  std::size_t rows_;
+  DeviceArray<float> weights_, biases_, inputs_, true_count_, sampled_count_, grad_loss_;
+  DeviceArray<std::int64_t> labels_, sampled_;
+  DeviceArray<float> loss_, grad_inputs_, grad_weights_, grad_biases_;
+  DeviceArray<std::int64_t> row_ids_, row_count_;
+  Shard weight_shard_, bias_shard_;
+
+ public:
+  SampledLossParams params;
+  std::vector<std::int64_t> ids;
+};
+
+// Twice, with poisoned results: what a call leaves in the workspace must not matter, and results must not vary.
+void expect_solved(Problem<float>& p, Precision precision) {
+  const Sizes& s = p.sizes;
+  SCOPED_TRACE(::testing::Message() << "precision " << static_cast<int>(precision) << ", B = " << s.batch
+                                    << ", T = " << s.num_true << ", S = " << s.num_sampled << ", D = " << s.dim);
+  const Solution expected = solve(p);
+  DeviceProblem device(p);
+  device.params.precision = precision;
+  device.run();
+  const double allowed = tolerance(precision);
+  EXPECT_EQ(device.ids, p.plan.ids);
+  EXPECT_LE(relative_error(p.loss, expected.loss), allowed);
+  EXPECT_LE(relative_error(p.grad_inputs, expected.grad_inputs), allowed);
+  EXPECT_LE(relative_error(p.grad_weights, expected.grad_weights), allowed);
+  EXPECT_LE(relative_error(p.grad_biases, expected.grad_biases), allowed);
+  const std::vector<float> loss = p.loss;
+  const std::vector<float> grad_inputs = p.grad_inputs;
+  const std::vector<float> grad_weights = p.grad_weights;
+  const std::vector<float> grad_biases = p.grad_biases;
+  device.poison();
+  device.run();
+  EXPECT_EQ(p.loss, loss);
+  EXPECT_EQ(p.grad_inputs, grad_inputs);
+  EXPECT_EQ(p.grad_weights, grad_weights);
+  EXPECT_EQ(p.grad_biases, grad_biases);
+}
+
+TEST_F(Cuda, LossAndGradientsKeepEveryPromiseAroundTheTileBoundaries) {
+  constexpr Sizes kCases[] = {
+      {.batch = 1, .num_true = 1, .num_sampled = 1, .dim = 1, .num_classes = 300},
+      {.batch = 127, .num_true = 1, .num_sampled = 128, .dim = 31, .num_classes = 300},
+      {.batch = 128, .num_true = 2, .num_sampled = 129, .dim = 64, .num_classes = 300},
+      {.batch = 129, .num_true = 1, .num_sampled = 127, .dim = 65, .num_classes = 300},
+      {.batch = 40, .num_true = 3, .num_sampled = 50, .dim = 128, .num_classes = 100},
+      {.batch = 65, .num_true = 1, .num_sampled = 17, .dim = 129, .num_classes = 20},
+      {.batch = 3, .num_true = 5, .num_sampled = 260, .dim = 33, .num_classes = 300},
+  };
+  for (const Precision precision : kLevels) {
+    for (const Sizes& sizes : kCases) {
+      Problem<float> p(sizes);
+      expect_solved(p, precision);
+    }
+  }
+}
+
+// Several chunks of the batch (where the L2 cache is small), sums in several parts, rows that many pieces share.
+TEST_F(Cuda, LossAndGradientsKeepEveryPromiseOverManyTiles) {
+  for (const Precision precision : kLevels) {
+    for (const std::int64_t distinct : {5000, 7}) {  // distinct samples and repeated ones
+      Problem<float> p({.batch = 500, .num_true = 2, .num_sampled = 300, .dim = 70, .num_classes = 5000}, distinct);
+      p.params.remove_accidental_hits = true;
+      expect_solved(p, precision);
+    }
+  }
+}
+
+TEST_F(Cuda, EveryOutputCanBeLeftOut) {
+  Problem<float> all({.batch = 70, .num_true = 2, .num_sampled = 140, .dim = 20, .num_classes = 90});
+  DeviceProblem everything(all);
+  everything.run();
+  for (int left_out = 1; left_out < 16; ++left_out) {
+    Problem<float> p(all.sizes);
+    DeviceProblem device(p);
+    if (left_out & 1) device.params.loss = nullptr;
+    if (left_out & 2) device.params.grad_inputs = nullptr;
+    if (left_out & 4) device.params.grad_weights = nullptr;
+    if (left_out & 8) device.params.grad_biases = nullptr;
+    DeviceArray<unsigned char> workspace(cuda::workspace_bytes(device.params, 0));
+    cuda::nce_loss(device.params, {workspace.data(), cuda::workspace_bytes(device.params, 0)}, {});
+    const auto expect_same = [&](const void* output, const std::vector<float>& expected) {
+      if (output == nullptr) return;
+      std::vector<float> got(expected.size());
+      copy_to_host(got.data(), output, got.size() * sizeof(float));
+      EXPECT_EQ(got, expected) << "without " << left_out;
+    };
+    expect_same(device.params.loss, all.loss);
+    expect_same(device.params.grad_inputs, all.grad_inputs);
+    expect_same(device.params.grad_weights, all.grad_weights);
+    expect_same(device.params.grad_biases, all.grad_biases);
+  }
+}
+
+TEST_F(Cuda, NothingToSampleNoExamplesAndNoColumnsAreNoSpecialCases) {
+  for (const Sizes& sizes : {Sizes{.batch = 9, .num_true = 2, .num_sampled = 0, .dim = 5, .num_classes = 30},
+                             Sizes{.batch = 0, .num_true = 1, .num_sampled = 9, .dim = 5, .num_classes = 30},
+                             Sizes{.batch = 9, .num_true = 0, .num_sampled = 9, .dim = 5, .num_classes = 30},
+                             Sizes{.batch = 9, .num_true = 1, .num_sampled = 9, .dim = 0, .num_classes = 30},
+                             Sizes{.batch = 0, .num_true = 0, .num_sampled = 0, .dim = 0, .num_classes = 30}}) {
+    Problem<float> p(sizes);
+    expect_solved(p, Precision::kHighest);
+  }
+}
+
+TEST_F(Cuda, ALabelOutOfRangeGivesNaNInItsExampleAndIsReported) {
+  Problem<float> p({.batch = 140, .num_true = 2, .num_sampled = 30, .dim = 20, .num_classes = 90});
+  Problem<float> clean(p.sizes);
+  DeviceProblem clean_device(clean);
+  clean_device.run();
+  EXPECT_NO_THROW(cuda::check(0));
+  p.labels[2 * 7 + 1] = 90;
+  DeviceProblem device(p);
+  device.run();
+  for (std::int64_t b = 0; b < p.sizes.batch; ++b) {
+    if (b == 7) {
+      EXPECT_TRUE(std::isnan(p.loss[b]));
+    } else {
+      EXPECT_EQ(p.loss[b], clean.loss[b]);
+    }
+  }
+  EXPECT_TRUE(std::ranges::none_of(p.grad_weights, [](float g) { return std::isnan(g); }));
+  EXPECT_TRUE(std::ranges::none_of(p.grad_inputs, [](float g) { return std::isnan(g); }));
+  EXPECT_TRUE(std::ranges::all_of(device.ids, [](std::int64_t id) { return id >= 0 && id < 90; }));
+  try {
+    cuda::check(0);
+    FAIL();
+  } catch (const InvalidValue& error) {
+    EXPECT_STREQ(error.what(), "labels[7, 1] = 90 is outside [0, num_classes = 90)");
+  }
+  EXPECT_NO_THROW(cuda::check(0));
+}
+
+TEST_F(Cuda, AWorkspaceThatIsTooSmallIsRefused) {
+  Problem<float> p({.batch = 9, .num_true = 1, .num_sampled = 9, .dim = 5, .num_classes = 30});
+  DeviceProblem device(p);
+  const std::size_t needed = cuda::workspace_bytes(device.params, 0);
+  DeviceArray<unsigned char> workspace(needed);
+  EXPECT_THROW(cuda::nce_loss(device.params, {workspace.data(), needed - 1}, {}), InvalidValue);
+  EXPECT_THROW(cuda::nce_loss(device.params, {}, {}), InvalidValue);
+}
+
+struct Drawn {
+  std::vector<std::int64_t> ids;
+  std::vector<float> sampled_count, true_count;
+};
+
+Drawn draw_on_device(const LogUniformParams& params, const std::vector<std::int64_t>& labels,
+                     std::uint64_t* calls = nullptr) {
+  const auto size = static_cast<std::size_t>(params.num_sampled);
+  DeviceArray<std::int64_t> ids(size);
+  DeviceArray<float> sampled_count(size);
+  DeviceArray<float> true_count(labels.size());
+  const DeviceArray<std::int64_t> device_labels(labels);
+  DeviceArray<unsigned char> workspace(cuda::workspace_bytes(params));
+  cuda::log_uniform_candidates(params, calls, device_labels.data(), std::ssize(labels),
+                               {ids.data(), sampled_count.data(), true_count.data()},
+                               {workspace.data(), cuda::workspace_bytes(params)}, {});
+  return {ids.values(), sampled_count.values(), true_count.values()};
+}
+
+TEST_F(Cuda, SampledIdsAndCountsAreTheCpusBitForBit) {
+  const LogUniformParams cases[] = {
+      {.range_max = 50'000, .num_sampled = 64, .seed = 1, .seed2 = 2},
+      {.range_max = 1, .num_sampled = 1, .seed = 1, .seed2 = 2},
+      {.range_max = 2, .num_sampled = 2, .seed = 1, .seed2 = 2},
+      {.range_max = 800'000, .num_sampled = 8192, .seed = 3, .seed2 = 4, .call = 5},
+      {.range_max = 3'000, .num_sampled = 3'000, .seed = 5, .seed2 = 6},  // every class: many rounds of draws
+      {.range_max = std::int64_t{1} << 62, .num_sampled = 3'001, .seed = 7, .seed2 = 8},
+      {.range_max = 1000, .num_sampled = 2'501, .unique = false, .seed = 9, .seed2 = 10, .call = 1},
+  };
+  for (const LogUniformParams& params : cases) {
+    const auto size = static_cast<std::size_t>(params.num_sampled);
+    std::vector<std::int64_t> ids(size);
+    const std::int64_t tries = log_uniform_sample(params, ids.data());
+    const std::vector<std::int64_t> labels = {0, params.range_max / 2, params.range_max - 1};
+    std::vector<float> sampled_count(size);
+    std::vector<float> true_count(labels.size());
+    log_uniform_expected_count(params, tries, ids, sampled_count.data());
+    log_uniform_expected_count(params, tries, labels, true_count.data());
+    const Drawn drawn = draw_on_device(params, labels);
+    EXPECT_EQ(drawn.ids, ids) << "V = " << params.range_max << ", S = " << params.num_sampled;
+    for (std::size_t i = 0; i < size; ++i) EXPECT_FLOAT_EQ(drawn.sampled_count[i], sampled_count[i]);
+    for (std::size_t i = 0; i < labels.size(); ++i) EXPECT_FLOAT_EQ(drawn.true_count[i], true_count[i]);
+  }
+}
+
+TEST_F(Cuda, ACounterOnTheDeviceGoesOnWithTheStream) {
+  LogUniformParams params{.range_max = 5'000, .num_sampled = 40, .seed = 11, .seed2 = 12};
+  const DeviceArray<std::uint64_t> calls(std::vector<std::uint64_t>{3});
+  for (std::uint64_t call = 3; call < 6; ++call) {
+    params.call = call;
+    std::vector<std::int64_t> ids(40);
+    log_uniform_sample(params, ids.data());
+    params.call = 99;  // not looked at
+    EXPECT_EQ(draw_on_device(params, {1}, calls.data()).ids, ids);
+  }
+  EXPECT_EQ(calls.values()[0], 6u);
+}
+
+TEST_F(Cuda, ALabelOutOfRangeHasNoExpectedCount) {
+  const LogUniformParams params{.range_max = 50, .num_sampled = 4, .seed = 1, .seed2 = 2};
+  const Drawn drawn = draw_on_device(params, {-1, 49, 50});
+  EXPECT_TRUE(std::isnan(drawn.true_count[0]));
+  EXPECT_GT(drawn.true_count[1], 0.0f);
+  EXPECT_TRUE(std::isnan(drawn.true_count[2]));
+}
+
+template <class T>
+std::vector<std::int64_t> copied(const std::vector<T>& values, const cuda::IdArray& layout) {
+  const DeviceArray<T> from(values);
+  const DeviceArray<std::int64_t> to(static_cast<std::size_t>(layout.rows * layout.columns));
+  cuda::IdArray ids = layout;
+  ids.data = from.data();
+  ids.bytes = sizeof(T);
+  ids.is_signed = std::is_signed_v<T>;
+  cuda::copy_ids(ids, to.data(), {});
+  return to.values();
+}
+
+TEST_F(Cuda, IdsOfAnyTypeAndLayoutBecomeInt64) {
+  const cuda::IdArray transposed{.rows = 2, .columns = 3, .row_stride = 1, .column_stride = 2};
+  const std::vector<std::int64_t> expected = {1, 3, -1, 2, 4, 6};
+  EXPECT_EQ(copied(std::vector<std::int8_t>{1, 2, 3, 4, -1, 6}, transposed), expected);
+  EXPECT_EQ(copied(std::vector<std::int16_t>{1, 2, 3, 4, -1, 6}, transposed), expected);
+  EXPECT_EQ(copied(std::vector<std::int32_t>{1, 2, 3, 4, -1, 6}, transposed), expected);
+  EXPECT_EQ(copied(std::vector<std::int64_t>{1, 2, 3, 4, -1, 6}, transposed), expected);
+  const cuda::IdArray one{.rows = 1, .columns = 1};
+  EXPECT_EQ(copied(std::vector<std::uint8_t>{200}, one), std::vector<std::int64_t>{200});
+  EXPECT_EQ(copied(std::vector<std::uint16_t>{60'000}, one), std::vector<std::int64_t>{60'000});
+  EXPECT_EQ(copied(std::vector<std::uint32_t>{4'000'000'000}, one), std::vector<std::int64_t>{4'000'000'000});
+}
+
+}  // namespace
+}  // namespace fastnce

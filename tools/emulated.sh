@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The CUDA backend's tests on a device emulated on the host (tests/cpp/emulated_cuda): C++ and Python.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cmake --preset emulated -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
+  -Dpybind11_DIR="$(.venv/bin/python -m pybind11 --cmakedir)"
+cmake --build --preset emulated --target fastnce_cuda_tests _core
+ctest --preset emulated -R cuda
+
+package=build/emulated/python
+rm -rf "$package" && mkdir -p "$package"
+cp -r python/fastnce "$package/"
+cp build/emulated/csrc/bindings/_core*.so "$package/fastnce/"
+
+# -S: without site, so that the editable installation in .venv does not shadow this package.
+export PYTHONPATH="$package:$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+export FASTNCE_TEST_EMULATED_CUDA=1
+.venv/bin/python -S -c 'import fastnce._core as core; assert "build/emulated" in core.__file__, core.__file__'
+.venv/bin/python -S -m pytest -q -p no:cacheprovider -m cuda
