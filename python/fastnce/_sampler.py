@@ -108,7 +108,7 @@ class LogUniformSampler:
                 self._settle_on(str(device))
                 if self._counter is None:
                     if device.captures:
-                        raise ValueError("the sampler's first call is being captured in a CUDA graph: expected one before")
+                        raise ValueError("the sampler's first call is captured in a CUDA graph: expected one before")
                     self._counter = _Counter(device, self._calls)
                 seed, seed2, address = self._seed, self._seed2, self._counter.address
             values = _core.log_uniform_candidates(true_classes, *self._arguments, seed, seed2, 0, device, address)
