@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
+import cuda_arrays
 import fastnce
+from fastnce import _devices
 
 
 def pytest_report_header() -> str:
@@ -15,7 +18,8 @@ def pytest_report_header() -> str:
     available = ", ".join(config["isa_available"])
     return (
         f"fastnce {config['version']}, instruction set {config['isa']} of {available}, "
-        f"{fastnce.get_num_threads()} threads, NumPy {np.__version__}"
+        f"{fastnce.get_num_threads()} threads, NumPy {np.__version__}, "
+        f"CUDA arrays of {', '.join(cuda_arrays.available()) or f'nobody: {cuda_arrays.why_not()}'}"
     )
 
 
@@ -25,3 +29,22 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     before = fastnce.get_num_threads()
     yield fastnce.set_num_threads
     fastnce.set_num_threads(before)
+
+
+@pytest.fixture(params=cuda_arrays.available() or ["none"])
+def cuda_array(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> cuda_arrays.CudaArrays:
+    """Arrays on a CUDA device, of every framework that there is in turn."""
+    if request.param == "none":
+        pytest.skip(cuda_arrays.why_not())
+    if request.param == "emulated":
+        monkeypatch.setitem(_devices._DEVICES, cuda_arrays.__name__, cuda_arrays.PoisoningDevice)
+    if request.param == "jax":
+        monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave memory to the others
+    forget_bad_ids()
+    return cuda_arrays.CudaArrays(request.param)
+
+
+def forget_bad_ids() -> None:
+    """Ids out of range that an earlier test has left to be reported."""
+    with contextlib.suppress(ValueError):
+        fastnce.cuda.check()

@@ -82,6 +82,21 @@ def test_the_loss_alone_is_the_loss_beside_gradients(case):
     np.testing.assert_array_equal(fastnce.nce_loss(**arguments), fastnce.nce_loss_and_grad(**arguments)[0])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_padded_rows_repeat_the_last_id_with_zeros(dtype):
+    problem = Case(batch=9, dim=5, num_true=2, dtype=dtype).problem()
+    (ids, exact), (padded_ids, padded) = problem.solve(), problem.solve(pad_rows=True)
+    used, rows = len(ids), problem.labels.size + len(problem.sampled_values[0])
+    assert used < rows
+    np.testing.assert_array_equal(padded_ids, np.concatenate([ids, np.full(rows - used, ids[-1])]))
+    for ours, expected in ((padded.weights, exact.weights), (padded.biases, exact.biases)):
+        np.testing.assert_array_equal(ours, np.concatenate([expected, np.zeros((rows - used, *ours.shape[1:]))]))
+    empty_ids, empty = Case(batch=0, sampled=0).problem().solve(pad_rows=True)
+    assert len(empty_ids) == len(empty.weights) == len(empty.biases) == 0
+    with pytest.raises(TypeError, match="pad_rows is a int: expected a bool"):
+        problem.solve(pad_rows=1)
+
+
 def test_positional_arguments_stand_as_in_tensorflow():
     problem = Case(num_true=2, remove_hits=True).problem()
     positional = (

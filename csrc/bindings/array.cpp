@@ -41,6 +41,7 @@ Array borrow_numpy(const py::array& source, const char* name) {
   Array array{.name = name,
               .data = static_cast<const std::byte*>(source.data()),
               .type = {code, static_cast<std::uint8_t>(bytes * 8), 1},
+              .device = {dl::kCpu, 0},
               .shape = {source.shape(), source.shape() + source.ndim()},
               .strides = {},
               .owner = source,
@@ -70,6 +71,7 @@ Array borrow_lease(Lease lease, const char* name) {
   Array array{.name = name,
               .data = static_cast<const std::byte*>(tensor.data) + (tensor.data != nullptr ? tensor.byte_offset : 0),
               .type = type,
+              .device = tensor.device,
               .shape = {tensor.shape, tensor.shape + tensor.ndim},
               .strides = {},
               .owner = {},
@@ -161,26 +163,6 @@ bool convert_floats(const Array& array, std::span<const std::int64_t> shape, std
   }
 }
 
-std::int64_t count(std::span<const std::int64_t> shape) {
-  std::int64_t product = 1;
-  for (const std::int64_t extent : shape) product *= extent;
-  return product;
-}
-
-bool is_compact(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides) {
-  std::int64_t expected = 1;
-  for (std::size_t i = shape.size(); i-- > 0; expected *= shape[i]) {
-    if (shape[i] != 1 && strides[i] != expected) return false;
-  }
-  return true;
-}
-
-std::string text(std::span<const std::int64_t> shape) {
-  std::string list = "[";
-  for (const std::int64_t extent : shape) list += (list.size() > 1 ? ", " : "") + std::to_string(extent);
-  return list + "]";
-}
-
 }  // namespace
 
 std::string Array::type_name() const {
@@ -195,32 +177,63 @@ std::string Array::type_name() const {
   }
 }
 
-std::string Array::shape_text() const { return text(shape); }
+std::string shape_text(std::span<const std::int64_t> shape) {
+  std::string list = "[";
+  for (const std::int64_t extent : shape) {
+    if (list.size() > 1) list += ", ";
+    list += std::to_string(extent);
+  }
+  return list + "]";
+}
 
-Array borrow(py::handle object, const char* name) {
+std::string Array::shape_text() const { return bindings::shape_text(shape); }
+
+std::int64_t count(std::span<const std::int64_t> shape) {
+  std::int64_t product = 1;
+  for (const std::int64_t extent : shape) product *= extent;
+  return product;
+}
+
+bool is_compact(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides) {
+  std::int64_t expected = 1;
+  for (std::size_t i = shape.size(); i-- > 0; expected *= shape[i]) {
+    if (shape[i] != 1 && strides[i] != expected) return false;
+  }
+  return true;
+}
+
+Array borrow(py::handle object, const char* name, const Place& place) {
   Array array = [&] {
-    if (py::isinstance<py::array>(object)) return borrow_numpy(py::reinterpret_borrow<py::array>(object), name);
-    if (PyCapsule_CheckExact(object.ptr())) return borrow_lease(consume_capsule(object, name), name);
-    if (py::hasattr(object, "__dlpack__")) return borrow_lease(lease_from_producer(object, name), name);
+    if (py::isinstance<py::array>(object)) {
+      require_place({dl::kCpu, 0}, name, place);
+      return borrow_numpy(py::reinterpret_borrow<py::array>(object), name);
+    }
+    if (PyCapsule_CheckExact(object.ptr())) return borrow_lease(consume_capsule(object, name, place), name);
+    if (py::hasattr(object, "__dlpack__")) return borrow_lease(lease_from_producer(object, name, place), name);
     throw InvalidType(concat(name, " is a ", Py_TYPE(object.ptr())->tp_name,
-                             ": expected a NumPy array or an array that exports __dlpack__"));
+                             place.device.type == dl::kCpu
+                                 ? ": expected a NumPy array or an array that exports __dlpack__"
+                                 : concat(": expected an array on device ", device_name(place.device))));
   }();
   require_usable(array);
   return array;
 }
 
-Array borrow_or_convert(py::handle object, const char* name) {
+Array borrow_or_convert(py::handle object, const char* name, const Place& place) {
   if (py::isinstance<py::array>(object)) {
     const auto source = py::reinterpret_borrow<py::array>(object);
     bool in_place = (source.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
     for (py::ssize_t i = 0; source.itemsize() > 0 && i < source.ndim(); ++i) {
       in_place = in_place && source.strides(i) % source.itemsize() == 0;
     }
-    if (in_place || source.itemsize() == 0) return borrow(object, name);  // no elements to speak of: refused there
-    return borrow(py::module_::import("numpy").attr("require")(object, py::none(), "AC"), name);
+    if (in_place || source.itemsize() == 0)
+      return borrow(object, name, place);  // no elements to speak of: refused there
+    return borrow(py::module_::import("numpy").attr("require")(object, py::none(), "AC"), name, place);
   }
   const bool convertible = PySequence_Check(object.ptr()) || PyNumber_Check(object.ptr());
-  if (!convertible || py::hasattr(object, "__dlpack__")) return borrow(object, name);
+  if (!convertible || py::hasattr(object, "__dlpack__") || place.device.type != dl::kCpu) {
+    return borrow(object, name, place);
+  }
   py::object converted;
   try {
     converted = py::module_::import("numpy").attr("asarray")(object);
@@ -228,7 +241,7 @@ Array borrow_or_convert(py::handle object, const char* name) {
     if (!is_about_the_argument(error)) throw;
     throw InvalidValue(concat(name, " cannot be made an array: ", py::str(error.value()).cast<std::string>()));
   }
-  return borrow(converted, name);
+  return borrow(converted, name, place);
 }
 
 void require_rank(const Array& array, std::int64_t rank, const char* expected) {
@@ -241,7 +254,10 @@ void require_rank(const Array& array, std::int64_t rank, const char* expected) {
 DType floating_type(const Array& array) {
   switch (type_id(array.type.code, array.type.bits)) {
     case type_id(dl::kFloat, 32): return DType::kFloat32;
-    case type_id(dl::kFloat, 64): return DType::kFloat64;
+    case type_id(dl::kFloat, 64):
+      if (array.device.type == dl::kCpu) return DType::kFloat64;
+      throw InvalidType(
+          concat(array.name, " has dtype float64: expected float32, float16 or bfloat16, which is what CUDA takes"));
     case type_id(dl::kFloat, 16): return DType::kFloat16;
     case type_id(dl::kBfloat, 16):
     case type_id(dl::kUInt, 16): return DType::kBFloat16;
@@ -267,7 +283,7 @@ py::array new_array(DType dtype, std::vector<py::ssize_t> shape) {
 void require_matrix(const Array& array, const char* expected) {
   require_rank(array, 2, expected);
   if (array.shape[1] > 1 && array.shape[0] > 0 && array.strides[1] != 1) {
-    throw InvalidValue(concat(array.name, " has strides ", text(array.strides),
+    throw InvalidValue(concat(array.name, " has strides ", shape_text(array.strides),
                               " (in elements): expected contiguous rows, an inner stride of 1; it is used in place"));
   }
 }
@@ -308,7 +324,7 @@ Values<T>::Values(Array array, std::span<const std::int64_t> shape, const char* 
   }
   if (!fits) {
     throw InvalidValue(
-        concat(array_.name, " has shape ", array_.shape_text(), ": expected ", expected, " = ", text(shape)));
+        concat(array_.name, " has shape ", array_.shape_text(), ": expected ", expected, " = ", shape_text(shape)));
   }
   const std::int64_t total = count(shape);
   const bool same_type = array_.type.code == dl::kFloat && array_.type.bits == 8 * sizeof(T);

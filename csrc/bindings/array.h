@@ -23,6 +23,7 @@ struct Array {
   const char* name;  // the argument
   const std::byte* data;
   dl::DataType type;
+  dl::Device device;
   std::vector<std::int64_t> shape;
   std::vector<std::int64_t> strides;  // in elements
   py::object owner;
@@ -33,18 +34,28 @@ struct Array {
   std::string shape_text() const;  // "[3, 2]"
 };
 
-// Borrows a NumPy array, a DLPack producer or a DLPack capsule. Throws InvalidType for anything else.
-Array borrow(py::handle object, const char* name);
+// Borrows a NumPy array, a DLPack producer or a DLPack capsule. Throws InvalidType for anything else, InvalidValue for
+// an array that is not where it is wanted.
+Array borrow(py::handle object, const char* name, const Place& place);
 
 // The same for arguments that may be copied: sequences and scalars become NumPy arrays, and arrays that are not aligned
 // or lie across other fields are copied.
-Array borrow_or_convert(py::handle object, const char* name);
+Array borrow_or_convert(py::handle object, const char* name, const Place& place);
+
+// The number of elements.
+std::int64_t count(std::span<const std::int64_t> shape);
+
+// "[3, 2]"
+std::string shape_text(std::span<const std::int64_t> shape);
+
+// Whether the elements lie one after the other, in row-major order.
+bool is_compact(std::span<const std::int64_t> shape, std::span<const std::int64_t> strides);
 
 // Throws InvalidValue unless the array has this rank; `expected` names the axes, as in "[B, D]".
 void require_rank(const Array& array, std::int64_t rank, const char* expected);
 
-// The element type of a table or of the inputs: float32, float64, float16, or bfloat16, which may be passed as uint16.
-// Throws InvalidType for others.
+// The element type of a table or of the inputs: float32, float64 (on the CPU only), float16, or bfloat16, which may be
+// passed as uint16. Throws InvalidType for others.
 DType floating_type(const Array& array);
 
 // A new array for results. NumPy has no bfloat16: it comes as uint16.

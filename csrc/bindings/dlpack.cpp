@@ -1,7 +1,9 @@
 #include "bindings/dlpack.h"
 
 #include <string>
+#include <string_view>
 
+#include "fastnce/cuda.h"
 #include "fastnce/error.h"
 
 namespace fastnce::bindings {
@@ -10,24 +12,6 @@ namespace {
 
 constexpr const char* kLegacy = "dltensor";
 constexpr const char* kVersioned = "dltensor_versioned";
-
-// The name that DLPack gives a kind of device, for messages.
-std::string device_name(dl::Device device) {
-  const char* kind = device.type == 1    ? "cpu"
-                     : device.type == 2  ? "cuda"
-                     : device.type == 3  ? "cuda_host"
-                     : device.type == 10 ? "rocm"
-                     : device.type == 13 ? "cuda_managed"
-                                         : nullptr;
-  const std::string name = kind != nullptr ? kind : concat("DLPack device type ", device.type);
-  return concat(name, ":", device.id);
-}
-
-void require_cpu(dl::Device device, const char* name) {
-  if (device.type != dl::kCpu) {
-    throw InvalidValue(concat(name, " is on device ", device_name(device), ": expected cpu (built without CUDA)"));
-  }
-}
 
 template <class Managed>
 Lease take(py::handle capsule, const char* capsule_name, const char* used_name) {
@@ -39,13 +23,71 @@ Lease take(py::handle capsule, const char* capsule_name, const char* used_name) 
           })};
 }
 
+// Of a capsule that is not to be consumed yet.
+template <class Managed>
+dl::Device peek(py::handle capsule, const char* capsule_name) {
+  return static_cast<Managed*>(PyCapsule_GetPointer(capsule.ptr(), capsule_name))->tensor.device;
+}
+
+py::object export_from(py::handle producer, const Place& place) {
+  py::dict options;
+  if (place.device.type == dl::kCuda) options["stream"] = place.stream;
+  py::dict newest = options.attr("copy")();
+  newest["max_version"] = py::make_tuple(1, 3);
+  const py::object method = producer.attr("__dlpack__");
+  try {
+    return method(**newest);
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_TypeError)) throw;
+    return method(**options);  // a producer from before DLPack 1.0
+  }
+}
+
 }  // namespace
 
 bool is_about_the_argument(const py::error_already_set& error) {
   return error.matches(PyExc_Exception) && !error.matches(PyExc_MemoryError);
 }
 
-Lease consume_capsule(py::handle capsule, const char* name) {
+std::string device_name(dl::Device device) {
+  const char* kind = device.type == dl::kCpu    ? "cpu"
+                     : device.type == dl::kCuda ? "cuda"
+                     : device.type == 3         ? "cuda_host"
+                     : device.type == 10        ? "rocm"
+                     : device.type == 13        ? "cuda_managed"
+                                                : nullptr;
+  const std::string name = kind != nullptr ? kind : concat("DLPack device type ", device.type);
+  return concat(name, ":", device.id);
+}
+
+dl::Device device_of(py::handle object, const char* name) {
+  if (PyCapsule_IsValid(object.ptr(), kVersioned)) return peek<dl::ManagedTensorVersioned>(object, kVersioned);
+  if (PyCapsule_IsValid(object.ptr(), kLegacy)) return peek<dl::ManagedTensor>(object, kLegacy);
+  if (!py::hasattr(object, "__dlpack_device__")) return {dl::kCpu, 0};
+  try {
+    const py::tuple device(object.attr("__dlpack_device__")());
+    return {device[0].cast<std::int32_t>(), device[1].cast<std::int32_t>()};
+  } catch (const py::cast_error&) {
+    throw InvalidType(concat(name, ".__dlpack_device__() gave no pair of 32-bit integers"));
+  } catch (py::error_already_set& error) {
+    if (!is_about_the_argument(error)) throw;
+    throw InvalidValue(concat(name, " cannot be lent through DLPack: ", py::str(error.value()).cast<std::string>()));
+  }
+}
+
+void require_place(dl::Device device, const char* name, const Place& place) {
+  const bool on_cpu = place.device.type == dl::kCpu;
+  if (device.type == place.device.type && (on_cpu || device.id == place.device.id)) return;
+  const std::string unavailable = device.type == dl::kCuda ? cuda::unavailable_reason() : "";
+  const std::string why = !unavailable.empty()                         ? concat(", since ", unavailable)
+                          : std::string_view(name) != place.decided_by ? concat(", the device of ", place.decided_by)
+                          : cuda::built()                              ? " or a CUDA device"
+                                                                       : "";
+  throw InvalidValue(concat(name, " is on device ", device_name(device), ": expected ",
+                            on_cpu ? "cpu" : device_name(place.device), why));
+}
+
+Lease consume_capsule(py::handle capsule, const char* name, const Place& place) {
   if (PyCapsule_IsValid(capsule.ptr(), kVersioned)) {
     Lease lease = take<dl::ManagedTensorVersioned>(capsule, kVersioned, "used_dltensor_versioned");
     const auto* managed = static_cast<const dl::ManagedTensorVersioned*>(lease.end.get());
@@ -53,12 +95,12 @@ Lease consume_capsule(py::handle capsule, const char* name) {
       throw InvalidValue(concat(name, " comes with DLPack version ", managed->version.major, ".",
                                 managed->version.minor, ": expected major version 1"));
     }
-    require_cpu(lease.tensor->device, name);
+    require_place(lease.tensor->device, name, place);
     return lease;
   }
   if (PyCapsule_IsValid(capsule.ptr(), kLegacy)) {
     Lease lease = take<dl::ManagedTensor>(capsule, kLegacy, "used_dltensor");
-    require_cpu(lease.tensor->device, name);
+    require_place(lease.tensor->device, name, place);
     return lease;
   }
   const char* capsule_name = PyCapsule_GetName(capsule.ptr());
@@ -70,25 +112,14 @@ Lease consume_capsule(py::handle capsule, const char* name) {
   throw InvalidType(concat(name, " is a capsule named '", got, "': expected '", kLegacy, "' or '", kVersioned, "'"));
 }
 
-Lease lease_from_producer(py::handle producer, const char* name) {
+Lease lease_from_producer(py::handle producer, const char* name, const Place& place) {
+  if (py::hasattr(producer, "__dlpack_device__")) require_place(device_of(producer, name), name, place);
   try {
-    if (py::hasattr(producer, "__dlpack_device__")) {
-      const py::tuple device(producer.attr("__dlpack_device__")());
-      require_cpu({device[0].cast<std::int32_t>(), device[1].cast<std::int32_t>()}, name);
-    }
-    py::object capsule;
-    try {
-      capsule = producer.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 3));
-    } catch (py::error_already_set& error) {
-      if (!error.matches(PyExc_TypeError)) throw;
-      capsule = producer.attr("__dlpack__")();  // a producer from before DLPack 1.0
-    }
+    const py::object capsule = export_from(producer, place);
     if (!PyCapsule_CheckExact(capsule.ptr())) {
       throw InvalidType(concat(name, ".__dlpack__() gave no capsule but a ", Py_TYPE(capsule.ptr())->tp_name));
     }
-    return consume_capsule(capsule, name);
-  } catch (const py::cast_error&) {
-    throw InvalidType(concat(name, ".__dlpack_device__() gave no pair of 32-bit integers"));
+    return consume_capsule(capsule, name, place);
   } catch (py::error_already_set& error) {
     if (!is_about_the_argument(error)) throw;
     throw InvalidValue(concat(name, " cannot be lent through DLPack: ", py::str(error.value()).cast<std::string>()));

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace fastnce::bindings {
 
@@ -16,7 +17,7 @@ namespace py = pybind11;
 // The ABI of dlpack.h, version 1; the layout is fixed by the standard.
 namespace dl {
 
-enum DeviceType : std::int32_t { kCpu = 1 };
+enum DeviceType : std::int32_t { kCpu = 1, kCuda = 2 };
 enum TypeCode : std::uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBfloat = 4, kComplex = 5, kBool = 6 };
 
 struct Device {
@@ -61,6 +62,13 @@ struct ManagedTensorVersioned {
 
 }  // namespace dl
 
+// Where an operation works, and wants its arrays.
+struct Place {
+  const char* decided_by;  // the argument whose device it is, for messages
+  dl::Device device = {dl::kCpu, 0};
+  std::int64_t stream = 0;  // on a CUDA device: the stream, as DLPack numbers them
+};
+
 // A tensor on loan. The lease must end while the GIL is held: deleters may run Python code.
 struct Lease {
   const dl::Tensor* tensor;
@@ -70,12 +78,23 @@ struct Lease {
 // Whether an error that an argument raised says that the argument is unusable: not a lack of memory, not an interrupt.
 bool is_about_the_argument(const py::error_already_set& error);
 
-// Leases the tensor in a DLPack capsule. `name` is the argument, for messages. Throws InvalidValue for a capsule that
-// was consumed before or is of another major version, InvalidType for one that is not DLPack's.
-Lease consume_capsule(py::handle capsule, const char* name);
+// "cuda:0", in DLPack's words.
+std::string device_name(dl::Device device);
 
-// Asks `producer.__dlpack__()` for a capsule, newest protocol first, and leases it. Throws InvalidValue if the data is
-// not on the CPU or if the producer refuses.
-Lease lease_from_producer(py::handle producer, const char* name);
+// Where an argument lies: what a DLPack producer or capsule says, else the CPU. Throws InvalidType for a producer whose
+// answer is no device.
+dl::Device device_of(py::handle object, const char* name);
+
+// Throws InvalidValue unless an argument on `device` is where it is wanted.
+void require_place(dl::Device device, const char* name, const Place& place);
+
+// Leases the tensor in a DLPack capsule. `name` is the argument, for messages. Throws InvalidValue for a capsule that
+// was consumed before, is of another major version or holds data elsewhere, InvalidType for one that is not DLPack's.
+Lease consume_capsule(py::handle capsule, const char* name, const Place& place);
+
+// Asks `producer.__dlpack__()` for a capsule, newest protocol first, and leases it. On a CUDA device the producer makes
+// the place's stream wait for what it has queued on the data. Throws InvalidValue if the data is elsewhere or if the
+// producer refuses.
+Lease lease_from_producer(py::handle producer, const char* name, const Place& place);
 
 }  // namespace fastnce::bindings

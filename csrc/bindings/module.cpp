@@ -14,10 +14,13 @@ PYBIND11_MODULE(_core, module) {
       PyErr_SetString(PyExc_TypeError, error.what());
     } catch (const fastnce::InvalidValue& error) {
       PyErr_SetString(PyExc_ValueError, error.what());
+    } catch (const fastnce::DeviceError& error) {
+      PyErr_SetString(PyExc_RuntimeError, error.what());
     }
   });
   fastnce::isa_in_use();  // a wrong FASTNCE_ISA is reported at import, not at the first loss
   fastnce::bindings::register_config(module);
   fastnce::bindings::register_sampler(module);
   fastnce::bindings::register_sampled_loss(module);
+  fastnce::bindings::register_cuda(module);
 }

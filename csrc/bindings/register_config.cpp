@@ -19,7 +19,6 @@ void register_config(py::module_& module) {
     config["isa_available"] = isas;
     config["precision"] = std::string(precision_name(default_precision()));
     config["num_threads"] = num_threads();
-    config["cuda"] = false;
     return config;
   });
   module.def("get_precision", [] { return std::string(precision_name(default_precision())); });

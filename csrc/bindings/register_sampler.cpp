@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bindings/array.h"
+#include "bindings/cuda.h"
 #include "bindings/register.h"
 #include "bindings/without_gil.h"
 #include "fastnce/error.h"
@@ -27,13 +28,14 @@ LogUniformParams sampler_params(py::handle num_true, py::handle num_sampled, py:
 
 py::tuple log_uniform_candidates(py::handle true_classes, py::handle num_true, py::handle num_sampled,
                                  py::handle unique, py::handle range_max, std::uint64_t seed, std::uint64_t seed2,
-                                 std::uint64_t call) {
+                                 std::uint64_t call, py::handle device, std::uintptr_t calls) {
   LogUniformParams params = sampler_params(num_true, num_sampled, unique, range_max);
   params.seed = seed;
   params.seed2 = seed2;
   params.call = call;
   const std::int64_t t = integer(num_true, "num_true");
-  const Array array = borrow_or_convert(true_classes, "true_classes");
+  if (!device.is_none()) return cuda_log_uniform_candidates(true_classes, t, params, calls, device);
+  const Array array = borrow_or_convert(true_classes, "true_classes", {.decided_by = "true_classes"});
   require_classes(array, -1, t);
   const std::vector<std::int64_t> classes = copy_ids(array);
   for (std::size_t i = 0; i < classes.size(); ++i) {
@@ -57,13 +59,23 @@ py::tuple log_uniform_candidates(py::handle true_classes, py::handle num_true, p
   return py::make_tuple(ids, true_count, sampled_count);
 }
 
+void require_no_cuda(py::handle object, const char* name) {
+  const dl::Device device = device_of(object, name);
+  if (device.type != dl::kCuda) return;
+  throw InvalidValue(concat(name, " is on device ", device_name(device),
+                            ": expected cpu; there the loss takes remove_accidental_hits=True instead"));
+}
+
 py::tuple find_accidental_hits(py::handle true_classes, py::handle sampled_candidates, py::handle num_true) {
   const std::int64_t t = integer(num_true, "num_true");
   if (t < 0) throw InvalidValue(concat("num_true = ", t, ": expected at least 0"));
-  const Array class_array = borrow_or_convert(true_classes, "true_classes");
+  constexpr Place host{.decided_by = "compute_accidental_hits"};
+  require_no_cuda(true_classes, "true_classes");
+  require_no_cuda(sampled_candidates, "sampled_candidates");
+  const Array class_array = borrow_or_convert(true_classes, "true_classes", host);
   require_classes(class_array, -1, t);
   const std::vector<std::int64_t> classes = copy_ids(class_array);
-  const Array sampled_array = borrow_or_convert(sampled_candidates, "sampled_candidates");
+  const Array sampled_array = borrow_or_convert(sampled_candidates, "sampled_candidates", host);
   require_rank(sampled_array, 1, "[S]");
   const std::vector<std::int64_t> sampled = copy_ids(sampled_array);
   const std::vector<AccidentalHit> hits = [&] {
@@ -97,7 +109,7 @@ void register_sampler(py::module_& module) {
       py::arg("num_true"), py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"));
   module.def("log_uniform_candidates", &log_uniform_candidates, py::arg("true_classes"), py::arg("num_true"),
              py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"), py::arg("seed"), py::arg("seed2"),
-             py::arg("call"));
+             py::arg("call"), py::arg("device"), py::arg("calls"));
   module.def("accidental_hits", &find_accidental_hits, py::arg("true_classes"), py::arg("sampled_candidates"),
              py::arg("num_true"));
 }

@@ -56,6 +56,7 @@ void validate_for_device(const SampledLossParams& params) {
 
 }  // namespace
 
+bool built() { return true; }
 std::string unavailable_reason() { return runtime::unavailable_reason(); }
 
 std::vector<Device> devices() {
@@ -127,6 +128,15 @@ std::int64_t read(const std::int64_t* value, const Stream& stream) {
   return runtime::read(value, stream);
 }
 
+void write(std::int64_t value, std::int64_t* to, const Stream& stream) {
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  // Byte by byte: nothing on the host has to outlive the call.
+  for (int i = 0; i < 8; ++i) {
+    runtime::fill_bytes(reinterpret_cast<std::byte*>(to) + i, static_cast<int>(value >> 8 * i & 0xFF), 1, stream);
+  }
+}
+
 void wait_for(const Stream& waiting, const Stream& producing) {
   require_device(waiting.device);
   const runtime::CurrentDevice current(waiting.device);
@@ -147,6 +157,7 @@ namespace {
 
 }  // namespace
 
+bool built() { return false; }
 std::string unavailable_reason() { return "fastnce was built without CUDA"; }
 std::vector<Device> devices() { return {}; }
 std::size_t workspace_bytes(const LogUniformParams&) { refuse(); }
@@ -161,6 +172,7 @@ void check(int) { refuse(); }
 void* allocate(std::size_t, const Stream&) { refuse(); }
 void release(void*, const Stream&) { refuse(); }
 std::int64_t read(const std::int64_t*, const Stream&) { refuse(); }
+void write(std::int64_t, std::int64_t*, const Stream&) { refuse(); }
 void wait_for(const Stream&, const Stream&) { refuse(); }
 void zero(void*, std::size_t, const Stream&) { refuse(); }
 

@@ -6,7 +6,7 @@
 Names, argument order and semantics are those of ``tf.nn.nce_loss`` and TensorFlow's candidate samplers.
 """
 
-from fastnce import reference
+from fastnce import cuda, reference
 from fastnce._config import config, get_num_threads, get_precision, set_num_threads, set_precision, show_config
 from fastnce._sampled_loss import nce_loss, nce_loss_and_grad
 from fastnce._sampler import LogUniformSampler, compute_accidental_hits, log_uniform_candidate_sampler
@@ -23,6 +23,7 @@ __all__ = [
     "__version__",
     "compute_accidental_hits",
     "config",
+    "cuda",
     "get_num_threads",
     "get_precision",
     "log_uniform_candidate_sampler",

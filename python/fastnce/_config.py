@@ -6,16 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from fastnce import _core
+from fastnce import _core, cuda
 
 
 def config() -> dict[str, Any]:
     """The configuration that :func:`show_config` prints, as a dictionary."""
-    return _core.config() | {"numpy": np.__version__}
+    return _core.config() | {"cuda": _cuda_config(), "numpy": np.__version__}
+
+
+def _cuda_config() -> bool | str | dict[str, Any]:
+    """``False`` without the backend, what it lacks, or its devices."""
+    if not _core.cuda_built():
+        return False
+    return cuda.unavailable_reason() or {"devices": [device._asdict() for device in cuda.devices()]}
+
+
+def _cuda_text(config: bool | str | dict[str, Any]) -> str:
+    if isinstance(config, dict):
+        devices = (cuda.Device(**device) for device in config["devices"])
+        return ", ".join(
+            f"{name} ({major}.{minor}), {memory / 2**30:.0f} GiB" for name, (major, minor), _, memory in devices
+        )
+    return f"unavailable: {config}" if config else "built without CUDA"
 
 
 def show_config() -> None:
-    """Print version, compiler, instruction set in use, precision, threads and CUDA build."""
+    """Print version, compiler, instruction set in use, precision, threads and CUDA devices."""
     labels = {
         "version": "fastnce",
         "compiler": "compiler",
@@ -27,7 +43,7 @@ def show_config() -> None:
         "numpy": "numpy",
     }
     values = config()
-    values["cuda"] = "available" if values["cuda"] else "built without CUDA"
+    values["cuda"] = _cuda_text(values["cuda"])
     values["isa_available"] = ", ".join(values["isa_available"])
     for key, label in labels.items():
         print(f"{label:16}{values[key]}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastnce import _core
-from fastnce._arrays import like
+from fastnce._arrays import Convert, like
+from fastnce._devices import cuda_device_of
 from fastnce._seed import Seed, seed_words
 from fastnce._types import Grads, RowGrads
 
@@ -40,7 +42,11 @@ def nce_loss(
         v = x @ w[z].T + c[z] - np.log(sampled_count)
         loss = (np.logaddexp(0, u) - u / T).sum(1) + np.logaddexp(0, v).sum(1)
 
-    Arrays are NumPy arrays or anything on the CPU that exports ``__dlpack__``.
+    Arrays are NumPy arrays or anything on the CPU or on a CUDA device that exports ``__dlpack__``: all on the device of
+    ``inputs``. On a CUDA device the work is queued on the current stream of the framework of ``inputs`` (JAX's and
+    unknown ones' calls wait for it), tables and inputs are float32, float16 or bfloat16, expected counts and
+    ``grad_loss`` float32, contiguous and not broadcast, and ids are not looked at: an example with a label out of range
+    gets a loss of NaN, see :func:`fastnce.cuda.check`.
 
     Args:
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never
@@ -66,11 +72,13 @@ def nce_loss(
         ``[B]`` losses, float64 or float32, as the kind of array that ``inputs`` is.
 
     Raises:
-        ValueError: Shapes that do not match, classes out of range, arrays on another device.
+        ValueError: Shapes that do not match, classes out of range (on the CPU), arrays on another device than
+            ``inputs``, a CUDA device that cannot be used.
         TypeError: Unsupported or mixed dtypes, arguments of the wrong kind.
+        RuntimeError: CUDA reports an error.
     """
     words = (0, 0) if seed is None and sampled_values is not None else seed_words(seed)
-    loss = _core.nce_loss(
+    loss, convert = _run(
         weights,
         biases,
         labels,
@@ -86,8 +94,9 @@ def nce_loss(
         False,
         None,
         None,
+        False,
     )
-    return like(inputs)(loss)
+    return convert(loss)
 
 
 def nce_loss_and_grad(
@@ -107,6 +116,7 @@ def nce_loss_and_grad(
     precision: str | None = None,
     grad_loss: Any = None,
     grad_dtype: str | None = None,
+    pad_rows: bool = False,
 ) -> tuple[Any, Grads]:
     """:func:`nce_loss` and, in the same pass, its gradients.
 
@@ -122,6 +132,10 @@ def nce_loss_and_grad(
             multiplied; ``None`` means 1. ``1 / B`` gives the gradients of the mean.
         grad_dtype: ``"float32"`` for gradients of float16 and bfloat16 arrays as they were summed up; ``None`` rounds
             each once to the dtype of its array.
+        pad_rows: Return ``B * num_true + num_sampled`` rows instead of n: those left over repeat the last id, with
+            gradients of zero. Adding them up, as ``index_add_`` does, is right; ``weights[ids] -= ...`` is not, which
+            keeps one of the rows of a repeated id. On a CUDA device n is known only there, and without padding the call
+            waits for it; with padding it waits for nothing and a CUDA graph can capture it.
 
     The other arguments and the errors are those of :func:`nce_loss`.
 
@@ -129,7 +143,7 @@ def nce_loss_and_grad(
         ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.
     """
     words = (0, 0) if seed is None and sampled_values is not None else seed_words(seed)
-    results = _core.nce_loss(
+    results, convert = _run(
         weights,
         biases,
         labels,
@@ -145,9 +159,26 @@ def nce_loss_and_grad(
         True,
         grad_loss,
         grad_dtype,
+        pad_rows,
     )
-    convert = like(inputs)
     loss, grad_inputs, ids, grad_weights, grad_biases = (
         convert(array, argument) for array, argument in zip(results, (None, inputs, None, weights, biases), strict=True)
     )
     return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))
+
+
+def _run(
+    weights: Any, biases: Any, labels: Any, inputs: Any, num_sampled: Any, num_classes: Any, *options: Any
+) -> tuple[Any, Convert]:
+    """Results of the core where ``inputs`` is, rows cut to those used, and how they are handed over."""
+    call: Callable[..., Any] = _core.nce_loss
+    arguments = (weights, biases, labels, inputs, num_sampled, num_classes, *options)
+    device = cuda_device_of(inputs, "inputs", num_classes)
+    if device is None:
+        return call(*arguments, None), like(inputs)
+    with device.call():
+        results = call(*arguments, device)
+    if isinstance(results, tuple):
+        *arrays, used = results
+        results = arrays if used is None else [*arrays[:2], *(device.head(array, used) for array in arrays[2:])]
+    return results, device.hand_over

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastnce import _core
 from fastnce._arrays import like
+from fastnce._devices import Device, cuda_device_of
 from fastnce._seed import Seed, integer, seed_words, word
 from fastnce._types import SampledValues, SamplerState
 
@@ -31,7 +32,8 @@ def log_uniform_candidate_sampler(
 
     Good for classes sorted by decreasing frequency. One set of samples serves the whole batch; true classes are not
     excluded from it. Calls with the same seed return the same ids; :class:`LogUniformSampler` continues a stream.
-    Unique sampling of nearly all classes takes some V log(V)**2 draws.
+    Unique sampling of nearly all classes takes some V log(V)**2 draws. On the CUDA device of ``true_classes`` the ids
+    are the same; the expected count of a class out of range is NaN there.
 
     Args:
         true_classes: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes.
@@ -47,12 +49,17 @@ def log_uniform_candidate_sampler(
         ``SampledValues(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``.
 
     Raises:
-        ValueError: A class outside [0, range_max), S < 1, or S > V with ``unique``; the message says which.
+        ValueError: On the CPU a class outside [0, range_max); S < 1, or S > V with ``unique``; the message says which.
         TypeError: Classes that are not integers.
     """
     first, second = seed_words(seed)
-    values = _core.log_uniform_candidates(true_classes, num_true, num_sampled, unique, range_max, first, second, 0)
-    return SampledValues(*map(like(true_classes), values))
+    arguments = (true_classes, num_true, num_sampled, unique, range_max, first, second, 0)
+    device = cuda_device_of(true_classes, "true_classes", range_max)
+    if device is None:
+        return SampledValues(*map(like(true_classes), _core.log_uniform_candidates(*arguments, None, 0)))
+    with device.call():
+        values = _core.log_uniform_candidates(*arguments, device, 0)
+    return SampledValues(*map(device.hand_over, values))
 
 
 class LogUniformSampler:
@@ -66,6 +73,11 @@ class LogUniformSampler:
     those of :func:`log_uniform_candidate_sampler`. The sizes are fixed for the life of a sampler. ``state`` can be
     saved and set, to resume a run with the ids it would have drawn. Threads may share a sampler: each call draws for
     itself.
+
+    A sampler belongs to the device of its first call; a call on another raises ``ValueError``. On a CUDA device calls
+    are counted there, so that each replay of a CUDA graph draws fresh ids: the first call must come before the graph is
+    captured, calls on several streams are the caller's to order, and ``state`` waits for the device. A graph keeps the
+    seed it was captured with. Copies and pickles belong to no device.
     """
 
     def __init__(
@@ -80,17 +92,43 @@ class LogUniformSampler:
             operator.index(range_max),
         )
         self._seed, self._seed2 = seed_words(seed)
-        self._calls = 0
+        self._calls = 0  # on the CPU; on a CUDA device its counter stands in
+        self._place: str | None = None  # the device of the first call
+        self._counter: _Counter | None = None
         self._lock = threading.RLock()
 
     def __call__(self, true_classes: Any) -> SampledValues:
         """Sample for one batch of true classes, ``[B, num_true]`` or ``[B]``."""
+        device = cuda_device_of(true_classes, "true_classes", self.range_max)
+        return self._call_on_cpu(true_classes) if device is None else self._call_on_cuda(true_classes, device)
+
+    def _call_on_cuda(self, true_classes: Any, device: Device) -> SampledValues:
+        with device.call():
+            with self._lock:
+                self._settle_on(str(device))
+                if self._counter is None:
+                    if device.captures:
+                        raise ValueError("the sampler's first call is captured in a CUDA graph: expected one before")
+                    self._counter = _Counter(device, self._calls)
+                seed, seed2, address = self._seed, self._seed2, self._counter.address
+            values = _core.log_uniform_candidates(true_classes, *self._arguments, seed, seed2, 0, device, address)
+        return SampledValues(*map(device.hand_over, values))
+
+    def _settle_on(self, place: str) -> None:
+        if self._place not in (None, place):
+            raise ValueError(
+                f"true_classes is on device {place}: expected {self._place}, the device of the sampler's first call"
+            )
+        self._place = place
+
+    def _call_on_cpu(self, true_classes: Any) -> SampledValues:
         # The lock is held only to take a number: converting true_classes may run any Python code.
         with self._lock:
+            self._settle_on("cpu")
             seed, seed2, call = self.state
             self._calls += 1
         try:
-            values = _core.log_uniform_candidates(true_classes, *self._arguments, seed, seed2, call)
+            values = _core.log_uniform_candidates(true_classes, *self._arguments, seed, seed2, call, None, 0)
         except BaseException:
             with self._lock:
                 if self.state == (seed, seed2, call + 1):  # nobody has drawn since: give the number back
@@ -122,7 +160,8 @@ class LogUniformSampler:
     def state(self) -> SamplerState:
         """The position in the stream: ``SamplerState(seed, seed2, calls)``, three integers."""
         with self._lock:
-            return SamplerState(self._seed, self._seed2, self._calls)
+            calls = self._calls if self._counter is None else self._counter.read()
+            return SamplerState(self._seed, self._seed2, calls)
 
     @state.setter
     def state(self, state: SamplerState | tuple[int, int, int]) -> None:
@@ -133,19 +172,40 @@ class LogUniformSampler:
             raise ValueError(f"state.calls = {calls}: expected an integer in [0, 2**63)")
         with self._lock:
             self._seed, self._seed2, self._calls = word(seed, "state"), word(seed2, "state"), calls
+            if self._counter is not None:
+                self._counter.write(calls)  # in place: a captured graph may hold its address
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_lock"}
+        with self._lock:
+            own = {"_calls": self.state.calls, "_place": None, "_counter": None}
+            return {key: value for key, value in self.__dict__.items() if key != "_lock"} | own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
+        position = f"calls={self._calls}" if self._counter is None else f"device={self._place}"
         return (
             f"LogUniformSampler(range_max={self.range_max}, num_sampled={self.num_sampled}, "
-            f"num_true={self.num_true}, unique={self.unique}, calls={self._calls})"
+            f"num_true={self.num_true}, unique={self.unique}, {position})"
         )
+
+
+class _Counter:
+    """Calls counted in the memory of a CUDA device."""
+
+    def __init__(self, device: Device, calls: int) -> None:
+        self._device = device
+        self._array, self.address = device.empty("int64", (1,))
+        _core.cuda_write(calls, self.address, device)
+
+    def read(self) -> int:
+        """Waits for the framework's current stream."""
+        return _core.cuda_read(self.address, self._device)
+
+    def write(self, calls: int) -> None:
+        _core.cuda_write(calls, self.address, self._device)
 
 
 def compute_accidental_hits(
@@ -171,7 +231,8 @@ def compute_accidental_hits(
         example ``indices[h]``, by example, then true column, then position; every weight is ``-FLT_MAX``.
 
     Raises:
-        ValueError: Wrong rank or shape. TypeError: Classes that are not integers.
+        ValueError: Wrong rank or shape, arrays on a CUDA device: there the loss takes ``remove_accidental_hits``.
+        TypeError: Classes that are not integers.
     """
     hits = _core.accidental_hits(true_classes, sampled_candidates, num_true)
     indices, ids, weights = map(like(true_classes), hits)

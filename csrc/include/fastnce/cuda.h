@@ -17,6 +17,9 @@
 
 namespace fastnce::cuda {
 
+// Whether this build holds the backend.
+bool built();
+
 // Which of build, driver and device is missing. Empty where there is a device to work on.
 std::string unavailable_reason();
 
@@ -88,7 +91,8 @@ void check(int device);
 void* allocate(std::size_t bytes, const Stream& stream);  // ordered with the stream's work
 void release(void* memory, const Stream& stream);
 std::int64_t read(const std::int64_t* value, const Stream& stream);  // waits for the stream
-void wait_for(const Stream& waiting, const Stream& producing);       // on the same device; the host goes on
+void write(std::int64_t value, std::int64_t* to, const Stream& stream);
+void wait_for(const Stream& waiting, const Stream& producing);  // on the same device; the host goes on
 void zero(void* memory, std::size_t bytes, const Stream& stream);
 
 }  // namespace fastnce::cuda

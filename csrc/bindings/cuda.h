@@ -1,0 +1,20 @@
+// What is done otherwise where the arrays are on a CUDA device. `device` is a Device of python/fastnce/_devices.py.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+
+#include "bindings/sampled_loss_arguments.h"
+
+namespace fastnce::bindings {
+
+// The loss, or with gradients: (loss, grad_inputs, row_ids, grad_weights, grad_biases, n), all rows of which there are
+// B T + S; n is None where rows are to be padded.
+py::object cuda_nce_loss(py::handle inputs, const LossArguments& arguments, py::handle device);
+
+// (sampled classes, true counts, sampled counts). `calls` is the address of a counter on the device or 0.
+py::tuple cuda_log_uniform_candidates(py::handle true_classes, std::int64_t num_true, const LogUniformParams& params,
+                                      std::uintptr_t calls, py::handle device);
+
+}  // namespace fastnce::bindings

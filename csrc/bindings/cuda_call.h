@@ -1,0 +1,59 @@
+// One call on a CUDA device: its stream, the allocator of the framework that it serves, and arguments in place.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "bindings/array.h"
+#include "fastnce/cuda.h"
+
+namespace fastnce::bindings {
+
+class CudaCall {
+ public:
+  // `device` is a Device of python/fastnce/_devices.py; `decided_by` the argument that it was found by.
+  CudaCall(py::handle device, const char* decided_by);
+  CudaCall(const CudaCall&) = delete;
+
+  const cuda::Stream& stream() const { return stream_; }
+  const Place& place() const { return place_; }
+
+  // A new array of the framework, and where its elements are (null if there are none).
+  struct Output {
+    py::object array;
+    void* data;
+  };
+  Output empty(const char* dtype, const std::vector<std::int64_t>& shape) const;
+  Output empty(DType dtype, const std::vector<std::int64_t>& shape) const;
+
+  // Memory that is the framework's again when this ends; what is queued on the stream until then may use it.
+  template <class T>
+  T* temporary(const char* dtype, std::int64_t count) {
+    return static_cast<T*>(keep(empty(dtype, {count})));
+  }
+  cuda::Workspace workspace(std::size_t bytes);
+
+  // Arguments, held until this ends. Ids [rows, columns] or [rows], any integers: contiguous int64 is used in place,
+  // others are copied.
+  const std::int64_t* ids(Array array, std::int64_t columns);
+  // Contiguous float32 of just this shape. Throws InvalidType or InvalidValue for others.
+  const float* floats(Array array, std::span<const std::int64_t> shape, const char* expected);
+
+  // Waits for the work if the framework needs it: when it may give away memory that is still being worked on.
+  void finish();
+
+ private:
+  void* keep(Output output) { return kept_.emplace_back(std::move(output)).data; }
+
+  py::object device_;
+  cuda::Stream stream_;
+  Place place_;
+  std::deque<Output> kept_;
+  std::deque<Array> borrowed_;
+};
+
+}  // namespace fastnce::bindings

@@ -1,0 +1,33 @@
+// The log-uniform sampler on a CUDA device.
+#include "bindings/cuda.h"
+#include "bindings/cuda_call.h"
+#include "bindings/without_gil.h"
+#include "fastnce/cuda.h"
+
+namespace fastnce::bindings {
+
+py::tuple cuda_log_uniform_candidates(py::handle true_classes, std::int64_t num_true, const LogUniformParams& params,
+                                      std::uintptr_t calls, py::handle device) {
+  CudaCall gpu(device, "true_classes");
+  Array classes = borrow_or_convert(true_classes, "true_classes", gpu.place());
+  require_classes(classes, -1, num_true);
+  const std::int64_t batch = classes.shape[0];
+  const std::int64_t* const labels = gpu.ids(std::move(classes), num_true);
+  const std::size_t bytes = cuda::workspace_bytes(params);
+  const CudaCall::Output ids = gpu.empty("int64", {params.num_sampled});
+  const CudaCall::Output true_count = gpu.empty(DType::kFloat32, {batch, num_true});
+  const CudaCall::Output sampled_count = gpu.empty(DType::kFloat32, {params.num_sampled});
+  const cuda::Workspace workspace = gpu.workspace(bytes);
+  {
+    const WithoutGil released;  // safe: whatever is borrowed or made is held here
+    cuda::log_uniform_candidates(params, reinterpret_cast<std::uint64_t*>(calls), labels, batch * num_true,
+                                 {.sampled = static_cast<std::int64_t*>(ids.data),
+                                  .sampled_count = static_cast<float*>(sampled_count.data),
+                                  .true_count = static_cast<float*>(true_count.data)},
+                                 workspace, gpu.stream());
+  }
+  gpu.finish();
+  return py::make_tuple(ids.array, true_count.array, sampled_count.array);
+}
+
+}  // namespace fastnce::bindings

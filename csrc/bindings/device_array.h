@@ -1,0 +1,43 @@
+// Results in device memory of ours, for frameworks that cannot be asked for any: they fetch it through DLPack.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bindings/dlpack.h"
+#include "fastnce/cuda.h"
+
+namespace fastnce::bindings {
+
+class DeviceArray {
+ public:
+  // Uninitialised memory. `dtype` is "float32", "float16", "bfloat16", "int64" or "uint8". Throws InvalidValue for
+  // others.
+  DeviceArray(const std::string& dtype, std::vector<std::int64_t> shape, const cuda::Stream& stream);
+
+  // The first rows; they share the memory.
+  DeviceArray head(std::int64_t rows) const;
+
+  // DLPack's producer protocol. A capsule owns a share of the memory, and may let go of it in any thread, with or
+  // without Python's lock. `stream` waits for what is queued on the array's own.
+  py::capsule export_capsule(py::handle stream, py::handle max_version, py::handle dl_device, py::handle copy) const;
+
+  const std::string& dtype() const { return dtype_; }
+  const std::vector<std::int64_t>& shape() const { return shape_; }
+  int device() const { return stream_.device; }
+  std::uintptr_t address() const { return reinterpret_cast<std::uintptr_t>(memory_.get()); }
+
+ private:
+  void make_wait(py::handle stream) const;
+
+  std::string dtype_;
+  std::vector<std::int64_t> shape_;
+  cuda::Stream stream_;
+  std::shared_ptr<void> memory_;
+};
+
+}  // namespace fastnce::bindings

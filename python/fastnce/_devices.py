@@ -1,0 +1,143 @@
+"""CUDA devices as a call sees them: the stream, the memory and the arrays of the framework that the caller uses.
+
+Frameworks are found by the arrays that they made, never imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from fastnce import _core
+
+
+class Device:
+    """A CUDA device, for arrays of a framework that is known by DLPack alone.
+
+    Work goes to the legacy default stream and results are ours, a ``DeviceArray``. Such a framework may use an array's
+    memory again as soon as it has it back, whatever our stream still does with it: so calls wait for their work.
+    """
+
+    waits = True
+
+    def __init__(self, index: int, num_classes: Any = 0) -> None:
+        self.index = index
+        self.num_classes = num_classes
+        """Ids in results lie below it; looked at after a call, which validates it."""
+
+    @property
+    def stream(self) -> int:
+        """The stream that calls are queued on, as an address; 0 is the legacy default stream."""
+        return 0
+
+    @property
+    def captures(self) -> bool:
+        """Whether the stream is being captured in a CUDA graph, as far as the framework tells."""
+        return False
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Makes the device the framework's current one: some lend arrays of no other."""
+        return contextlib.nullcontext()
+
+    def empty(self, dtype: str, shape: tuple[int, ...]) -> tuple[Any, int]:
+        """A new array for the work on ``stream``, and its address."""
+        array = _core.new_device_array(dtype, list(shape), self)
+        return array, array.address
+
+    def head(self, array: Any, rows: int) -> Any:
+        """The first rows of what :meth:`empty` gave."""
+        return array.head(rows)
+
+    def hand_over(self, array: Any, _argument: Any = None) -> Any:
+        """What :meth:`empty` gave as a result, given also the argument whose dtype it has, if there is one."""
+        return array
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """Around every call. With ``FASTNCE_CHECK=1`` in the environment it ends with ``fastnce.cuda.check``."""
+        with self.current():
+            yield
+        if os.environ.get("FASTNCE_CHECK", "0") not in ("", "0"):
+            _core.cuda_check(self.index)
+
+    def __str__(self) -> str:
+        return f"cuda:{self.index}"
+
+
+class _Torch(Device):
+    waits = False  # the caching allocator gives memory to later work on the stream
+
+    @property
+    def stream(self) -> int:
+        return int(sys.modules["torch"].cuda.current_stream(self.index).cuda_stream)
+
+    @property
+    def captures(self) -> bool:
+        return bool(sys.modules["torch"].cuda.is_current_stream_capturing())
+
+    def current(self) -> AbstractContextManager[Any]:
+        guard: AbstractContextManager[Any] = sys.modules["torch"].cuda.device(self.index)
+        return guard
+
+    def empty(self, dtype: str, shape: tuple[int, ...]) -> tuple[Any, int]:
+        torch = sys.modules["torch"]
+        array = torch.empty(shape, dtype=getattr(torch, dtype), device=f"cuda:{self.index}")
+        return array, array.data_ptr()
+
+    def head(self, array: Any, rows: int) -> Any:
+        return array[:rows]
+
+
+class _Cupy(Device):
+    waits = False  # as PyTorch's
+
+    @property
+    def stream(self) -> int:
+        return int(sys.modules["cupy"].cuda.get_current_stream(self.index).ptr)
+
+    def current(self) -> AbstractContextManager[Any]:
+        guard: AbstractContextManager[Any] = sys.modules["cupy"].cuda.Device(self.index)
+        return guard
+
+    def empty(self, dtype: str, shape: tuple[int, ...]) -> tuple[Any, int]:
+        # bfloat16 as its bits: not every version has the type.
+        array = sys.modules["cupy"].empty(shape, "uint16" if dtype == "bfloat16" else dtype)
+        return array, array.data.ptr
+
+    def head(self, array: Any, rows: int) -> Any:
+        return array[:rows]
+
+    def hand_over(self, array: Any, argument: Any = None) -> Any:
+        first = argument[0] if isinstance(argument, list | tuple) else argument
+        return array.view(first.dtype) if array.dtype == "uint16" and isinstance(first, type(array)) else array
+
+
+class _Jax(Device):
+    def hand_over(self, array: Any, _argument: Any = None) -> Any:
+        # Without jax_enable_x64 JAX makes int64 int32 and would silently wrap ids from 2**31 on.
+        jax = sys.modules["jax"]
+        if array.dtype == "int64" and not jax.config.jax_enable_x64 and self.num_classes > 2**31:
+            return array
+        return jax.dlpack.from_dlpack(array)
+
+
+_DEVICES: dict[str, type[Device]] = {"torch": _Torch, "cupy": _Cupy, "jax": _Jax, "jaxlib": _Jax}
+
+
+def cuda_device_of(example: Any, name: str, num_classes: Any) -> Device | None:
+    """Where a call works, by the argument that decides it: a CUDA device, or ``None`` for the CPU.
+
+    ``None`` also for devices that cannot be used, which the CPU then refuses.
+    """
+    index = _core.cuda_device_of(example, name)
+    if index is None:
+        return None
+    for base in type(example).__mro__:  # subclasses defined elsewhere belong to the library they extend
+        known = _DEVICES.get(str(base.__module__).partition(".")[0])
+        if known is not None:
+            return known(index, num_classes)
+    return Device(index, num_classes)

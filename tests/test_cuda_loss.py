@@ -1,0 +1,259 @@
+"""nce_loss and its gradients on a CUDA device against the float64 twin, as on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import cuda_arrays
+import fastnce
+from cases import Case, assert_matches_twin
+
+pytestmark = pytest.mark.cuda
+
+HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+ROLES = ("weights", "biases", "inputs")
+
+RAGGED = [
+    Case(batch=1, dim=1, sampled=1),
+    Case(batch=31, dim=3, sampled=33, num_true=2, remove_hits=True),
+    Case(batch=64, dim=64, sampled=64, distinct=True),
+    Case(batch=63, dim=65, sampled=32, num_true=3),
+    Case(batch=127, dim=65, sampled=129, num_true=2, remove_hits=True),
+    Case(batch=128, dim=130, sampled=128, distinct=True, remove_hits=True),
+    Case(batch=129, dim=64, sampled=127, num_true=4),
+    Case(batch=130, dim=3, sampled=300, remove_hits=True, distinct=True),
+    Case(batch=300, dim=64, sampled=31, num_true=2),
+    Case(batch=5, dim=130, sampled=257, num_true=3, remove_hits=True),
+    Case(batch=257, dim=1, sampled=65, num_true=70),
+]
+"""Around the edges of tiles of 32, 64 and 128."""
+
+LARGE = [
+    Case(batch=2049, dim=513, sampled=1025, num_true=2, remove_hits=True),
+    Case(batch=515, dim=1026, sampled=4099, distinct=True),
+    Case(batch=4100, dim=33, sampled=2050, num_true=5, remove_hits=True),
+]
+"""Several tiles, splits and chunks: too much for a device in software."""
+
+MIDDLE = Case(batch=70, dim=65, sampled=130, num_true=2, remove_hits=True)
+
+
+def assert_equal_results(ours, expected):
+    for got, wanted in zip((ours[0], *ours[1]), (expected[0], *expected[1]), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("case", RAGGED, ids=str)
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_every_element_is_accurate_at_every_shape(case, precision, cuda_array):
+    problem = case.problem()
+    assert_matches_twin(cuda_array.solve(problem, precision=precision), problem, precision)
+
+
+@pytest.mark.skipif(cuda_arrays.EMULATED, reason="too large for an emulated device")
+@pytest.mark.parametrize("case", LARGE, ids=str)
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_large_problems_are_accurate(case, precision, cuda_array):
+    problem = case.problem()
+    assert_matches_twin(cuda_array.solve(problem, precision=precision), problem, precision)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        dict(batch=0),
+        dict(dim=0),
+        dict(sampled=0),
+        dict(num_true=0),
+        dict(num_true=0, sampled=0),
+        dict(batch=0, dim=0, sampled=0, num_true=0),
+        dict(batch=0, sampled=0),
+    ],
+    ids=lambda sizes: "-".join(f"{axis}{n}" for axis, n in sizes.items()),
+)
+@pytest.mark.parametrize("remove_hits", [False, True], ids=["all", "no-hits"])
+def test_empty_problems_are_accurate(sizes, remove_hits, cuda_array):
+    problem = Case(**sizes, remove_hits=remove_hits).problem()
+    assert_matches_twin(cuda_array.solve(problem), problem)
+
+
+def test_the_same_call_gives_the_same_bits(cuda_array):
+    problem = MIDDLE.problem()
+    assert_equal_results(cuda_array.solve(problem), cuda_array.solve(problem))
+
+
+@pytest.mark.parametrize("case", [Case(), MIDDLE], ids=str)
+def test_the_loss_alone_is_the_loss_beside_gradients(case, cuda_array):
+    problem = case.problem()
+    loss = fastnce.nce_loss(**cuda_array.put_all(problem.arguments()))
+    assert cuda_array.is_own(loss)
+    np.testing.assert_array_equal(cuda_array.get(loss), cuda_array.solve(problem)[1].loss)
+
+
+def narrowed(problem, **dtypes):
+    """The problem with some arrays in other dtypes, and the same numbers in float32."""
+    arrays = {name: getattr(problem, name).astype(dtype) for name, dtype in dtypes.items()}
+    wide = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return replace(problem, **arrays), replace(problem, **wide)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 64, 65])
+@pytest.mark.parametrize("dtype", HALVES)
+def test_halves_are_read_exactly(dtype, dim, cuda_array):
+    problem = Case(batch=33, dim=dim, sampled=70, num_true=2, remove_hits=True).problem()
+    half, wide = narrowed(problem, **dict.fromkeys(ROLES, HALVES[dtype]))
+    assert_matches_twin(cuda_array.solve(half, grad_dtype="float32"), wide)
+
+
+@pytest.mark.parametrize(
+    "roles",
+    [("float16", "float32", "bfloat16"), ("bfloat16", "float16", "float32"), ("float32", "bfloat16", "float16")],
+    ids="-".join,
+)
+def test_mixtures_are_computed_in_float32_and_rounded_once(roles, cuda_array):
+    dtypes = dict(zip(ROLES, ({"float32": np.dtype(np.float32), **HALVES}[role] for role in roles), strict=True))
+    half, wide = narrowed(MIDDLE.problem(), **dtypes)
+    ids, exact = cuda_array.solve(half, grad_dtype="float32")
+    assert_matches_twin((ids, exact), wide)
+    rounded = cuda_array.solve(half)[1]
+    np.testing.assert_array_equal(rounded.loss, exact.loss)
+    for name, dtype in dtypes.items():
+        # Not every framework has a bfloat16 of its own: it may come as bits.
+        got = getattr(rounded, name)
+        assert got.dtype.itemsize == dtype.itemsize
+        np.testing.assert_array_equal(got.view(dtype), getattr(exact, name).astype(dtype))
+
+
+@pytest.mark.parametrize("strategy", ["div", "mod"])
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_shards_are_one_table(strategy, count, cuda_array):
+    problem = Case(batch=6, dim=7, sampled=10, num_true=2).problem()
+
+    def shards_of(table):
+        return np.array_split(table, count) if strategy == "div" else [table[i::count] for i in range(count)]
+
+    changes = {name: shards_of(getattr(problem, name)) for name in ("weights", "biases")}
+    assert_matches_twin(cuda_array.solve(problem, partition_strategy=strategy, **changes), problem)
+
+
+def test_more_rows_than_classes_are_fine(cuda_array):
+    problem = Case(batch=6, sampled=10).problem()
+    tall = np.vstack([problem.weights, np.full((5, 8), np.nan, np.float32)])
+    assert_matches_twin(cuda_array.solve(problem, weights=tall), problem)
+
+
+def test_grad_loss_scales_gradients_and_not_the_loss(cuda_array):
+    problem = MIDDLE.problem()
+    factors = np.random.default_rng(1).standard_normal(70).astype(np.float32)
+    scaled = replace(problem, options={**problem.options, "grad_loss": factors})
+    ids, results = cuda_array.solve(scaled)
+    assert_matches_twin((ids, results), scaled)
+    np.testing.assert_array_equal(results.loss, cuda_array.solve(problem)[1].loss)
+
+
+def test_accidental_hits_contribute_exactly_nothing(cuda_array):
+    problem = replace(Case(batch=3, dim=5).problem(), labels=np.full((3, 1), 4))
+    true_count = problem.sampled_values[1]
+    hits = replace(problem, sampled_values=(np.array([4, 4, 4]), true_count, np.ones(3, np.float32)))
+    none = replace(problem, sampled_values=(np.zeros(0, np.int64), true_count, np.ones(0, np.float32)))
+    results = [cuda_array.solve(each, remove_accidental_hits=True) for each in (hits, none)]
+    assert_equal_results(*results)
+
+
+@pytest.mark.parametrize("count", [0.0, np.inf, np.nan])
+def test_the_count_of_a_removed_hit_does_not_matter(count, cuda_array):
+    problem = Case(batch=3, dim=5, sampled=40, remove_hits=True).problem()
+    hit = problem.sampled_values[0][0]
+    problem = replace(problem, labels=np.full((3, 1), hit))
+    before = cuda_array.solve(problem)
+    problem.sampled_values[2][problem.sampled_values[0] == hit] = count  # the arrays are this test's own
+    assert_equal_results(cuda_array.solve(problem), before)
+
+
+@pytest.mark.parametrize("scale", [-1e4, 1e4])
+def test_huge_logits_stay_finite_and_accurate(scale, cuda_array):
+    problem = Case(batch=6, dim=1, sampled=10, num_true=2, remove_hits=True).problem()
+    problem = replace(problem, inputs=np.full((6, 1), scale, np.float32), weights=np.abs(problem.weights) + 1)
+    ids, results = cuda_array.solve(problem)
+    assert all(np.isfinite(array).all() for array in results)
+    assert_matches_twin((ids, results), problem)
+
+
+def test_a_nan_example_spoils_only_what_it_touches(cuda_array):
+    problem = Case(batch=6, dim=5, sampled=10, num_true=2).problem()
+    broken = problem.inputs.copy()
+    broken[2, 3] = np.nan
+    (ids, results), (_, clean) = cuda_array.solve(problem, inputs=broken), cuda_array.solve(problem)
+    others = np.arange(6) != 2
+    assert np.isnan(results.loss[2]) and np.isnan(results.inputs[2]).all()
+    np.testing.assert_array_equal(results.loss[others], clean.loss[others])
+    np.testing.assert_array_equal(results.inputs[others], clean.inputs[others])
+    touched = np.isin(ids, np.concatenate([problem.labels[2], problem.sampled_values[0]]))
+    np.testing.assert_array_equal(np.isnan(results.biases), touched)
+
+
+def test_without_candidates_the_cpus_are_drawn(cuda_array):
+    problem = Case(batch=6, dim=9, sampled=40, num_true=2, remove_hits=True).problem()
+    values = fastnce.log_uniform_candidate_sampler(problem.labels, 2, 12, True, problem.num_classes, seed=(5, 6))
+    given = replace(problem, sampled_values=values)
+    drawn = cuda_array.solve(problem, sampled_values=None, num_sampled=12, seed=(5, 6))
+    assert_matches_twin(drawn, given)
+
+
+@pytest.mark.parametrize("case", [Case(batch=9, dim=5, num_true=2), MIDDLE], ids=str)
+def test_padded_rows_repeat_the_last_id_with_zeros(case, cuda_array):
+    problem = case.problem()
+    ids, exact = cuda_array.solve(problem)
+    padded_ids, padded = cuda_array.solve(problem, pad_rows=True)
+    used, rows = len(ids), problem.labels.size + len(problem.sampled_values[0])
+    assert used < rows
+    np.testing.assert_array_equal(padded_ids, np.concatenate([ids, np.full(rows - used, ids[-1])]))
+    for name in ("weights", "biases"):
+        got, expected = getattr(padded, name), getattr(exact, name)
+        np.testing.assert_array_equal(got[:used], expected)
+        np.testing.assert_array_equal(got[used:], np.zeros_like(got[used:]))
+        summed = np.zeros((problem.num_classes, *got.shape[1:]), np.float32)
+        np.add.at(summed, padded_ids, got)
+        np.testing.assert_array_equal(summed[ids], expected)
+
+
+@pytest.mark.parametrize("bad", [-1, 10, 2**40, -(2**63)])
+def test_a_label_out_of_range_gives_nan_and_is_reported(bad, cuda_array):
+    problem = Case(batch=6, dim=5, sampled=7, num_true=2).problem()
+    clean = cuda_array.solve(problem)[1]
+    labels = problem.labels.copy()
+    labels[3, 1] = bad
+    _, results = cuda_array.solve(problem, labels=labels)
+    np.testing.assert_array_equal(np.isnan(results.loss), np.arange(6) == 3)
+    others = np.arange(6) != 3
+    np.testing.assert_array_equal(results.loss[others], clean.loss[others])
+    np.testing.assert_array_equal(results.inputs[others], clean.inputs[others])
+    with pytest.raises(ValueError, match=rf"labels\[3, 1\] = {bad} is outside \[0, num_classes = 10\)"):
+        fastnce.cuda.check()
+    fastnce.cuda.check()  # reported once
+
+
+@pytest.mark.parametrize("bad", [-1, 10])
+def test_a_candidate_out_of_range_spoils_everything_and_is_reported(bad, cuda_array):
+    problem = Case(batch=6, dim=5, sampled=7).problem()
+    ids = problem.sampled_values[0].copy()
+    ids[2] = bad
+    _, results = cuda_array.solve(problem, sampled_values=(ids, *problem.sampled_values[1:]))
+    assert np.isnan(results.loss).all() and np.isnan(results.inputs).all()
+    with pytest.raises(ValueError, match=rf"sampled_candidates\[2\] = {bad} is outside"):
+        fastnce.cuda.check()
+
+
+def test_every_call_is_checked_on_request(cuda_array, monkeypatch):
+    monkeypatch.setenv("FASTNCE_CHECK", "1")
+    problem = Case(batch=6, dim=5, sampled=7).problem()
+    assert_matches_twin(cuda_array.solve(problem), problem)
+    labels = np.full((6, 1), 10)
+    with pytest.raises(ValueError, match=r"labels\[\d, 0\] = 10 is outside"):
+        cuda_array.solve(problem, labels=labels)
+    with pytest.raises(ValueError, match=r"labels\[\d, 0\] = 10 is outside"):
+        fastnce.nce_loss(**cuda_array.put_all({**problem.arguments(), "labels": labels}))
