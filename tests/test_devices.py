@@ -62,7 +62,10 @@ def test_torch_is_asked_for_the_devices_stream_and_memory(on_cuda, monkeypatch):
 
 
 def test_cupy_is_asked_for_the_devices_stream_and_memory(on_cuda, monkeypatch):
-    cuda = SimpleNamespace(get_current_stream=lambda index: SimpleNamespace(ptr=70 + index), Device=lambda index: index)
+    cuda = SimpleNamespace(
+        get_current_stream=lambda index: SimpleNamespace(ptr=70 + index, is_capturing=lambda: True),
+        Device=lambda index: index,
+    )
     array = SimpleNamespace(data=SimpleNamespace(ptr=4096))
     asked = []
 
@@ -73,6 +76,7 @@ def test_cupy_is_asked_for_the_devices_stream_and_memory(on_cuda, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, empty=empty))
     device = _devices.cuda_device_of(array_of("cupy"), "inputs", 10)
     assert device.stream == 71
+    assert device.captures
     assert device.current() == 1
     assert device.empty("int64", (3,)) == (array, 4096)
     device.empty("bfloat16", (3, 2))

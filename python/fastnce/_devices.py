@@ -99,6 +99,10 @@ class _Cupy(Device):
     def stream(self) -> int:
         return int(sys.modules["cupy"].cuda.get_current_stream(self.index).ptr)
 
+    @property
+    def captures(self) -> bool:
+        return bool(sys.modules["cupy"].cuda.get_current_stream(self.index).is_capturing())
+
     def current(self) -> AbstractContextManager[Any]:
         guard: AbstractContextManager[Any] = sys.modules["cupy"].cuda.Device(self.index)
         return guard
