@@ -55,8 +55,8 @@ class LogitsTile {
   static constexpr int kWarpColumns = 32;  // the logistic wants registers beside the sums
   using Product = TileProduct<Contiguous::kReduced, Contiguous::kReduced, kSampleColumns, kWarpColumns, kOperandParts,
                               kOperandParts, kOrder>;
-  // Two blocks share a multiprocessor, so that one multiplies while the other computes its logistic; several parts of two
-  // operands do not fit the 128 registers that this leaves.
+  // Two blocks share a multiprocessor, so that one multiplies while the other computes its logistic; several parts of
+  // two operands do not fit the 128 registers that this leaves.
   static constexpr int kBlocks = kOperandParts == 1 ? 2 : 1;
   static_assert(Product::kSharedBytes >= static_cast<int>(sizeof(Epilogue)));
   static_assert(Product::kThreads >= kTileRows && kTileRows == kSampleColumns);
