@@ -28,7 +28,7 @@ $(VENV)/.tools: pyproject.toml | $(BIN)/python
 	touch $@
 
 # The extension, editable: Python files are used in place. Incremental.
-$(VENV)/.built: $(VENV)/.tools $(CORE)
+$(VENV)/.built: $(VENV)/.tools $(CORE) $(wildcard $(VENV)/.cuda)
 	$(BIN)/python -m pip install --quiet --no-build-isolation --config-settings=build-dir=build/ext --editable .
 	touch $@
 
@@ -49,8 +49,12 @@ test-python: $(VENV)/.built
 test-cuda: $(VENV)/.tools
 	tools/emulated.sh
 
-cuda: $(VENV)/.tools
+# A compiler from PyPI. The extension is built anew with it the next time it is wanted.
+$(VENV)/.cuda: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --group cuda
+	touch $@
+
+cuda: $(VENV)/.cuda
 	cmake --preset release -DFASTNCE_CUDA=ON
 	cmake --build --preset release
 
