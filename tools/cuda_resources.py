@@ -37,7 +37,7 @@ def find_cuobjdump() -> str | None:
     folders = [str(found.parent) for wheel in wheels if wheel.is_dir() for found in wheel.glob("*/bin/cuobjdump")]
     # cuobjdump itself looks for nvdisasm on the PATH.
     os.environ["PATH"] = os.pathsep.join([*folders, os.environ["PATH"]])
-    return shutil.which("cuobjdump")
+    return shutil.which("cuobjdump") if shutil.which("nvdisasm") else None
 
 
 def sections(text: str, start: str) -> Iterator[tuple[str, str, str]]:
@@ -86,8 +86,9 @@ def kernels_of(library: Path, cuobjdump: str) -> list[Kernel]:
 
 def faults(kernels: list[Kernel]) -> Iterator[str]:
     hot = [kernel for kernel in kernels if any(name in kernel.name for name in HOT)]
-    if not hot:
-        yield "no hot kernel was found"
+    for name in HOT:
+        if not any(name in kernel.name for kernel in hot):
+            yield f"no {name} was found"
     for kernel in hot:
         where = f"{kernel.name} on {kernel.architecture}"
         if kernel.stack or kernel.local_accesses:
@@ -121,7 +122,7 @@ def main() -> int:
     options = parser.parse_args()
     cuobjdump = find_cuobjdump()
     if cuobjdump is None:
-        print("SKIPPED: cuobjdump was not found")
+        print("SKIPPED: cuobjdump or nvdisasm was not found")
         return 0 if options.check else 1
     kernels = kernels_of(options.library, cuobjdump)
     if not options.check:
