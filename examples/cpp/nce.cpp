@@ -16,4 +16,7 @@ int main() {
   p.true_count = true_count, p.sampled_count = sampled_count, p.loss = loss;
   fastnce::nce_loss(p);
   std::printf("loss %.6f %.6f\n", loss[0], loss[1]);
+
+  const std::string reason = fastnce::cuda::unavailable_reason();  // csrc/include/fastnce/cuda.h: the same on a GPU
+  std::printf("CUDA: %s\n", reason.empty() ? fastnce::cuda::devices()[0].name.c_str() : reason.c_str());
 }
