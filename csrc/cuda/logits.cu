@@ -7,35 +7,38 @@ namespace fastnce::cuda {
 
 namespace {
 
-// softplus(logit) = loss + log(factor), sigmoid(logit) = slope. Factors of several logits multiply before one
-// logarithm.
+// softplus(logit) = loss + log(1 + excess), sigmoid(logit) = slope. The factors 1 + excess of several logits multiply
+// before one logarithm.
 struct LossAndSlope {
   float loss;
-  float factor;  // 1 to 2
+  float excess;  // 0 to 1
   float slope;
 };
 
-// Where operands are rounded to 8 bits, the special-function units are accurate enough: with e = 2^(-|x| log2 e), the
-// factor 1 + e and its reciprocal two of their instructions stand for some 30 others.
+// Where operands are rounded to 8 bits, the special-function units are accurate enough: with e = 2^(-|x| log2 e), that
+// and the reciprocal of 1 + e stand for some 30 other instructions.
 template <int kOrder>
 FASTNCE_DEVICE LossAndSlope loss_and_slope(float logit) {
   if constexpr (kOrder > 1) {
     const auto logistic = math::logistic<float>(logit);
-    return {logistic.softplus, 1.0f, logistic.sigmoid};
+    return {logistic.softplus, 0.0f, logistic.sigmoid};
   } else {
     constexpr float kLog2E = 0x1.715476p0f;
     const float magnitude = logit < 0.0f ? logit : -logit;
     const float e = approximate_exp2(magnitude * kLog2E);
     const float inverse = approximate_reciprocal(1.0f + e);
-    return {logit < 0.0f ? 0.0f : logit, 1.0f + e, logit < 0.0f ? e * inverse : inverse};
+    return {logit < 0.0f ? 0.0f : logit, e, logit < 0.0f ? e * inverse : inverse};
   }
 }
 
+// log(1 + excess), also where 1 + excess would round to 1: losses of unlikely classes are small, but there are many.
 template <int kOrder>
-FASTNCE_DEVICE float log_of_factors(float product) {
+FASTNCE_DEVICE float log_of_factors(float excess) {
   constexpr float kLn2 = 0x1.62e43p-1f;
+  constexpr float kSmall = 0x1p-6f;
   if constexpr (kOrder > 1) return 0.0f;
-  return kLn2 * approximate_log2(product);
+  const float series = excess * (1.0f - excess * (0.5f - excess * (0x1.555556p-2f - excess * 0.25f)));
+  return excess < kSmall ? series : kLn2 * approximate_log2(1.0f + excess);
 }
 
 // Shared memory after the product: a tile of one part of G, and the sums of warps that share rows or columns.
@@ -133,14 +136,12 @@ class LogitsTile {
     }
     sync_block();
     float row_sum[Product::kRowTiles][2] = {};
-    float row_factors[Product::kRowTiles][2];
-#pragma unroll
-    for (int i = 0; i < Product::kRowTiles; ++i) row_factors[i][0] = row_factors[i][1] = 1.0f;
+    float row_excess[Product::kRowTiles][2] = {};  // at most 2^8 - 1 in the end
 #pragma unroll
     for (int j = 0; j < Product::kColumnTiles; ++j) {
 #pragma unroll
       for (int odd = 0; odd < 2; ++odd) {
-        sync_warp();  // a column after the other: there are no registers to work on many at once
+        forget_loads();  // a column after the other: there are no registers to work on many at once
         const bool sample = column(j, odd) < columns_;
         const float offset = shared_.offset[column(j, odd)];
         float column_sum = 0.0f;
@@ -154,7 +155,8 @@ class LogitsTile {
             const bool hit = (hits_[i] & bit(j, second, odd)) != 0;
             const bool counts = sample && row(i, second) < rows_ && !hit;
             row_sum[i][second] += counts ? logistic.loss : 0.0f;
-            row_factors[i][second] *= counts ? logistic.factor : 1.0f;  // at most 2^8 in the end
+            const float excess = counts ? logistic.excess : 0.0f;
+            row_excess[i][second] += row_excess[i][second] * excess + excess;
             element = counts ? logistic.slope * shared_.factor[row(i, second)] : 0.0f;
             column_sum += element;
           }
@@ -167,7 +169,7 @@ class LogitsTile {
     for (int i = 0; i < Product::kRowTiles; ++i) {
 #pragma unroll
       for (int second = 0; second < 2; ++second) {
-        const float sum = over_row(row_sum[i][second] + log_of_factors<kOrder>(row_factors[i][second]));
+        const float sum = over_row(row_sum[i][second] + log_of_factors<kOrder>(row_excess[i][second]));
         if (thread_index() % 4 == 0) {
           shared_.row_sum[Product::warp_column()][row(i, second)] = sum;
         }

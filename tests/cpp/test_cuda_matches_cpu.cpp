@@ -164,6 +164,15 @@ TEST_F(Cuda, LossAndGradientsKeepEveryPromiseOverManyTiles) {
   }
 }
 
+// Classes that are all but ruled out: losses so small that 1 + e^x is 1.
+TEST_F(Cuda, LossesOfUnlikelyClassesKeepTheirDigits) {
+  for (const Precision precision : kLevels) {
+    Problem<float> p({.batch = 40, .num_true = 0, .num_sampled = 200, .dim = 33, .num_classes = 300});
+    for (float& bias : p.biases) bias -= 25.0f;
+    expect_solved(p, precision);
+  }
+}
+
 TEST_F(Cuda, EveryOutputCanBeLeftOut) {
   Problem<float> all({.batch = 70, .num_true = 2, .num_sampled = 140, .dim = 20, .num_classes = 90});
   DeviceProblem everything(all);
