@@ -34,6 +34,8 @@ void require_at_most(std::int64_t most, const char* argument, std::int64_t value
 
 // Positions are counted in 32 bits, and the sampler's table has several places for each.
 constexpr std::int64_t kMostEntries = 1 << 28;
+// Tiles of sampled classes run along a side of the grid that ends at 65535.
+constexpr std::int64_t kMostSamples = 1 << 22;
 
 void validate_for_device(const LogUniformParams& params) {
   validate(params);
@@ -43,6 +45,7 @@ void validate_for_device(const LogUniformParams& params) {
 void validate_for_device(const SampledLossParams& params) {
   if (params.dtype != DType::kFloat32) throw InvalidValue("dtype: expected kFloat32 on a CUDA device");
   validate_shapes(params);
+  require_at_most(kMostSamples, "num_sampled", params.num_sampled);
   require_at_most(kMostEntries, "batch", params.batch);
   require_at_most(kMostEntries, "num_true", params.num_true);
   require_at_most(kMostEntries, "batch * num_true + num_sampled", params.batch * params.num_true + params.num_sampled);
@@ -77,6 +80,9 @@ void log_uniform_candidates(const LogUniformParams& params, std::uint64_t* calls
                             const Stream& stream) {
   validate_for_device(params);
   require_device(stream.device);
+  if (num_labels < 0 || (num_labels > 0 && labels == nullptr)) {
+    throw InvalidValue(concat("labels: expected an array of num_labels = ", num_labels, " ids, not null"));
+  }
   if (candidates.sampled == nullptr) throw InvalidValue("candidates.sampled: expected an array, not null");
   const runtime::CurrentDevice current(stream.device);
   sample_log_uniform(params, calls, labels, num_labels, candidates, workspace, stream);
@@ -100,6 +106,9 @@ void nce_loss(const SampledLossParams& params, const Workspace& workspace, const
 }
 
 void copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream) {
+  if (ids.bytes != 1 && ids.bytes != 2 && ids.bytes != 4 && ids.bytes != 8) {
+    throw InvalidValue(concat("ids.bytes = ", ids.bytes, ": expected 1, 2, 4 or 8"));
+  }
   require_device(stream.device);
   const runtime::CurrentDevice current(stream.device);
   queue_copy_ids(ids, to, stream);

@@ -107,7 +107,7 @@ void validate_shapes(const SampledLossParams& p) {
   const std::int64_t num_labels = p.batch * p.num_true;
   require(num_labels == 0 || p.labels != nullptr, "labels", "an array, not null");
   require(p.batch * p.dim == 0 || p.inputs != nullptr, "inputs", "an array, not null");
-  if (p.sampled == nullptr) return;
+  if (p.sampled == nullptr && p.num_sampled > 0) return;  // candidates are still to be drawn
   require(num_labels == 0 || p.true_count != nullptr, "true_count", "an array, not null");
   require(p.num_sampled == 0 || p.sampled_count != nullptr, "sampled_count", "an array, not null");
 }
@@ -116,7 +116,6 @@ void validate(const SampledLossParams& p) {
   validate_shapes(p);
   validate_ids("labels", p.labels, p.batch * p.num_true, p.num_true, p.num_classes);
   if (p.sampled == nullptr && p.num_sampled > 0) return;  // candidates are still to be drawn
-  require(p.batch * p.num_true == 0 || p.true_count != nullptr, "true_count", "an array, not null");
   validate_ids("sampled_candidates", p.sampled, p.num_sampled, 0, p.num_classes);
   if (p.grad_weights == nullptr && p.grad_biases == nullptr) return;
   require(p.rows != nullptr, "rows", "a plan, since row gradients are asked for");

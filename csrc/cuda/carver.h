@@ -11,23 +11,27 @@ namespace fastnce::cuda {
 
 class Carver {
  public:
+  static constexpr std::size_t kAlignment = 256;
+
   Carver() = default;
   explicit Carver(const Workspace& workspace) : memory_(static_cast<unsigned char*>(workspace.data)) {}
 
   template <class T>
   T* take(std::int64_t count) {
-    constexpr std::size_t kAlignment = 256;
     const std::size_t at = used_;
     used_ += (static_cast<std::size_t>(count) * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
     return memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + at);
   }
   std::size_t used() const { return used_; }
 
-  // Throws InvalidValue unless what was taken lies within `workspace`. Asked afterwards: measuring it first would mean
-  // asking the sort for its needs once more.
+  // Throws InvalidValue unless what was taken lies within `workspace`, aligned. Asked afterwards: measuring it first
+  // would mean asking the sort for its needs once more.
   void require_within(const Workspace& workspace) const {
     if (used_ > workspace.bytes || (used_ > 0 && workspace.data == nullptr)) {
       throw InvalidValue(concat("workspace has ", workspace.bytes, " bytes: expected ", used_));
+    }
+    if (reinterpret_cast<std::uintptr_t>(workspace.data) % kAlignment != 0) {
+      throw InvalidValue(concat("workspace is at ", workspace.data, ": expected alignment to ", kAlignment, " bytes"));
     }
   }
 

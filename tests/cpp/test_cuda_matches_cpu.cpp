@@ -245,6 +245,20 @@ TEST_F(Cuda, AWorkspaceThatIsTooSmallIsRefused) {
   DeviceArray<unsigned char> workspace(needed);
   EXPECT_THROW(cuda::nce_loss(device.params, {workspace.data(), needed - 1}, {}), InvalidValue);
   EXPECT_THROW(cuda::nce_loss(device.params, {}, {}), InvalidValue);
+  EXPECT_THROW(cuda::nce_loss(device.params, {workspace.data() + 1, needed}, {}), InvalidValue);
+}
+
+TEST_F(Cuda, ArraysThatAreMissingAreRefused) {
+  Problem<float> p({.batch = 9, .num_true = 2, .num_sampled = 0, .dim = 5, .num_classes = 30});
+  DeviceProblem device(p);
+  device.params.sampled = nullptr;
+  device.params.true_count = nullptr;
+  EXPECT_THROW(cuda::workspace_bytes(device.params, 0), InvalidValue);
+  const LogUniformParams sampling{.range_max = 50, .num_sampled = 4};
+  const DeviceArray<std::int64_t> ids(4);
+  EXPECT_THROW(cuda::log_uniform_candidates(sampling, nullptr, nullptr, 3, {ids.data()}, {}, {}), InvalidValue);
+  EXPECT_THROW(cuda::log_uniform_candidates(sampling, nullptr, ids.data(), -1, {ids.data()}, {}, {}), InvalidValue);
+  EXPECT_THROW(cuda::copy_ids({.data = ids.data(), .bytes = 3}, ids.data(), {}), InvalidValue);
 }
 
 struct Drawn {
