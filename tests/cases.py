@@ -112,6 +112,22 @@ class Case:
         )
 
 
+EMPTY: list[dict[str, int]] = [
+    dict(batch=0),
+    dict(dim=0),
+    dict(sampled=0),
+    dict(num_true=0),
+    dict(num_true=0, sampled=0),
+    dict(batch=0, dim=0, sampled=0, num_true=0),
+    dict(batch=0, sampled=0),
+]
+"""Problems without examples, columns, samples or true classes."""
+
+
+def sizes_id(sizes: dict[str, int]) -> str:
+    return "-".join(f"{axis}{n}" for axis, n in sizes.items())
+
+
 def shape_sweep(dtype: str, rotations: int) -> list[Case]:
     """Every length once per rotation as B, as D and as S, each time beside other lengths.
 

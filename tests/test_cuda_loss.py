@@ -10,7 +10,7 @@ import pytest
 
 import cuda_arrays
 import fastnce
-from cases import Case, assert_matches_twin
+from cases import EMPTY, Case, assert_matches_twin, sizes_id
 
 pytestmark = pytest.mark.cuda
 
@@ -62,19 +62,7 @@ def test_large_problems_are_accurate(case, precision, cuda_array):
     assert_matches_twin(cuda_array.solve(problem, precision=precision), problem, precision)
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        dict(batch=0),
-        dict(dim=0),
-        dict(sampled=0),
-        dict(num_true=0),
-        dict(num_true=0, sampled=0),
-        dict(batch=0, dim=0, sampled=0, num_true=0),
-        dict(batch=0, sampled=0),
-    ],
-    ids=lambda sizes: "-".join(f"{axis}{n}" for axis, n in sizes.items()),
-)
+@pytest.mark.parametrize("sizes", EMPTY, ids=sizes_id)
 @pytest.mark.parametrize("remove_hits", [False, True], ids=["all", "no-hits"])
 def test_empty_problems_are_accurate(sizes, remove_hits, cuda_array):
     problem = Case(**sizes, remove_hits=remove_hits).problem()

@@ -10,11 +10,13 @@ import pytest
 
 import fastnce
 from cases import (
+    EMPTY,
     GOLDEN,
     Case,
     assert_matches_twin,
     golden_loss_problem,
     shape_sweep,
+    sizes_id,
 )
 from tolerances import Results, assert_same_as_tensorflow
 
@@ -44,18 +46,13 @@ def test_every_element_is_accurate_at_every_shape(case):
 @pytest.mark.parametrize(
     "sizes",
     [
-        dict(batch=0),
-        dict(dim=0),
-        dict(sampled=0),
-        dict(num_true=0),
-        dict(num_true=0, sampled=0),
-        dict(batch=0, dim=0, sampled=0, num_true=0),
+        *EMPTY,
         dict(batch=1027, dim=5, sampled=3),
         dict(batch=3, dim=1027, sampled=5),
         dict(batch=5, dim=3, sampled=1027),
         dict(batch=67, dim=19, sampled=35, num_true=70),
     ],
-    ids=lambda sizes: "-".join(f"{axis}{n}" for axis, n in sizes.items()),
+    ids=sizes_id,
 )
 @pytest.mark.parametrize("remove_hits", [False, True], ids=["all", "no-hits"])
 def test_empty_and_lopsided_problems_are_accurate(sizes, dtype, remove_hits):

@@ -117,14 +117,14 @@ def page(kernels: list[Kernel]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("library", type=Path)
+    parser.add_argument("archive", type=Path)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     cuobjdump = find_cuobjdump()
     if cuobjdump is None:
         print("SKIPPED: cuobjdump or nvdisasm was not found")
         return 0 if options.check else 1
-    kernels = kernels_of(options.library, cuobjdump)
+    kernels = kernels_of(options.archive, cuobjdump)
     if not options.check:
         Path("docs/cuda_resources.md").write_text(page(kernels))
         return 0

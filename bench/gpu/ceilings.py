@@ -5,7 +5,6 @@ python bench/gpu/ceilings.py --output machine.json
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import command_line
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "peers"))
 from machine import commit, machine
@@ -128,11 +128,7 @@ def ceilings(device: torch.device, quick: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--output", type=Path, default=Path("machine.json"))
-    options, _ = parser.parse_known_args()
+    options, _ = command_line.parser(__doc__, "machine.json").parse_known_args()
     device = torch.device(options.device)
     results = facts(device)
     options.output.write_text(json.dumps(results))

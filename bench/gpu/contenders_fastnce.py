@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import fastnce
 from contender import Contender, Outputs, Tolerance
 from problems import Candidates
 
-HAS_PAD_ROWS = "pad_rows" in inspect.signature(fastnce.nce_loss_and_grad).parameters
-
 
 class Fastnce(Contender):
     """The default: as many rows as there are ids, so that the host waits to learn how many."""
 
     kind = "fastnce wait"
+    function: Any = staticmethod(fastnce.nce_loss_and_grad)
     options: dict[str, Any] = {}  # noqa: RUF012 (never changed)
 
     @property
@@ -29,7 +27,7 @@ class Fastnce(Contender):
     def step(self, batch: int, candidates: Candidates | None = None) -> Any:
         problem, shape = self.problem, self.problem.shape
         labels, inputs = problem.batches[batch]
-        return fastnce.nce_loss_and_grad(
+        return self.function(
             problem.weights,
             problem.biases,
             labels,
@@ -61,20 +59,7 @@ class Loss(Fastnce):
     kind = "fastnce loss"
     gradients = False
 
-    def step(self, batch: int, candidates: Candidates | None = None) -> Any:
-        problem, shape = self.problem, self.problem.shape
-        labels, inputs = problem.batches[batch]
-        return fastnce.nce_loss(
-            problem.weights,
-            problem.biases,
-            labels,
-            inputs,
-            shape.S,
-            shape.V,
-            shape.T,
-            candidates,
-            precision=self._precision,
-        )
+    function = staticmethod(fastnce.nce_loss)
 
     def outputs(self, result: Any) -> Outputs:
         return Outputs(result)

@@ -41,8 +41,7 @@ def lineup(*, cuda: bool, compiled: bool) -> dict[str, tuple[str, Make]]:
 
     if not FASTNCE_MISSING:
         for level in LEVELS:
-            if ours.HAS_PAD_ROWS:
-                add(ours.Padded, level)
+            add(ours.Padded, level)
             add(ours.Fastnce, level)
             add(ours.Loss, level)
     kinds: list[type[Contender]] = [Eager, Chunked, EagerLoss]

@@ -8,7 +8,6 @@ supervisor knows whom to leave out should this process die.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import itertools
 import json
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import command_line
 import torch._dynamo
 
 import lineup
@@ -163,12 +163,9 @@ class Measurement:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--quick", action="store_true", help="tiny shapes and two rounds")
+    parser = command_line.parser(__doc__, "shapes.jsonl")
     parser.add_argument("--shapes", default="", metavar="w2v,lm,...", help="(default all)")
     parser.add_argument("--seconds", type=float, default=6.0, help="of timing per shape")
-    parser.add_argument("--output", type=Path, default=Path("shapes.jsonl"))
     parser.add_argument("--progress", type=Path)
     parser.add_argument("--exclude", type=json.loads, default=[], help="JSON list of contenders, or shape/contender")
     parser.add_argument("--no-compile", dest="compiled", action="store_false", help="without torch.compile")

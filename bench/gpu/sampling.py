@@ -5,7 +5,6 @@ python bench/gpu/sampling.py --output sampling.json
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import traceback
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import command_line
 
 import fastnce
 from check import error
@@ -100,11 +100,7 @@ def times(device: torch.device, quick: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--output", type=Path, default=Path("sampling.json"))
-    options, _ = parser.parse_known_args()
+    options, _ = command_line.parser(__doc__, "sampling.json").parse_known_args()
     device = torch.device(options.device)
     results: dict[str, Any] = {"checks": checks(device)}
     options.output.write_text(json.dumps(results))

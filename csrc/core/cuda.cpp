@@ -25,6 +25,11 @@ void require_device(int device) {
   if (device < 0 || device >= count) {
     throw InvalidValue(concat("device = ", device, ": expected 0 to ", count - 1, ", a CUDA device of this machine"));
   }
+  const Device found = runtime::properties(device);
+  if (!runtime::is_capable(found)) {
+    throw InvalidValue(concat("device = ", device, " (", found.name, ") has compute capability ", found.major, ".",
+                              found.minor, ": expected at least ", runtime::kLeastCapability, ".0"));
+  }
 }
 
 void require_at_most(std::int64_t most, const char* argument, std::int64_t value) {

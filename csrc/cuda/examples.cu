@@ -1,4 +1,4 @@
-// A warp per example or sampled class: gathers and dot products, bound by the bytes of the rows. Arithmetic is float32
+// A warp per example or sampled row: gathers and dot products, bound by the bytes of the rows. Arithmetic is float32
 // throughout, as on the CPU.
 #include "cuda/examples.h"
 
@@ -97,6 +97,14 @@ FASTNCE_KERNEL(kThreads, 2) finish_examples_kernel(FASTNCE_ARGUMENTS FinishExamp
   }
 }
 
+FASTNCE_KERNEL(kThreads, 2) finish_samples_kernel(FASTNCE_ARGUMENTS FinishSamplesArguments args) {
+  const std::int64_t s = block_x() * kThreads + thread_index();
+  if (s >= args.num_sampled) return;
+  float sum = args.accumulate ? args.bias_sums[s] : 0.0f;
+  for (std::int64_t part = 0; part < args.bias_part_count; ++part) sum += args.bias_parts[part * args.bias_pitch + s];
+  args.bias_sums[s] = sum;
+}
+
 }  // namespace
 
 void queue_enter_samples(const EnterSamplesArguments& args, const Stream& stream) {
@@ -109,6 +117,10 @@ void queue_enter_examples(const EnterExamplesArguments& args, const Stream& stre
 
 void queue_finish_examples(const FinishExamplesArguments& args, const Stream& stream) {
   launch(finish_examples_kernel, {.x = ceiling(args.examples, kWarps)}, kThreads, 0, stream, args);
+}
+
+void queue_finish_samples(const FinishSamplesArguments& args, const Stream& stream) {
+  launch(finish_samples_kernel, {.x = ceiling(args.num_sampled, kThreads)}, kThreads, 0, stream, args);
 }
 
 }  // namespace fastnce::cuda

@@ -57,4 +57,14 @@ struct FinishExamplesArguments {
 };
 void queue_finish_examples(const FinishExamplesArguments& arguments, const Stream& stream);
 
+// What a chunk gives for the biases of sampled classes.
+struct FinishSamplesArguments {
+  const float* bias_parts;  // [bias_part_count, bias_pitch]
+  std::int64_t bias_part_count, bias_pitch;
+  std::int64_t num_sampled;
+  float* bias_sums;  // [S]
+  bool accumulate;   // add to what earlier chunks gave
+};
+void queue_finish_samples(const FinishSamplesArguments& arguments, const Stream& stream);
+
 }  // namespace fastnce::cuda

@@ -33,16 +33,17 @@ FASTNCE_KERNEL(kThreads, 2) mark_starts_kernel(FASTNCE_ARGUMENTS RowsArguments a
   args.row_starts[at] = valid && (at == 0 || keys[at] != keys[at - 1]) ? 1 : 0;
 }
 
-FASTNCE_KERNEL(kThreads, 2) sum_bias_parts_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
-  const std::int64_t s = block_x() * kThreads + thread_index();
-  if (s >= args.num_sampled) return;
-  float sum = 0.0f;
-  for (std::int64_t part = 0; part < args.bias_part_count; ++part) sum += args.bias_parts[part * args.bias_pitch + s];
-  args.bias_sums[s] = sum;
+// A sampled class out of range belongs to no row, so that only this tells: it makes all gradients NaN. Ids out of range
+// are the last entries, and among these labels come before samples.
+FASTNCE_DEVICE bool has_bad_sample(const RowsArguments& args) {
+  const std::int64_t last = args.entries() - 1;
+  return args.sort.keys[1][last] >= static_cast<std::uint64_t>(args.num_classes) &&
+         args.sort.values[1][last] >= static_cast<std::uint64_t>(args.num_labels);
 }
 
 // Column `column` of an output row; column D is the bias.
-FASTNCE_DEVICE void store_element(const RowsArguments& args, std::int64_t row, std::int64_t column, float value) {
+FASTNCE_DEVICE void store_element(const RowsArguments& args, std::int64_t row, std::int64_t column, float sum) {
+  const float value = has_bad_sample(args) ? __builtin_nanf("") : sum;
   if (column < args.dim) {
     store_as(args.grad_weights, args.grad_weights_dtype, row * args.dim + column, value);
   } else if (args.grad_biases != nullptr) {
@@ -193,7 +194,6 @@ void queue_rows(const RowsArguments& args, const Stream& stream) {
   sort_by_key(args.sort, entries, key_bits, args.sort_scratch, args.sort_scratch_bytes, stream);
   launch(mark_starts_kernel, by_entry, kThreads, 0, stream, args);
   running_sum(args.row_starts, args.rows_so_far, entries, args.sort_scratch, args.sort_scratch_bytes, stream);
-  launch(sum_bias_parts_kernel, {.x = ceiling(args.num_sampled, kThreads)}, kThreads, 0, stream, args);
   const Grid by_piece{.x = ceiling(entries, kPieceEntries)};
   const int threads = row_threads(args.grad_weights != nullptr ? args.dim : 0);
   launch(reduce_rows_kernel, by_piece, threads, static_cast<int>(kPieceEntries * sizeof(PieceEntry)), stream, args);

@@ -18,14 +18,12 @@ struct RowsArguments {
   const float* true_grad;     // [B, T]
   const float* weight_parts;  // [weight_part_count, S, weight_pitch]: what the products give for sampled rows
   std::int64_t weight_part_count, weight_part, weight_pitch;
-  const float* bias_parts;  // [bias_part_count, bias_pitch]
-  std::int64_t bias_part_count, bias_pitch;
+  const float* bias_sums;  // [S]: the same for their biases
 
   // Workspace, [B T + S] each but for the last two.
   SortArrays sort;
   std::uint32_t* row_starts;   // 1 where a row starts among the sorted entries
   std::uint32_t* rows_so_far;  // rows that have started up to and with each entry
-  float* bias_sums;            // [S]
   float* row_parts;            // [2 pieces, D + 1]: of rows that begin or end in another piece
   void* sort_scratch;
   std::size_t sort_scratch_bytes;

@@ -2,8 +2,7 @@
 
 #include <cuda_runtime.h>
 
-#include <array>
-#include <mutex>
+#include <algorithm>
 #include <vector>
 
 #include "fastnce/error.h"
@@ -26,8 +25,8 @@ struct Machine {
   Machine() {
     int driver = 0;
     if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+      cudaGetLastError();
       reason = "no NVIDIA driver was found";
-      cudaGetLastError();  // or the next launch would report it
       return;
     }
     int count = 0;
@@ -47,6 +46,9 @@ struct Machine {
                          static_cast<std::int64_t>(properties.totalGlobalMem)});
       limits.push_back({properties.multiProcessorCount, properties.l2CacheSize});
     }
+    if (std::ranges::none_of(devices, is_capable)) {
+      reason = concat("no CUDA device has compute capability ", kLeastCapability, ".0 or higher");
+    }
   }
 };
 
@@ -59,6 +61,7 @@ const Machine& machine() {
 
 void require(int error) {
   if (error == cudaSuccess) return;
+  cudaGetLastError();  // clears it, or the next launch would report it once more
   const auto status = static_cast<cudaError_t>(error);
   throw DeviceError(concat("CUDA reports ", cudaGetErrorName(status), ": ", cudaGetErrorString(status)));
 }
@@ -68,12 +71,14 @@ int device_count() { return static_cast<int>(machine().devices.size()); }
 Device properties(int device) { return machine().devices.at(static_cast<std::size_t>(device)); }
 Limits limits(int device) { return machine().limits.at(static_cast<std::size_t>(device)); }
 
-CurrentDevice::CurrentDevice(int device) {
+CurrentDevice::CurrentDevice(int device) : device_(device) {
   require(cudaGetDevice(&previous_));
-  require(cudaSetDevice(device));
+  if (previous_ != device_) require(cudaSetDevice(device_));
 }
 
-CurrentDevice::~CurrentDevice() { cudaSetDevice(previous_); }
+CurrentDevice::~CurrentDevice() {
+  if (previous_ != device_ && cudaSetDevice(previous_) != cudaSuccess) cudaGetLastError();
+}
 
 void* allocate(std::size_t bytes, const Stream& stream) {
   void* memory = nullptr;

@@ -15,6 +15,10 @@ std::string unavailable_reason();
 int device_count();
 Device properties(int device);  // asked of the driver once
 
+// Of cp.async and bfloat16 on tensor cores.
+inline constexpr int kLeastCapability = 8;
+inline bool is_capable(const Device& device) { return device.major >= kLeastCapability; }
+
 struct Limits {
   int multiprocessors;
   std::int64_t l2_bytes;
@@ -32,6 +36,7 @@ class CurrentDevice {
   ~CurrentDevice();
 
  private:
+  int device_;
   int previous_;
 };
 

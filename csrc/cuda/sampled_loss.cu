@@ -22,7 +22,8 @@ struct Intermediates {
   float* true_loss;     // [B]
   float* true_grad;     // [B, T]
   float* loss_parts;    // [sample tiles, chunk]
-  float* bias_parts;    // [batch tiles, S]
+  float* bias_parts;    // [chunk tiles, S]
+  float* bias_sums;     // [S]
   float* input_parts;   // [input splits, chunk, D]
   float* weight_parts;  // [weight splits, S, D]
 };
@@ -46,16 +47,20 @@ class SampledLoss {
     enter(stream);
     for (std::int64_t chunk = 0; chunk < g_.chunks; ++chunk) queue_chunk(chunk, stream);
     if (!wants_rows()) return;
-    // Without examples no product has run.
-    if (g_.chunks == 0) runtime::fill_bytes(m_.weight_parts, 0, weight_part_bytes(), stream);
+    if (g_.chunks == 0) clear_sums(stream);
     queue_rows(rows_, stream);
   }
 
  private:
   bool wants_rows() const { return p_.grad_weights != nullptr || p_.grad_biases != nullptr; }
   bool wants_grad() const { return p_.grad_inputs != nullptr || wants_rows(); }
-  std::size_t weight_part_bytes() const {
-    return static_cast<std::size_t>(g_.weight_splits * g_.samples * g_.dim) * sizeof(float);
+  // Without examples no product has run.
+  void clear_sums(const Stream& stream) const {
+    const auto clear = [&](float* sums, std::int64_t count) {
+      runtime::fill_bytes(sums, 0, static_cast<std::size_t>(count) * sizeof(float), stream);
+    };
+    clear(m_.weight_parts, g_.weight_splits * g_.samples * g_.dim);
+    clear(m_.bias_sums, p_.num_sampled);
   }
   Rows inputs() const { return {p_.inputs, p_.inputs_stride, p_.inputs_dtype.value_or(p_.dtype)}; }
   DeviceTable weights() const { return {p_.weights, p_.weights_dtype.value_or(p_.dtype)}; }
@@ -76,10 +81,11 @@ class SampledLoss {
     m_.loss_parts = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
     if (!wants_grad()) return;
     m_.grad = take_planes(memory, g_.chunk_rows, g_.samples, parts_.order);
-    m_.bias_parts = memory.take<float>(g_.batch() / kTileRows * g_.samples);
+    m_.bias_parts = memory.take<float>(g_.chunk_tiles() * g_.samples);
     if (p_.grad_inputs != nullptr) m_.input_parts = memory.take<float>(g_.input_splits * g_.chunk_rows * g_.dim);
     if (!wants_rows()) return;
     m_.weight_parts = memory.take<float>(g_.weight_splits * g_.samples * g_.dim);
+    m_.bias_sums = memory.take<float>(p_.num_sampled);
     take_rows(memory);
   }
 
@@ -97,9 +103,7 @@ class SampledLoss {
     rows_.weight_part_count = g_.weight_splits;
     rows_.weight_part = g_.samples * g_.dim;
     rows_.weight_pitch = g_.dim;
-    rows_.bias_parts = m_.bias_parts;
-    rows_.bias_part_count = g_.batch() / kTileRows;
-    rows_.bias_pitch = g_.samples;
+    rows_.bias_sums = m_.bias_sums;
     const std::int64_t entries = rows_.entries();
     for (int i = 0; i < 2; ++i) {
       rows_.sort.keys[i] = memory.take<std::uint64_t>(entries);
@@ -107,7 +111,6 @@ class SampledLoss {
     }
     rows_.row_starts = memory.take<std::uint32_t>(entries);
     rows_.rows_so_far = memory.take<std::uint32_t>(entries);
-    rows_.bias_sums = memory.take<float>(p_.num_sampled);
     rows_.row_parts = memory.take<float>(2 * ceiling(entries, kPieceEntries) * (p_.dim + 1));
     rows_.sort_scratch_bytes = sort_bytes(entries);
     rows_.sort_scratch = memory.take<unsigned char>(static_cast<std::int64_t>(rows_.sort_scratch_bytes));
@@ -198,9 +201,18 @@ class SampledLoss {
                   .grad = m_.grad,
                   .loss_parts = p_.loss != nullptr ? m_.loss_parts : nullptr,
                   .loss_pitch = g_.chunk_rows,
-                  .bias_parts = m_.bias_parts + chunk * g_.chunk_tiles() * g_.samples,
+                  .bias_parts = m_.bias_parts,
                   .bias_pitch = g_.samples},
                  g_, parts_, stream);
+    if (wants_rows()) {
+      queue_finish_samples({.bias_parts = m_.bias_parts,
+                            .bias_part_count = g_.chunk_tiles(),
+                            .bias_pitch = g_.samples,
+                            .num_sampled = p_.num_sampled,
+                            .bias_sums = m_.bias_sums,
+                            .accumulate = chunk > 0},
+                           stream);
+    }
     if (p_.grad_inputs != nullptr) {
       queue_grad_inputs({.a = operand(m_.grad),
                          .b = operand(m_.w),

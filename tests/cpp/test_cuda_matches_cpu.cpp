@@ -238,6 +238,16 @@ TEST_F(Cuda, ALabelOutOfRangeGivesNaNInItsExampleAndIsReported) {
   EXPECT_NO_THROW(cuda::check(0));
 }
 
+// A [B, S] matrix would be 4 TB here, and one of a sum per tile 32 GB.
+TEST_F(Cuda, TheWorkspaceIsLinearInExamplesAndSamples) {
+  Problem<float> p({.batch = 1, .num_true = 1, .num_sampled = 1, .dim = 64, .num_classes = 2});
+  DeviceProblem device(p);
+  constexpr std::int64_t kMany = 1'000'000;
+  device.params.batch = kMany;
+  device.params.num_sampled = kMany;
+  EXPECT_LE(cuda::workspace_bytes(device.params, 0), 48u * 64u * 2u * kMany);
+}
+
 TEST_F(Cuda, AWorkspaceThatIsTooSmallIsRefused) {
   Problem<float> p({.batch = 9, .num_true = 1, .num_sampled = 9, .dim = 5, .num_classes = 30});
   DeviceProblem device(p);
@@ -259,6 +269,34 @@ TEST_F(Cuda, ArraysThatAreMissingAreRefused) {
   EXPECT_THROW(cuda::log_uniform_candidates(sampling, nullptr, nullptr, 3, {ids.data()}, {}, {}), InvalidValue);
   EXPECT_THROW(cuda::log_uniform_candidates(sampling, nullptr, ids.data(), -1, {ids.data()}, {}, {}), InvalidValue);
   EXPECT_THROW(cuda::copy_ids({.data = ids.data(), .bytes = 3}, ids.data(), {}), InvalidValue);
+}
+
+TEST_F(Cuda, ASampledClassOutOfRangeMakesEverythingNaNAndIsReported) {
+  Problem<float> p({.batch = 9, .num_true = 1, .num_sampled = 7, .dim = 5, .num_classes = 300});
+  p.sampled[3] = 300;
+  DeviceProblem device(p);
+  device.params.grad_loss = nullptr;
+  DeviceArray<unsigned char> workspace(cuda::workspace_bytes(device.params, 0));
+  cuda::nce_loss(device.params, {workspace.data(), cuda::workspace_bytes(device.params, 0)}, {});
+  const auto expect_nan = [](const void* results, std::size_t count) {
+    std::vector<float> values(count);
+    copy_to_host(values.data(), results, count * sizeof(float));
+    EXPECT_TRUE(std::ranges::all_of(values, [](float value) { return std::isnan(value); }));
+  };
+  expect_nan(device.params.loss, 9);
+  expect_nan(device.params.grad_inputs, 9 * 5);
+  std::int64_t rows = 0;
+  copy_to_host(&rows, device.params.row_count, sizeof rows);
+  EXPECT_GT(rows, 0);
+  EXPECT_LT(rows, 9 + 7);
+  expect_nan(device.params.grad_weights, static_cast<std::size_t>(rows) * 5);
+  expect_nan(device.params.grad_biases, static_cast<std::size_t>(rows));
+  try {
+    cuda::check(0);
+    FAIL();
+  } catch (const InvalidValue& error) {
+    EXPECT_STREQ(error.what(), "sampled_candidates[3] = 300 is outside [0, num_classes = 300)");
+  }
 }
 
 struct Drawn {
