@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 import command_line
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "peers"))

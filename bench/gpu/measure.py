@@ -8,6 +8,7 @@ supervisor knows whom to leave out should this process die.
 
 from __future__ import annotations
 
+import argparse
 import gc
 import itertools
 import json
@@ -20,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import command_line
 import torch._dynamo
 
+import command_line
 import lineup
 from check import check, truth
 from contender import LEVELS, Contender

@@ -9,13 +9,12 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import command_line
 
+import command_line
 import fastnce
 from check import error
 from problems import Problem, Shape
