@@ -157,12 +157,6 @@ void wait_for(const Stream& waiting, const Stream& producing) {
   runtime::wait_for(waiting, producing);
 }
 
-void zero(void* memory, std::size_t bytes, const Stream& stream) {
-  require_device(stream.device);
-  const runtime::CurrentDevice current(stream.device);
-  runtime::fill_bytes(memory, 0, bytes, stream);
-}
-
 #else
 
 namespace {
@@ -188,7 +182,6 @@ void release(void*, const Stream&) { refuse(); }
 std::int64_t read(const std::int64_t*, const Stream&) { refuse(); }
 void write(std::int64_t, std::int64_t*, const Stream&) { refuse(); }
 void wait_for(const Stream&, const Stream&) { refuse(); }
-void zero(void*, std::size_t, const Stream&) { refuse(); }
 
 #endif
 

@@ -23,7 +23,6 @@ FASTNCE_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
 FASTNCE_DEVICE int block_threads() { return static_cast<int>(blockDim.x); }
 FASTNCE_DEVICE std::int64_t block_x() { return blockIdx.x; }
 FASTNCE_DEVICE std::int64_t block_y() { return blockIdx.y; }
-FASTNCE_DEVICE std::int64_t block_z() { return blockIdx.z; }
 FASTNCE_DEVICE std::int64_t grid_x() { return gridDim.x; }
 
 // The block's shared memory, aligned to 128 bytes.
@@ -36,7 +35,6 @@ FASTNCE_DEVICE unsigned char* shared_memory() {
 FASTNCE_DEVICE void forget_loads() { asm volatile("" ::: "memory"); }
 
 FASTNCE_DEVICE void sync_block() { __syncthreads(); }
-FASTNCE_DEVICE void sync_warp() { __syncwarp(); }
 
 template <class T>
 FASTNCE_DEVICE T shuffle_xor(T value, int mask) {
@@ -135,9 +133,9 @@ FASTNCE_DEVICE void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Blocks of a launch; along y and z at most 65535.
+// Blocks of a launch; along y at most 65535.
 struct Grid {
-  std::int64_t x = 1, y = 1, z = 1;
+  std::int64_t x = 1, y = 1;
 };
 
 // Queues a kernel; a grid without blocks is nothing to do.
@@ -145,11 +143,11 @@ template <class Arguments>
 void launch(void (*kernel)(Arguments), const Grid& grid, int threads, int shared_bytes, const Stream& stream,
             const Arguments& arguments) {
   constexpr int kSharedByDefault = 48 * 1024;
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  if (grid.x == 0 || grid.y == 0) return;
   if (shared_bytes > kSharedByDefault) {
     runtime::require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   }
-  const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z));
+  const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y));
   kernel<<<blocks, threads, static_cast<std::size_t>(shared_bytes), static_cast<cudaStream_t>(stream.handle)>>>(
       arguments);
   runtime::require(cudaGetLastError());

@@ -3,6 +3,7 @@
 #include "cuda/examples.h"
 
 #include "cuda/ids.cuh"
+#include "cuda/warp.cuh"
 #include "math/logistic.h"
 
 namespace fastnce::cuda {
@@ -14,11 +15,6 @@ constexpr int kWarps = kThreads / kWarp;
 
 FASTNCE_DEVICE std::int64_t warp_index() { return block_x() * kWarps + thread_index() / kWarp; }
 FASTNCE_DEVICE int lane_index() { return thread_index() % kWarp; }
-
-FASTNCE_DEVICE float sum_over_warp(float sum) {
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) sum += shuffle_xor(sum, distance);
-  return sum;
-}
 
 FASTNCE_DEVICE float not_a_number() { return __builtin_nanf(""); }
 

@@ -21,6 +21,7 @@
 #include "cuda/device.cuh"
 #include "cuda/geometry.h"
 #include "cuda/ids.cuh"
+#include "cuda/warp.cuh"
 #include "math/log_uniform.h"
 
 namespace fastnce::cuda {
@@ -84,11 +85,6 @@ FASTNCE_DEVICE void enter_draws(const SamplerArguments& args, const math::Philox
 FASTNCE_KERNEL(kThreads, 2) enter_draws_kernel(FASTNCE_ARGUMENTS SamplerArguments args) {
   const std::int64_t i = block_x() * kThreads + thread_index();
   if (2 * i < args.draws) enter_draws(args, stream_start(args), 0, i);
-}
-
-FASTNCE_DEVICE int sum_over_warp(int value) {
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) value += shuffle_xor(value, distance);
-  return value;
 }
 
 // The sum over all threads before this one, and over all.
@@ -180,7 +176,7 @@ FASTNCE_KERNEL(kThreads, 2) count_kernel(FASTNCE_ARGUMENTS SamplerArguments args
   args.out.true_count[label] = is_valid_id(id, args.range_max) ? expected_count(args, id) : __builtin_nanf("");
 }
 
-// At most half full: it holds the classes of the draws up to the last round that was needed.
+// At most two thirds full: it holds the classes of the draws up to the last round that was needed.
 std::int64_t table_slots(std::int64_t num_sampled, std::int64_t draws) {
   return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(num_sampled + draws) * 3 / 2));
 }

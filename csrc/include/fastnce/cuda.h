@@ -93,6 +93,5 @@ void release(void* memory, const Stream& stream);
 std::int64_t read(const std::int64_t* value, const Stream& stream);  // waits for the stream
 void write(std::int64_t value, std::int64_t* to, const Stream& stream);
 void wait_for(const Stream& waiting, const Stream& producing);  // on the same device; the host goes on
-void zero(void* memory, std::size_t bytes, const Stream& stream);
 
 }  // namespace fastnce::cuda

@@ -50,14 +50,14 @@ class Block {
     std::iota(order_.begin(), order_.end(), 0);
   }
 
-  void run(const std::int64_t (&block)[3], std::int64_t grid_x, const std::function<void()>& kernel,
+  void run(const std::int64_t (&block)[2], std::int64_t grid_x, const std::function<void()>& kernel,
            std::mt19937& random) {
     std::memset(shared_.get(), 0xFF, shared_bytes_);
     kernel_ = &kernel;
     alive_ = static_cast<int>(fibers_.size());
     for (int i = 0; i < alive_; ++i) {
       Fiber& fiber = fibers_[i];
-      fiber.thread = {i, alive_, {block[0], block[1], block[2]}, grid_x, shared_.get(), {{}}};
+      fiber.thread = {i, alive_, {block[0], block[1]}, grid_x, shared_.get(), {{}}};
       fiber.done = false;
       fiber.started = false;
       fiber.waits_at = nullptr;
@@ -156,13 +156,11 @@ Thread& current() { return Block::running().current().thread; }
 void sync_block() { Block::running().sync(); }
 void meet_warp(void* own, const Combine& combine) { Block::running().meet(own, combine); }
 
-void run(const std::int64_t (&blocks)[3], int threads, std::size_t shared_bytes, const std::function<void()>& kernel) {
+void run(const std::int64_t (&blocks)[2], int threads, std::size_t shared_bytes, const std::function<void()>& kernel) {
   Block block(threads, shared_bytes);
   std::mt19937 random(static_cast<unsigned>(blocks[0] * 31 + threads));
-  for (std::int64_t z = 0; z < blocks[2]; ++z) {
-    for (std::int64_t y = 0; y < blocks[1]; ++y) {
-      for (std::int64_t x = 0; x < blocks[0]; ++x) block.run({x, y, z}, blocks[0], kernel, random);
-    }
+  for (std::int64_t y = 0; y < blocks[1]; ++y) {
+    for (std::int64_t x = 0; x < blocks[0]; ++x) block.run({x, y}, blocks[0], kernel, random);
   }
 }
 

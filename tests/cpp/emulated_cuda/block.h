@@ -23,7 +23,7 @@ struct Copy {
 struct Thread {
   int index;
   int block_threads;
-  std::int64_t block[3];
+  std::int64_t block[2];
   std::int64_t grid_x;
   unsigned char* shared;
   std::vector<std::vector<Copy>> copies;  // by group, the one being formed last
@@ -40,6 +40,6 @@ using Combine = std::function<void(void* const (&all)[kWarpThreads])>;
 void meet_warp(void* own, const Combine& combine);
 
 // Runs a kernel's blocks, one after the other. Aborts where threads wait for each other for ever.
-void run(const std::int64_t (&blocks)[3], int threads, std::size_t shared_bytes, const std::function<void()>& kernel);
+void run(const std::int64_t (&blocks)[2], int threads, std::size_t shared_bytes, const std::function<void()>& kernel);
 
 }  // namespace fastnce::cuda::emulated

@@ -23,15 +23,11 @@ inline int thread_index() { return emulated::current().index; }
 inline int block_threads() { return emulated::current().block_threads; }
 inline std::int64_t block_x() { return emulated::current().block[0]; }
 inline std::int64_t block_y() { return emulated::current().block[1]; }
-inline std::int64_t block_z() { return emulated::current().block[2]; }
 inline std::int64_t grid_x() { return emulated::current().grid_x; }
 inline unsigned char* shared_memory() { return emulated::current().shared; }
 
 inline void forget_loads() {}
 inline void sync_block() { emulated::sync_block(); }
-inline void sync_warp() {
-  emulated::meet_warp(nullptr, [](void* const(&)[kWarp]) {});
-}
 
 // Every thread of the warp gets what `source(lane)` names.
 template <class T, class Source>
@@ -170,13 +166,13 @@ inline void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32
 }
 
 struct Grid {
-  std::int64_t x = 1, y = 1, z = 1;
+  std::int64_t x = 1, y = 1;
 };
 
 template <class Arguments>
 void launch(void (*kernel)(Arguments), const Grid& grid, int threads, int shared_bytes, const Stream&,
             const Arguments& arguments) {
-  emulated::run({grid.x, grid.y, grid.z}, threads, static_cast<std::size_t>(shared_bytes), [&] { kernel(arguments); });
+  emulated::run({grid.x, grid.y}, threads, static_cast<std::size_t>(shared_bytes), [&] { kernel(arguments); });
 }
 
 }  // namespace fastnce::cuda
