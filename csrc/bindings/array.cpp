@@ -57,7 +57,7 @@ Array borrow_numpy(const py::array& source, const char* name) {
 }
 
 Array borrow_lease(Lease lease, const char* name) {
-  const dl::Tensor& tensor = *lease.tensor;
+  const dl::Tensor& tensor = lease.tensor;
   const dl::DataType type = tensor.dtype;
   if (type.lanes != 1 || type.bits == 0 || type.bits % 8 != 0) {
     throw InvalidType(concat(name, " has a DLPack dtype of ", int{type.bits}, " bits and ", type.lanes,

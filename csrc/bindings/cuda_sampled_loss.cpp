@@ -37,13 +37,14 @@ void use_given_candidates(py::handle given, SampledLossParams& params, CudaCall&
 }
 
 // Log-uniform and unique, as on the CPU.
-void draw_candidates(const LogUniformParams& sampling, SampledLossParams& params, CudaCall& gpu) {
+void draw_candidates(const LogUniformParams& sampling, std::uintptr_t calls, SampledLossParams& params, CudaCall& gpu) {
   const std::int64_t num_labels = params.batch * params.num_true;
   const cuda::Candidates candidates{.sampled = gpu.temporary<std::int64_t>("int64", params.num_sampled),
                                     .sampled_count = gpu.temporary<float>("float32", params.num_sampled),
                                     .true_count = gpu.temporary<float>("float32", num_labels)};
   const cuda::Workspace workspace = gpu.workspace(cuda::workspace_bytes(sampling));
-  cuda::log_uniform_candidates(sampling, nullptr, params.labels, num_labels, candidates, workspace, gpu.stream());
+  cuda::log_uniform_candidates(sampling, reinterpret_cast<std::uint64_t*>(calls), params.labels, num_labels, candidates,
+                               workspace, gpu.stream());
   params.sampled = candidates.sampled;
   params.sampled_count = candidates.sampled_count;
   params.true_count = candidates.true_count;
@@ -72,36 +73,38 @@ py::object cuda_nce_loss(py::handle inputs, const LossArguments& args, py::handl
   const bool draws = args.sampled_values.is_none();
   if (!draws) use_given_candidates(args.sampled_values, params, gpu);
   cuda::workspace_bytes(params, gpu.stream().device);  // validates, before anything large is allocated
-  if (draws) draw_candidates(call.sampling(), params, gpu);
+  if (draws) draw_candidates(call.sampling(), args.calls, params, gpu);
 
   const CudaCall::Output loss = gpu.empty(DType::kFloat32, {params.batch});
   params.loss = loss.data;
-  if (!args.with_grad) {
-    queue(params, gpu);
-    gpu.finish();
-    return loss.array;
-  }
   call.set_grad_dtypes();
+  py::object grad_inputs = py::none(), row_ids = py::none(), grad_weights = py::none(), grad_biases = py::none();
+  const auto output = [](py::object& result, const CudaCall::Output& made) {
+    result = made.array;
+    return made.data;
+  };
   const std::int64_t rows = call.entries();
-  const CudaCall::Output grad_inputs = gpu.empty(*params.grad_inputs_dtype, {params.batch, params.dim});
-  const CudaCall::Output row_ids = gpu.empty("int64", {rows});
-  const CudaCall::Output grad_weights = gpu.empty(*params.grad_weights_dtype, {rows, params.dim});
-  const CudaCall::Output grad_biases = gpu.empty(*params.grad_biases_dtype, {rows});
-  params.grad_inputs = grad_inputs.data;
-  params.grad_weights = grad_weights.data;
-  params.grad_biases = grad_biases.data;
-  params.row_ids = static_cast<std::int64_t*>(row_ids.data);
-  params.row_count = gpu.temporary<std::int64_t>("int64", 1);
+  if (args.grad_inputs) {
+    params.grad_inputs = output(grad_inputs, gpu.empty(*params.grad_inputs_dtype, {params.batch, params.dim}));
+  }
+  if (args.grad_weights) {
+    params.grad_weights = output(grad_weights, gpu.empty(*params.grad_weights_dtype, {rows, params.dim}));
+  }
+  if (args.grad_biases) params.grad_biases = output(grad_biases, gpu.empty(*params.grad_biases_dtype, {rows}));
+  if (args.row_gradients()) {
+    params.row_ids = static_cast<std::int64_t*>(output(row_ids, gpu.empty("int64", {rows})));
+    params.row_count = gpu.temporary<std::int64_t>("int64", 1);
+  }
   queue(params, gpu);
   py::object used = py::none();
-  if (!args.pad_rows) {
+  if (args.row_gradients() && !args.pad_rows) {
     used = py::int_([&] {
       const WithoutGil released;
       return rows > 0 ? cuda::read(params.row_count, gpu.stream()) : 0;
     }());
   }
   gpu.finish();
-  return py::make_tuple(loss.array, grad_inputs.array, row_ids.array, grad_weights.array, grad_biases.array, used);
+  return py::make_tuple(loss.array, grad_inputs, row_ids, grad_weights, grad_biases, used);
 }
 
 }  // namespace fastnce::bindings

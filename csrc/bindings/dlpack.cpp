@@ -1,5 +1,6 @@
 #include "bindings/dlpack.h"
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -12,15 +13,45 @@ namespace {
 
 constexpr const char* kLegacy = "dltensor";
 constexpr const char* kVersioned = "dltensor_versioned";
+constexpr const char* kExchangeApi = "dlpack_exchange_api";
 
 template <class Managed>
 Lease take(py::handle capsule, const char* capsule_name, const char* used_name) {
   auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule.ptr(), capsule_name));
   if (managed == nullptr || PyCapsule_SetName(capsule.ptr(), used_name) != 0) throw py::error_already_set();
-  return {&managed->tensor, std::shared_ptr<void>(managed, [](void* lent) {
+  return {managed->tensor, std::shared_ptr<void>(managed, [](void* lent) {
             auto* tensor = static_cast<Managed*>(lent);
             if (tensor->deleter != nullptr) tensor->deleter(tensor);
           })};
+}
+
+// The table of C functions of the object's very type: a subclass may lend otherwise than its base.
+const dl::ExchangeApi* exchange_api(py::handle object) {
+  PyTypeObject* const type = Py_TYPE(object.ptr());
+#if PY_VERSION_HEX >= 0x030C0000
+  const auto attributes = py::reinterpret_steal<py::object>(PyType_GetDict(type));
+#else
+  const auto attributes = py::reinterpret_borrow<py::object>(type->tp_dict);
+#endif
+  if (!attributes) return nullptr;
+  PyObject* const capsule = PyDict_GetItemString(attributes.ptr(), "__dlpack_c_exchange_api__");
+  if (capsule == nullptr || !PyCapsule_IsValid(capsule, kExchangeApi)) return nullptr;
+  const auto* api = static_cast<const dl::ExchangeApi*>(PyCapsule_GetPointer(capsule, kExchangeApi));
+  while (api != nullptr && api->version.major != 1) api = api->previous;
+  return api;
+}
+
+// What the object's table of C functions lends, where it has one and can. Nothing waits for work on the data.
+std::optional<dl::Tensor> borrow_by_table(py::handle object) {
+  const dl::ExchangeApi* const api = exchange_api(object);
+  if (api == nullptr || api->tensor_from_object == nullptr) return std::nullopt;
+  // PyTorch's table lends tensors whose gradients would be lost; its __dlpack__ refuses them.
+  if (py::bool_(py::getattr(object, "requires_grad", py::bool_(false)))) return std::nullopt;
+  dl::Tensor tensor;
+  if (api->tensor_from_object(object.ptr(), &tensor) == 0) return tensor;
+  const py::error_already_set error;  // __dlpack__ says it better
+  if (!is_about_the_argument(error)) throw error;
+  return std::nullopt;
 }
 
 // Of a capsule that is not to be consumed yet.
@@ -63,6 +94,7 @@ std::string device_name(dl::Device device) {
 dl::Device device_of(py::handle object, const char* name) {
   if (PyCapsule_IsValid(object.ptr(), kVersioned)) return peek<dl::ManagedTensorVersioned>(object, kVersioned);
   if (PyCapsule_IsValid(object.ptr(), kLegacy)) return peek<dl::ManagedTensor>(object, kLegacy);
+  if (const auto tensor = borrow_by_table(object)) return tensor->device;
   if (!py::hasattr(object, "__dlpack_device__")) return {dl::kCpu, 0};
   try {
     const py::tuple device(object.attr("__dlpack_device__")());
@@ -95,12 +127,12 @@ Lease consume_capsule(py::handle capsule, const char* name, const Place& place) 
       throw InvalidValue(concat(name, " comes with DLPack version ", managed->version.major, ".",
                                 managed->version.minor, ": expected major version 1"));
     }
-    require_place(lease.tensor->device, name, place);
+    require_place(lease.tensor.device, name, place);
     return lease;
   }
   if (PyCapsule_IsValid(capsule.ptr(), kLegacy)) {
     Lease lease = take<dl::ManagedTensor>(capsule, kLegacy, "used_dltensor");
-    require_place(lease.tensor->device, name, place);
+    require_place(lease.tensor.device, name, place);
     return lease;
   }
   const char* capsule_name = PyCapsule_GetName(capsule.ptr());
@@ -113,6 +145,12 @@ Lease consume_capsule(py::handle capsule, const char* name, const Place& place) 
 }
 
 Lease lease_from_producer(py::handle producer, const char* name, const Place& place) {
+  if (place.device.type == dl::kCpu) {
+    if (const auto tensor = borrow_by_table(producer)) {
+      require_place(tensor->device, name, place);
+      return {*tensor, std::make_shared<py::object>(py::reinterpret_borrow<py::object>(producer))};
+    }
+  }
   if (py::hasattr(producer, "__dlpack_device__")) require_place(device_of(producer, name), name, place);
   try {
     const py::object capsule = export_from(producer, place);

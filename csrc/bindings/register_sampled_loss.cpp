@@ -1,8 +1,10 @@
 // The sampled losses: from Python's arguments to one SampledLossParams and back, on the CPU.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -62,23 +64,22 @@ class Candidates {
 // Row gradients on their way to Python: n rows, or as many as there are entries.
 struct RowArrays {
   RowArrays(const LossCall& call, const RowPlan& plan, bool padded)
-      : used(std::ssize(plan.ids)),
-        rows(padded ? call.entries() : used),
-        ids(rows),
-        weights(new_array(*call.params.grad_weights_dtype, {rows, call.params.dim})),
-        biases(new_array(*call.params.grad_biases_dtype, {rows})) {
+      : used(std::ssize(plan.ids)), rows(padded ? call.entries() : used), ids(rows) {
     std::ranges::copy(plan.ids, ids.mutable_data());
     std::fill(ids.mutable_data() + used, ids.mutable_data() + rows, used > 0 ? plan.ids.back() : 0);
-    for (py::array* const array : {&weights, &biases}) {
-      const py::ssize_t row_bytes = rows > 0 ? array->nbytes() / rows : 0;
-      auto* const bytes = static_cast<std::byte*>(array->mutable_data());
-      std::fill(bytes + used * row_bytes, bytes + array->nbytes(), std::byte{0});
-    }
+  }
+
+  // A result of `rows` rows whose padding is zero.
+  py::array values(DType dtype, std::vector<py::ssize_t> shape) const {
+    py::array array = new_array(dtype, std::move(shape));
+    const py::ssize_t row_bytes = rows > 0 ? array.nbytes() / rows : 0;
+    auto* const bytes = static_cast<std::byte*>(array.mutable_data());
+    std::fill(bytes + used * row_bytes, bytes + array.nbytes(), std::byte{0});
+    return array;
   }
 
   py::ssize_t used, rows;
   py::array_t<std::int64_t> ids;
-  py::array weights, biases;
 };
 
 template <class T>
@@ -120,35 +121,45 @@ py::object run(const Array& inputs, const LossArguments& args) {
       candidates.emplace(sampling, labels);
       use_candidates();
     }
-    if (args.with_grad) plan = plan_rows(labels, candidates->ids());
+    if (args.row_gradients()) plan = plan_rows(labels, candidates->ids());
   }
 
   py::array_t<T> loss(params.batch);
   params.loss = loss.mutable_data();
-  if (!args.with_grad) {
-    const WithoutGil released;
-    nce_loss(params);
-    return loss;
-  }
   call.set_grad_dtypes();
-  py::array grad_inputs = new_array(*params.grad_inputs_dtype, {params.batch, params.dim});
-  RowArrays rows(call, plan, args.pad_rows);
-  params.rows = &plan;
-  params.grad_inputs = grad_inputs.mutable_data();
-  params.grad_weights = rows.weights.mutable_data();
-  params.grad_biases = rows.biases.mutable_data();
+  py::object grad_inputs = py::none(), row_ids = py::none(), grad_weights = py::none(), grad_biases = py::none();
+  const auto output = [](py::object& result, py::array array) {
+    void* const data = array.mutable_data();
+    result = std::move(array);
+    return data;
+  };
+  if (args.grad_inputs) {
+    params.grad_inputs = output(grad_inputs, new_array(*params.grad_inputs_dtype, {params.batch, params.dim}));
+  }
+  if (args.row_gradients()) {
+    const RowArrays rows(call, plan, args.pad_rows);
+    params.rows = &plan;
+    row_ids = rows.ids;
+    if (args.grad_weights) {
+      params.grad_weights = output(grad_weights, rows.values(*params.grad_weights_dtype, {rows.rows, params.dim}));
+    }
+    if (args.grad_biases) {
+      params.grad_biases = output(grad_biases, rows.values(*params.grad_biases_dtype, {rows.rows}));
+    }
+  }
   {
     const WithoutGil released;
     nce_loss(params);
   }
-  return py::make_tuple(loss, grad_inputs, rows.ids, rows.weights, rows.biases);
+  return py::make_tuple(loss, grad_inputs, row_ids, grad_weights, grad_biases, py::none());
 }
 
 py::object nce_loss_arguments(py::handle weights, py::handle biases, py::handle labels, py::handle inputs,
                               py::handle num_sampled, py::handle num_classes, py::handle num_true,
                               py::handle sampled_values, py::handle remove_accidental_hits,
                               py::handle partition_strategy, std::uint64_t seed, std::uint64_t seed2,
-                              py::handle precision, bool with_grad, py::handle grad_loss, py::handle grad_dtype,
+                              std::uint64_t call, std::uintptr_t calls, py::handle precision,
+                              const std::array<bool, 3>& gradients, py::handle grad_loss, py::handle grad_dtype,
                               py::handle pad_rows, py::handle device) {
   const LossArguments args{.weights = weights,
                            .biases = biases,
@@ -162,10 +173,14 @@ py::object nce_loss_arguments(py::handle weights, py::handle biases, py::handle 
                            .precision = precision,
                            .grad_loss = grad_loss,
                            .grad_dtype = grad_dtype,
-                           .with_grad = with_grad,
                            .pad_rows = boolean(pad_rows, "pad_rows"),
                            .seed = seed,
-                           .seed2 = seed2};
+                           .seed2 = seed2,
+                           .call = call,
+                           .calls = calls,
+                           .grad_inputs = gradients[0],
+                           .grad_weights = gradients[1],
+                           .grad_biases = gradients[2]};
   if (!device.is_none()) return cuda_nce_loss(inputs, args, device);
   const Array x = borrow(inputs, "inputs", kHost);
   return floating_type(x) == DType::kFloat64 ? run<double>(x, args) : run<float>(x, args);
@@ -177,8 +192,8 @@ void register_sampled_loss(py::module_& module) {
   module.def("nce_loss", &nce_loss_arguments, py::arg("weights"), py::arg("biases"), py::arg("labels"),
              py::arg("inputs"), py::arg("num_sampled"), py::arg("num_classes"), py::arg("num_true"),
              py::arg("sampled_values"), py::arg("remove_accidental_hits"), py::arg("partition_strategy"),
-             py::arg("seed"), py::arg("seed2"), py::arg("precision"), py::arg("with_grad"), py::arg("grad_loss"),
-             py::arg("grad_dtype"), py::arg("pad_rows"), py::arg("device"));
+             py::arg("seed"), py::arg("seed2"), py::arg("call"), py::arg("calls"), py::arg("precision"),
+             py::arg("gradients"), py::arg("grad_loss"), py::arg("grad_dtype"), py::arg("pad_rows"), py::arg("device"));
 }
 
 }  // namespace fastnce::bindings

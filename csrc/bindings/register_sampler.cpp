@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -94,6 +95,11 @@ py::tuple find_accidental_hits(py::handle true_classes, py::handle sampled_candi
   return py::make_tuple(indices, positions, weights);
 }
 
+bool contains(py::handle classes, const char* name, std::int64_t value) {
+  const std::vector<std::int64_t> ids = copy_ids(borrow_or_convert(classes, name, {.decided_by = name}));
+  return std::ranges::find(ids, value) != ids.end();
+}
+
 }  // namespace
 
 void register_sampler(py::module_& module) {
@@ -110,6 +116,7 @@ void register_sampler(py::module_& module) {
   module.def("log_uniform_candidates", &log_uniform_candidates, py::arg("true_classes"), py::arg("num_true"),
              py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"), py::arg("seed"), py::arg("seed2"),
              py::arg("call"), py::arg("device"), py::arg("calls"));
+  module.def("contains", &contains, py::arg("classes"), py::arg("name"), py::arg("value"));
   module.def("accidental_hits", &find_accidental_hits, py::arg("true_classes"), py::arg("sampled_candidates"),
              py::arg("num_true"));
 }

@@ -115,7 +115,7 @@ LogUniformParams LossCall::sampling() const {
           .unique = true,
           .seed = arguments_.seed,
           .seed2 = arguments_.seed2,
-          .call = 0};
+          .call = arguments_.call};
 }
 
 std::array<py::object, 3> three_sampled_values(py::handle given) {

@@ -16,8 +16,15 @@ namespace fastnce::bindings {
 struct LossArguments {
   py::handle weights, biases, labels, num_sampled, num_classes, num_true, sampled_values, remove_accidental_hits,
       partition_strategy, precision, grad_loss, grad_dtype;
-  bool with_grad, pad_rows;
-  std::uint64_t seed, seed2;
+  bool pad_rows;
+  // Of the candidates where none are given: the key of the stream and the number of the call, on a CUDA device counted
+  // in its memory at the address `calls`.
+  std::uint64_t seed, seed2, call;
+  std::uintptr_t calls;
+  // Which gradients are wanted.
+  bool grad_inputs, grad_weights, grad_biases;
+
+  bool row_gradients() const { return grad_weights || grad_biases; }
 };
 
 // A class table as passed: one array, or a list or tuple of shards. Owns what a Table points to.

@@ -25,6 +25,7 @@ def log_uniform_candidates(
     device: Any,
     calls: int,
 ) -> tuple[Any, Any, Any]: ...
+def contains(classes: Any, name: str, value: int) -> bool: ...
 def accidental_hits(
     true_classes: Any, sampled_candidates: Any, num_true: int
 ) -> tuple[npt.NDArray[np.int32], _Int64, _Float32]: ...
@@ -41,13 +42,15 @@ def nce_loss(
     partition_strategy: str,
     seed: int,
     seed2: int,
+    call: int,
+    calls: int,
     precision: str | None,
-    with_grad: bool,
+    gradients: tuple[bool, bool, bool],
     grad_loss: Any,
     grad_dtype: str | None,
     pad_rows: bool,
     device: Any,
-) -> Any: ...
+) -> tuple[Any, Any, Any, Any, Any, int | None]: ...
 
 class DeviceArray:
     @property

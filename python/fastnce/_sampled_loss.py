@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnce import _core
-from fastnce._arrays import Convert, like
+from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
 from fastnce._seed import Seed, seed_words
 from fastnce._types import Grads, RowGrads
@@ -78,7 +78,7 @@ def nce_loss(
         RuntimeError: CUDA reports an error.
     """
     words = (0, 0) if seed is None and sampled_values is not None else seed_words(seed)
-    loss, convert = _run(
+    return run(
         weights,
         biases,
         labels,
@@ -90,13 +90,14 @@ def nce_loss(
         remove_accidental_hits,
         partition_strategy,
         *words,
+        0,
+        0,
         precision,
-        False,
+        (False, False, False),
         None,
         None,
         False,
-    )
-    return convert(loss)
+    )[0]
 
 
 def nce_loss_and_grad(
@@ -143,7 +144,7 @@ def nce_loss_and_grad(
         ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.
     """
     words = (0, 0) if seed is None and sampled_values is not None else seed_words(seed)
-    results, convert = _run(
+    loss, grad_inputs, ids, grad_weights, grad_biases = run(
         weights,
         biases,
         labels,
@@ -155,30 +156,39 @@ def nce_loss_and_grad(
         remove_accidental_hits,
         partition_strategy,
         *words,
+        0,
+        0,
         precision,
-        True,
+        (True, True, True),
         grad_loss,
         grad_dtype,
         pad_rows,
     )
-    loss, grad_inputs, ids, grad_weights, grad_biases = (
-        convert(array, argument) for array, argument in zip(results, (None, inputs, None, weights, biases), strict=True)
-    )
     return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))
 
 
-def _run(
+def run(
     weights: Any, biases: Any, labels: Any, inputs: Any, num_sampled: Any, num_classes: Any, *options: Any
-) -> tuple[Any, Convert]:
-    """Results of the core where ``inputs`` is, rows cut to those used, and how they are handed over."""
-    call: Callable[..., Any] = _core.nce_loss
+) -> tuple[Any, Any, Any, Any, Any]:
+    """``(loss, dinputs, row ids, dweights, dbiases)`` where ``inputs`` is, ``None`` for gradients not asked for.
+
+    ``options`` are those of the core, in its order; among them ``gradients``, which of inputs, weights and biases are
+    to have one. Rows are cut to those used.
+    """
+    call: Callable[..., tuple[Any, ...]] = _core.nce_loss
     arguments = (weights, biases, labels, inputs, num_sampled, num_classes, *options)
     device = cuda_device_of(inputs, "inputs", num_classes)
     if device is None:
-        return call(*arguments, None), like(inputs)
-    with device.call():
-        results = call(*arguments, device)
-    if isinstance(results, tuple):
-        *arrays, used = results
-        results = arrays if used is None else [*arrays[:2], *(device.head(array, used) for array in arrays[2:])]
-    return results, device.hand_over
+        convert = like(inputs)
+        *arrays, used = call(*arguments, None)
+    else:
+        convert = device.hand_over
+        with device.call():
+            *arrays, used = call(*arguments, device)
+        if used is not None:
+            arrays[2:] = [None if array is None else device.head(array, used) for array in arrays[2:]]
+    loss, grad_inputs, ids, grad_weights, grad_biases = (
+        None if array is None else convert(array, argument)
+        for array, argument in zip(arrays, (None, inputs, None, weights, biases), strict=True)
+    )
+    return loss, grad_inputs, ids, grad_weights, grad_biases

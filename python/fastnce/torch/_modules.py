@@ -1,0 +1,143 @@
+"""The losses as modules that own the class table."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastnce import _core
+from fastnce._seed import Seed
+from fastnce.torch._functional import REDUCTIONS, sampled_loss, signed_seed
+from fastnce.torch._stream import Stream, next_call
+
+
+class NCELoss(nn.Module):
+    """Noise-contrastive estimation over a table of class embeddings that the module owns: :func:`fastnce.nce_loss`.
+
+    >>> criterion = fastnce.torch.NCELoss(num_classes=50_000, embedding_dim=128, num_sampled=64)
+    >>> loss = criterion(hidden, target)          # hidden [B, 128], target [B]
+    >>> loss.backward()                           # criterion.weight.grad is sparse: B + 64 rows at the most
+
+    Every call samples afresh, log-uniformly and uniquely: classes should be sorted by falling frequency. The bias
+    starts at ``-log(num_classes)``, so that a model whose logits are still small is normalised: NCE learns the
+    log-probability of a class as ``input . weight[k] + bias[k]``. ``loss.weight = embedding.weight`` ties tables.
+
+    Args:
+        num_classes: Number of classes, V.
+        embedding_dim: Width, D.
+        num_sampled: Classes to sample in each call, S.
+        num_true: True classes per example, T.
+        sampler: ``"log_uniform"``, the only one so far.
+        remove_accidental_hits: Leave out sampled classes that are true classes of the example.
+        sparse: Gradients of weight and bias are sparse: for ``SGD``, ``Adagrad`` and ``SparseAdam``.
+        reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
+        ignore_index: Examples with this target are left out: a loss of 0, no gradient.
+        precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` for the setting of :func:`fastnce.set_precision`.
+        seed: Of the samples, as in :func:`fastnce.log_uniform_candidate_sampler`.
+        device: Of the parameters.
+        dtype: Of the parameters: float32, float64, float16 or bfloat16.
+
+    Attributes:
+        weight: ``[V, D]``, uniform in ``+-1 / sqrt(D)`` at first.
+        bias: ``[V]``.
+        calls: How many times the module has sampled: a buffer, saved with the seed in ``state_dict``, so that a run
+            that is taken up again draws what it would have drawn.
+
+    Raises:
+        ValueError: Sizes or options out of range.
+        TypeError: Sizes that are not integers.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    calls: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        num_sampled: int,
+        *,
+        num_true: int = 1,
+        sampler: str = "log_uniform",
+        remove_accidental_hits: bool = False,
+        sparse: bool = True,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+        precision: str | None = None,
+        seed: Seed = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if sampler != "log_uniform":
+            raise ValueError(f"sampler = {sampler!r}: expected 'log_uniform'")
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction = {reduction!r}: expected 'mean', 'sum' or 'none'")
+        _core.check_sampler(num_true, num_sampled, True, num_classes)
+        self.num_classes, self.embedding_dim, self.num_sampled, self.num_true = (
+            num_classes,
+            embedding_dim,
+            num_sampled,
+            num_true,
+        )
+        self.sampler, self.reduction, self.ignore_index = sampler, reduction, ignore_index
+        self.remove_accidental_hits, self.sparse, self.precision = remove_accidental_hits, sparse, precision
+        self._seed = signed_seed(seed)
+        self._stream = Stream()
+        self.weight = nn.Parameter(torch.empty((num_classes, embedding_dim), device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weights as they are at first; the stream of samples goes on."""
+        bound = 1 / math.sqrt(max(self.embedding_dim, 1))
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.constant_(self.bias, -math.log(self.num_classes))
+
+    def forward(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The loss.
+
+        Args:
+            input: ``[B, D]``.
+            target: ``[B]`` or ``[B, num_true]`` classes, integers in [0, num_classes) or ``ignore_index``.
+            weight: ``[B]`` factors of the examples' losses.
+
+        Returns:
+            A scalar, or ``[B]`` for ``reduction="none"``; float64 for float64 inputs, else float32.
+
+        Raises:
+            ValueError: Shapes that do not match, classes out of range (on the CPU), tensors on different devices.
+            TypeError: Unsupported or mixed dtypes.
+        """
+        count = torch.ops.fastnce.next_call if torch.compiler.is_compiling() else next_call
+        calls = count(self.calls, self._stream.key)
+        candidates = (None, None, None, calls, *self._seed, self.num_sampled, self.num_classes)
+        options = (self.remove_accidental_hits, self.precision, self.sparse)
+        tables = self.weight, self.bias
+        return sampled_loss(input, target, *tables, candidates, weight, self.reduction, self.ignore_index, options)
+
+    def get_extra_state(self) -> Tensor:
+        """The seed of the samples, for ``state_dict``."""
+        return torch.tensor(self._seed, dtype=torch.int64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The seed, from ``state_dict``."""
+        self._seed = tuple(state.tolist())
+
+    def extra_repr(self) -> str:
+        """What the module was made with, without what is as by default."""
+        options = {
+            "num_true": (self.num_true, 1),
+            "remove_accidental_hits": (self.remove_accidental_hits, False),
+            "sparse": (self.sparse, True),
+            "reduction": (self.reduction, "mean"),
+            "ignore_index": (self.ignore_index, -100),
+            "precision": (self.precision, None),
+        }
+        given = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
+        return ", ".join([f"{self.num_classes}, {self.embedding_dim}, num_sampled={self.num_sampled}", *given])
