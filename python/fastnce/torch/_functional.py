@@ -116,33 +116,37 @@ def sampled_loss(
         target = _with_stand_ins(target, ignored)
         input = input.masked_fill(ignored.unsqueeze(1), 0)  # whatever stands there: 0 * NaN would be NaN
     arguments = (weight, bias, target, input, *candidates, *options)
+    factors, mean = _factors(input, example_weight, ignored, reduction)
     gradients = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (input, weight, bias)]
-    learns_weight = torch.is_grad_enabled() and example_weight is not None and example_weight.requires_grad
+    constant = factors is None or not (torch.is_grad_enabled() and factors.requires_grad)
+    if reduction != "none" and any(gradients) and constant:
+        # One pass for the loss and its gradients, since the factor of every example is known.
+        reduced: Callable[..., Any] = _ops.Reduced.apply if eager else torch.ops.fastnce.nce_loss_and_grad
+        total: Tensor = reduced(*arguments, factors, mean, gradients)[0]
+        return total
+    per_example: Callable[..., Tensor] = _ops.PerExample.apply if eager else torch.ops.fastnce.nce_loss
+    loss = per_example(*arguments)
+    if factors is not None:
+        loss = loss * factors
+    elif mean:
+        loss = loss * _ops.equal_share(input)
+    return loss if reduction == "none" else loss.sum()
 
-    if reduction == "none" or not any(gradients) or learns_weight:
-        per_example: Callable[..., Tensor] = _ops.PerExample.apply if eager else torch.ops.fastnce.nce_loss
-        loss = per_example(*arguments)
-        if example_weight is not None:
-            loss = loss * example_weight
-        if ignored is not None:
-            loss = loss.masked_fill(ignored, 0)
-        if reduction == "none":
-            return loss
-        return loss.sum() / _count(input, ignored) if reduction == "mean" else loss.sum()
 
-    # One pass for the loss and its gradients, since the factor of every example is known.
-    factors = None
-    if example_weight is not None or ignored is not None:
-        factors = input.new_ones(len(input)) if example_weight is None else example_weight
-        factors = factors.to(torch.float64 if input.dtype == torch.float64 else torch.float32)
-        if ignored is not None:
-            factors = factors.masked_fill(ignored, 0)
-        if reduction == "mean":
-            factors = factors / _count(input, ignored)
-    mean = factors is None and reduction == "mean"
-    reduced: Callable[..., Any] = _ops.Reduced.apply if eager else torch.ops.fastnce.nce_loss_and_grad
-    total: Tensor = reduced(*arguments, factors, mean, gradients)[0]
-    return total
+def _factors(
+    input: Tensor, example_weight: Tensor | None, ignored: Tensor | None, reduction: str
+) -> tuple[Tensor | None, bool]:
+    """``[B]`` factors of the losses; or ``None`` for equal ones, and whether those are of a mean."""
+    mean = reduction == "mean"
+    if example_weight is None and ignored is None:
+        return None, mean
+    factors = input.new_ones(len(input)) if example_weight is None else example_weight
+    factors = factors.to(torch.float64 if input.dtype == torch.float64 else torch.float32)
+    count: Any = len(input)
+    if ignored is not None:
+        factors = factors.masked_fill(ignored, 0)
+        count = (~ignored).sum()
+    return factors / count if mean else factors, False
 
 
 def _ignored_examples(target: Tensor, ignore_index: int, eager: bool) -> Tensor | None:
@@ -162,10 +166,6 @@ def _with_stand_ins(target: Tensor, ignored: Tensor) -> Tensor:
     mask = ignored if target.dim() == 1 else ignored.unsqueeze(1)
     # If all are ignored, that one is, too: then any class in range will do.
     return torch.where(mask, torch.where(ignored.all(), 0, kept), target)
-
-
-def _count(input: Tensor, ignored: Tensor | None) -> Any:
-    return len(input) if ignored is None else (~ignored).sum()
 
 
 def _is_eager(*tensors: Tensor) -> bool:

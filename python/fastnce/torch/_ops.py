@@ -8,6 +8,7 @@ library's errors use.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -130,16 +131,20 @@ def _shape_of_loss(*arguments: Any) -> Tensor:
     return inputs.new_empty((inputs.shape[0],), dtype=_loss_dtype(inputs))
 
 
+def equal_share(inputs: Tensor) -> float:
+    """The factor of each loss in their mean."""
+    return 1 / max(inputs.shape[0], 1)
+
+
 def _nce_loss_and_grad(*arguments: Any) -> tuple[Any, ...]:
     """Sum or mean of the losses, or their sum times ``grad_loss``, and its gradients: empty ones where not wanted."""
     *shared, grad_loss, mean, gradients = arguments
     inputs: Tensor = arguments[_INPUTS]
-    batch = inputs.shape[0]
     factor = grad_loss
     if mean:
-        factor = 1 / max(batch, 1)
+        factor = equal_share(inputs)
         if inputs.is_cuda:
-            factor = inputs.new_full((batch,), factor, dtype=torch.float32)
+            factor = inputs.new_full((len(inputs),), factor, dtype=torch.float32)
     loss, *results = _call(factor, tuple(gradients), *shared)
     total = loss.sum() if factor is None else (loss * factor).sum()
     return total, *(inputs.new_empty((0,)) if result is None else result for result in results)
@@ -148,18 +153,16 @@ def _nce_loss_and_grad(*arguments: Any) -> tuple[Any, ...]:
 def _shapes_of_gradients(*arguments: Any) -> tuple[Tensor, ...]:
     gradients: list[bool] = arguments[-1]
     weights, biases, inputs = arguments[_WEIGHTS], arguments[_BIASES], arguments[_INPUTS]
-    none = inputs.new_empty((0,))
-    ids = none
+    entries = arguments[_LABELS].numel() + arguments[_NUM_SAMPLED]
+    rows: Any = 0
     if gradients[1] or gradients[2]:
-        entries = arguments[_LABELS].numel() + arguments[_NUM_SAMPLED]
         rows = torch.library.get_ctx().new_dynamic_size() if arguments[_SPARSE] else entries
-        ids = inputs.new_empty((rows,), dtype=torch.int64)
     return (
         inputs.new_empty((), dtype=_loss_dtype(inputs)),
-        torch.empty_like(inputs, memory_format=torch.contiguous_format) if gradients[0] else none,
-        ids,
-        weights.new_empty((ids.shape[0], weights.shape[1])) if gradients[1] else none,
-        biases.new_empty((ids.shape[0],)) if gradients[2] else none,
+        inputs.new_empty(inputs.shape if gradients[0] else (0,)),
+        inputs.new_empty((rows,), dtype=torch.int64 if gradients[1] or gradients[2] else None),
+        weights.new_empty((rows, weights.shape[1])) if gradients[1] else inputs.new_empty((0,)),
+        biases.new_empty((rows,)) if gradients[2] else inputs.new_empty((0,)),
     )
 
 
@@ -188,6 +191,21 @@ def _gradients(
     return tuple(gradients)
 
 
+def _once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """PyTorch's ``once_differentiable``, which lets pass what does not depend on the incoming gradient.
+
+    Ours depend on the saved tensors, too, and a second derivative without that part would be wrong.
+    """
+    refusing = once_differentiable(backward)
+
+    def guarded(ctx: Any, incoming: Tensor | None, *others: Any) -> Any:
+        if incoming is not None and torch.is_grad_enabled():
+            incoming = incoming.detach().requires_grad_()
+        return refusing(ctx, incoming, *others)
+
+    return guarded
+
+
 class Reduced(torch.autograd.Function):
     """``nce_loss_and_grad`` in eager mode, without the dispatcher, which takes longer than a small loss."""
 
@@ -207,9 +225,11 @@ class Reduced(torch.autograd.Function):
         ctx.sparse, ctx.wanted, ctx.count = inputs[_SPARSE], inputs[-1], len(inputs)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_total: Tensor, *_: Any) -> tuple[Any, ...]:
+    @_once
+    def backward(ctx: Any, grad_total: Tensor | None, *_: Any) -> tuple[Any, ...]:
         """All examples' losses have ``grad_total`` in common, so that it may multiply sums over examples."""
+        if grad_total is None:
+            return (None,) * ctx.count
         grad_inputs, ids, *rows = ctx.saved_tensors
         if not (type(grad_total) is Tensor and grad_total.device.type == "cpu" and grad_total.item() == 1):
             grad_inputs, rows = grad_inputs * grad_total, [values * grad_total for values in rows]
@@ -232,7 +252,7 @@ class PerExample(torch.autograd.Function):
         ctx.options = inputs[_TENSORS:]
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Any, ...]:
         """Every example has a factor of its own, and row gradients are sums over examples: they are made only now."""
         weights, biases, *_ = ctx.saved_tensors

@@ -1,0 +1,483 @@
+"""fastnce.torch: values, gradients and errors of the loss as a function and as a module."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import io
+import pickle
+import subprocess
+import sys
+import weakref
+
+import numpy as np
+import pytest
+
+import fastnce
+from cases import Case, assert_matches_twin, shape_sweep
+from fastnce import reference
+from tolerances import Results
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import fastnce.torch  # noqa: E402
+from torch_cases import assert_equal, batch, module, step  # noqa: E402
+
+SPARSE = pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
+REDUCTION = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+
+
+def leaves(problem):
+    """Input, weight and bias of a problem, each with a gradient to come."""
+    arrays = (problem.inputs, problem.weights, problem.biases)
+    return [torch.tensor(array).requires_grad_() for array in arrays]
+
+
+def given(problem, labels=None):
+    """Target, and the samples as the losses take them."""
+    ids, *counts = problem.sampled_values
+    target = torch.from_numpy(problem.labels if labels is None else labels)
+    return target, fastnce.SampledValues(torch.from_numpy(ids), *map(torch.from_numpy, counts))
+
+
+def loss_of(problem, tensors, **options):
+    target, sampled = given(problem)
+    hits = problem.options["remove_accidental_hits"]
+    x, weight, bias = tensors
+    return fastnce.torch.nce_loss(x, target, weight, bias, sampled, remove_accidental_hits=hits, **options)
+
+
+def rows_of(gradient):
+    """``(ids, rows)`` of a table's gradient."""
+    if gradient.layout == torch.sparse_coo:
+        assert gradient.is_coalesced()
+        return gradient.indices()[0].numpy(), gradient.values().numpy()
+    ids = np.flatnonzero(np.abs(gradient.numpy()).reshape(len(gradient), -1).sum(1))
+    return ids, gradient.numpy()[ids]
+
+
+def solution(losses, tensors):
+    """Row ids and results in the order of the twin's."""
+    (ids, weights), (bias_ids, biases) = (rows_of(tensor.grad) for tensor in tensors[1:])
+    np.testing.assert_array_equal(ids, bias_ids)
+    return ids, Results(losses.detach().numpy(), tensors[0].grad.numpy(), weights, biases)
+
+
+@pytest.mark.parametrize("case", shape_sweep("float32", 1) + shape_sweep("float64", 1)[::4], ids=str)
+def test_gradients_are_the_twins_for_any_upstream_factors(case):
+    problem = case.problem()
+    factors = np.random.default_rng(case.seed).normal(size=case.batch).astype(case.dtype)
+    problem.options["grad_loss"] = factors
+    tensors = leaves(problem)
+    losses = loss_of(problem, tensors, reduction="none")
+    losses.backward(torch.from_numpy(factors))
+    assert_matches_twin(solution(losses, tensors), problem)
+
+
+@SPARSE
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize("upstream", [1.0, -2.5])
+def test_a_reduced_loss_has_the_gradients_of_its_definition(sparse, reduction, weighted, upstream):
+    problem = Case(batch=6, dim=5, sampled=7, num_true=2, remove_hits=True).problem()
+    generator = torch.Generator().manual_seed(3)
+    example_weight = torch.rand(6, generator=generator) if weighted else None
+    fused, defined = leaves(problem), leaves(problem)
+    total = loss_of(problem, fused, example_weight=example_weight, reduction=reduction, sparse=sparse)
+    losses = loss_of(problem, defined, reduction="none") * (1 if example_weight is None else example_weight)
+    expected = losses.mean() if reduction == "mean" else losses.sum()
+    torch.testing.assert_close(total, expected)
+    (upstream * total).backward()
+    (upstream * expected).backward()
+    for one, other in zip(fused, defined, strict=True):
+        torch.testing.assert_close(one.grad.to_dense(), other.grad.to_dense())
+    assert fused[1].grad.layout == fused[2].grad.layout == (torch.sparse_coo if sparse else torch.strided)
+
+
+@REDUCTION
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+def test_gradcheck(reduction, weighted):
+    problem = Case(batch=4, dim=3, sampled=5, num_true=2, dtype="float64", remove_hits=True).problem()
+    tensors = leaves(problem)
+    if weighted:
+        tensors.append(torch.rand(4, dtype=torch.float64, requires_grad=True))
+
+    def loss(x, weight, bias, example_weight=None):
+        options = {"example_weight": example_weight, "reduction": reduction, "sparse": False}
+        return loss_of(problem, (x, weight, bias), **options)
+
+    assert torch.autograd.gradcheck(loss, tensors)
+
+
+@pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
+@REDUCTION
+def test_only_what_requires_a_gradient_gets_one(reduction, sparse):
+    problem = Case().problem()
+    everything = leaves(problem)
+    loss_of(problem, everything, reduction=reduction, sparse=sparse).sum().backward()
+    for wanted in np.ndindex(2, 2, 2):
+        tensors = leaves(problem)
+        for tensor, want in zip(tensors, wanted, strict=True):
+            tensor.requires_grad_(bool(want))
+        loss = loss_of(problem, tensors, reduction=reduction, sparse=sparse).sum()
+        assert loss.requires_grad == any(wanted)
+        if any(wanted):
+            loss.backward()
+        for tensor, want, full in zip(tensors, wanted, everything, strict=True):
+            assert (tensor.grad is not None) == bool(want)
+            if want:
+                assert torch.equal(tensor.grad.to_dense(), full.grad.to_dense())
+
+
+def test_without_gradients_the_loss_is_the_same():
+    problem = Case().problem()
+    with torch.no_grad():
+        quiet = loss_of(problem, leaves(problem))
+    loss = loss_of(problem, leaves(problem))
+    assert not quiet.requires_grad
+    torch.testing.assert_close(quiet, loss.detach())
+
+
+def test_a_second_backward_pass_needs_the_graph_retained_and_gives_the_same():
+    problem = Case().problem()
+    tensors = leaves(problem)
+    loss = loss_of(problem, tensors)
+    first = [g.to_dense() for g in torch.autograd.grad(loss, tensors, retain_graph=True)]
+    second = [g.to_dense() for g in torch.autograd.grad(loss, tensors)]
+    assert_equal(first, second)
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+@REDUCTION
+def test_differentiating_twice_is_refused(reduction):
+    problem = Case(dtype="float64").problem()
+    tensors = leaves(problem)
+    loss = loss_of(problem, tensors, reduction=reduction, sparse=False).sum()
+    (gradient,) = torch.autograd.grad(loss, tensors[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        (gradient * tensors[0]).sum().backward()
+
+
+def test_gradients_accumulate():
+    criterion, (x, target) = module(), batch()
+    parts = [step(criterion(x, target), criterion, x) for _ in range(2)]
+    criterion = module()
+    both = step(criterion(x, target) + criterion(x, target), criterion, x)
+    for whole, first, second in zip(both, *parts, strict=True):
+        torch.testing.assert_close(whole, first + second)
+
+
+def test_no_reference_cycle_keeps_tensors_alive():
+    gc.disable()
+    try:
+        criterion, (x, target) = module(), batch()
+        loss = criterion(x * 1, target)
+        node = weakref.ref(loss.grad_fn)
+        loss.backward()
+        del loss
+        assert node() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("num_true", [1, 3])
+def test_the_module_is_the_numpy_loss_of_the_same_stream(num_true):
+    criterion = fastnce.torch.NCELoss(40, 6, 5, num_true=num_true, seed=(3, 4), remove_accidental_hits=True)
+    sampler = fastnce.LogUniformSampler(40, 5, num_true=num_true, seed=(3, 4))
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        x = torch.randn(7, 6, generator=generator).requires_grad_()
+        target = torch.randint(40, (7, num_true), generator=generator)
+        expected, grads = fastnce.nce_loss_and_grad(
+            criterion.weight.detach(),
+            criterion.bias.detach(),
+            target,
+            x.detach(),
+            5,
+            40,
+            num_true,
+            sampler(target),
+            True,
+            grad_loss=np.full(7, 1 / 7, np.float32),
+        )
+        criterion.zero_grad()
+        loss = criterion(x, target)
+        loss.backward()
+        torch.testing.assert_close(loss.detach(), expected.mean())
+        assert_equal(
+            [x.grad, criterion.weight.grad.indices()[0], criterion.weight.grad.values(), criterion.bias.grad.values()],
+            [grads.inputs, *grads.rows],
+        )
+
+
+def test_a_flat_target_is_one_class_for_each_example():
+    x, target = batch()
+    assert torch.equal(module()(x, target), module()(x, target.unsqueeze(1)))
+
+
+def test_the_bias_starts_where_probabilities_sum_to_one():
+    criterion = fastnce.torch.NCELoss(1000, 8, 5)
+    assert torch.equal(criterion.bias, torch.full((1000,), -np.log(1000)))
+    x = torch.zeros(1, 8)
+    normaliser = (x @ criterion.weight.T + criterion.bias).exp().sum()
+    torch.testing.assert_close(normaliser, torch.tensor(1.0))
+    assert criterion.weight.abs().max() <= 8**-0.5
+
+
+def test_the_functional_sampler_draws_what_a_sampler_object_draws():
+    sampler = fastnce.LogUniformSampler(1000, 20, seed=9)
+    target = torch.arange(6)
+    for call in range(3):
+        expected = sampler(target)
+        assert_equal(fastnce.torch.log_uniform_candidates(target, 20, 1000, seed=9, calls=call), expected)
+        assert_equal(fastnce.torch.log_uniform_candidates(target, 20, 1000, seed=9, calls=torch.tensor(call)), expected)
+    repeated = fastnce.torch.log_uniform_candidates(target, 2000, 1000, unique=False, seed=9)
+    assert_equal(repeated, fastnce.log_uniform_candidate_sampler(target, 1, 2000, False, 1000, seed=9))
+
+
+@REDUCTION
+@pytest.mark.parametrize("num_true", [1, 2])
+def test_ignored_examples_are_as_if_they_were_not_there(reduction, num_true):
+    problem = Case(batch=6, num_true=num_true, sampled=3).problem()
+    ignored = np.array([True, False, True, False, False, True])
+    labels = problem.labels.copy()
+    labels[ignored, -1] = -1
+    problem.inputs[ignored] = np.nan
+    tensors, kept = leaves(problem), leaves(problem)
+    target, sampled = given(problem, labels)
+    options = {"reduction": reduction, "example_weight": torch.arange(1.0, 7.0)}
+    loss = fastnce.torch.nce_loss(tensors[0], target, *tensors[1:], sampled, ignore_index=-1, **options)
+    options["example_weight"] = options["example_weight"][~ignored]
+    few = sampled._replace(true_expected_count=sampled.true_expected_count[~ignored])
+    expected = fastnce.torch.nce_loss(kept[0][~ignored], target[~ignored], *kept[1:], few, **options)
+    if reduction == "none":
+        assert torch.equal(loss[ignored], torch.zeros(3))
+        loss = loss[~ignored]
+    torch.testing.assert_close(loss, expected)
+    loss.sum().backward()
+    expected.sum().backward()
+    assert torch.equal(tensors[0].grad[ignored], torch.zeros_like(tensors[0].grad[ignored]))
+    torch.testing.assert_close(tensors[0].grad[~ignored], kept[0].grad[~ignored])
+    for tensor, other in zip(tensors[1:], kept[1:], strict=True):
+        assert torch.equal(tensor.grad.indices(), other.grad.indices())  # no row more
+        torch.testing.assert_close(tensor.grad.values(), other.grad.values())
+
+
+def test_a_class_of_the_table_may_be_ignored():
+    x, target = batch()
+    target[2] = 0
+    criterion = module(ignore_index=0, reduction="none")
+    losses = criterion(x, target)
+    assert (losses == 0).tolist() == (target == 0).tolist()
+
+
+def test_a_batch_of_ignored_examples_is_as_in_cross_entropy():
+    x, target = batch()
+    target[:] = -100
+    assert module()(x, target).isnan()
+    criterion = module(reduction="sum")
+    loss = criterion(x, target)
+    loss.backward()
+    assert loss.item() == 0
+    assert x.grad.abs().sum() == criterion.weight.grad.to_dense().abs().sum() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_gradients_have_the_dtype_of_their_tensors(dtype):
+    x, target = batch()
+    criterion = module(dtype=dtype)
+    x = x.detach().to(dtype).requires_grad_()
+    loss = criterion(x, target)
+    loss.backward()
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert x.grad.dtype == criterion.weight.grad.dtype == criterion.bias.grad.dtype == dtype
+
+
+def test_inputs_may_be_of_less_precision_than_the_table():
+    x, target = batch()
+    criterion = module()
+    (narrow,) = (x.detach().bfloat16().requires_grad_(),)
+    loss = criterion(narrow, target)
+    loss.backward()
+    assert (narrow.grad.dtype, criterion.weight.grad.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(loss, module()(narrow.detach().float(), target))
+
+
+def test_precision_is_asked_for(monkeypatch):
+    x, target = batch()
+    asked = []
+    run = fastnce.torch._ops.run
+    monkeypatch.setattr(fastnce.torch._ops, "run", lambda *args: asked.append(args[14]) or run(*args))
+    module(precision="medium")(x, target)
+    module()(x, target)
+    assert asked == ["medium", None]
+
+
+def test_state_dict_holds_the_stream_of_samples():
+    x, target = batch()
+    criterion = module()
+    criterion(x, target)
+    file = io.BytesIO()
+    torch.save(criterion.state_dict(), file)
+    file.seek(0)
+    resumed = module(seed=1)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    assert resumed.calls == 1
+    assert torch.equal(resumed(x, target), criterion(x, target))
+
+
+def test_without_a_seed_modules_draw_differently():
+    x, target = batch()
+    assert module(seed=None)(x, target) != module(seed=None)(x, target)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])
+def test_copies_go_on_by_themselves(duplicate):
+    x, target = batch()
+    criterion = module()
+    criterion(x, target)
+    other = duplicate(criterion)
+    assert torch.equal(other(x, target), criterion(x, target))
+    other(x, target)
+    assert (criterion.calls, other.calls) == (2, 3)
+
+
+def test_tables_may_be_tied():
+    embedding = torch.nn.Embedding(40, 6, sparse=True)
+    criterion = module()
+    criterion.weight = embedding.weight
+    words, target = torch.arange(7), batch()[1]
+    criterion(embedding(words), target).backward()
+    assert criterion.weight is embedding.weight
+    x = embedding(words).detach().requires_grad_()
+    alone = module()
+    alone.weight.data.copy_(embedding.weight.data)
+    alone(x, target).backward()
+    expected = alone.weight.grad.to_dense().index_add(0, words, x.grad)
+    torch.testing.assert_close(embedding.weight.grad.to_dense(), expected)
+
+
+def test_a_table_may_have_more_rows_than_classes():
+    x, target = batch()
+    criterion = module()
+    wide = torch.nn.Parameter(torch.cat([criterion.weight.detach(), torch.full((8, 6), torch.nan)]))
+    expected = criterion(x, target)
+    criterion.calls.zero_()
+    criterion.weight = wide
+    loss = criterion(x, target)
+    loss.backward()
+    assert torch.equal(loss, expected)
+    assert wide.grad.shape == (48, 6)
+
+
+def test_repr_says_what_the_module_is():
+    assert repr(fastnce.torch.NCELoss(50, 8, 4)) == "NCELoss(50, 8, num_sampled=4)"
+    criterion = fastnce.torch.NCELoss(50, 8, 4, num_true=2, sparse=False, reduction="sum", precision="high")
+    assert repr(criterion) == "NCELoss(50, 8, num_sampled=4, num_true=2, sparse=False, reduction='sum', precision='high')"
+
+
+def numpy_error(x, target, criterion, **changes):
+    """What the NumPy entry says of the same arguments."""
+    arguments = dict(
+        weights=criterion.weight.detach().numpy(),
+        biases=criterion.bias.detach().numpy(),
+        labels=target.numpy(),
+        inputs=x.detach().numpy(),
+        num_sampled=5,
+        num_classes=40,
+        num_true=target.shape[1] if target.ndim == 2 else 1,
+    )
+    with pytest.raises((ValueError, TypeError)) as caught:
+        fastnce.nce_loss_and_grad(**{**arguments, **changes})
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda x, y: (x, torch.where(y == y[3], 40, y)),
+        lambda x, y: (x, torch.where(y == y[3], -7, y)),
+        lambda x, y: (x[:, :5], y),
+        lambda x, y: (x[:6], y),
+        lambda x, y: (x[0], y),
+        lambda x, y: (x, y.float()),
+        lambda x, y: (x.double(), y),
+        lambda x, y: (x.to(torch.int32), y),
+        lambda x, y: (x.T.contiguous().T, y),
+        lambda x, y: (x, y[:, None, None]),
+    ],
+    ids=["class", "negative", "width", "batch", "rank", "labels", "float64", "integers", "strides", "labels rank"],
+)
+@pytest.mark.parametrize("mode", ["gradients", "none", "no_grad"])
+def test_errors_are_the_numpy_entrys(spoil, mode):
+    x, target = spoil(batch()[0].detach(), batch()[1])
+    criterion = module(reduction="none" if mode == "none" else "mean")
+    expected = numpy_error(x, target, criterion)
+    with pytest.raises(type(expected)) as caught, torch.set_grad_enabled(mode != "no_grad"):
+        criterion(x, target)
+    assert str(caught.value) == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(sampler="uniform"), "sampler = 'uniform': expected 'log_uniform'"),
+        (dict(reduction="average"), "reduction = 'average': expected 'mean', 'sum' or 'none'"),
+        (dict(num_sampled=41), "num_sampled = 41"),
+        (dict(num_sampled=0), "num_sampled = 0"),
+        (dict(num_true=0), "num_true = 0: expected at least 1"),
+        (dict(num_classes=0), "range_max = 0"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        fastnce.torch.NCELoss(**{"num_classes": 40, "embedding_dim": 6, "num_sampled": 5, **options})
+
+
+def test_example_weights_of_another_shape_are_refused():
+    x, target = batch()
+    with pytest.raises(ValueError, match=r"weight has shape \[6\]: expected \[B\] = \[7\]"):
+        module()(x, target, torch.ones(6))
+
+
+def test_an_unknown_precision_is_refused():
+    x, target = batch()
+    with pytest.raises(ValueError, match="precision = 'tf32': expected 'highest', 'high' or 'medium'"):
+        module(precision="tf32")(x, target)
+
+
+def test_tensors_on_different_devices_are_named():
+    x, target = batch()
+    criterion = module()
+    with pytest.raises(ValueError, match="weights .*meta"):
+        criterion.weight = torch.nn.Parameter(criterion.weight.to("meta"))
+        criterion(x, target)
+
+
+def test_a_failed_call_leaves_no_gradient():
+    x, target = batch()
+    criterion = module()
+    target[0] = 40
+    with pytest.raises(ValueError, match="outside"):
+        criterion(x, target)
+    assert x.grad is criterion.weight.grad is None
+
+
+def test_fastnce_does_not_import_torch():
+    code = "import sys, fastnce; assert not {'torch', 'fastnce.torch', 'jax'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_twin_agrees_on_a_training_step():
+    criterion, (x, target) = module(), batch()
+    sampled = fastnce.torch.log_uniform_candidates(target, 5, 40, seed=7)
+    loss = criterion(x, target)
+    true, _ = reference.nce_loss_and_grad(
+        *(t.detach().numpy() for t in (criterion.weight, criterion.bias)),
+        target[:, None].numpy(),
+        x.detach().numpy(),
+        tuple(map(np.asarray, sampled)),
+    )
+    assert loss.item() == pytest.approx(true.mean(), rel=1e-6)

@@ -1,0 +1,193 @@
+"""fastnce.torch under torch.compile and activation checkpointing, and PyTorch's own checks of the operators."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
+import fastnce.torch  # noqa: E402
+from torch_cases import CLASSES, SAMPLED, assert_equal, batch, module, step  # noqa: E402
+
+# PyTorch's own use of what it has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+BACKENDS = ("aot_eager", "inductor")
+LOSS_OPTIONS = [{}, {"sparse": False}, {"reduction": "none"}, {"reduction": "sum", "remove_accidental_hits": True}]
+
+
+@pytest.fixture(autouse=True)
+def forget_graphs():
+    torch.compiler.reset()
+
+
+def loss_arguments(sparse):
+    """Of the operators, with parameters that require gradients."""
+    criterion, (x, target) = module(), batch()
+    drawn = (None, None, None, torch.tensor(2), 1, 2, SAMPLED, CLASSES)
+    return (criterion.weight, criterion.bias, target, x, *drawn, False, None, sparse)
+
+
+@pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
+def test_pytorchs_operator_checks_pass(sparse):
+    operators, arguments = torch.ops.fastnce, loss_arguments(sparse)
+    torch.library.opcheck(operators.log_uniform_candidates, (arguments[2], torch.tensor(3), 1, 2, 5, True, CLASSES))
+    torch.library.opcheck(operators.nce_loss, arguments)
+    torch.library.opcheck(operators.nce_loss_and_grad, (*arguments, None, True, [True, True, True]))
+    factors = torch.rand(len(arguments[3]))
+    torch.library.opcheck(operators.nce_loss_and_grad, (*arguments, factors, False, [True, False, True]))
+    torch.library.opcheck(operators.nce_loss_and_grad, (*arguments, factors, False, [False, True, False]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("options", LOSS_OPTIONS, ids=str)
+def test_a_compiled_module_is_the_module(backend, options):
+    eager, (x, target) = module(**options), batch()
+    losses = [step(eager(x, target).sum(), eager, x) for _ in range(3)]
+    criterion = module(**options)
+    compiled = torch.compile(criterion, fullgraph=True, backend=backend)
+    for expected in losses:
+        assert_equal(step(compiled(x, target).sum(), criterion, x), expected)
+    assert criterion.calls == 3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_whole_model_is_compiled_without_a_graph_break(backend):
+    def model(seed):
+        torch.manual_seed(seed)
+        return torch.nn.Sequential(torch.nn.Embedding(CLASSES, 8), torch.nn.Linear(8, 6), torch.nn.Tanh())
+
+    def loss(body, criterion, words, target, factors):
+        return 2 * criterion(body(words), target, factors)
+
+    words, factors = torch.arange(7), torch.linspace(0, 1, 7)
+    target = batch()[1]
+    target[3] = -100
+    results = []
+    for call in (loss, torch.compile(loss, fullgraph=True, backend=backend)):
+        body, criterion = model(1), module()
+        total = call(body, criterion, words, target, factors)
+        total.backward()
+        results.append([total.detach(), *(p.grad.to_dense() for p in [*body.parameters(), *criterion.parameters()])])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_compiled_module_compiles_once_for_every_batch_size():
+    criterion = module()
+    compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager", dynamic=True)
+    eager = module()
+    with torch.compiler.set_stance("default"):
+        for size in (3, 7, 12):
+            x, target = batch(size)
+            assert_equal(step(compiled(x, target), criterion, x), step(eager(x, target), eager, x))
+        with torch.compiler.set_stance("fail_on_recompile"):
+            x, target = batch(9)
+            assert_equal(step(compiled(x, target), criterion, x), step(eager(x, target), eager, x))
+
+
+def test_errors_of_a_compiled_module_are_the_modules():
+    criterion, (x, target) = module(), batch()
+    compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
+    target[2] = 40
+    with pytest.raises(ValueError, match=r"labels\[2, 0\] = 40 is outside \[0, num_classes = 40\)"):
+        compiled(x, target)
+
+
+def test_the_functional_loss_and_sampler_are_compiled():
+    criterion, (x, target) = module(), batch()
+
+    def loss(calls):
+        sampled = fastnce.torch.log_uniform_candidates(target, 5, CLASSES, seed=3, calls=calls)
+        return fastnce.torch.nce_loss(x, target, criterion.weight, criterion.bias, sampled)
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    for call in range(3):
+        calls = torch.tensor(call)
+        assert_equal(step(compiled(calls), criterion, x), step(loss(calls), criterion, x))
+
+
+def plain_steps(count=3):
+    criterion, (x, target) = module(), batch()
+    return [step(criterion(x, target), criterion, x) for _ in range(count)]
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpointing_repeats_the_samples(use_reentrant):
+    criterion, (x, target) = module(), batch()
+    for expected in plain_steps():
+        loss = checkpoint(criterion, x, target, use_reentrant=use_reentrant)
+        assert_equal(step(loss, criterion, x), expected)
+    assert criterion.calls == 3
+
+
+def test_checkpoints_that_are_repeated_in_reverse_order_keep_their_samples():
+    criterion, (x, target) = module(), batch()
+    losses = [checkpoint(criterion, x, target, use_reentrant=False) for _ in range(3)]
+    parts = [step(loss, criterion, x) for loss in reversed(losses)]
+    for result, expected in zip(reversed(parts), plain_steps(), strict=True):
+        assert_equal(result, expected)
+
+
+def test_checkpointing_that_does_not_restore_random_numbers_is_refused():
+    criterion, (x, target) = module(), batch()
+    loss = checkpoint(criterion, x, target, use_reentrant=False, preserve_rng_state=False)
+    with pytest.raises(RuntimeError, match="preserve_rng_state=True"):
+        loss.backward()
+
+
+def test_a_compiled_module_may_be_checkpointed():
+    criterion, (x, target) = module(), batch()
+    compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
+    for expected in plain_steps():
+        assert_equal(step(checkpoint(compiled, x, target, use_reentrant=False), criterion, x), expected)
+
+
+def test_a_checkpoint_within_a_compiled_function_is_refused():
+    criterion, (x, target) = module(), batch()
+
+    def loss(x, target):
+        return checkpoint(criterion, x, target, use_reentrant=False)
+
+    with pytest.raises(RuntimeError, match="checkpointing outside of torch.compile"):
+        torch.compile(loss, fullgraph=True, backend="aot_eager")(x, target).backward()
+
+
+def test_a_sampled_batch_may_be_checkpointed_anywhere():
+    criterion, (x, target) = module(), batch()
+    sampled = fastnce.torch.log_uniform_candidates(target, 5, CLASSES, seed=3)
+
+    def loss(x, target, *sampled):
+        return fastnce.torch.nce_loss(x, target, criterion.weight, criterion.bias, fastnce.SampledValues(*sampled))
+
+    def again(x, target, *sampled):
+        return checkpoint(loss, x, target, *sampled, use_reentrant=False)
+
+    expected = step(loss(x, target, *sampled), criterion, x)
+    for call in (again, torch.compile(again, fullgraph=True, backend="aot_eager")):
+        assert_equal(step(call(x, target, *sampled), criterion, x), expected)
+
+
+def test_an_exported_module_is_the_module():
+    x, target = batch()
+    program = torch.export.export(module(), (x, target)).module()
+    eager = module()
+    for _ in range(2):
+        assert torch.equal(program(x, target), eager(x, target))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda loss, x: torch.func.grad(loss)(x),
+        lambda loss, x: torch.func.vmap(loss)(torch.stack([x, x])),
+        lambda loss, x: torch.func.jvp(loss, (x,), (x,)),
+    ],
+    ids=["grad", "vmap", "jvp"],
+)
+def test_function_transforms_are_refused(transform):
+    criterion, (x, target) = module(), batch()
+    with pytest.raises(RuntimeError):
+        transform(lambda x: criterion(x, target), x.detach())

@@ -1,0 +1,38 @@
+"""What the tests of fastnce.torch share: a small module, a batch for it, and the gradients of a step."""
+
+from __future__ import annotations
+
+import torch
+
+import fastnce.torch
+
+CLASSES, WIDTH, SAMPLED, BATCH = 40, 6, 5, 7
+
+
+def module(seed=7, **options):
+    """A small module whose parameters do not depend on the test."""
+    torch.manual_seed(0)
+    return fastnce.torch.NCELoss(CLASSES, WIDTH, SAMPLED, seed=seed, **options)
+
+
+def batch(size=BATCH):
+    """Input, which is a leaf, and target."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(size, WIDTH, generator=generator).requires_grad_()
+    return x, torch.randint(CLASSES, (size,), generator=generator)
+
+
+def step(loss, criterion, x):
+    """The loss and what ``backward`` leaves, dense; leaves no gradient behind."""
+    loss.backward()
+    tensors = (criterion.weight, criterion.bias, x)
+    result = [loss.detach(), *(tensor.grad.to_dense().clone() for tensor in tensors)]
+    for tensor in tensors:
+        tensor.grad = None
+    return result
+
+
+def assert_equal(first, second):
+    """The same numbers, bit for bit."""
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
