@@ -14,7 +14,7 @@ from fastnce.torch._functional import REDUCTIONS, sampled_loss, signed_seed
 from fastnce.torch._stream import Stream, next_call
 
 
-class NCELoss(nn.Module):
+class NCELoss(nn.Embedding):
     """Noise-contrastive estimation over a table of class embeddings that the module owns: :func:`fastnce.nce_loss`.
 
     >>> criterion = fastnce.torch.NCELoss(num_classes=50_000, embedding_dim=128, num_sampled=64)
@@ -24,6 +24,8 @@ class NCELoss(nn.Module):
     Every call samples afresh, log-uniformly and uniquely: classes should be sorted by falling frequency. The bias
     starts at ``-log(num_classes)``, so that a model whose logits are still small is normalised: NCE learns the
     log-probability of a class as ``input . weight[k] + bias[k]``. ``loss.weight = embedding.weight`` ties tables.
+
+    It is an ``nn.Embedding`` of the classes, since ``DistributedDataParallel`` expects sparse gradients of nothing else.
 
     Args:
         num_classes: Number of classes, V.
@@ -72,23 +74,18 @@ class NCELoss(nn.Module):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
         if sampler != "log_uniform":
             raise ValueError(f"sampler = {sampler!r}: expected 'log_uniform'")
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction = {reduction!r}: expected 'mean', 'sum' or 'none'")
         _core.check_sampler(num_true, num_sampled, True, num_classes)
-        self.num_classes, self.embedding_dim, self.num_sampled, self.num_true = (
-            num_classes,
-            embedding_dim,
-            num_sampled,
-            num_true,
-        )
+        table = torch.empty((num_classes, embedding_dim), device=device, dtype=dtype)
+        super().__init__(num_classes, embedding_dim, sparse=sparse, _weight=table)
+        self.num_sampled, self.num_true = num_sampled, num_true
         self.sampler, self.reduction, self.ignore_index = sampler, reduction, ignore_index
-        self.remove_accidental_hits, self.sparse, self.precision = remove_accidental_hits, sparse, precision
+        self.remove_accidental_hits, self.precision = remove_accidental_hits, precision
         self._seed = signed_seed(seed)
         self._stream = Stream()
-        self.weight = nn.Parameter(torch.empty((num_classes, embedding_dim), device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
         self.reset_parameters()
@@ -97,7 +94,7 @@ class NCELoss(nn.Module):
         """Weights as they are at first; the stream of samples goes on."""
         bound = 1 / math.sqrt(max(self.embedding_dim, 1))
         nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.constant_(self.bias, -math.log(self.num_classes))
+        nn.init.constant_(self.bias, -math.log(self.num_embeddings))
 
     def forward(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """The loss.
@@ -116,7 +113,7 @@ class NCELoss(nn.Module):
         """
         count = torch.ops.fastnce.next_call if torch.compiler.is_compiling() else next_call
         calls = count(self.calls, self._stream.key)
-        candidates = (None, None, None, calls, *self._seed, self.num_sampled, self.num_classes)
+        candidates = (None, None, None, calls, *self._seed, self.num_sampled, self.num_embeddings)
         options = (self.remove_accidental_hits, self.precision, self.sparse)
         tables = self.weight, self.bias
         return sampled_loss(input, target, *tables, candidates, weight, self.reduction, self.ignore_index, options)
@@ -140,4 +137,4 @@ class NCELoss(nn.Module):
             "precision": (self.precision, None),
         }
         given = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
-        return ", ".join([f"{self.num_classes}, {self.embedding_dim}, num_sampled={self.num_sampled}", *given])
+        return ", ".join([f"{self.num_embeddings}, {self.embedding_dim}, num_sampled={self.num_sampled}", *given])

@@ -1,0 +1,225 @@
+"""fastnce.torch in training: optimisers, mixed precision, threads, several processes."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import torch.distributed as dist  # noqa: E402
+import torch.multiprocessing  # noqa: E402
+
+import fastnce  # noqa: E402
+import fastnce.torch  # noqa: E402
+from torch_cases import BATCH, CLASSES, assert_equal, batch, module, step  # noqa: E402
+
+# What PyTorch's optimisers do not say about the sparse tensors that they make.
+pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")
+
+OPTIMISERS = {
+    "SGD": lambda params: torch.optim.SGD(params, lr=0.5),
+    "momentum": lambda params: torch.optim.SGD(params, lr=0.5, momentum=0.9),
+    "Adagrad": lambda params: torch.optim.Adagrad(params, lr=0.5),
+    "SparseAdam": lambda params: torch.optim.SparseAdam(params, lr=0.1),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_optimisers_that_know_sparse_gradients_take_them(name):
+    criterion, (x, target) = module(), batch()
+    optimiser = OPTIMISERS[name](criterion.parameters())
+    losses = []
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss = criterion(x, target)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adagrad"])
+def test_a_sparse_step_is_the_dense_step(name):
+    x, target = batch()
+    results = []
+    for sparse in (True, False):
+        criterion = module(sparse=sparse)
+        optimiser = OPTIMISERS[name](criterion.parameters())
+        for _ in range(3):
+            optimiser.zero_grad()
+            criterion(x, target).backward()
+            optimiser.step()
+        results.append(criterion.state_dict())
+    torch.testing.assert_close(*results)
+
+
+def test_a_run_that_is_taken_up_again_ends_as_one_that_was_not():
+    def run(criterion, optimiser, steps):
+        for _ in range(steps):
+            optimiser.zero_grad()
+            criterion(*batch()).backward()
+            optimiser.step()
+
+    whole = module()
+    optimiser = OPTIMISERS["Adagrad"](whole.parameters())
+    run(whole, optimiser, 2)
+    saved = {key: value.clone() for key, value in whole.state_dict().items()}
+    saved_optimiser = copy.deepcopy(optimiser.state_dict())
+    resumed = module(seed=99)
+    resumed.load_state_dict(saved)
+    again = OPTIMISERS["Adagrad"](resumed.parameters())
+    again.load_state_dict(saved_optimiser)
+    run(whole, optimiser, 2)
+    run(resumed, again, 2)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[key], value), key
+
+
+def test_under_autocast_the_table_keeps_its_dtype():
+    criterion, (x, target) = module(), batch()
+    layer = torch.nn.Linear(6, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = layer(x)
+        loss = criterion(hidden, target)
+    loss.backward()
+    assert (hidden.dtype, loss.dtype) == (torch.bfloat16, torch.float32)
+    assert criterion.weight.grad.dtype == layer.weight.grad.dtype == torch.float32
+    assert torch.equal(loss, module()(hidden.detach().float(), target))
+
+
+def test_scaled_gradients_are_unscaled():
+    criterion, (x, target) = module(), batch()
+    expected = step(criterion(x, target), criterion, x)
+    criterion.calls.zero_()
+    optimiser = OPTIMISERS["SGD"]([criterion.weight, criterion.bias])
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(criterion(x, target)).backward()
+    scaler.unscale_(optimiser)
+    torch.testing.assert_close(criterion.weight.grad.to_dense(), expected[1])
+
+
+def test_hooks_see_sparse_gradients():
+    criterion, (x, target) = module(), batch()
+    seen = []
+    criterion.weight.register_post_accumulate_grad_hook(lambda parameter: seen.append(parameter.grad.layout))
+    criterion(x, target).backward()
+    assert seen == [torch.sparse_coo]
+
+
+def test_threads_share_a_module():
+    criterion, (x, target) = module(), batch()
+    expected = [step(criterion(x, target), criterion, x) for _ in range(8)]
+    criterion.calls.zero_()
+    results, failures = [], []
+
+    def work():
+        try:
+            for _ in range(2):
+                mine = x.detach().clone().requires_grad_()
+                loss = criterion(mine, target)
+                results.append((loss.detach(), torch.autograd.grad(loss, mine)[0]))
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert criterion.calls == 8
+    for (loss, gradient), (true_loss, *_, true_gradient) in zip(
+        sorted(results, key=lambda pair: pair[0]), sorted(expected, key=lambda parts: parts[0]), strict=True
+    ):
+        assert_equal([loss, gradient], [true_loss, true_gradient])
+
+
+def train_in_parallel(rank, store, results):
+    """One of two processes, each with half of the batch and the same samples."""
+    torch.set_num_threads(1)
+    fastnce.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    criterion, (x, target) = module(reduction="sum"), batch(2 * BATCH)
+    parallel = torch.nn.parallel.DistributedDataParallel(criterion)
+    mine = slice(rank * BATCH, (rank + 1) * BATCH)
+    optimiser = torch.optim.SGD(criterion.parameters(), lr=0.5)
+    for _ in range(3):
+        optimiser.zero_grad()
+        parallel(x[mine].detach(), target[mine]).backward()
+        optimiser.step()
+    if rank == 0:
+        torch.save(criterion.state_dict(), results)
+    dist.destroy_process_group()
+
+
+def test_two_processes_train_as_one(tmp_path):
+    results = tmp_path / "state.pt"
+    torch.multiprocessing.spawn(train_in_parallel, (tmp_path / "store", results), nprocs=2)
+    criterion, (x, target) = module(reduction="sum"), batch(2 * BATCH)
+    optimiser = torch.optim.SGD(criterion.parameters(), lr=0.25)  # gradients are averaged over the processes
+    for _ in range(3):
+        optimiser.zero_grad()
+        criterion(x.detach(), target).backward()
+        optimiser.step()
+    trained = torch.load(results)
+    for name, value in criterion.state_dict().items():
+        torch.testing.assert_close(trained[name], value, msg=name)
+
+
+@pytest.mark.cuda
+def test_on_a_cuda_device_the_loss_is_the_cpus():
+    if not torch.cuda.is_available() or not fastnce.cuda.is_available():
+        pytest.skip("no CUDA device")
+    criterion, (x, target) = module(), batch()
+    target[2] = -100
+    expected = step(criterion(x, target), criterion, x)
+    criterion = module().cuda()
+    on_gpu = x.detach().cuda().requires_grad_()
+    for call in (criterion, torch.compile(criterion, fullgraph=True)):
+        criterion.calls.zero_()
+        result = step(call(on_gpu, target.cuda()), criterion, on_gpu)
+        for ours, true in zip(result, expected, strict=True):
+            torch.testing.assert_close(ours.cpu(), true, rtol=1e-5, atol=1e-6)
+    assert criterion.calls.item() == 1
+    for reduction in ("sum", "none"):
+        criterion, gpu = module(reduction=reduction, sparse=False), module(reduction=reduction, sparse=False).cuda()
+        loss = criterion(x, target).sum()
+        torch.testing.assert_close(gpu(on_gpu, target.cuda()).sum().cpu(), loss, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.cuda
+def test_a_captured_training_step_draws_fresh_samples():
+    if not torch.cuda.is_available() or not fastnce.cuda.is_available():
+        pytest.skip("no CUDA device")
+    criterion = module(sparse=False).cuda()
+    x, target = (tensor.detach().cuda() for tensor in batch())
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        criterion(x, target).backward()
+    side.synchronize()
+    criterion.zero_grad(set_to_none=False)
+    criterion.calls.zero_()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = criterion(x, target)
+        loss.backward()
+    losses = []
+    for _ in range(3):
+        graph.replay()
+        losses.append(loss.item())
+    eager = module(sparse=False).cuda()
+    torch.testing.assert_close(losses, [eager(x, target).item() for _ in range(3)], rtol=1e-5, atol=1e-6)
+    assert criterion.calls.item() == 3
+
+
+def test_a_cuda_tensor_without_the_backend_is_an_error():
+    if fastnce.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    assert CLASSES == len(module().weight)
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch has no CUDA device to put tensors on")
+    with pytest.raises(ValueError, match="inputs is on device cuda:0: expected cpu, since"):
+        module().cuda()(*(tensor.detach().cuda() for tensor in batch()))
