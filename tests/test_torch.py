@@ -332,7 +332,9 @@ def test_without_a_seed_modules_draw_differently():
     assert module(seed=None)(x, target) != module(seed=None)(x, target)
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"]
+)
 def test_copies_go_on_by_themselves(duplicate):
     x, target = batch()
     criterion = module()
@@ -374,7 +376,9 @@ def test_a_table_may_have_more_rows_than_classes():
 def test_repr_says_what_the_module_is():
     assert repr(fastnce.torch.NCELoss(50, 8, 4)) == "NCELoss(50, 8, num_sampled=4)"
     criterion = fastnce.torch.NCELoss(50, 8, 4, num_true=2, sparse=False, reduction="sum", precision="high")
-    assert repr(criterion) == "NCELoss(50, 8, num_sampled=4, num_true=2, sparse=False, reduction='sum', precision='high')"
+    assert (
+        repr(criterion) == "NCELoss(50, 8, num_sampled=4, num_true=2, sparse=False, reduction='sum', precision='high')"
+    )
 
 
 def numpy_error(x, target, criterion, **changes):
@@ -442,6 +446,14 @@ def test_example_weights_of_another_shape_are_refused():
         module()(x, target, torch.ones(6))
 
 
+@pytest.mark.parametrize("name", ["input", "target"])
+def test_arguments_that_are_no_tensors_are_refused(name):
+    arguments = dict(zip(("input", "target"), batch(), strict=True))
+    arguments[name] = arguments[name].detach().numpy()
+    with pytest.raises(TypeError, match=f"{name} is a ndarray: expected a torch.Tensor"):
+        module()(**arguments)
+
+
 def test_an_unknown_precision_is_refused():
     x, target = batch()
     with pytest.raises(ValueError, match="precision = 'tf32': expected 'highest', 'high' or 'medium'"):
@@ -451,7 +463,7 @@ def test_an_unknown_precision_is_refused():
 def test_tensors_on_different_devices_are_named():
     x, target = batch()
     criterion = module()
-    with pytest.raises(ValueError, match="weights .*meta"):
+    with pytest.raises(ValueError, match=r"weights .*meta"):
         criterion.weight = torch.nn.Parameter(criterion.weight.to("meta"))
         criterion(x, target)
 

@@ -10,11 +10,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import torch.distributed as dist  # noqa: E402
-import torch.multiprocessing  # noqa: E402
+from torch import multiprocessing  # noqa: E402
 
 import fastnce  # noqa: E402
 import fastnce.torch  # noqa: E402
-from torch_cases import BATCH, CLASSES, assert_equal, batch, module, step  # noqa: E402
+from torch_cases import BATCH, assert_equal, batch, module, step  # noqa: E402
 
 # What PyTorch's optimisers do not say about the sparse tensors that they make.
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")
@@ -157,7 +157,7 @@ def train_in_parallel(rank, store, results):
 
 def test_two_processes_train_as_one(tmp_path):
     results = tmp_path / "state.pt"
-    torch.multiprocessing.spawn(train_in_parallel, (tmp_path / "store", results), nprocs=2)
+    multiprocessing.spawn(train_in_parallel, (tmp_path / "store", results), nprocs=2)
     criterion, (x, target) = module(reduction="sum"), batch(2 * BATCH)
     optimiser = torch.optim.SGD(criterion.parameters(), lr=0.25)  # gradients are averaged over the processes
     for _ in range(3):
@@ -218,7 +218,6 @@ def test_a_captured_training_step_draws_fresh_samples():
 def test_a_cuda_tensor_without_the_backend_is_an_error():
     if fastnce.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    assert CLASSES == len(module().weight)
     if not torch.cuda.is_available():
         pytest.skip("PyTorch has no CUDA device to put tensors on")
     with pytest.raises(ValueError, match="inputs is on device cuda:0: expected cpu, since"):

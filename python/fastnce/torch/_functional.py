@@ -108,9 +108,12 @@ def sampled_loss(
     """:func:`nce_loss`, given ``candidates`` and ``options`` as the operators take them."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction = {reduction!r}: expected 'mean', 'sum' or 'none'")
+    for name, tensor in (("input", input), ("target", target)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} is a {type(tensor).__name__}: expected a torch.Tensor")
     if example_weight is not None and example_weight.shape != input.shape[:1]:
         raise ValueError(f"weight has shape {list(example_weight.shape)}: expected [B] = {list(input.shape[:1])}")
-    eager = _is_eager(input, target, weight, bias)
+    eager = is_eager(input, target, weight, bias)
     ignored = _ignored_examples(target, ignore_index, eager)
     if ignored is not None:
         target = _with_stand_ins(target, ignored)
@@ -168,7 +171,7 @@ def _with_stand_ins(target: Tensor, ignored: Tensor) -> Tensor:
     return torch.where(mask, torch.where(ignored.all(), 0, kept), target)
 
 
-def _is_eager(*tensors: Tensor) -> bool:
+def is_eager(*tensors: Tensor) -> bool:
     """Whether tensors are just memory, and nothing records what is done with them."""
     if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
         return False

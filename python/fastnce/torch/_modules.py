@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fastnce import _core
 from fastnce._seed import Seed
-from fastnce.torch._functional import REDUCTIONS, sampled_loss, signed_seed
+from fastnce.torch._functional import REDUCTIONS, is_eager, sampled_loss, signed_seed
 from fastnce.torch._stream import Stream, next_call
 
 
@@ -25,7 +25,7 @@ class NCELoss(nn.Embedding):
     starts at ``-log(num_classes)``, so that a model whose logits are still small is normalised: NCE learns the
     log-probability of a class as ``input . weight[k] + bias[k]``. ``loss.weight = embedding.weight`` ties tables.
 
-    It is an ``nn.Embedding`` of the classes, since ``DistributedDataParallel`` expects sparse gradients of nothing else.
+    It is an ``nn.Embedding`` of the classes, for ``DistributedDataParallel`` expects sparse gradients of nothing else.
 
     Args:
         num_classes: Number of classes, V.
@@ -90,6 +90,11 @@ class NCELoss(nn.Embedding):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
         self.reset_parameters()
 
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, V."""
+        return self.num_embeddings
+
     def reset_parameters(self) -> None:
         """Weights as they are at first; the stream of samples goes on."""
         bound = 1 / math.sqrt(max(self.embedding_dim, 1))
@@ -111,7 +116,7 @@ class NCELoss(nn.Embedding):
             ValueError: Shapes that do not match, classes out of range (on the CPU), tensors on different devices.
             TypeError: Unsupported or mixed dtypes.
         """
-        count = torch.ops.fastnce.next_call if torch.compiler.is_compiling() else next_call
+        count = next_call if is_eager(self.calls) else torch.ops.fastnce.next_call
         calls = count(self.calls, self._stream.key)
         candidates = (None, None, None, calls, *self._seed, self.num_sampled, self.num_embeddings)
         options = (self.remove_accidental_hits, self.precision, self.sparse)
