@@ -60,6 +60,23 @@ rename_capsule = ctypes.pythonapi.PyCapsule_SetName
 rename_capsule.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
 
+class DLPackExchangeAPI(ctypes.Structure):
+    """The table of C functions of DLPack 1.3, as far as it is used."""
+
+
+BORROW = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.POINTER(DLTensor))
+DLPackExchangeAPI._fields_ = (
+    ("major", ctypes.c_uint32),
+    ("minor", ctypes.c_uint32),
+    ("previous", ctypes.POINTER(DLPackExchangeAPI)),
+    ("allocate", ctypes.c_void_p),
+    ("managed_from_object", ctypes.c_void_p),
+    ("managed_to_object", ctypes.c_void_p),
+    ("tensor_from_object", BORROW),
+    ("current_stream", ctypes.c_void_p),
+)
+
+
 class LegacyProducer:
     """Lends a NumPy array as libraries did before DLPack 1.0: no ``max_version``, no version, no flags."""
 
@@ -97,3 +114,30 @@ class LegacyProducer:
         """A new capsule."""
         self.lent += 1
         return new_capsule(ctypes.addressof(self.managed), b"dltensor", None)
+
+
+class TableProducer(LegacyProducer):
+    """Lends through DLPack's table of C functions, too, and counts how often."""
+
+    refuses = False
+    borrowed = 0
+
+
+def _borrow(producer, tensor):
+    producer.borrowed += 1
+    if producer.refuses:
+        return -1
+    tensor[0] = producer.managed.tensor
+    return 0
+
+
+TABLE = DLPackExchangeAPI(1, 3, None, None, None, None, BORROW(_borrow), None)
+TABLE_OF_DLPACK_2 = DLPackExchangeAPI(2, 0, ctypes.pointer(TABLE), None, None, None, BORROW(), None)
+
+
+def exchange_capsule(table):
+    """A capsule of a table that lives on."""
+    return new_capsule(ctypes.addressof(table), b"dlpack_exchange_api", None)
+
+
+TableProducer.__dlpack_c_exchange_api__ = exchange_capsule(TABLE)

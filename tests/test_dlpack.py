@@ -10,7 +10,7 @@ import pytest
 
 import fastnce
 from cases import Case, assert_matches_twin
-from lending import CUDA, LegacyProducer, new_capsule
+from lending import CUDA, TABLE_OF_DLPACK_2, LegacyProducer, TableProducer, exchange_capsule, new_capsule
 
 PROBLEM = Case(batch=6, dim=5, sampled=7, num_true=2).problem()
 
@@ -91,6 +91,49 @@ def test_read_only_arrays_may_be_lent(lend):
         return lend(array)
 
     assert_matches_twin(PROBLEM.solve(**lent_by(read_only)), PROBLEM)
+
+
+def test_arrays_are_borrowed_through_the_table_of_c_functions():
+    lent = lent_by(TableProducer)
+    assert_matches_twin(PROBLEM.solve(**lent), PROBLEM)
+    assert (lent["weights"].borrowed, lent["weights"].lent) == (1, 0)
+
+
+def test_a_newer_table_leads_to_one_that_is_understood():
+    class Newer(TableProducer):
+        __dlpack_c_exchange_api__ = exchange_capsule(TABLE_OF_DLPACK_2)
+
+    lent = lent_by(Newer)
+    assert_matches_twin(PROBLEM.solve(**lent), PROBLEM)
+    assert (lent["weights"].borrowed, lent["weights"].lent) == (1, 0)
+
+
+def test_subclasses_do_not_inherit_the_table():
+    class Other(TableProducer):
+        """May lend otherwise than its base."""
+
+    lent = lent_by(Other)
+    assert_matches_twin(PROBLEM.solve(**lent), PROBLEM)
+    assert (lent["weights"].borrowed, lent["weights"].lent) == (0, 1)
+
+
+def test_what_the_table_refuses_is_lent_by_a_capsule():
+    lent = lent_by(TableProducer)
+    lent["weights"].refuses = True
+    assert_matches_twin(PROBLEM.solve(**lent), PROBLEM)
+    assert lent["weights"].lent == 1
+
+
+def test_what_requires_a_gradient_is_not_borrowed_past_its_producer():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    weights = torch.from_numpy(PROBLEM.weights).requires_grad_()
+    with pytest.raises(ValueError, match=r"weights cannot be lent through DLPack: .*detach"):
+        PROBLEM.solve(weights=weights)
+
+
+def test_a_borrowed_array_on_another_device_is_refused():
+    with pytest.raises(ValueError, match="weights is on device cuda:0: expected cpu"):
+        PROBLEM.solve(weights=TableProducer(PROBLEM.weights, device=(CUDA, 0)))
 
 
 def test_shards_may_be_lent():

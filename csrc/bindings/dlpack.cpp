@@ -49,9 +49,11 @@ std::optional<dl::Tensor> borrow_by_table(py::handle object) {
   if (py::bool_(py::getattr(object, "requires_grad", py::bool_(false)))) return std::nullopt;
   dl::Tensor tensor;
   if (api->tensor_from_object(object.ptr(), &tensor) == 0) return tensor;
-  const py::error_already_set error;  // __dlpack__ says it better
-  if (!is_about_the_argument(error)) throw error;
-  return std::nullopt;
+  if (PyErr_Occurred()) {
+    const py::error_already_set error;
+    if (!is_about_the_argument(error)) throw error;
+  }
+  return std::nullopt;  // __dlpack__ says why not
 }
 
 // Of a capsule that is not to be consumed yet.
