@@ -8,7 +8,8 @@ namespace fastnce::bindings::jax {
 
 namespace {
 
-// The result is the table itself: XLA has been told that they are the same memory.
+// The result is the table itself: XLA has been told that they are the same memory. Of rows with the same id, which
+// follow each other, the first counts.
 void set_rows(const Buffer& id_buffer, const Buffer& rows, const Buffer& table) {
   const HostIds ids(id_buffer);
   const std::int64_t num_rows = table.dimensions()[0];
@@ -21,8 +22,10 @@ void set_rows(const Buffer& id_buffer, const Buffer& rows, const Buffer& table) 
   const std::size_t row_bytes = num_rows > 0 ? table.size_bytes() / static_cast<std::size_t>(num_rows) : 0;
   const auto* from = static_cast<const std::byte*>(rows.untyped_data());
   auto* const to = static_cast<std::byte*>(table.untyped_data());
+  std::int64_t last = -1;
   for (const std::int64_t id : ids.all()) {
-    std::memcpy(to + static_cast<std::size_t>(id) * row_bytes, from, row_bytes);
+    if (id != last) std::memcpy(to + static_cast<std::size_t>(id) * row_bytes, from, row_bytes);
+    last = id;
     from += row_bytes;
   }
 }
