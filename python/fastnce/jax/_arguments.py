@@ -11,7 +11,9 @@ import numpy as np
 from fastnce import _core
 
 Operands = tuple[Any, Any, Any, Any, Any, Any, Any]
-"""weights [V, D], biases [V], labels [B, T], inputs [B, D], sampled classes [S], true counts [B, T], sampled counts [S]."""
+"""weights [V, D], biases [V], labels [B, T], inputs [B, D], sampled classes [S], their counts: [B, T], [S]."""
+
+_FLOATS = tuple(map(np.dtype, (jnp.float32, jnp.float64, jnp.float16, jnp.bfloat16)))
 
 
 def id_dtype() -> Any:
@@ -30,15 +32,13 @@ def ids(array: Any, shape: tuple[int, ...]) -> Any:
 
 
 def table(array: Any, name: str) -> Any:
-    """An array of floating-point numbers as JAX has it."""
+    """An array of floating-point numbers as JAX has it: float64 is float32 without ``jax_enable_x64``. What is none is
+    left for the core to refuse."""
     if isinstance(array, list | tuple):
         raise TypeError(f"{name} is a {type(array).__name__}: expected one array; fastnce.nce_loss takes shards")
-    if not isinstance(array, jax.Array | np.ndarray):
-        return array  # for the core to refuse
-    array = jnp.asarray(array)
-    if array.dtype == np.uint16:  # elsewhere these are the bits of bfloat16
+    if getattr(array, "dtype", None) == np.uint16:  # the bits of bfloat16 elsewhere
         raise TypeError(f"{name} has dtype uint16: expected float32, float64, float16 or bfloat16")
-    return array
+    return jnp.asarray(array) if type(array) is np.ndarray and array.dtype in _FLOATS else array
 
 
 def seen_by_core(array: Any) -> Any:

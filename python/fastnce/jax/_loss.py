@@ -49,8 +49,8 @@ def nce_loss(
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         key: Instead of ``sampled_values``: of ``jax.random.key``, or its words as uint32 ``[2]``. Samples as
             :func:`log_uniform_candidate_sampler` does, uniquely. Traced: another key compiles nothing anew.
-        precision: ``"highest"``, ``"high"`` or ``"medium"``, as in :func:`fastnce.set_precision`, whose setting when the
-            call runs ``None`` stands for.
+        precision: ``"highest"``, ``"high"`` or ``"medium"``, as in :func:`fastnce.set_precision`; ``None`` stands for
+            its setting when the call runs.
 
     Returns:
         ``[B]`` losses, float32, or float64 for float64 arrays.
@@ -59,8 +59,9 @@ def nce_loss(
         ValueError: When traced: shapes that do not match, sizes out of range, neither or both of ``key`` and
             ``sampled_values``, arrays committed to another device than ``inputs``.
         TypeError: When traced: unsupported or mixed dtypes, arguments of the wrong kind.
-        jax.errors.JaxRuntimeError: When run on the CPU: classes out of range; the message says which. On a GPU an
-            example with a label out of range gets a loss of NaN instead, see :func:`fastnce.cuda.check`.
+        jax.errors.JaxRuntimeError: When run on the CPU: classes out of range; the message says which. (Where XLA runs
+            a program at once, as it does with small ones, JAX makes it a ValueError.) On a GPU an example with a label
+            out of range gets a loss of NaN instead, see :func:`fastnce.cuda.check`.
     """
     arguments = (weights, biases, labels, inputs, num_sampled, num_classes, num_true, sampled_values)
     options, operands, _ = _prepare(*arguments, remove_accidental_hits, key, precision, None)
@@ -125,8 +126,8 @@ def log_uniform_candidate_sampler(
             upper half.
 
     Returns:
-        ``SampledValues(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``; ids are int32,
-        or with ``jax_enable_x64`` int64.
+        ``SampledValues(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``. Ids are
+        int32, or with ``jax_enable_x64`` int64.
 
     Raises:
         ValueError, TypeError: When traced, as the NumPy function.
@@ -160,14 +161,14 @@ def _prepare(
         raise ValueError(f"key, sampled_values: expected just one of them, got {got}")
     words = None if key is None else _arguments.key_words(key)
     weights, biases, inputs = (
-        _arguments.table(array, name)
-        for array, name in ((weights, "weights"), (biases, "biases"), (inputs, "inputs"))
+        _arguments.table(array, name) for array, name in ((weights, "weights"), (biases, "biases"), (inputs, "inputs"))
     )
     _arguments.check_loss(
         *(weights, biases, labels, inputs, num_sampled, num_classes, num_true),
         *(sampled_values, remove_accidental_hits, precision, grad_loss),
     )
     _arguments.require_one_device(weights=weights, biases=biases, labels=labels, inputs=inputs, key=words)
+    weights, biases, inputs = map(jnp.asarray, (weights, biases, inputs))
     num_sampled, num_classes, num_true = map(operator.index, (num_sampled, num_classes, num_true))
     batch = len(inputs)
     labels = _arguments.ids(labels, (batch, num_true))
