@@ -98,7 +98,10 @@ def check_loss(
     if isinstance(sampled_values, list | tuple):
         sampled_values = tuple(map(seen_by_core, sampled_values))
     _core.check_nce_loss(
-        *map(seen_by_core, (weights, biases, labels, inputs)),
+        seen_by_core(weights),
+        seen_by_core(biases),
+        seen_by_core(labels),
+        seen_by_core(inputs),
         num_sampled,
         num_classes,
         num_true,
