@@ -13,7 +13,7 @@ help:
 	@echo "make lint         formatting, types, layer rules"
 	@echo "make bench        native benchmark"
 	@echo "make bench-peers  side by side with TensorFlow, PyTorch and JAX (each in a .venv-peers of its own)"
-	@echo "make test-tf      compare with TensorFlow (in .venv-tf); test-torch, test-jax: their arrays"
+	@echo "make test-tf      compare with TensorFlow (in .venv-tf); test-torch, test-jax: their arrays, and fastnce.jax"
 	@echo "make format       fix formatting (test-cpp, test-python, test-cuda: parts of the tests; clean: remove all that was built)"
 	@echo "make asan         tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make tidy         clang-tidy"
@@ -96,11 +96,19 @@ bench-peers: $(VENV)/.built
 # Frameworks bring their own NumPy and protobuf: an environment for each.
 PACKAGE-tf    := tensorflow-cpu
 PACKAGE-torch := torch
-PACKAGE-jax   := jax
-test-tf test-torch test-jax: test-%: $(VENV)/.tools
+test-tf test-torch: test-%: $(VENV)/.tools
 	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet $(PACKAGE-$*) pytest .
 	.venv-$*/bin/python -m pytest tests/test_tensorflow.py tests/test_dlpack.py -p no:cacheprovider
+
+# With jaxlib's headers, which an isolated build would not see; without CUDA, to save time.
+test-jax: $(VENV)/.tools
+	test -x .venv-jax/bin/python || $(PYTHON) -m venv .venv-jax
+	.venv-jax/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-jax/bin/python -m pip install --quiet --group build jax==0.10.2 jaxlib==0.10.2 pytest ml-dtypes
+	.venv-jax/bin/python -m pip install --quiet --no-build-isolation --config-settings=build-dir=build/ext-jax \
+		--config-settings=cmake.define.FASTNCE_CUDA=OFF --config-settings=cmake.define.FASTNCE_JAX=ON .
+	.venv-jax/bin/python -m pytest tests/test_tensorflow.py tests/test_dlpack.py tests/test_jax*.py -p no:cacheprovider
 
 clean:
 	rm -rf build $(VENV) $(addprefix .venv-,tf torch jax peers)

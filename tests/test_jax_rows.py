@@ -88,23 +88,6 @@ def test_adagrad_is_pytorchs_on_the_dense_gradient(dtype, transform, sums):
             assert_rounded(total, expected_total, kept)
 
 
-def test_adagrad_is_pytorchs():
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    weights, biases, rows = tables_and_rows()
-    parameters = [torch.nn.Parameter(torch.from_numpy(np.array(table))) for table in (weights, biases)]
-    optimizer = torch.optim.Adagrad(parameters, lr=RATE)
-    used = np.unique(rows.ids, return_index=True)[1]
-    accumulators = jnp.zeros_like(weights), jnp.zeros_like(biases)
-    for _ in range(3):
-        for parameter, part in zip(parameters, (rows.weights, rows.biases), strict=True):
-            ids = torch.from_numpy(np.asarray(rows.ids)[used].astype(np.int64))[None]
-            parameter.grad = torch.sparse_coo_tensor(ids, torch.from_numpy(np.array(part[used])), parameter.shape)
-        optimizer.step()
-        weights, biases, accumulators = fastnce.jax.adagrad_rows(weights, biases, accumulators, rows, RATE)
-    for ours, theirs in zip((weights, biases), parameters, strict=True):
-        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-6, atol=1e-7)
-
-
 def test_epsilon_is_added_to_the_root():
     weights, biases, rows = tables_and_rows()
     sums = jnp.zeros_like(weights), jnp.zeros_like(biases)
