@@ -204,8 +204,6 @@ def _backward(options: Options, residuals: Any, grad_loss: Any) -> Any:
     """The cotangents of all operands: dense ones of the tables, zeros of ids and counts."""
     operands, wanted = residuals
     for_weights, for_biases, for_inputs = (flag is not None for flag in wanted)
-    if isinstance(grad_loss, jax.custom_derivatives.SymbolicZero):
-        return (None,) * len(operands)
     grads = run(options, operands, grad_loss, inputs=for_inputs, rows=for_weights or for_biases)
 
     def dense(table: Any, rows: Any) -> Any:
