@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
 
@@ -239,6 +241,52 @@ def test_scan_draws_by_the_key_of_each_step():
         losses.append(loss)
     assert_same(scanned, [*map(np.asarray, tables), np.stack(losses)])
     assert len(np.unique(np.stack(losses))) == np.size(losses)
+
+
+def test_control_flow_and_other_transformations_give_the_same_numbers():
+    arrays, static = split(PROBLEM.arguments())
+    inputs = arrays.pop("inputs")
+
+    def loss(inputs):
+        return fastnce.jax.nce_loss(**arrays, **static, inputs=inputs)
+
+    expected = np.asarray(loss(inputs))
+    once = jax.lax.fori_loop(0, 3, lambda i, total: loss(inputs), jnp.zeros(len(inputs)))
+    chosen = jax.jit(lambda yes: jax.lax.cond(yes, loss, lambda x: x[:, 0], inputs))(True)
+    ahead = jax.jit(loss).lower(inputs).compile()(inputs)
+    nested = jax.vmap(jax.vmap(loss))(inputs[None, None])[0, 0]
+    assert_same([once, chosen, ahead, nested], [expected] * 4)
+    jacobian = jax.jacrev(loss)(inputs)
+    gradient = jax.grad(lambda x: loss(x).sum())(inputs)
+    np.testing.assert_allclose(jacobian.sum(axis=0), gradient, rtol=1e-6)
+
+
+def test_devices_may_share_a_batch():
+    script = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import jax, jax.numpy as jnp, numpy as np, fastnce.jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+key, (w, x) = jax.random.key(1), map(lambda k: jax.random.normal(jax.random.key(k), (8, 4)), (2, 3))
+b, y = jnp.zeros(8), jnp.arange(8)[:, None]
+mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
+whole, halves = NamedSharding(mesh, P()), NamedSharding(mesh, P("d"))
+args = *jax.device_put((w, b), whole), *jax.device_put((y, x), halves)
+
+def loss(w, b, y, x):
+    return fastnce.jax.nce_loss(w, b, y, x, 3, 8, key=key)
+
+mapped = jax.shard_map(
+    loss, mesh=mesh, in_specs=(P(), P(), P("d"), P("d")), out_specs=P("d"), check_vma=False
+)
+for function in (mapped, loss):
+    ours = jax.jit(jax.value_and_grad(lambda *a: function(*a).sum(), argnums=(0, 1, 3)))(*args)
+    true = jax.value_and_grad(lambda *a: loss(*a).sum(), argnums=(0, 1, 3))(w, b, y, x)
+    jax.tree.map(lambda a, c: np.testing.assert_allclose(a, c, rtol=1e-5, atol=1e-6), ours, true)
+print("the same")
+"""
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert finished.stdout.strip() == "the same", finished.stderr
 
 
 def test_forward_mode_and_second_derivatives_raise():
