@@ -13,7 +13,7 @@ help:
 	@echo "make lint         formatting, types, layer rules"
 	@echo "make bench        native benchmark"
 	@echo "make bench-peers  side by side with TensorFlow, PyTorch and JAX (each in a .venv-peers of its own)"
-	@echo "make test-tf      compare with TensorFlow (in .venv-tf); test-torch, test-jax: their arrays"
+	@echo "make test-torch   fastnce.torch and PyTorch's tensors, in an environment of its own; test-jax, test-tf: likewise"
 	@echo "make format       fix formatting (test-cpp, test-python, test-cuda: parts of the tests; clean: remove all that was built)"
 	@echo "make asan         tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make tidy         clang-tidy"
@@ -93,14 +93,22 @@ bench-peers: $(VENV)/.built
 	$(PEERS)/accuracy.py
 	$(PEERS)/page.py --results build/peers --output build/peers
 
-# Frameworks bring their own NumPy and protobuf: an environment for each.
-PACKAGE-tf    := tensorflow-cpu
-PACKAGE-torch := torch
-PACKAGE-jax   := jax
+# Frameworks bring their own NumPy and protobuf: an environment for each. One build serves them in turn: without CUDA, to
+# save time, and not isolated, so that jaxlib's headers are found.
+PACKAGES-tf    := tensorflow-cpu==2.21.0
+PACKAGES-torch := torch==2.13.0
+PACKAGES-jax   := jax==0.10.2 jaxlib==0.10.2
+TESTS-tf       := tests/test_tensorflow.py
+TESTS-torch    := tests/test_torch*.py
+TESTS-jax      := tests/test_jax*.py
 test-tf test-torch test-jax: test-%: $(VENV)/.tools
 	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install --quiet $(PACKAGE-$*) pytest .
-	.venv-$*/bin/python -m pytest tests/test_tensorflow.py tests/test_dlpack.py -p no:cacheprovider
+	.venv-$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-$*/bin/python -m pip install --quiet --group build $(PACKAGES-$*) pytest ml-dtypes
+	.venv-$*/bin/python -m pip install --quiet --no-build-isolation --config-settings=build-dir=build/ext-frameworks \
+		--config-settings=cmake.define.FASTNCE_CUDA=OFF .
+	.venv-$*/bin/python -m pytest -p no:cacheprovider tests/test_dlpack.py tests/test_element_types.py \
+		tests/test_examples.py $(TESTS-$*)
 
 clean:
 	rm -rf build $(VENV) $(addprefix .venv-,tf torch jax peers)

@@ -3,7 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cmake --preset emulated -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
+headers=$(echo "$PWD"/.venv-jax/lib/python3*/site-packages/jaxlib/include) # there after `make test-jax`
+[ -d "$headers" ] || headers=""
+cmake --preset emulated -DFASTNCE_JAX_INCLUDE="$headers" -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
   -Dpybind11_DIR="$(.venv/bin/python -m pybind11 --cmakedir)"
 cmake --build --preset emulated --target fastnce_cuda_tests _core
 ctest --preset emulated -R cuda

@@ -23,4 +23,7 @@ PYBIND11_MODULE(_core, module) {
   fastnce::bindings::register_sampler(module);
   fastnce::bindings::register_sampled_loss(module);
   fastnce::bindings::register_cuda(module);
+#ifdef FASTNCE_JAX
+  fastnce::bindings::register_jax(module);
+#endif
 }

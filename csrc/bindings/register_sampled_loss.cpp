@@ -3,7 +3,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <array>
 #include <optional>
 #include <utility>
@@ -11,6 +10,7 @@
 
 #include "bindings/cuda.h"
 #include "bindings/register.h"
+#include "bindings/row_padding.h"
 #include "bindings/sampled_loss_arguments.h"
 #include "bindings/without_gil.h"
 #include "fastnce/error.h"
@@ -64,64 +64,82 @@ class Candidates {
 // Row gradients on their way to Python: n rows, or as many as there are entries.
 struct RowArrays {
   RowArrays(const LossCall& call, const RowPlan& plan, bool padded)
-      : used(std::ssize(plan.ids)), rows(padded ? call.entries() : used), ids(rows) {
-    std::ranges::copy(plan.ids, ids.mutable_data());
-    std::fill(ids.mutable_data() + used, ids.mutable_data() + rows, used > 0 ? plan.ids.back() : 0);
+      : rows(padded ? call.entries() : std::ssize(plan.ids)), ids(rows), plan_(plan) {
+    pad_ids(plan, {ids.mutable_data(), static_cast<std::size_t>(rows)});
   }
 
   // A result of `rows` rows whose padding is zero.
   py::array values(DType dtype, std::vector<py::ssize_t> shape) const {
     py::array array = new_array(dtype, std::move(shape));
-    const py::ssize_t row_bytes = rows > 0 ? array.nbytes() / rows : 0;
     auto* const bytes = static_cast<std::byte*>(array.mutable_data());
-    std::fill(bytes + used * row_bytes, bytes + array.nbytes(), std::byte{0});
+    pad_gradients(plan_, rows, {bytes, static_cast<std::size_t>(array.nbytes())});
     return array;
   }
 
-  py::ssize_t used, rows;
+  py::ssize_t rows;
   py::array_t<std::int64_t> ids;
+
+ private:
+  const RowPlan& plan_;
+};
+
+// One call on the host, converted and validated; where candidates are still to be drawn, all but them.
+template <class T>
+struct HostCall {
+  HostCall(const Array& inputs, const LossArguments& args) : call(inputs, args, kHost), sampling(call.sampling()) {
+    SampledLossParams& params = call.params;
+    const Array label_array = borrow_or_convert(args.labels, "labels", kHost);
+    require_classes(label_array, params.batch, params.num_true);
+    labels = copy_ids(label_array);
+    params.labels = labels.data();
+    if (!args.grad_loss.is_none()) {
+      const std::int64_t shape[] = {params.batch};
+      grad_loss.emplace(borrow_or_convert(args.grad_loss, "grad_loss", kHost), shape, "a shape that broadcasts to [B]");
+      params.grad_loss = grad_loss->data();
+    }
+    if (args.sampled_values.is_none()) {
+      // All but the candidates: labels must be in range before their counts are computed.
+      if (params.num_sampled > 0) validate(params);
+      validate(sampling);
+    } else {
+      candidates.emplace(args.sampled_values, params);
+      use_candidates();
+      validate(params);
+    }
+  }
+  HostCall(const HostCall&) = delete;
+
+  // Needs no Python.
+  void draw_candidates() {
+    candidates.emplace(sampling, labels);
+    use_candidates();
+  }
+
+  LossCall call;
+  LogUniformParams sampling;
+  std::vector<std::int64_t> labels;
+  std::optional<Values<T>> grad_loss;
+  std::optional<Candidates<T>> candidates;
+
+ private:
+  void use_candidates() {
+    call.params.sampled = candidates->ids().data();
+    call.params.true_count = candidates->true_count();
+    call.params.sampled_count = candidates->sampled_count();
+  }
 };
 
 template <class T>
 py::object run(const Array& inputs, const LossArguments& args) {
-  LossCall call(inputs, args, kHost);
+  HostCall<T> host(inputs, args);
+  LossCall& call = host.call;
   SampledLossParams& params = call.params;
-  const Array label_array = borrow_or_convert(args.labels, "labels", kHost);
-  require_classes(label_array, params.batch, params.num_true);
-  const std::vector<std::int64_t> labels = copy_ids(label_array);
-  params.labels = labels.data();
-
-  std::optional<Values<T>> grad_loss;
-  if (!args.grad_loss.is_none()) {
-    const std::int64_t shape[] = {params.batch};
-    grad_loss.emplace(borrow_or_convert(args.grad_loss, "grad_loss", kHost), shape, "a shape that broadcasts to [B]");
-    params.grad_loss = grad_loss->data();
-  }
-  std::optional<Candidates<T>> candidates;
-  const LogUniformParams sampling = call.sampling();
-  const auto use_candidates = [&] {
-    params.sampled = candidates->ids().data();
-    params.true_count = candidates->true_count();
-    params.sampled_count = candidates->sampled_count();
-  };
-  if (args.sampled_values.is_none()) {
-    // All but the candidates: labels must be in range before their counts are computed.
-    if (params.num_sampled > 0) validate(params);
-    validate(sampling);
-  } else {
-    candidates.emplace(args.sampled_values, params);
-    use_candidates();
-    validate(params);
-  }
   RowPlan plan;
   {
     // Safe, here and below: inputs are borrowed or copied, outputs are ours, and no Python object is touched.
     const WithoutGil released;
-    if (!candidates) {
-      candidates.emplace(sampling, labels);
-      use_candidates();
-    }
-    if (args.row_gradients()) plan = plan_rows(labels, candidates->ids());
+    if (!host.candidates) host.draw_candidates();
+    if (args.row_gradients()) plan = plan_rows(host.labels, host.candidates->ids());
   }
 
   py::array_t<T> loss(params.batch);
@@ -186,6 +204,39 @@ py::object nce_loss_arguments(py::handle weights, py::handle biases, py::handle 
   return floating_type(x) == DType::kFloat64 ? run<double>(x, args) : run<float>(x, args);
 }
 
+// Throws what the call would throw, without computing.
+void check_nce_loss(py::handle weights, py::handle biases, py::handle labels, py::handle inputs, py::handle num_sampled,
+                    py::handle num_classes, py::handle num_true, py::handle sampled_values,
+                    py::handle remove_accidental_hits, py::handle precision, py::handle grad_loss) {
+  const py::str one_shard("div");
+  const LossArguments args{.weights = weights,
+                           .biases = biases,
+                           .labels = labels,
+                           .num_sampled = num_sampled,
+                           .num_classes = num_classes,
+                           .num_true = num_true,
+                           .sampled_values = sampled_values,
+                           .remove_accidental_hits = remove_accidental_hits,
+                           .partition_strategy = one_shard,
+                           .precision = precision,
+                           .grad_loss = grad_loss,
+                           .grad_dtype = py::none(),
+                           .pad_rows = false,
+                           .seed = 0,
+                           .seed2 = 0,
+                           .call = 0,
+                           .calls = 0,
+                           .grad_inputs = false,
+                           .grad_weights = false,
+                           .grad_biases = false};
+  const Array x = borrow(inputs, "inputs", kHost);
+  if (floating_type(x) == DType::kFloat64) {
+    const HostCall<double> checked(x, args);
+  } else {
+    const HostCall<float> checked(x, args);
+  }
+}
+
 }  // namespace
 
 void register_sampled_loss(py::module_& module) {
@@ -194,6 +245,9 @@ void register_sampled_loss(py::module_& module) {
              py::arg("sampled_values"), py::arg("remove_accidental_hits"), py::arg("partition_strategy"),
              py::arg("seed"), py::arg("seed2"), py::arg("call"), py::arg("calls"), py::arg("precision"),
              py::arg("gradients"), py::arg("grad_loss"), py::arg("grad_dtype"), py::arg("pad_rows"), py::arg("device"));
+  module.def("check_nce_loss", &check_nce_loss, py::arg("weights"), py::arg("biases"), py::arg("labels"),
+             py::arg("inputs"), py::arg("num_sampled"), py::arg("num_classes"), py::arg("num_true"),
+             py::arg("sampled_values"), py::arg("remove_accidental_hits"), py::arg("precision"), py::arg("grad_loss"));
 }
 
 }  // namespace fastnce::bindings

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bindings/array.h"
+#include "bindings/class_range.h"
 #include "bindings/cuda.h"
 #include "bindings/register.h"
 #include "bindings/without_gil.h"
@@ -27,6 +28,15 @@ LogUniformParams sampler_params(py::handle num_true, py::handle num_sampled, py:
   return params;
 }
 
+std::vector<std::int64_t> true_classes_in_range(py::handle true_classes, std::int64_t num_true,
+                                                const LogUniformParams& params) {
+  const Array array = borrow_or_convert(true_classes, "true_classes", {.decided_by = "true_classes"});
+  require_classes(array, -1, num_true);
+  std::vector<std::int64_t> classes = copy_ids(array);
+  require_in_range(classes, num_true, "true_classes", "range_max", params.range_max);
+  return classes;
+}
+
 py::tuple log_uniform_candidates(py::handle true_classes, py::handle num_true, py::handle num_sampled,
                                  py::handle unique, py::handle range_max, std::uint64_t seed, std::uint64_t seed2,
                                  std::uint64_t call, py::handle device, std::uintptr_t calls) {
@@ -36,16 +46,9 @@ py::tuple log_uniform_candidates(py::handle true_classes, py::handle num_true, p
   params.call = call;
   const std::int64_t t = integer(num_true, "num_true");
   if (!device.is_none()) return cuda_log_uniform_candidates(true_classes, t, params, calls, device);
-  const Array array = borrow_or_convert(true_classes, "true_classes", {.decided_by = "true_classes"});
-  require_classes(array, -1, t);
-  const std::vector<std::int64_t> classes = copy_ids(array);
-  for (std::size_t i = 0; i < classes.size(); ++i) {
-    if (classes[i] >= 0 && classes[i] < params.range_max) continue;
-    throw InvalidValue(concat("true_classes[", i / t, ", ", i % t, "] = ", classes[i],
-                              " is outside [0, range_max = ", params.range_max, ")"));
-  }
+  const std::vector<std::int64_t> classes = true_classes_in_range(true_classes, t, params);
   py::array_t<std::int64_t> ids(params.num_sampled);
-  py::array_t<float> true_count({array.shape[0], t});
+  py::array_t<float> true_count({std::ssize(classes) / t, t});
   py::array_t<float> sampled_count(params.num_sampled);
   std::int64_t* const ids_data = ids.mutable_data();
   float* const true_data = true_count.mutable_data();
@@ -113,6 +116,14 @@ void register_sampler(py::module_& module) {
         sampler_params(num_true, num_sampled, unique, range_max);
       },
       py::arg("num_true"), py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"));
+  module.def(
+      "check_log_uniform_candidates",
+      [](py::handle true_classes, py::handle num_true, py::handle num_sampled, py::handle unique,
+         py::handle range_max) {
+        const LogUniformParams params = sampler_params(num_true, num_sampled, unique, range_max);
+        true_classes_in_range(true_classes, integer(num_true, "num_true"), params);
+      },
+      py::arg("true_classes"), py::arg("num_true"), py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"));
   module.def("log_uniform_candidates", &log_uniform_candidates, py::arg("true_classes"), py::arg("num_true"),
              py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"), py::arg("seed"), py::arg("seed2"),
              py::arg("call"), py::arg("device"), py::arg("calls"));

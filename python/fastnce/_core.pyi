@@ -13,6 +13,9 @@ def get_precision() -> str: ...
 def set_precision(precision: str) -> None: ...
 def fresh_seed() -> tuple[int, int]: ...
 def check_sampler(num_true: int, num_sampled: int, unique: bool, range_max: int) -> None: ...
+def check_log_uniform_candidates(
+    true_classes: Any, num_true: int, num_sampled: int, unique: bool, range_max: int
+) -> None: ...
 def log_uniform_candidates(
     true_classes: Any,
     num_true: int,
@@ -51,6 +54,22 @@ def nce_loss(
     pad_rows: bool,
     device: Any,
 ) -> tuple[Any, Any, Any, Any, Any, int | None]: ...
+def check_nce_loss(
+    weights: Any,
+    biases: Any,
+    labels: Any,
+    inputs: Any,
+    num_sampled: int,
+    num_classes: int,
+    num_true: int,
+    sampled_values: Any,
+    remove_accidental_hits: bool,
+    precision: str | None,
+    grad_loss: Any,
+) -> None: ...
+
+jax_handlers: dict[str, dict[str, Any]]
+"""By platform and name; only where the build found jaxlib's headers."""
 
 class DeviceArray:
     @property

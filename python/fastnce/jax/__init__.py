@@ -1,0 +1,31 @@
+"""The sampled loss in JAX's own idiom: under ``jit``, ``grad``, ``vmap`` and ``scan``, with ids from a JAX key.
+
+    >>> import fastnce.jax
+    >>> loss, dinputs, rows = fastnce.jax.nce_value_and_rows(weights, biases, labels, inputs, S, V, key=key)
+    >>> weights, biases = fastnce.jax.sgd_rows(weights, biases, rows, 0.1)
+
+Nothing that is passed in is written to, unless you donate it to a ``jit`` of yours: then XLA lets ``sgd_rows`` and
+``adagrad_rows`` work in its memory.
+"""
+
+from fastnce import _core
+
+try:
+    import jax
+except ImportError as error:
+    raise ImportError("fastnce.jax needs JAX, which is not installed: pip install jax") from error
+
+if not hasattr(_core, "jax_handlers"):
+    raise ImportError(
+        "fastnce.jax needs handlers for XLA, which this build of fastnce lacks, since it found no headers of jaxlib: "
+        "install jaxlib, scikit-build-core and pybind11, then fastnce with pip install --no-build-isolation"
+    )
+
+for _platform, _handlers in _core.jax_handlers.items():
+    for _name, _handler in _handlers.items():
+        jax.ffi.register_ffi_target(_name, _handler, platform=_platform)
+
+from fastnce.jax._loss import log_uniform_candidate_sampler, nce_loss, nce_value_and_rows  # noqa: E402
+from fastnce.jax._rows import adagrad_rows, sgd_rows  # noqa: E402
+
+__all__ = ["adagrad_rows", "log_uniform_candidate_sampler", "nce_loss", "nce_value_and_rows", "sgd_rows"]

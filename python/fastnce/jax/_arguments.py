@@ -1,0 +1,113 @@
+"""Arguments that may be traced: checked by the core as if they were NumPy arrays, then made what the handlers take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fastnce import _core
+
+Operands = tuple[Any, Any, Any, Any, Any, Any, Any]
+"""weights [V, D], biases [V], labels [B, T], inputs [B, D], sampled classes [S], their counts: [B, T], [S]."""
+
+_FLOATS = tuple(map(np.dtype, (jnp.float32, jnp.float64, jnp.float16, jnp.bfloat16)))
+
+
+def id_dtype() -> Any:
+    """The widest integers that JAX has."""
+    return jnp.int64 if jax.config.jax_enable_x64 else jnp.int32
+
+
+def require_ids_fit(limit: int, name: str) -> None:
+    if limit > 2**31 and not jax.config.jax_enable_x64:
+        raise ValueError(f"{name} = {limit}: expected at most 2**31 without jax_enable_x64, where ids are int32")
+
+
+def ids(array: Any, shape: tuple[int, ...]) -> Any:
+    array = jnp.asarray(array)
+    return (array if array.dtype in (jnp.int32, jnp.int64) else array.astype(id_dtype())).reshape(shape)
+
+
+def table(array: Any, name: str) -> Any:
+    """An array of floating-point numbers as JAX has it: float64 is float32 without ``jax_enable_x64``. What is none is
+    left for the core to refuse."""
+    if isinstance(array, list | tuple):
+        raise TypeError(f"{name} is a {type(array).__name__}: expected one array; fastnce.nce_loss takes shards")
+    if getattr(array, "dtype", None) == np.uint16:  # the bits of bfloat16 elsewhere
+        raise TypeError(f"{name} has dtype uint16: expected float32, float64, float16 or bfloat16")
+    return jnp.asarray(array) if type(array) is np.ndarray and array.dtype in _FLOATS else array
+
+
+def seen_by_core(array: Any) -> Any:
+    """What the core can check in place of `array`: a JAX array's shape and dtype, without its memory; others whole."""
+    if not isinstance(array, jax.Array):
+        return array
+    if jnp.issubdtype(array.dtype, jax.dtypes.extended):
+        return np.empty(array.shape, object)
+    return np.broadcast_to(np.zeros(array.shape[-1:] if array.ndim == 2 else (), array.dtype), array.shape)
+
+
+def key_words(key: Any) -> Any:
+    """The uint32 words of a key, 2 or 4 of them."""
+    expected = "expected a key of jax.random.key, or its words as uint32"
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.key_data(key)
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise TypeError(f"key is a {type(key).__name__}: {expected}")
+    if key.dtype != np.uint32:
+        raise TypeError(f"key has dtype {key.dtype}: {expected}")
+    if key.shape not in ((2,), (4,)):
+        raise ValueError(f"key has words of shape {list(key.shape)}: expected one key, of 2 or 4 words")
+    return jnp.asarray(key)
+
+
+def require_one_device(**arrays: Any) -> None:
+    """Refuses arrays that are committed to other devices than ``inputs``. Of traced ones nothing is known here."""
+    devices = {
+        name: array.devices()
+        for name, array in arrays.items()
+        if isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer) and array.committed
+    }
+    expected = devices.get("inputs")
+    for name, found in devices.items():
+        if expected is not None and found != expected:
+            raise ValueError(f"{name} is on device {_names(found)}: expected {_names(expected)}, the device of inputs")
+
+
+def _names(devices: set[Any]) -> str:
+    return ", ".join(sorted(f"{device.platform}:{device.id}" for device in devices))
+
+
+def check_loss(
+    weights: Any,
+    biases: Any,
+    labels: Any,
+    inputs: Any,
+    num_sampled: Any,
+    num_classes: Any,
+    num_true: Any,
+    sampled_values: Any,
+    remove_accidental_hits: Any,
+    precision: Any,
+    grad_loss: Any,
+) -> None:
+    """Throws what the NumPy entry throws for arguments like these, and what JAX cannot take."""
+    if isinstance(sampled_values, list | tuple):
+        sampled_values = tuple(map(seen_by_core, sampled_values))
+    _core.check_nce_loss(
+        seen_by_core(weights),
+        seen_by_core(biases),
+        seen_by_core(labels),
+        seen_by_core(inputs),
+        num_sampled,
+        num_classes,
+        num_true,
+        sampled_values,
+        remove_accidental_hits,
+        precision,
+        seen_by_core(grad_loss),
+    )
+    require_ids_fit(num_classes, "num_classes")

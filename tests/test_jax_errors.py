@@ -1,0 +1,222 @@
+"""fastnce.jax refuses what the NumPy entry refuses, in the same words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastnce
+from cases import Case
+from jax_arrays import ARRAYS, RUN_TIME_ERRORS, jax, jnp, split
+from test_validation import LOSS_ERRORS, PROBLEM, SAMPLER_ARGUMENTS, SAMPLER_ERRORS, parametrize_errors
+
+# JAX arrays have no shards, seeds, masks or layouts; NumPy arrays of awkward layout are copied.
+NOT_OF_JAX = ("shard", "seed", "strategy", "div-", "mod-", "mirrored", "spread", "columns", "inputs-list")
+OUT_OF_RANGE = ("label-", "id-", "class-")
+ERRORS = [e for e in LOSS_ERRORS if not any(part in e[0] for part in NOT_OF_JAX)]
+
+
+@pytest.fixture(autouse=True)
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def keyed(arguments):
+    """The same call with a key, where there are no samples."""
+    arguments = dict(arguments)
+    if arguments["sampled_values"] is None:
+        arguments.update(key=jax.random.key(1))
+    return arguments
+
+
+def refusal(function, arguments):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        function(**arguments)
+    return type(caught.value), str(caught.value)
+
+
+def numpy_refusal(changes):
+    return refusal(fastnce.nce_loss_and_grad, {**PROBLEM.arguments(), **changes})
+
+
+@parametrize_errors(ERRORS)
+def test_numpy_arguments_are_refused_in_the_numpy_entrys_words(changes, error, parts):
+    arguments = keyed({**PROBLEM.arguments(), **changes})
+    assert refusal(fastnce.jax.nce_value_and_rows, arguments) == numpy_refusal(changes)
+    if "grad_loss" not in changes:
+        assert refusal(fastnce.jax.nce_loss, arguments) == numpy_refusal(changes)
+
+
+def can_be_traced(name, value):
+    plain = isinstance(value, np.ndarray) and value.dtype.kind in "biufc" and value.dtype.isnative
+    return (
+        name in ARRAYS
+        and name != "sampled_values"
+        and plain
+        and not isinstance(value, np.ma.MaskedArray)
+        and value.itemsize <= 8
+    )
+
+
+@parametrize_errors([e for e in ERRORS if not e[0].startswith(OUT_OF_RANGE)])
+def test_traced_arguments_are_refused_in_the_numpy_entrys_words(changes, error, parts):
+    arguments = keyed({**PROBLEM.arguments(), **changes})
+    traced = {name: value for name, value in arguments.items() if can_be_traced(name, value)}
+    rest = {name: value for name, value in arguments.items() if name not in traced}
+
+    def call(arrays):
+        jax.eval_shape(lambda arrays: fastnce.jax.nce_value_and_rows(**arrays, **rest), arrays)
+
+    assert refusal(call, {"arrays": traced}) == numpy_refusal(changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [e[1] for e in ERRORS if e[0] in ("label-V", "label-negative", "id-V", "id-negative", "label-2-to-the-32")],
+    ids=str,
+)
+@pytest.mark.parametrize("function", ["nce_loss", "nce_value_and_rows"])
+def test_ids_out_of_range_surface_at_run_time_in_the_same_words(changes, function):
+    arrays, static = split({**PROBLEM.arguments(), **changes})
+    call = jax.jit(lambda arrays: getattr(fastnce.jax, function)(**arrays, **static))
+    _, text = numpy_refusal(changes)
+    with pytest.raises(RUN_TIME_ERRORS) as caught:
+        jax.block_until_ready(call(arrays))
+    assert text in str(caught.value)
+
+
+def test_ids_out_of_range_raise_at_once_outside_of_jit():
+    arrays, static = split({**PROBLEM.arguments(), "labels": np.full((4, 2), 13)})
+    with pytest.raises(RUN_TIME_ERRORS, match=r"labels\[0, 0\] = 13 is outside"):
+        jax.block_until_ready(fastnce.jax.nce_loss(**arrays, **static))
+
+
+def test_labels_out_of_range_are_refused_before_counts_are_computed():
+    weights, biases = jnp.zeros((50_000, 3)), jnp.zeros(50_000)
+    labels = jnp.zeros((8, 2), jnp.int32).at[3, 0].set(50_007)
+    with pytest.raises(
+        jax.errors.JaxRuntimeError, match=r"labels\[3, 0\] = 50007 is outside \[0, num_classes = 50000\)"
+    ):
+        jax.block_until_ready(
+            jax.jit(lambda x: fastnce.jax.nce_loss(weights, biases, labels, x, 4, 50_000, 2, key=jax.random.key(0)))(
+                jnp.ones((8, 3))
+            )
+        )
+
+
+@parametrize_errors([e for e in SAMPLER_ERRORS if e[0] != "seed"])
+def test_samplers_refuse_in_the_numpy_entrys_words(changes, error, parts):
+    arguments = {**SAMPLER_ARGUMENTS, **changes}
+    expected = refusal(fastnce.log_uniform_candidate_sampler, arguments)
+    del arguments["seed"]
+    assert refusal(fastnce.jax.log_uniform_candidate_sampler, {**arguments, "key": jax.random.key(0)}) == expected
+
+
+def test_classes_out_of_range_surface_at_run_time():
+    call = jax.jit(
+        lambda classes: fastnce.jax.log_uniform_candidate_sampler(classes, 1, 3, True, 5, key=jax.random.key(0))
+    )
+    with pytest.raises(RUN_TIME_ERRORS, match=r"true_classes\[1, 0\] = 5 is outside \[0, range_max = 5\)"):
+        jax.block_until_ready(call(jnp.array([[0], [5]])))
+
+
+def call_with(**changes):
+    return fastnce.jax.nce_loss(**{**PROBLEM.arguments(), **changes})
+
+
+def test_just_one_of_key_and_sampled_values_is_wanted():
+    with pytest.raises(ValueError, match="key, sampled_values: expected just one of them, got both"):
+        call_with(key=jax.random.key(0))
+    with pytest.raises(ValueError, match="key, sampled_values: expected just one of them, got neither"):
+        call_with(sampled_values=None)
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "message"),
+    [
+        (lambda: 7, TypeError, "key is a int: expected a key of jax.random.key"),
+        (lambda: jnp.zeros(2, jnp.int32), TypeError, "key has dtype int32: expected"),
+        (lambda: np.zeros(3, np.uint32), ValueError, r"key has words of shape \[3\]: expected one key"),
+        (lambda: jax.random.split(jax.random.key(0), 3), ValueError, r"key has words of shape \[3, 2\]"),
+    ],
+)
+def test_what_is_no_key_is_refused(key, error, message):
+    with pytest.raises(error, match=message):
+        call_with(sampled_values=None, key=key())
+
+
+def test_shards_are_refused():
+    with pytest.raises(TypeError, match="weights is a list: expected one array"):
+        call_with(weights=[PROBLEM.weights[:7], PROBLEM.weights[7:]])
+
+
+def test_bits_of_bfloat16_are_refused():
+    with pytest.raises(TypeError, match="inputs has dtype uint16: expected"):
+        call_with(inputs=jnp.zeros(PROBLEM.inputs.shape, jnp.uint16))
+
+
+def test_a_key_in_place_of_an_array_is_refused():
+    with pytest.raises(TypeError, match="labels has dtype object"):
+        call_with(labels=jax.random.split(jax.random.key(0), (4, 2)))
+
+
+def test_classes_beyond_int32_are_refused_without_x64():
+    with jax.enable_x64(False):
+        classes = np.zeros((1, 1), np.int32)
+        with pytest.raises(
+            ValueError, match=r"range_max = 2147483649: expected at most 2\*\*31 without jax_enable_x64"
+        ):
+            fastnce.jax.log_uniform_candidate_sampler(classes, 1, 4, True, 2**31 + 1, key=jax.random.key(0))
+        table, biases = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2**31 + 1, 1), (2**31 + 1,)))
+        with pytest.raises(ValueError, match="num_classes = 2147483649: expected at most"):
+            jax.eval_shape(
+                lambda w, b: fastnce.jax.nce_loss(
+                    w, b, classes, np.ones((1, 1), np.float32), 4, 2**31 + 1, key=jax.random.key(0)
+                ),
+                table,
+                biases,
+            )
+
+
+def test_labels_that_int32_would_wrap_are_refused_without_x64():
+    with jax.enable_x64(False), pytest.raises(ValueError, match=r"labels\[0, 0\] = 4294967296 is outside"):
+        call_with(labels=np.full((4, 2), 2**32))
+
+
+def test_arrays_on_two_devices_are_refused_by_name():
+    script = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import jax, jax.numpy as jnp, fastnce.jax
+here, there = jax.devices()
+x, labels = jax.device_put((jnp.ones((4, 3)), jnp.zeros((4, 1), int)), here)
+weights, biases = jax.device_put((jnp.ones((9, 3)), jnp.zeros(9)), there)
+try:
+    fastnce.jax.nce_loss(weights, biases, labels, x, 3, 9, key=jax.random.key(0))
+except ValueError as error:
+    print(error)
+biases = jax.device_put(biases, here)
+weights = jnp.ones((9, 3))  # goes where it is wanted
+print(fastnce.jax.nce_loss(weights, biases, labels, x, 3, 9, key=jax.random.key(0)).devices() == {here})
+"""
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert finished.stdout.splitlines() == [
+        "weights is on device cpu:1: expected cpu:0, the device of inputs",
+        "True",
+    ], finished.stderr
+
+
+def test_nothing_is_computed_to_check_arguments():
+    # The core is shown one row in place of a table of a terabyte.
+    table, biases = jax.ShapeDtypeStruct((2**31, 128), jnp.float32), jax.ShapeDtypeStruct((2**31,), jnp.float32)
+    problem = Case(batch=3, dim=128, sampled=4).problem()
+    loss = jax.eval_shape(
+        lambda w, b: fastnce.jax.nce_loss(w, b, problem.labels, problem.inputs, 4, 2**31, key=jax.random.key(0)),
+        table,
+        biases,
+    )
+    assert loss.shape == (3,)
