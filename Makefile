@@ -89,6 +89,7 @@ bench-peers: $(VENV)/.built
 	cmake --preset release
 	cmake --build --preset release --target fastnce_limits
 	$(PEERS)/run.py
+	$(PEERS)/frontends.py
 	$(PEERS)/sweep.py
 	$(PEERS)/accuracy.py
 	$(PEERS)/page.py --results build/peers --output build/peers

@@ -37,6 +37,14 @@ MEMBERS = {
     "jax": Member("JAX jit", ("jax",), "jax"),
     "mkl_gemms": Member("MKL, bare products", ("mkl_gemms",), "pytorch"),
 }
+# fastnce in a framework's idiom; needs fastnce in that framework's environment.
+FRONT_ENDS = {
+    "fastnce_torch": Member("fastnce.torch", ("fastnce_torch", "eager"), "pytorch"),
+    "fastnce_torch_compile": Member("fastnce.torch, compiled", ("fastnce_torch", "compile"), "pytorch"),
+    "autograd": Member("autograd alone", ("fastnce_torch", "autograd"), "pytorch"),
+    "fastnce_jax": Member("fastnce.jax", ("fastnce_jax",), "jax"),
+}
+EVERYBODY = MEMBERS | FRONT_ENDS
 # Left alone, glibc hands large buffers back to the kernel when they are freed, and each call faults them in
 # anew: half of PyTorch's time on recsys. No expert leaves it at that, so workers keep them by default.
 ALLOCATORS = {
@@ -87,7 +95,7 @@ class WorkerClient:
 
     def __init__(self, name: str, conditions: Conditions) -> None:
         self.name = name
-        member = MEMBERS[name]
+        member = EVERYBODY[name]
         python = conditions.venvs / member.environment / "bin" / "python" if member.environment else sys.executable
         if not Path(python).exists():
             raise WorkerError(f"no interpreter at {python}")

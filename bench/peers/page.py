@@ -21,6 +21,7 @@ from report import (
     accuracy_table,
     digits,
     disturbed,
+    frontends_tables,
     left_out,
     limits_table,
     markdown,
@@ -60,6 +61,11 @@ GROWTH = """Measured {date} at {fastnce_commit}, {machine[cpu]}, {machine[cores]
 MEMORY = """The rise of the resident peak over one call in a fresh process, beyond the results, in MiB, for B = {B:,}
 and D = {D:,}."""
 
+FRONT_ENDS = """The same step in PyTorch's and JAX's idiom, beside the NumPy functions and hand-written losses.
+fastnce.torch is the module, eager and compiled, with `backward` and sparse gradients. "autograd alone" computes
+nothing: it hands PyTorch ready-made gradients of the same sizes, which no module with sparse gradients can do without.
+fastnce.jax is `nce_value_and_rows` under `jit` with a fresh key."""
+
 ACCURACY = """Errors against the float64 twin, per tensor: Euclidean norm of the error over that of the tensor, and in
 brackets the largest error over the largest value. "numpy" is the same formula in float32 NumPy. The last column is the
 largest error of a single element as a share of what `tests/test_precision.py` allows it."""
@@ -97,6 +103,11 @@ def peers_part(results: Results, pictures: Path) -> Iterator[list[str]]:
         yield picture("roofline", "Effective GFLOP/s of each shape against arithmetic intensity, under measured limits")
         yield [LIMITS]
         yield limits_table(results)
+
+
+def frontends_part(results: Results, _pictures: Path) -> Iterator[list[str]]:
+    yield ["## In PyTorch and JAX", "", f"{FRONT_ENDS} {GROWTH.format(**results)}"]
+    yield frontends_tables(results)
 
 
 def isa_part(results: Results) -> Iterator[list[str]]:
@@ -186,6 +197,9 @@ def accuracy_part(results: Results, _pictures: Path) -> Iterator[list[str]]:
     yield accuracy_table(results)
 
 
+PARTS = {"peers": peers_part, "frontends": frontends_part, "sweep": sweep_part, "accuracy": accuracy_part}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results", metavar="DIR")
@@ -194,7 +208,7 @@ def main() -> None:
     pictures = options.output / PICTURES
     pictures.mkdir(parents=True, exist_ok=True)
     parts = [[HEAD]]
-    for kind, part in {"peers": peers_part, "sweep": sweep_part, "accuracy": accuracy_part}.items():
+    for kind, part in PARTS.items():
         if results := newest(options.results, kind):
             parts += part(results, pictures)
         if kind == "peers" and (held := newest(options.results, kind, "avx2")):

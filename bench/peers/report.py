@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterable
 from math import floor, log10
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from client import FASTNCE, MEMBERS
+from client import EVERYBODY, FASTNCE, FRONT_ENDS, MEMBERS
 from limits import fma_peak, medians
 from shapes import Shape
 
@@ -74,7 +75,26 @@ def times_table(results: dict[str, Any]) -> list[str]:
         return milliseconds if name == FASTNCE else f"{milliseconds} ({measured['ratio'][name]:.2f}x)"
 
     rows = ([shape, *(cell(measured, name) for name in names)] for shape, measured in results["shapes"].items())
-    return markdown(["ms", *(MEMBERS[name].label for name in names)], rows)
+    return markdown(["ms", *(EVERYBODY[name].label for name in names)], rows)
+
+
+def frontends_tables(results: dict[str, Any]) -> list[str]:
+    """The times of `frontends.py`, and in microseconds what the front ends add to the NumPy functions' time."""
+    measured = results["shapes"]
+    names = [name for name in results["versions"] if name in FRONT_ENDS and name != "autograd"]
+
+    def added(shape: str, name: str) -> str:
+        own, theirs = (measured[shape]["round_seconds"][which] for which in (FASTNCE, name))
+        return f"{1e6 * median(there - here for here, there in zip(own, theirs, strict=True)):,.0f}"
+
+    rows = ([shape, *(added(shape, name) for name in names)] for shape in measured)
+    return [
+        *times_table(results),
+        "",
+        *markdown(["added, us", *(EVERYBODY[name].label for name in names)], rows),
+        *disturbed({shape: facts["other_load"] for shape, facts in measured.items()}),
+        *left_out(results),
+    ]
 
 
 def gflops(measured: dict[str, Any], name: str) -> float:

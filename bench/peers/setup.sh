@@ -3,8 +3,9 @@
 # the repository. PYTHON chooses the interpreter. PyTorch publishes a much smaller build without CUDA on an index of its
 # own, with the same CPU kernels: name that in PIP_EXTRA_INDEX_URL and pip prefers it.
 set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
-venvs=${1:-"$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.venv-peers"}
+venvs=${1:-"$root/.venv-peers"}
 
 environment() {
     local name=$1
@@ -17,3 +18,12 @@ environment() {
 environment tensorflow tensorflow-cpu==2.21.0 numpy
 environment pytorch torch==2.13.0 numpy
 environment jax jax==0.10.2 jaxlib==0.10.2 numpy
+
+# The front ends are measured in their frameworks' environments.
+cd "$root"
+for name in pytorch jax; do
+    "$venvs/$name/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+    "$venvs/$name/bin/python" -m pip install --quiet --group build
+    "$venvs/$name/bin/python" -m pip install --quiet --no-build-isolation --config-settings=build-dir=build/ext-frameworks \
+        --config-settings=cmake.define.FASTNCE_CUDA=OFF .
+done
