@@ -27,6 +27,7 @@ import math
 import os
 import re
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -289,6 +290,13 @@ def main() -> None:
         f"{args.corpus.name}: {len(corpus.train):,} words to train on, {len(corpus.held_out):,} held out, "
         f"{len(corpus.counts):,} different ones"
     )
+    if min(len(corpus.train), len(corpus.held_out)) <= STREAMS:
+        sys.exit(
+            f"--corpus {args.corpus}: expected more than {STREAMS} words in every part; the 1st, 21st, 41st document "
+            "and so on are held out, and documents end with a blank line"
+        )
+    if args.loss != "softmax" and args.sampled > len(corpus.counts):
+        sys.exit(f"--sampled {args.sampled}: expected no more than the vocabulary of {len(corpus.counts)} words")
     for epoch, (steps, quality) in enumerate(train(corpus, args), 1):
         total, output = (1e3 * statistics.median(times) for times in list(zip(*steps, strict=True))[1:])
         print(
