@@ -41,7 +41,7 @@ VARIANTS = {
     "torch-nce 256": "--loss torch-nce --sampled 256",
     "torch-nce 1024": "--loss torch-nce --sampled 1024",
 }
-RATES = (0.025, 0.05, 0.1)  # of which each variant gets the one that is best after an epoch of seed 1
+RATES = (0.025, 0.05, 0.1, 0.2)  # of which each variant gets the one that is best after an epoch of seed 1
 SEEDS = (1, 2)
 # A turn is one variant's share of a round: an untimed step, then these.
 STEPS = 5
