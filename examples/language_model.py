@@ -12,7 +12,7 @@ under the full softmax.
     python examples/language_model.py --corpus mine.txt.gz --sampled 256   # your own text: plain, .gz or .xz
 
 Needs PyTorch (`pip install torch`). With the same seed, the three losses start from the same weights and see the same
-batches.
+batches. Threads wait for each other: where other programs keep the cores busy, `--threads 1` is faster.
 
 Shape letters: V words in the vocabulary, D width, L streams of text read side by side, C words of each in a batch,
 N = L C positions in a batch, S sampled words.
@@ -24,7 +24,6 @@ import argparse
 import gzip
 import lzma
 import math
-import os
 import re
 import statistics
 import sys
@@ -33,9 +32,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
-
-# The threads of PyTorch and of fastnce are not the same ones: those that have nothing to do must not spin.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 from torch import Tensor, nn
