@@ -6,8 +6,8 @@ positions of a batch with the rows of all V words; `fastnce.torch.NCELoss` takes
 and its gradients are sparse. Whatever the model was trained with, it is judged by the perplexity of held-out documents
 under the full softmax.
 
-    python examples/language_model.py                                      # NCELoss: a few minutes
-    python examples/language_model.py --loss softmax                       # nn.Linear and cross entropy: slower
+    python examples/language_model.py                                      # NCELoss: about a minute
+    python examples/language_model.py --loss softmax --lr 0.1              # nn.Linear and cross entropy: five
     python examples/language_model.py --loss torch-nce                     # NCE written by hand in PyTorch
     python examples/language_model.py --corpus mine.txt.gz --sampled 256   # your own text: plain, .gz or .xz
 
