@@ -10,7 +10,8 @@ import fastnce
 
 V, D, B, S, STEPS, RATE = 10_000, 64, 512, 128, 200, 20.0  # classes, width, batch, samples
 
-words = lzma.open(Path(__file__).parent / "data" / "public_domain.txt.xz", "rt").read().split()
+with lzma.open(Path(__file__).parent / "data" / "public_domain.txt.xz", "rt") as file:
+    words = file.read().split()
 rank = {word: i for i, (word, _) in enumerate(Counter(words).most_common(V))}
 text = np.array([rank[word] for word in words if word in rank])
 

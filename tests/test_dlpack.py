@@ -136,6 +136,20 @@ def test_a_borrowed_array_on_another_device_is_refused():
         PROBLEM.solve(weights=TableProducer(PROBLEM.weights, device=(CUDA, 0)))
 
 
+def test_nothing_that_is_lent_is_written_to(tmp_path):
+    def protected(array):
+        """In pages that end the process when they are written to."""
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.npy"
+        np.save(path, array)
+        return LegacyProducer(np.load(path, mmap_mode="r"))  # whose capsules say nothing of it
+
+    lent = lent_by(protected)
+    PROBLEM.solve(**lent, grad_loss=protected(np.ones(len(PROBLEM.labels), np.float32)))
+    PROBLEM.solve(**{**lent, "sampled_values": None}, seed=1)
+    fastnce.log_uniform_candidate_sampler(lent["labels"], 2, 4, True, 50, seed=1)
+    fastnce.compute_accidental_hits(lent["labels"], lent["sampled_values"][0], 2)
+
+
 def test_shards_may_be_lent():
     shards = [LegacyProducer(shard) for shard in np.array_split(PROBLEM.weights, 3)]
     assert_matches_twin(PROBLEM.solve(weights=shards), PROBLEM)

@@ -1,4 +1,4 @@
-"""The word2vec example, run as a user would, and the text that ships with it."""
+"""The word2vec and next-word examples, run as a user would, and the text that ships with them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tolerances import CURVE_RELATIVE
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 WORD2VEC = EXAMPLES / "word2vec.py"
@@ -102,6 +104,26 @@ def test_word2vec_reads_the_shipped_text_by_default(tmp_path: Path) -> None:
     words, _ = read_word2vec(tmp_path / "vectors.txt")
     assert words[:3] == ["the", "of", "and"]
     assert re.search(r"^  war +\w+, ", run.stdout, re.MULTILINE)
+
+
+def next_word(framework: str) -> np.ndarray:
+    """Steps and losses that the example prints, ``[n, 2]``."""
+    script = EXAMPLES / f"next_word_{framework}.py"
+    assert len(script.read_text().splitlines()) < 40
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return np.array([line.split() for line in run.stdout.splitlines()], float)
+
+
+def test_the_next_word_is_learnt() -> None:
+    losses = next_word("numpy")[:, 1]
+    assert losses[-5:].mean() < 0.9 * losses[:2].mean()
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_every_framework_trains_to_the_same_curve(framework: str) -> None:
+    pytest.importorskip(framework, reason=f"{framework} is not installed")
+    np.testing.assert_allclose(next_word(framework), next_word("numpy"), rtol=CURVE_RELATIVE)
 
 
 def test_shipped_text_and_its_licence() -> None:

@@ -29,6 +29,9 @@ PRECISION_PER_TENSOR = {"high": 2e-5, "medium": 1e-2}
 """The same for a whole tensor, where errors average out: Euclidean norm of the error over that of the tensor. "highest"
 must be as good as NumPy's own float32."""
 
+CURVE_RELATIVE = 1e-5
+"""Losses along one training in several frameworks, which round sums differently and carry the differences on."""
+
 DIFFERENCE_STEP = 1e-5
 DIFFERENCE_ABSOLUTE = 1e-8
 """float64 central differences: the step, and a bound on truncation (step^2) and cancellation (eps / step)."""
