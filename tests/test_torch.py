@@ -270,6 +270,14 @@ def test_a_class_of_the_table_may_be_ignored():
     assert (losses == 0).tolist() == (target == 0).tolist()
 
 
+def test_nothing_need_be_ignored():
+    x, target = batch()
+    assert torch.equal(module(ignore_index=None)(x, target), module()(x, target))
+    target[0] = -100
+    with pytest.raises(ValueError, match=r"labels\[0, 0\] = -100 is outside"):
+        module(ignore_index=None)(x, target)
+
+
 def test_a_batch_of_ignored_examples_is_as_in_cross_entropy():
     x, target = batch()
     target[:] = -100

@@ -15,7 +15,12 @@ from torch_cases import CLASSES, SAMPLED, assert_equal, batch, module, step  # n
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 BACKENDS = ("aot_eager", "inductor")
-LOSS_OPTIONS = [{}, {"sparse": False}, {"reduction": "none"}, {"reduction": "sum", "remove_accidental_hits": True}]
+LOSS_OPTIONS = [
+    {},
+    {"sparse": False, "ignore_index": None},
+    {"reduction": "none"},
+    {"reduction": "sum", "remove_accidental_hits": True},
+]
 
 
 @pytest.fixture(autouse=True)

@@ -57,7 +57,7 @@ def nce_loss(
     *,
     remove_accidental_hits: bool = False,
     reduction: str = "mean",
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     sparse: bool = True,
     precision: str | None = None,
 ) -> Tensor:
@@ -78,7 +78,8 @@ def nce_loss(
         example_weight: ``[B]`` factors of the examples' losses.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
-        ignore_index: Examples with this target are left out: a loss of 0, no gradient.
+        ignore_index: Examples with this target are left out: a loss of 0, no gradient. ``None``: there are none, which
+            saves some work on a CUDA device and in compiled graphs, where nobody can look whether there are.
         sparse: Gradients of weight and bias are sparse COO tensors, coalesced, instead of dense ones.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` for the setting of :func:`fastnce.set_precision`.
 
@@ -102,7 +103,7 @@ def sampled_loss(
     candidates: tuple[Any, ...],
     example_weight: Tensor | None,
     reduction: str,
-    ignore_index: int,
+    ignore_index: int | None,
     options: tuple[bool, str | None, bool],
 ) -> Tensor:
     """:func:`nce_loss`, given ``candidates`` and ``options`` as the operators take them."""
@@ -152,8 +153,10 @@ def _factors(
     return factors / count if mean else factors, False
 
 
-def _ignored_examples(target: Tensor, ignore_index: int, eager: bool) -> Tensor | None:
+def _ignored_examples(target: Tensor, ignore_index: int | None, eager: bool) -> Tensor | None:
     """``[B]``: which examples to leave out; ``None`` where it is known that there are none."""
+    if ignore_index is None:
+        return None
     # On a device, or while a graph is made, nobody may look.
     if eager and target.device.type == "cpu" and not _core.contains(target, "labels", ignore_index):
         return None

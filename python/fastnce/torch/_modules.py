@@ -36,7 +36,8 @@ class NCELoss(nn.Embedding):
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         sparse: Gradients of weight and bias are sparse: for ``SGD``, ``Adagrad`` and ``SparseAdam``.
         reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
-        ignore_index: Examples with this target are left out: a loss of 0, no gradient.
+        ignore_index: Examples with this target are left out: a loss of 0, no gradient. ``None``: there are none, which
+            saves some work on a CUDA device and in compiled graphs.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` for the setting of :func:`fastnce.set_precision`.
         seed: Of the samples, as in :func:`fastnce.log_uniform_candidate_sampler`.
         device: Of the parameters.
@@ -68,7 +69,7 @@ class NCELoss(nn.Embedding):
         remove_accidental_hits: bool = False,
         sparse: bool = True,
         reduction: str = "mean",
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         precision: str | None = None,
         seed: Seed = None,
         device: Any = None,
