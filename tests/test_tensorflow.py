@@ -77,7 +77,11 @@ def test_losses_and_gradients_of_given_candidates(case):
             case.remove_hits,
         )
 
-    assert_same_results(problem, tensorflow_gradients(problem, loss_function))
+    expected = tensorflow_gradients(problem, loss_function)
+    assert_same_results(problem, expected)
+    eager = {name: tf.constant(getattr(problem, name)) for name in ("weights", "biases", "labels", "inputs")}
+    values = (tf.constant(ids), *map(tf.constant, counts))
+    assert_same_results(problem, expected, **eager, sampled_values=values, grad_loss=tf.constant(factors))
 
 
 @pytest.mark.parametrize("case", SHAPES[:6], ids=str)
