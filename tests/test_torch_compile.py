@@ -14,6 +14,7 @@ from torch_cases import CLASSES, SAMPLED, assert_equal, batch, module, step  # n
 # PyTorch's own use of what it has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
+SEED = torch.tensor([1, 2])
 BACKENDS = ("aot_eager", "inductor")
 LOSS_OPTIONS = [
     {},
@@ -31,14 +32,14 @@ def forget_graphs():
 def loss_arguments(sparse):
     """Of the operators, with parameters that require gradients."""
     criterion, (x, target) = module(), batch()
-    drawn = (None, None, None, torch.tensor(2), 1, 2, SAMPLED, CLASSES)
-    return (criterion.weight, criterion.bias, target, x, *drawn, False, None, sparse)
+    drawn = (None, None, None, torch.tensor(2), SEED, SAMPLED, CLASSES, 1)
+    return (criterion.weight, criterion.bias, target, x, *drawn, False, None, sparse, not sparse)
 
 
 @pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
 def test_pytorchs_operator_checks_pass(sparse):
     operators, arguments = torch.ops.fastnce, loss_arguments(sparse)
-    torch.library.opcheck(operators.log_uniform_candidates, (arguments[2], torch.tensor(3), 1, 2, 5, True, CLASSES))
+    torch.library.opcheck(operators.log_uniform_candidates, (arguments[2], torch.tensor(3), SEED, 5, True, CLASSES))
     torch.library.opcheck(operators.nce_loss, arguments)
     torch.library.opcheck(operators.nce_loss_and_grad, (*arguments, None, True, [True, True, True]))
     factors = torch.rand(len(arguments[3]))
@@ -93,6 +94,25 @@ def test_a_compiled_module_compiles_once_for_every_batch_size():
             assert_equal(step(compiled(x, target), criterion, x), step(eager(x, target), eager, x))
 
 
+def test_modules_share_a_compiled_graph():
+    def loss(criterion, x, target):
+        return criterion(x, target)
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    x, target = batch()
+    compiled(module(), x, target)
+    compiled(module(), x, target)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for seed in range(10):
+            assert torch.equal(compiled(module(seed), x, target), module(seed)(x, target))
+
+
+def test_sparse_gradients_break_no_graph():
+    criterion, (x, target) = module(), batch()
+    explanation = torch._dynamo.explain(criterion)(x, target)
+    assert (explanation.graph_count, explanation.graph_break_count) == (1, 0)
+
+
 def test_errors_of_a_compiled_module_are_the_modules():
     criterion, (x, target) = module(), batch()
     compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
@@ -119,13 +139,29 @@ def plain_steps(count=3):
     return [step(criterion(x, target), criterion, x) for _ in range(count)]
 
 
+@pytest.mark.parametrize("options", LOSS_OPTIONS, ids=str)
 @pytest.mark.parametrize("use_reentrant", [False, True])
-def test_checkpointing_repeats_the_samples(use_reentrant):
+def test_checkpointing_repeats_the_samples(use_reentrant, options):
+    plain, criterion, (x, target) = module(**options), module(**options), batch()
+    weight = torch.linspace(0, 1, 7).requires_grad_()
+    for arguments in ((x, target), (x, target, weight)):
+        for _ in range(2):
+            loss = checkpoint(criterion, *arguments, use_reentrant=use_reentrant)
+            assert_equal(step(loss.sum(), criterion, x), step(plain(*arguments).sum(), plain, x))
+    assert criterion.calls == plain.calls == 4
+
+
+def test_checkpoints_keep_their_samples_where_the_random_state_is_set_back():
     criterion, (x, target) = module(), batch()
-    for expected in plain_steps():
-        loss = checkpoint(criterion, x, target, use_reentrant=use_reentrant)
+    targets = [(target + shift) % CLASSES for shift in range(3)]
+    plain = [step(criterion(x, target), criterion, x) for target in targets]
+    criterion.calls.zero_()
+    losses = []
+    for target in targets:
+        torch.manual_seed(0)
+        losses.append(checkpoint(criterion, x, target, use_reentrant=False))
+    for loss, expected in zip(losses, plain, strict=True):
         assert_equal(step(loss, criterion, x), expected)
-    assert criterion.calls == 3
 
 
 def test_checkpoints_that_are_repeated_in_reverse_order_keep_their_samples():
@@ -175,11 +211,14 @@ def test_a_sampled_batch_may_be_checkpointed_anywhere():
         assert_equal(step(call(x, target, *sampled), criterion, x), expected)
 
 
-def test_an_exported_module_is_the_module():
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_an_exported_module_is_the_module_for_any_batch(reduction):
     x, target = batch()
-    program = torch.export.export(module(), (x, target)).module()
-    eager = module()
-    for _ in range(2):
+    dynamic = {0: torch.export.Dim("B", min=2)}
+    program = torch.export.export(module(reduction=reduction), (x, target), dynamic_shapes=(dynamic, dynamic)).module()
+    eager = module(reduction=reduction)
+    for size in (7, 3):
+        x, target = batch(size)
         assert torch.equal(program(x, target), eager(x, target))
 
 

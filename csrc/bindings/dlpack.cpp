@@ -76,6 +76,14 @@ py::object export_from(py::handle producer, const Place& place) {
   }
 }
 
+// PyTorch's tensors may be marked as the negative of their memory, which DLPack has no word for and PyTorch lends as it
+// is.
+void refuse_lazy_negation(py::handle producer, const char* name) {
+  const py::object is_neg = py::getattr(producer, "is_neg", py::none());
+  if (is_neg.is_none() || !py::bool_(is_neg())) return;
+  throw InvalidValue(concat(name, " is the negative of its memory: expected a tensor of its own; call resolve_neg()"));
+}
+
 }  // namespace
 
 bool is_about_the_argument(const py::error_already_set& error) {
@@ -147,6 +155,7 @@ Lease consume_capsule(py::handle capsule, const char* name, const Place& place) 
 }
 
 Lease lease_from_producer(py::handle producer, const char* name, const Place& place) {
+  refuse_lazy_negation(producer, name);
   if (place.device.type == dl::kCpu) {
     if (const auto tensor = borrow_by_table(producer)) {
       require_place(tensor->device, name, place);

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from fastnce import _core
-from fastnce._seed import Seed, seed_words
+from fastnce._seed import Seed, integer, seed_words
 from fastnce._types import SampledValues
 from fastnce.torch import _ops
 
@@ -39,12 +39,11 @@ def log_uniform_candidates(
         ValueError: A class outside [0, num_classes); S < 1, or S > V with ``unique``.
         TypeError: Classes that are not integers.
     """
+    _require_tensors(target=target)
     if not isinstance(calls, Tensor):
-        calls = torch.tensor(calls, dtype=torch.int64, device=target.device)
-    values = torch.ops.fastnce.log_uniform_candidates(
-        target, calls, *signed_seed(seed), num_sampled, unique, num_classes
-    )
-    return SampledValues(*values)
+        calls = torch.tensor(integer(calls, "calls"), dtype=torch.int64, device=target.device)
+    arguments = (target, calls, seed_tensor(seed), num_sampled, unique, num_classes)
+    return SampledValues(*torch.ops.fastnce.log_uniform_candidates(*arguments))
 
 
 def nce_loss(
@@ -90,7 +89,15 @@ def nce_loss(
         ValueError: Shapes that do not match, classes out of range (on the CPU), tensors on different devices.
         TypeError: Unsupported or mixed dtypes.
     """
-    candidates = (*sampled_values, None, 0, 0, len(sampled_values[0]), len(weight))
+    if not isinstance(sampled_values, tuple | list) or len(sampled_values) != 3:
+        got = f"{len(sampled_values)} values" if isinstance(sampled_values, tuple | list) else "something else"
+        raise ValueError(f"sampled_values is {got}: expected three values, {SampledValues._fields}")
+    _require_tensors(**dict(zip(SampledValues._fields, sampled_values, strict=True)))
+    _require_tensors(target=target, weight=weight)
+    num_true = target.shape[1] if target.dim() == 2 else 1
+    num_sampled = sampled_values[0].numel()
+    sizes = (num_sampled, weight.shape[0] if weight.dim() else 0, num_true)
+    candidates = (*sampled_values, None, None, *sizes)
     options = (remove_accidental_hits, precision, sparse)
     return sampled_loss(input, target, weight, bias, candidates, example_weight, reduction, ignore_index, options)
 
@@ -109,17 +116,21 @@ def sampled_loss(
     """:func:`nce_loss`, given ``candidates`` and ``options`` as the operators take them."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction = {reduction!r}: expected 'mean', 'sum' or 'none'")
-    for name, tensor in (("input", input), ("target", target)):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} is a {type(tensor).__name__}: expected a torch.Tensor")
-    if example_weight is not None and example_weight.shape != input.shape[:1]:
-        raise ValueError(f"weight has shape {list(example_weight.shape)}: expected [B] = {list(input.shape[:1])}")
+    _require_tensors(input=input, target=target, weight=weight, bias=bias)
+    if example_weight is not None:
+        _require_tensors(weight=example_weight)
+        if example_weight.shape != input.shape[:1]:
+            raise ValueError(f"weight has shape {list(example_weight.shape)}: expected [B] = {list(input.shape[:1])}")
+        if example_weight.device != input.device:
+            raise ValueError(f"weight is on device {example_weight.device}: expected {input.device}, that of input")
     eager = is_eager(input, target, weight, bias)
     ignored = _ignored_examples(target, ignore_index, eager)
     if ignored is not None:
-        target = _with_stand_ins(target, ignored)
+        target = _with_stand_ins(_wide(target), ignored)
         input = input.masked_fill(ignored.unsqueeze(1), 0)  # whatever stands there: 0 * NaN would be NaN
-    arguments = (weight, bias, target, input, *candidates, *options)
+    # Where a graph is made, shapes must not depend on data.
+    pad_rows = not (eager and options[2])
+    arguments = (weight, bias, target, input, *candidates, *options, pad_rows)
     factors, mean = _factors(input, example_weight, ignored, reduction)
     gradients = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (input, weight, bias)]
     constant = factors is None or not (torch.is_grad_enabled() and factors.requires_grad)
@@ -144,9 +155,9 @@ def _factors(
     mean = reduction == "mean"
     if example_weight is None and ignored is None:
         return None, mean
-    factors = input.new_ones(len(input)) if example_weight is None else example_weight
+    factors = input.new_ones(input.shape[0]) if example_weight is None else example_weight
     factors = factors.to(torch.float64 if input.dtype == torch.float64 else torch.float32)
-    count: Any = len(input)
+    count: Any = input.shape[0]
     if ignored is not None:
         factors = factors.masked_fill(ignored, 0)
         count = (~ignored).sum()
@@ -160,13 +171,18 @@ def _ignored_examples(target: Tensor, ignore_index: int | None, eager: bool) -> 
     # On a device, or while a graph is made, nobody may look.
     if eager and target.device.type == "cpu" and not _core.contains(target, "labels", ignore_index):
         return None
-    ignored = target == ignore_index
+    ignored = _wide(target) == ignore_index
     return ignored.any(1) if target.dim() == 2 else ignored
+
+
+def _wide(target: Tensor) -> Tensor:
+    """Integers as int64: narrow ones would wrap what they are compared with. What is none is left to be refused."""
+    return target if target.is_floating_point() or target.dtype == torch.bool else target.long()
 
 
 def _with_stand_ins(target: Tensor, ignored: Tensor) -> Tensor:
     """``target`` with the class of another example for the ignored ones', so that no further class takes part."""
-    if len(target) == 0:
+    if target.shape[0] == 0:
         return target
     kept = target.index_select(0, ignored.to(torch.uint8).argmin().unsqueeze(0))
     mask = ignored if target.dim() == 1 else ignored.unsqueeze(1)
@@ -181,6 +197,13 @@ def is_eager(*tensors: Tensor) -> bool:
     return all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors)
 
 
-def signed_seed(seed: Seed) -> tuple[int, ...]:
-    """A seed's two 64-bit words as operators take integers."""
-    return tuple(word - 2**64 if word >= 2**63 else word for word in seed_words(seed))
+def seed_tensor(seed: Seed) -> Tensor:
+    """A seed's two 64-bit words as the operators take them."""
+    words = [word - 2**64 if word >= 2**63 else word for word in seed_words(seed)]
+    return torch.tensor(words, dtype=torch.int64, device="cpu")
+
+
+def _require_tensors(**tensors: Any) -> None:
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} is a {type(tensor).__name__}: expected a torch.Tensor")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fastnce import _core
-from fastnce._seed import Seed
-from fastnce.torch._functional import REDUCTIONS, is_eager, sampled_loss, signed_seed
-from fastnce.torch._stream import Stream, next_call
+from fastnce._seed import Seed, integer
+from fastnce.torch._functional import REDUCTIONS, is_eager, sampled_loss, seed_tensor
+from fastnce.torch._stream import new_key, next_call
 
 
 class NCELoss(nn.Embedding):
@@ -85,8 +85,9 @@ class NCELoss(nn.Embedding):
         self.num_sampled, self.num_true = num_sampled, num_true
         self.sampler, self.reduction, self.ignore_index = sampler, reduction, ignore_index
         self.remove_accidental_hits, self.precision = remove_accidental_hits, precision
-        self._seed = signed_seed(seed)
-        self._stream = Stream()
+        if ignore_index is not None:
+            integer(ignore_index, "ignore_index")
+        self._seed, self._key = seed_tensor(seed), new_key()
         self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
         self.reset_parameters()
@@ -97,10 +98,11 @@ class NCELoss(nn.Embedding):
         return self.num_embeddings
 
     def reset_parameters(self) -> None:
-        """Weights as they are at first; the stream of samples goes on."""
+        """Everything as it is at first, but for the seed: parameters, and the position in the stream of samples."""
         bound = 1 / math.sqrt(max(self.embedding_dim, 1))
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.constant_(self.bias, -math.log(self.num_embeddings))
+        self.calls.zero_()
 
     def forward(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """The loss.
@@ -117,20 +119,24 @@ class NCELoss(nn.Embedding):
             ValueError: Shapes that do not match, classes out of range (on the CPU), tensors on different devices.
             TypeError: Unsupported or mixed dtypes.
         """
+        if not isinstance(target, Tensor):
+            raise TypeError(f"target is a {type(target).__name__}: expected a torch.Tensor")
         count = next_call if is_eager(self.calls) else torch.ops.fastnce.next_call
-        calls = count(self.calls, self._stream.key)
-        candidates = (None, None, None, calls, *self._seed, self.num_sampled, self.num_embeddings)
+        sizes = (self.num_sampled, self.num_embeddings, self.num_true)
+        candidates = (None, None, None, count(self.calls, target, self._key), self._seed, *sizes)
         options = (self.remove_accidental_hits, self.precision, self.sparse)
         tables = self.weight, self.bias
         return sampled_loss(input, target, *tables, candidates, weight, self.reduction, self.ignore_index, options)
 
     def get_extra_state(self) -> Tensor:
         """The seed of the samples, for ``state_dict``."""
-        return torch.tensor(self._seed, dtype=torch.int64)
+        return self._seed
 
     def set_extra_state(self, state: Tensor) -> None:
         """The seed, from ``state_dict``."""
-        self._seed = tuple(state.tolist())
+        if not isinstance(state, Tensor) or state.shape != (2,) or state.dtype != torch.int64:
+            raise ValueError(f"the extra state is {state!r}: expected a seed of two words, an int64 tensor")
+        self._seed = state.detach().clone().cpu()
 
     def extra_repr(self) -> str:
         """What the module was made with, without what is as by default."""

@@ -9,7 +9,7 @@ library's errors use.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,21 +21,24 @@ from fastnce._devices import cuda_device_of
 from fastnce._sampled_loss import run
 from fastnce.torch._stream import next_call
 
-# Samples are given, or drawn: those of call number `calls` (a scalar where the labels are) of a seed's stream.
+# Samples are given, or drawn: those of call number `calls` (a scalar where the labels are) of the stream of `seed` (two
+# words, always on the CPU: a tensor, so that modules of different seeds share a compiled graph).
 _LOSS_ARGUMENTS = (
     "Tensor weights, Tensor biases, Tensor labels, Tensor inputs, Tensor? sampled_candidates, "
-    "Tensor? true_expected_count, Tensor? sampled_expected_count, Tensor? calls, int seed, int seed2, "
-    "int num_sampled, int num_classes, bool remove_accidental_hits, str? precision, bool sparse"
+    "Tensor? true_expected_count, Tensor? sampled_expected_count, Tensor? calls, Tensor? seed, "
+    "int num_sampled, int num_classes, int num_true, bool remove_accidental_hits, str? precision, bool sparse, "
+    "bool pad_rows"
 )
-_WEIGHTS, _BIASES, _LABELS, _INPUTS, _NUM_SAMPLED, _SPARSE = 0, 1, 2, 3, 10, 14  # where they stand
-_TENSORS = 8  # of them, all in front
+# Where they stand.
+_WEIGHTS, _BIASES, _LABELS, _INPUTS, _NUM_SAMPLED, _SPARSE, _PAD_ROWS = 0, 1, 2, 3, 9, 14, 15
+_TENSORS = 9  # of them, all in front
 
 _LIBRARY = torch.library.Library("fastnce", "DEF")
 _LIBRARY.define(
-    "log_uniform_candidates(Tensor true_classes, Tensor calls, int seed, int seed2, int num_sampled, bool unique, "
+    "log_uniform_candidates(Tensor true_classes, Tensor calls, Tensor seed, int num_sampled, bool unique, "
     "int range_max) -> (Tensor sampled_candidates, Tensor true_expected_count, Tensor sampled_expected_count)"
 )
-_LIBRARY.define("next_call(Tensor(a!) calls, int stream) -> Tensor")
+_LIBRARY.define("next_call(Tensor(a!) calls, Tensor target, Tensor key) -> Tensor")
 _LIBRARY.define(f"nce_loss({_LOSS_ARGUMENTS}) -> Tensor")
 _LIBRARY.define(
     f"nce_loss_and_grad({_LOSS_ARGUMENTS}, Tensor? grad_loss, bool mean, bool[3] gradients) -> "
@@ -47,21 +50,39 @@ def _num_true(classes: Tensor) -> int:
     return classes.shape[1] if classes.dim() == 2 else 1
 
 
+def _words(seed: Tensor | None) -> tuple[int, int]:
+    first, second = (0, 0) if seed is None else seed.tolist()
+    return first % 2**64, second % 2**64
+
+
+def _position(calls: Tensor | None) -> tuple[int, Tensor | None]:
+    """The number of a call; on a CUDA device a counter in its place, which the device counts up."""
+    if calls is None:
+        return 0, None
+    if calls.is_cuda:
+        return 0, calls.clone()
+    if calls < 0:
+        raise ValueError(f"calls = {int(calls)}: expected at least 0")
+    return int(calls), None
+
+
 def _log_uniform_candidates(
-    true_classes: Tensor, calls: Tensor, seed: int, seed2: int, num_sampled: int, unique: bool, range_max: int
+    true_classes: Tensor, calls: Tensor, seed: Tensor, num_sampled: int, unique: bool, range_max: int
 ) -> tuple[Any, ...]:
-    arguments = (true_classes, _num_true(true_classes), num_sampled, unique, range_max, seed % 2**64, seed2 % 2**64)
+    first, second = _words(seed)
+    arguments = (true_classes, _num_true(true_classes), num_sampled, unique, range_max, first, second)
+    call, counter = _position(calls)
     device = cuda_device_of(true_classes, "true_classes", range_max)
     if device is None:
-        return tuple(map(like(true_classes), _core.log_uniform_candidates(*arguments, int(calls), None, 0)))
-    counter = calls.clone()  # which the device counts up
+        return tuple(map(like(true_classes), _core.log_uniform_candidates(*arguments, call, None, 0)))
+    address = 0 if counter is None else counter.data_ptr()
     with device.call():
-        values = _core.log_uniform_candidates(*arguments, 0, device, counter.data_ptr())
+        values = _core.log_uniform_candidates(*arguments, call, device, address)
     return tuple(map(device.hand_over, values))
 
 
 def _shapes_of_candidates(
-    true_classes: Tensor, calls: Tensor, seed: int, seed2: int, num_sampled: int, unique: bool, range_max: int
+    true_classes: Tensor, calls: Tensor, seed: Tensor, num_sampled: int, unique: bool, range_max: int
 ) -> tuple[Tensor, ...]:
     return (
         true_classes.new_empty((num_sampled,), dtype=torch.int64),
@@ -81,39 +102,39 @@ def _call(
     true_count: Tensor | None,
     sampled_count: Tensor | None,
     calls: Tensor | None,
-    seed: int,
-    seed2: int,
+    seed: Tensor | None,
     num_sampled: int,
     num_classes: int,
+    num_true: int,
     remove_accidental_hits: bool,
     precision: str | None,
     sparse: bool,
+    pad_rows: bool,
 ) -> tuple[Any, ...]:
-    call, counter = 0, None
-    if calls is not None and calls.is_cuda:
-        counter = calls.clone()  # which the device counts up
-    elif calls is not None:
-        call = int(calls)
+    call, counter = _position(calls)
+    x = inputs.detach().resolve_neg()
+    if x.dim() == 2 and x.stride(1) != 1:
+        x = x.contiguous()
     return run(
-        weights.detach(),
-        biases.detach(),
+        weights.detach().resolve_neg(),
+        biases.detach().resolve_neg(),
         labels,
-        inputs.detach(),
+        x,
         num_sampled,
         num_classes,
-        _num_true(labels),
+        num_true,
         None if sampled is None else (sampled, true_count, sampled_count),
         remove_accidental_hits,
         "div",
-        seed % 2**64,
-        seed2 % 2**64,
+        *_words(seed),
         call,
         0 if counter is None else counter.data_ptr(),
         precision,
         gradients,
         grad_loss,
-        None,
-        not sparse,  # a dense gradient adds rows up: padding does no harm there, and nobody has to know n
+        # 16-bit gradients are rounded once the upstream factor is known, which may be what keeps them from vanishing.
+        None if x.dtype == torch.float64 else "float32",
+        pad_rows,
     )
 
 
@@ -152,42 +173,57 @@ def _nce_loss_and_grad(*arguments: Any) -> tuple[Any, ...]:
 
 def _shapes_of_gradients(*arguments: Any) -> tuple[Tensor, ...]:
     gradients: list[bool] = arguments[-1]
-    weights, biases, inputs = arguments[_WEIGHTS], arguments[_BIASES], arguments[_INPUTS]
-    entries = arguments[_LABELS].numel() + arguments[_NUM_SAMPLED]
+    inputs: Tensor = arguments[_INPUTS]
+    dtype = _loss_dtype(inputs)
     rows: Any = 0
     if gradients[1] or gradients[2]:
-        rows = torch.library.get_ctx().new_dynamic_size() if arguments[_SPARSE] else entries
+        entries = arguments[_LABELS].numel() + arguments[_NUM_SAMPLED]
+        rows = entries if arguments[_PAD_ROWS] else torch.library.get_ctx().new_dynamic_size()
+    width = arguments[_WEIGHTS].shape[1]
     return (
-        inputs.new_empty((), dtype=_loss_dtype(inputs)),
-        inputs.new_empty(inputs.shape if gradients[0] else (0,)),
-        inputs.new_empty((rows,), dtype=torch.int64 if gradients[1] or gradients[2] else None),
-        weights.new_empty((rows, weights.shape[1])) if gradients[1] else inputs.new_empty((0,)),
-        biases.new_empty((rows,)) if gradients[2] else inputs.new_empty((0,)),
+        inputs.new_empty((), dtype=dtype),
+        inputs.new_empty(inputs.shape, dtype=dtype) if gradients[0] else inputs.new_empty((0,)),
+        inputs.new_empty((rows,), dtype=torch.int64) if gradients[1] or gradients[2] else inputs.new_empty((0,)),
+        inputs.new_empty((rows, width), dtype=dtype) if gradients[1] else inputs.new_empty((0,)),
+        inputs.new_empty((rows,), dtype=dtype) if gradients[2] else inputs.new_empty((0,)),
     )
 
 
+class _Receiver(NamedTuple):
+    """A tensor that gets a gradient."""
+
+    position: int
+    """Among an operator's arguments."""
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+def _receivers(arguments: Any) -> list[_Receiver]:
+    """Inputs, weights and biases."""
+    tensors = [(position, arguments[position]) for position in (_INPUTS, _WEIGHTS, _BIASES)]
+    return [_Receiver(position, tensor.shape, tensor.dtype) for position, tensor in tensors]
+
+
 def _gradients(
-    ctx: Any, count: int, wanted: Any, shapes: tuple[torch.Size, torch.Size], sparse: bool, results: Any
+    ctx: Any, count: int, wanted: Any, receivers: list[_Receiver], sparse: bool, padded: bool, results: Any
 ) -> tuple[Tensor | None, ...]:
     """The gradients of an operator's ``count`` arguments."""
-    grad_inputs, ids, *rows = results
+    grad_inputs, ids, *tables = results
     gradients: list[Tensor | None] = [None] * count
-    if wanted[0]:
-        gradients[_INPUTS] = grad_inputs
-    tables = []
-    for position, is_wanted, values, shape in zip((_WEIGHTS, _BIASES), wanted[1:], rows, shapes, strict=True):
+    for receiver, is_wanted, values in zip(receivers, wanted, (grad_inputs, *tables), strict=True):
         if not is_wanted:
             continue
-        if sparse:
-            # Coalesced is what the library returns, and looking again would cost more than the call.
-            table = torch.sparse_coo_tensor(ids.unsqueeze(0), values, shape, is_coalesced=True, check_invariants=False)
-        else:
-            table = values.new_zeros(shape).index_add_(0, ids, values)
-        gradients[position] = table
-        tables.append(table)
-    if sparse:
-        # Autograd takes over what nobody else holds, and forgets that it is coalesced; what is held it copies.
-        ctx.held = tables
+        gradient = values.to(receiver.dtype)
+        if receiver.position != _INPUTS and sparse:
+            # Coalesced unless padded: looking whether it is would cost more than the call.
+            gradient = torch.sparse_coo_tensor(
+                ids.unsqueeze(0), gradient, receiver.shape, is_coalesced=not padded, check_invariants=False
+            )
+        elif receiver.position != _INPUTS:
+            gradient = gradient.new_zeros(receiver.shape).index_add_(0, ids, gradient)
+        gradients[receiver.position] = gradient
+    # Autograd takes over a sparse tensor that nobody else holds, and forgets that it is coalesced; others it copies.
+    ctx.held = gradients
     return tuple(gradients)
 
 
@@ -221,8 +257,8 @@ class Reduced(torch.autograd.Function):
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)  # zeros for each of those
         ctx.save_for_backward(*output[1:])
-        ctx.shapes = inputs[_WEIGHTS].shape, inputs[_BIASES].shape
-        ctx.sparse, ctx.wanted, ctx.count = inputs[_SPARSE], inputs[-1], len(inputs)
+        ctx.receivers, ctx.wanted, ctx.count = _receivers(inputs), inputs[-1], len(inputs)
+        ctx.sparse, ctx.padded = inputs[_SPARSE], inputs[_PAD_ROWS]
 
     @staticmethod
     @_once
@@ -230,11 +266,9 @@ class Reduced(torch.autograd.Function):
         """All examples' losses have ``grad_total`` in common, so that it may multiply sums over examples."""
         if grad_total is None:
             return (None,) * ctx.count
-        grad_inputs, ids, *rows = ctx.saved_tensors
-        if not (type(grad_total) is Tensor and grad_total.device.type == "cpu" and grad_total.item() == 1):
-            grad_inputs, rows = grad_inputs * grad_total, [values * grad_total for values in rows]
-        results = (grad_inputs, ids, *rows)
-        return _gradients(ctx, ctx.count, ctx.wanted, ctx.shapes, ctx.sparse, results)
+        grad_inputs, ids, *tables = ctx.saved_tensors
+        results = (grad_inputs * grad_total, ids, *(values * grad_total for values in tables))
+        return _gradients(ctx, ctx.count, ctx.wanted, ctx.receivers, ctx.sparse, ctx.padded, results)
 
 
 class PerExample(torch.autograd.Function):
@@ -255,17 +289,16 @@ class PerExample(torch.autograd.Function):
     @_once
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Any, ...]:
         """Every example has a factor of its own, and row gradients are sums over examples: they are made only now."""
-        weights, biases, *_ = ctx.saved_tensors
-        wanted = [ctx.needs_input_grad[i] for i in (_INPUTS, _WEIGHTS, _BIASES)]
-        arguments = (*ctx.saved_tensors, *ctx.options)
+        wanted = [ctx.needs_input_grad[position] for position in (_INPUTS, _WEIGHTS, _BIASES)]
+        arguments = (*ctx.saved_tensors, *ctx.options)  # unpacked once: checkpointing allows no more
         _, *results = torch.ops.fastnce.nce_loss_and_grad(*arguments, grad_loss.contiguous(), False, wanted)
-        shapes = weights.shape, biases.shape
-        return _gradients(ctx, len(arguments), wanted, shapes, arguments[_SPARSE], results)
+        sparse, padded = arguments[_SPARSE], arguments[_PAD_ROWS]
+        return _gradients(ctx, len(arguments), wanted, _receivers(arguments), sparse, padded, results)
 
 
 for _name, _implementation, _shapes in (
     ("log_uniform_candidates", _log_uniform_candidates, _shapes_of_candidates),
-    ("next_call", lambda calls, stream: next_call(calls, stream).clone(), lambda calls, stream: calls.clone()),
+    ("next_call", lambda *arguments: next_call(*arguments).clone(), lambda calls, *_: calls.clone()),
     ("nce_loss", _nce_loss, _shape_of_loss),
     ("nce_loss_and_grad", _nce_loss_and_grad, _shapes_of_gradients),
 ):

@@ -2,7 +2,8 @@
 
 Activation checkpointing runs a forward pass a second time, during the backward pass, and so that dropout repeats itself
 it restores the state of PyTorch's random numbers first. So every call draws one of those as its mark; within a backward
-pass, the call with the same mark is the one to repeat.
+pass, the call of the same module with the same mark, and the same targets as far as they can be looked at, is the one
+to repeat.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,30 +18,25 @@ from torch import Tensor
 _REMEMBERED = 4096
 
 _lock = threading.Lock()
-_numbers: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
+_numbers: OrderedDict[tuple[int, int, int], Tensor] = OrderedDict()
 _keys = itertools.count()
 
 
-class Stream:
-    """Tells the streams of modules apart, of copies, too."""
-
-    def __init__(self) -> None:
-        self.key = next(_keys)
-
-    def __deepcopy__(self, memo: Any) -> Stream:
-        return Stream()
-
-    def __reduce__(self) -> Any:
-        return Stream, ()
+def new_key() -> Tensor:
+    """What tells a module's calls from others': a tensor, so that modules share a compiled graph."""
+    return torch.tensor(next(_keys), dtype=torch.int64, device="cpu")
 
 
-def next_call(calls: Tensor, key: int) -> Tensor:
+def next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor:
     """The number of this call of a stream, a scalar; ``calls``, how many there were, is counted up in place."""
-    mark = key, int(torch.randint(2**63 - 1, ()))
+    # Somebody may set the random state back between two calls, or another thread restore it.
+    content = hash(target.resolve_neg().numpy().tobytes()) if target.device.type == "cpu" else 0
+    mark = int(key), int(torch.randint(2**63 - 1, ())), content
     repeats = torch._C._current_graph_task_id() != -1  # within a backward pass; what checkpointing itself asks
     with _lock:
         if not repeats:
             _numbers[mark] = calls.clone()
+            _numbers.move_to_end(mark)
             calls.add_(1)
             if len(_numbers) > _REMEMBERED:
                 _numbers.popitem(last=False)
@@ -49,6 +44,7 @@ def next_call(calls: Tensor, key: int) -> Tensor:
     if number is None:
         raise RuntimeError(
             "the loss runs again within a backward pass, but PyTorch's random state is not that of its first run: "
-            "expected checkpointing outside of torch.compile, with preserve_rng_state=True"
+            "expected checkpointing outside of torch.compile, with preserve_rng_state=True, in one thread, and at most "
+            f"{_REMEMBERED:,} calls of such losses in between"
         )
     return number
