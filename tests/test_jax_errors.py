@@ -220,3 +220,59 @@ def test_nothing_is_computed_to_check_arguments():
         biases,
     )
     assert loss.shape == (3,)
+
+
+def test_float64_arrays_are_refused_where_jax_makes_none():
+    with jax.enable_x64(True):
+        weights, biases, inputs = jnp.ones((50, 4)), jnp.zeros(50), jnp.ones((5, 4))
+        rows = fastnce.RowGrads(jnp.array([1, 2]), jnp.ones((2, 4)), jnp.ones(2))
+    with jax.enable_x64(False):
+        labels, key = jnp.zeros(5, int), jax.random.key(0)
+        for call in (fastnce.jax.nce_loss, fastnce.jax.nce_value_and_rows):
+            with pytest.raises(TypeError, match="weights has dtype float64: expected jax_enable_x64"):
+                call(weights, biases, labels, inputs, 7, 50, key=key)
+            with pytest.raises(TypeError, match="inputs has dtype float64: expected jax_enable_x64"):
+                call(weights.astype("f"), biases.astype("f"), labels, inputs, 7, 50, key=key)
+        with pytest.raises(TypeError, match="weights has dtype float64: expected jax_enable_x64"):
+            fastnce.jax.sgd_rows(weights, biases, rows, 0.5)
+        single = weights.astype("f"), biases.astype("f")
+        with pytest.raises(TypeError, match=r"rows.weights has dtype float64: expected jax_enable_x64"):
+            fastnce.jax.sgd_rows(*single, rows, 0.5)
+        rows = jax.tree.map(lambda array: array.astype("f") if array.dtype == jnp.float64 else array, rows)
+        with pytest.raises(TypeError, match=r"accumulators\[0\] has dtype float64: expected jax_enable_x64"):
+            fastnce.jax.adagrad_rows(*single, (weights, biases), rows, 0.5)
+
+
+def test_sizes_may_be_jax_scalars():
+    arguments = (jnp.ones((50, 4)), jnp.zeros(50), jnp.zeros(5, int), jnp.ones((5, 4)))
+    key = jax.random.key(0)
+    loss = fastnce.jax.nce_loss(*arguments, jnp.int32(7), jnp.int32(50), key=key)
+    np.testing.assert_array_equal(loss, fastnce.jax.nce_loss(*arguments, 7, 50, key=key))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(learning_rate=np.ones((2, 1, 1))), ValueError, r"learning_rate has shape \[2, 1, 1\]: expected a scalar"),
+        (dict(weights=np.ones((50, 4), int)), TypeError, "weights has dtype int.*: expected floating point"),
+        (dict(ids=np.array([1, 2], np.int16)), TypeError, "rows.ids has dtype int16: expected int32 or int64"),
+    ],
+    ids=["learning_rate", "table", "ids"],
+)
+def test_updates_of_rows_look_at_their_arguments(change, error, message):
+    rows = fastnce.RowGrads(change.get("ids", np.array([1, 2])), np.ones((2, 4), np.float32), np.ones(2, np.float32))
+    weights = change.get("weights", np.ones((50, 4), np.float32))
+    with pytest.raises(error, match=message):
+        fastnce.jax.sgd_rows(weights, np.zeros(50, np.float32), rows, change.get("learning_rate", 0.1))
+
+
+def test_tables_of_numpy_may_be_closed_over():
+    weights, biases = np.ones((50, 4), np.float32), np.zeros(50, np.float32)
+
+    @jax.jit
+    def update(ids):
+        return fastnce.jax.sgd_rows(weights, biases, fastnce.RowGrads(ids, jnp.ones((2, 4)), jnp.ones(2)), 0.5)
+
+    new, _ = update(jnp.array([1, 2]))
+    assert new[1, 0] == 0.5
+    assert (weights == 1).all()

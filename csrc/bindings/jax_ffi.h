@@ -1,7 +1,7 @@
 // What the handlers for XLA's foreign function interface share. XLA's header is seen by jax_*.cpp alone.
 //
 // JAX has int64 only where jax_enable_x64 is set. So ids come in as int32 or int64, and go out as the 64-bit words that
-// the core writes, whatever XLA calls them: int64 [n], or int32 [n, 2], of which python/fastnce/jax.py takes the low
+// the core writes, whatever XLA calls them: int64 [n], or int32 [n, 2], of which python/fastnce/jax takes the low
 // halves. A result without elements is not wanted and not computed.
 #pragma once
 
@@ -13,11 +13,11 @@
 #include <new>
 #include <span>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "fastnce/cuda.h"
 #include "fastnce/error.h"
-#include "fastnce/sampler.h"
 #include "fastnce/types.h"
 
 namespace fastnce::bindings::jax {
@@ -62,6 +62,19 @@ inline bool is_int64(const Buffer& buffer) {
   if (buffer.element_type() == ffi::S64) return true;
   if (buffer.element_type() == ffi::S32) return false;
   throw InvalidType("expected ids of int32 or int64");
+}
+
+// Python has seen to it that buffers fit each other; what they would corrupt if they did not is memory.
+inline void require_extent(const Buffer& buffer, const char* name, std::size_t elements, DType dtype) {
+  if (buffer.element_count() != elements) {
+    throw InvalidValue(concat(name, " has ", buffer.element_count(), " elements: expected ", elements));
+  }
+  if (dtype_of(buffer) != dtype) throw InvalidType(concat(name, " has another dtype than was expected"));
+}
+
+// The same for a result that may be left out.
+inline void require_extent_or_nothing(const Buffer& buffer, const char* name, std::size_t elements, DType dtype) {
+  if (buffer.element_count() != 0) require_extent(buffer, name, elements, dtype);
 }
 
 // Null where there are no elements.

@@ -20,6 +20,10 @@ void set_rows(const Buffer& id_buffer, const Buffer& rows, const Buffer& table) 
     }
   }
   const std::size_t row_bytes = num_rows > 0 ? table.size_bytes() / static_cast<std::size_t>(num_rows) : 0;
+  if (rows.element_type() != table.element_type() || rows.size_bytes() != ids.all().size() * row_bytes) {
+    throw InvalidValue(concat("rows of ", rows.size_bytes(), " bytes: expected ", ids.all().size(), " of ", row_bytes,
+                              " each, of the table's dtype"));
+  }
   const auto* from = static_cast<const std::byte*>(rows.untyped_data());
   auto* const to = static_cast<std::byte*>(table.untyped_data());
   std::int64_t last = -1;

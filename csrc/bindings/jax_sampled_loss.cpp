@@ -44,6 +44,19 @@ struct LossCall {
     params.grad_loss = wanted(grad_loss);
     params.loss = wanted(*loss);
     params.grad_inputs = wanted(*grad_inputs);
+    const auto batch = static_cast<std::size_t>(params.batch), dim = static_cast<std::size_t>(params.dim);
+    const std::size_t rows = labels.element_count() + sampled.element_count();
+    require_extent(true_count, "true_expected_count", labels.element_count(), params.dtype);
+    require_extent(sampled_count, "sampled_expected_count", sampled.element_count(), params.dtype);
+    require_extent_or_nothing(grad_loss, "grad_loss", batch, params.dtype);
+    require_extent_or_nothing(*loss, "the loss", batch, params.dtype);
+    require_extent_or_nothing(*grad_inputs, "the gradient of inputs", batch * dim, *params.inputs_dtype);
+    require_extent_or_nothing(*grad_weights, "the gradient of weights", rows * dim, *params.weights_dtype);
+    require_extent_or_nothing(*grad_biases, "the gradient of biases", rows, *params.biases_dtype);
+    if (labels.dimensions()[0] != params.batch || weights.dimensions()[1] != params.dim ||
+        (row_ids->element_count() != 0 && row_ids->size_bytes() != rows * sizeof(std::int64_t))) {
+      throw InvalidValue("labels, weights or row ids do not fit inputs");
+    }
   }
   LossCall(const LossCall&) = delete;
 

@@ -1,6 +1,8 @@
 // The log-uniform sampler for JAX, keyed by the words of a JAX key.
+#include <span>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "bindings/class_range.h"
 #include "bindings/jax_ffi.h"
@@ -20,6 +22,8 @@ struct SamplerCall {
 
   // Two words of 32 bits are the two seeds; of four, each pair makes one, the first its upper half.
   LogUniformParams params(std::span<const std::uint32_t> words) {
+    require_extent(*true_count, "true_expected_count", classes.element_count(), DType::kFloat32);
+    require_extent(*sampled_count, "sampled_expected_count", ids->size_bytes() / sizeof(std::int64_t), DType::kFloat32);
     LogUniformParams params{
         .range_max = range_max,
         .num_sampled = static_cast<std::int64_t>(sampled_count->element_count()),

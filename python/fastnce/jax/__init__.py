@@ -21,8 +21,8 @@ if not hasattr(_core, "jax_handlers"):
         "install jaxlib, scikit-build-core and pybind11, then fastnce with pip install --no-build-isolation"
     )
 
-for _platform, _handlers in _core.jax_handlers.items():
-    for _name, _handler in _handlers.items():
+for _platform, _by_name in _core.jax_handlers.items():
+    for _name, _handler in _by_name.items():
         jax.ffi.register_ffi_target(_name, _handler, platform=_platform)
 
 from fastnce.jax._loss import log_uniform_candidate_sampler, nce_loss, nce_value_and_rows  # noqa: E402

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import jax
@@ -21,8 +22,8 @@ def id_dtype() -> Any:
     return jnp.int64 if jax.config.jax_enable_x64 else jnp.int32
 
 
-def require_ids_fit(limit: int, name: str) -> None:
-    if limit > 2**31 and not jax.config.jax_enable_x64:
+def require_ids_fit(limit: Any, name: str) -> None:
+    if operator.index(limit) > 2**31 and not jax.config.jax_enable_x64:
         raise ValueError(f"{name} = {limit}: expected at most 2**31 without jax_enable_x64, where ids are int32")
 
 
@@ -38,7 +39,14 @@ def table(array: Any, name: str) -> Any:
         raise TypeError(f"{name} is a {type(array).__name__}: expected one array; fastnce.nce_loss takes shards")
     if getattr(array, "dtype", None) == np.uint16:  # the bits of bfloat16 elsewhere
         raise TypeError(f"{name} has dtype uint16: expected float32, float64, float16 or bfloat16")
+    refuse_float64(array, name)
     return jnp.asarray(array) if type(array) is np.ndarray and array.dtype in _FLOATS else array
+
+
+def refuse_float64(array: Any, name: str) -> None:
+    """Refuses JAX's float64 where JAX makes none: results beside it would have another dtype."""
+    if isinstance(array, jax.Array) and array.dtype == jnp.float64 and not jax.config.jax_enable_x64:
+        raise TypeError(f"{name} has dtype float64: expected jax_enable_x64 to be set, as it was where it was made")
 
 
 def seen_by_core(array: Any) -> Any:

@@ -47,7 +47,7 @@ def nce_loss(
         num_true: True classes per example, T. Each has target 1 / T.
         sampled_values: ``(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
-        key: Instead of ``sampled_values``: of ``jax.random.key``, or its words as uint32 ``[2]``. Samples as
+        key: Instead of ``sampled_values``: of ``jax.random.key``, or its words, ``[2]`` or ``[4]`` uint32. Samples as
             :func:`log_uniform_candidate_sampler` does, uniquely. Traced: another key compiles nothing anew.
         precision: ``"highest"``, ``"high"`` or ``"medium"``, as in :func:`fastnce.set_precision`; ``None`` stands for
             its setting when the call runs.

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fastnce._types import RowGrads
+from fastnce.jax._arguments import refuse_float64
 from fastnce.jax._handlers import replace_rows
 
 
@@ -21,16 +22,18 @@ def sgd_rows(weights: Any, biases: Any, rows: RowGrads, learning_rate: Any) -> t
         biases: ``[V]``.
         rows: Of :func:`nce_value_and_rows`. Ids ascending; of rows with the same id the first counts, the others are
             taken for padding.
-        learning_rate: May be traced.
+        learning_rate: A scalar, which may be traced.
 
     Returns:
         ``(weights, biases)``. 16-bit tables are computed with in float32 and rounded once.
 
     Raises:
-        ValueError: When traced: rows that do not fit the tables.
-        jax.errors.JaxRuntimeError: When run on the CPU: an id that is no row of the tables. Elsewhere it is ignored.
+        ValueError: When traced: rows that do not fit the tables, a learning rate that is no scalar.
+        TypeError: When traced: tables that are not of floating point, ids that are not int32 or int64.
+        jax.errors.JaxRuntimeError: When run on the CPU: an id that is no row of the tables. Elsewhere nobody looks.
     """
-    _check(rows, weights=weights, biases=biases)
+    weights, biases = jnp.asarray(weights), jnp.asarray(biases)
+    _check(rows, learning_rate, weights=weights, biases=biases)
 
     def step(table: Any, grads: Any) -> Any:
         old, grads = _wide(table[rows.ids]), _wide(grads)
@@ -65,8 +68,9 @@ def adagrad_rows(
     Returns:
         ``(weights, biases, accumulators)``.
     """
-    _check(rows, weights=weights, biases=biases)
-    _check(rows, **{"accumulators[0]": accumulators[0], "accumulators[1]": accumulators[1]})
+    weights, biases, *sums = map(jnp.asarray, (weights, biases, *accumulators))
+    _check(rows, learning_rate, weights=weights, biases=biases)
+    _check(rows, learning_rate, **{"accumulators[0]": sums[0], "accumulators[1]": sums[1]})
 
     def step(table: Any, sums: Any, grads: Any) -> tuple[Any, Any]:
         old, grads = _wide(table[rows.ids]), _wide(grads)
@@ -77,17 +81,27 @@ def adagrad_rows(
             replace_rows(sums, rows.ids, new_sums.astype(sums.dtype)),
         )
 
-    new_weights, weight_sums = step(weights, accumulators[0], rows.weights)
-    new_biases, bias_sums = step(biases, accumulators[1], rows.biases)
+    new_weights, weight_sums = step(weights, sums[0], rows.weights)
+    new_biases, bias_sums = step(biases, sums[1], rows.biases)
     return new_weights, new_biases, (weight_sums, bias_sums)
 
 
 def _wide(array: Any) -> Any:
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    return array.astype(jnp.float64 if array.dtype == jnp.float64 else jnp.float32)
 
 
-def _check(rows: RowGrads, **tables: Any) -> None:
-    for (name, table), grads in zip(tables.items(), (rows.weights, rows.biases), strict=True):
+def _check(rows: RowGrads, learning_rate: Any, **tables: Any) -> None:
+    if jnp.ndim(learning_rate) != 0:
+        raise ValueError(f"learning_rate has shape {list(jnp.shape(learning_rate))}: expected a scalar")
+    if rows.ids.dtype not in (jnp.int32, jnp.int64):
+        raise TypeError(f"rows.ids has dtype {rows.ids.dtype}: expected int32 or int64")
+    for (name, table), (field, grads) in zip(
+        tables.items(), (("rows.weights", rows.weights), ("rows.biases", rows.biases)), strict=True
+    ):
+        for argument, array in ((name, table), (field, grads)):
+            refuse_float64(array, argument)
+            if not jnp.issubdtype(array.dtype, jnp.floating):
+                raise TypeError(f"{argument} has dtype {array.dtype}: expected floating point")
         expected = (*rows.ids.shape, *table.shape[1:])
         if grads.shape != expected or table.ndim != grads.ndim:
             raise ValueError(
