@@ -537,6 +537,15 @@ def test_narrow_targets_are_compared_as_numbers(dtype):
         assert torch.equal(losses, expected * (target.long() != criterion.ignore_index))
 
 
+@pytest.mark.parametrize(
+    ("calls", "error", "message"),
+    [(-1, ValueError, "calls = -1: expected at least 0"), (1.5, TypeError, "calls is a float: expected integers")],
+)
+def test_positions_in_the_stream_are_counts(calls, error, message):
+    with pytest.raises(error, match=message):
+        fastnce.torch.log_uniform_candidates(batch()[1], 5, 40, seed=1, calls=calls)
+
+
 @pytest.mark.parametrize("values", [(), (1, 2), (1, 2, 3, 4)])
 def test_sampled_values_are_three(values):
     x, target = batch()

@@ -61,9 +61,10 @@ def _position(calls: Tensor | None) -> tuple[int, Tensor | None]:
         return 0, None
     if calls.is_cuda:
         return 0, calls.clone()
-    if calls < 0:
-        raise ValueError(f"calls = {int(calls)}: expected at least 0")
-    return int(calls), None
+    call = int(calls)
+    if call < 0:
+        raise ValueError(f"calls = {call}: expected at least 0")
+    return call, None
 
 
 def _log_uniform_candidates(
