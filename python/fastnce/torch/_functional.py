@@ -39,7 +39,7 @@ def log_uniform_candidates(
         ValueError: A class outside [0, num_classes); S < 1, or S > V with ``unique``.
         TypeError: Classes that are not integers.
     """
-    _require_tensors(target=target)
+    require_tensors(target=target)
     if not isinstance(calls, Tensor):
         calls = torch.tensor(integer(calls, "calls"), dtype=torch.int64, device=target.device)
     arguments = (target, calls, seed_tensor(seed), num_sampled, unique, num_classes)
@@ -92,8 +92,8 @@ def nce_loss(
     if not isinstance(sampled_values, tuple | list) or len(sampled_values) != 3:
         got = f"{len(sampled_values)} values" if isinstance(sampled_values, tuple | list) else "something else"
         raise ValueError(f"sampled_values is {got}: expected three values, {SampledValues._fields}")
-    _require_tensors(**dict(zip(SampledValues._fields, sampled_values, strict=True)))
-    _require_tensors(target=target, weight=weight)
+    require_tensors(**dict(zip(SampledValues._fields, sampled_values, strict=True)))
+    require_tensors(target=target, weight=weight)
     num_true = target.shape[1] if target.dim() == 2 else 1
     num_sampled = sampled_values[0].numel()
     sizes = (num_sampled, weight.shape[0] if weight.dim() else 0, num_true)
@@ -116,9 +116,9 @@ def sampled_loss(
     """:func:`nce_loss`, given ``candidates`` and ``options`` as the operators take them."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction = {reduction!r}: expected 'mean', 'sum' or 'none'")
-    _require_tensors(input=input, target=target, weight=weight, bias=bias)
+    require_tensors(input=input, target=target, weight=weight, bias=bias)
     if example_weight is not None:
-        _require_tensors(weight=example_weight)
+        require_tensors(weight=example_weight)
         if example_weight.shape != input.shape[:1]:
             raise ValueError(f"weight has shape {list(example_weight.shape)}: expected [B] = {list(input.shape[:1])}")
         if example_weight.device != input.device:
@@ -203,7 +203,8 @@ def seed_tensor(seed: Seed) -> Tensor:
     return torch.tensor(words, dtype=torch.int64, device="cpu")
 
 
-def _require_tensors(**tensors: Any) -> None:
+def require_tensors(**tensors: Any) -> None:
+    """Throws TypeError, naming the argument, for what is no tensor."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} is a {type(tensor).__name__}: expected a torch.Tensor")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fastnce import _core
 from fastnce._seed import Seed, integer
-from fastnce.torch._functional import REDUCTIONS, is_eager, sampled_loss, seed_tensor
+from fastnce.torch._functional import REDUCTIONS, is_eager, require_tensors, sampled_loss, seed_tensor
 from fastnce.torch._stream import new_key, next_call
 
 
@@ -119,8 +119,7 @@ class NCELoss(nn.Embedding):
             ValueError: Shapes that do not match, classes out of range (on the CPU), tensors on different devices.
             TypeError: Unsupported or mixed dtypes.
         """
-        if not isinstance(target, Tensor):
-            raise TypeError(f"target is a {type(target).__name__}: expected a torch.Tensor")
+        require_tensors(target=target)  # before it is counted
         count = next_call if is_eager(self.calls) else torch.ops.fastnce.next_call
         sizes = (self.num_sampled, self.num_embeddings, self.num_true)
         candidates = (None, None, None, count(self.calls, target, self._key), self._seed, *sizes)
