@@ -37,13 +37,17 @@ struct Schedule {
   }
 };
 
-// Work of some 40 microseconds. Starting threads and meeting at barriers costs 5 to 10 on an idle machine, and far more
-// where other programs hold the cores: a problem that one thread finishes in 80 gains too little to take that risk.
-constexpr double kFlopsPerThread = 8e6;
+// Work of some 35 microseconds. On an idle machine starting threads and meeting at barriers costs 5 to 10, so that two
+// threads are worth it for a problem that takes one of them 70 (w2v: 1.5 times as fast), and hardly below. Where other
+// programs hold the cores no size is safe.
+constexpr double kFlopsPerThread = 3e6;
 
 double flops(const SampledLossParams& p) {
-  return 6.0 * static_cast<double>(p.batch) * static_cast<double>(p.num_sampled + p.num_true) *
-         static_cast<double>(p.dim + 8);  // 8: the logistic counts as so many columns
+  constexpr double kLogistic = 8;     // as many columns more
+  constexpr double kTrueClass = 4e3;  // 50 ns: a row from anywhere in the table, the gradients, their place
+  return static_cast<double>(p.batch) *
+         (6.0 * static_cast<double>(p.num_sampled + p.num_true) * (static_cast<double>(p.dim) + kLogistic) +
+          static_cast<double>(p.num_true) * kTrueClass);
 }
 
 // Rows [begin, end) of thread `rank`, so that threads have equal numbers of rows plus entries: the row of the most
