@@ -5,7 +5,7 @@
 
 // Holds X of some examples and W of some samples, each twice: for products with the depth along and across its rows.
 //
-// dW is kept as its transpose, [D, samples], while all examples pass by, since it then is the product of A = X^T and
+// dW is kept as its transpose, [D, samples], while examples pass by, since it then is the product of A = X^T and
 // B = G, and G, new in every tile, need not be transposed. Per step of the tile the multiplier runs over the parts of W
 // twice and dW, which stay, and the parts of X and G twice, which pass. The former may take about half of the L2 cache,
 // X an eighth; the fewer products a step takes, the more examples must pay for loading and storing dW.
@@ -58,8 +58,7 @@ class SplitTile {
     num_samples_ = count;
     pack_along_rows<kParts, Operand::kB>(w_rows, count, dim_, w_along_);
     pack_across_rows<kParts, Operand::kB>(w_rows, count, dim_, w_across_);
-    const std::int64_t dw_size = chunks(dim_) * chunks(count) * kSquare * kSquare;
-    for (std::int64_t i = 0; i < dw_size; i += kLanes<float>) store(dw_ + i, Vec<float>{});
+    clear_grad_weights();
   }
 
   void enter_examples(const float* const* x_rows, std::int64_t count) {
@@ -96,9 +95,9 @@ class SplitTile {
     }
   }
 
-  // At full accuracy a tile's share is summed up by itself: as many products as six per number, each rounded to the
-  // size of the sum over all examples, would cost a digit.
-  void add_grad_weights(float* const*) {
+  // At full accuracy a tile's share is summed up by itself, and so are those of kTilesSummed tiles: six products per
+  // number, or the shares of thousands of examples, each rounded to the size of the whole sum, would cost a digit.
+  void add_grad_weights(float* const* dw_rows) {
     const std::int64_t depth = chunks(num_examples_);
     for (std::int64_t i = 0; i < chunks(dim_); ++i) {
       for (std::int64_t j = 0; j < chunks(num_samples_); ++j) {
@@ -114,6 +113,11 @@ class SplitTile {
           }
         }
       }
+    }
+    if constexpr (kParts == 3) {
+      if (++tiles_summed_ < kTilesSummed) return;
+      leave_samples(dw_rows);
+      clear_grad_weights();
     }
   }
 
@@ -133,6 +137,14 @@ class SplitTile {
   }
 
  private:
+  static constexpr int kTilesSummed = 16;
+
+  void clear_grad_weights() {
+    tiles_summed_ = 0;
+    const std::int64_t size = chunks(dim_) * chunks(num_samples_) * kSquare * kSquare;
+    for (std::int64_t i = 0; i < size; i += kLanes<float>) store(dw_ + i, Vec<float>{});
+  }
+
   static const Bf16* rows_of(const Bf16* operand, std::int64_t square, std::int64_t depth) {
     return operand + square * 2 * depth * kParts * kBlock;
   }
@@ -154,4 +166,5 @@ class SplitTile {
   float* dw_;                  // squares [D, samples]
   float* square_;              // where one of dX is computed
   std::int64_t num_examples_ = 0, num_samples_ = 0;
+  int tiles_summed_ = 0;  // in dw_
 };
