@@ -4,12 +4,15 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CORE   := CMakeLists.txt CMakePresets.json pyproject.toml $(wildcard cmake/*) $(shell find csrc -type f)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Options of every configuration, as in CMAKE_FLAGS=-DFASTNCE_CUDA=OFF; test-cpp, test-cuda and asan take them.
+CMAKE_FLAGS ?=
+export CMAKE_FLAGS
 
-.PHONY: help demo test test-cpp test-python test-cuda cuda cuda-report test-tf test-torch test-jax lint format asan tidy bench bench-peers clean
+.PHONY: help demo test test-all test-cpp test-python test-cuda cuda cuda-report test-tf test-torch test-jax lint format asan tidy bench bench-peers clean
 
 help:
 	@echo "make demo         train word embeddings on the text in examples/data"
-	@echo "make test         C++ and Python tests"
+	@echo "make test         C++ and Python tests (test-all: with PyTorch, JAX, TensorFlow and the sanitizers)"
 	@echo "make lint         formatting, types, layer rules"
 	@echo "make bench        native benchmark"
 	@echo "make bench-peers  side by side with TensorFlow, PyTorch and JAX (each in a .venv-peers of its own)"
@@ -19,26 +22,47 @@ help:
 	@echo "make tidy         clang-tidy"
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 
-# Build tools and test tools, from PyPI.
-$(VENV)/.tools: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --group build --group test --group lint --group examples
-	touch $@
+# What builds the extension, from PyPI.
+$(VENV)/.build-tools: pyproject.toml | $(BIN)/python
+	@echo "installing build tools"
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --group build
+	@touch $@
 
-# The extension, editable: Python files are used in place. Incremental.
+# What tests and lints it.
+$(VENV)/.tools: $(VENV)/.build-tools
+	@echo "installing test tools"
+	@$(BIN)/python -m pip install --quiet --group test --group lint --group demo
+	@touch $@
+
+# The extension, editable: Python files are used in place. Incremental. test-cpp compiles the CUDA kernels wherever there
+# is nvcc; without a GPU the extension gains nothing from them but minutes.
 $(VENV)/.built: $(VENV)/.tools $(CORE) $(wildcard $(VENV)/.cuda)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --config-settings=build-dir=build/ext --editable .
-	touch $@
+	@tools/build_extension.sh $(BIN)/python build/ext $(if $(wildcard /dev/nvidia[0-9]*),AUTO,OFF) --editable
+	@touch $@
 
-demo: $(VENV)/.built
-	$(BIN)/python examples/word2vec.py
+# The same with just what a demo needs.
+$(VENV)/.demo: $(VENV)/.build-tools $(CORE)
+	@echo "installing NumPy, Matplotlib and tqdm"
+	@$(BIN)/python -m pip install --quiet --group demo
+	@tools/build_extension.sh $(BIN)/python build/ext OFF --editable
+	@touch $@
 
+demo: $(if $(wildcard $(VENV)/.built),$(VENV)/.built,$(VENV)/.demo)
+	$(BIN)/python examples/word2vec.py --plot word2vec.png
+
+# Ends with what was left out, if anything was.
 test: test-cpp test-python test-cuda
+	@cat build/release/skipped.txt 2>/dev/null || true
+
+# All that there is, some of it too slow for every day.
+test-all: test test-torch test-jax test-tf asan
 
 test-cpp: $(VENV)/.tools
-	cmake --preset release
+	cmake --preset release $(CMAKE_FLAGS)
 	cmake --build --preset release
 	ctest --preset release
 
@@ -49,7 +73,7 @@ test-python: $(VENV)/.built
 test-cuda: $(VENV)/.tools
 	tools/emulated.sh
 
-# A compiler from PyPI. The extension is built anew with it the next time it is wanted.
+# A compiler from PyPI. The extension is built anew with it the next time it is used.
 $(VENV)/.cuda: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --group cuda
 	touch $@
@@ -106,8 +130,7 @@ test-tf test-torch test-jax: test-%: $(VENV)/.tools
 	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	.venv-$*/bin/python -m pip install --quiet --group build $(PACKAGES-$*) pytest ml-dtypes
-	.venv-$*/bin/python -m pip install --quiet --no-build-isolation --config-settings=build-dir=build/ext-frameworks \
-		--config-settings=cmake.define.FASTNCE_CUDA=OFF .
+	tools/build_extension.sh .venv-$*/bin/python build/ext-frameworks OFF
 	.venv-$*/bin/python -m pytest -p no:cacheprovider tests/test_dlpack.py tests/test_element_types.py \
 		tests/test_examples.py $(TESTS-$*)
 

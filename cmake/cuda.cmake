@@ -1,4 +1,4 @@
-# The CUDA backend. FASTNCE_CUDA: AUTO builds it where nvcc is found, ON insists, OFF leaves it out. EMULATED is for
+# The CUDA backend. FASTNCE_CUDA: AUTO builds it where nvcc works, ON insists, OFF leaves it out. EMULATED is for
 # developers: the same kernels compiled for the host, on the substitute for a device in tests/cpp/emulated_cuda.
 # FASTNCE_CUDA_BACKEND says what came of it: REAL, EMULATED or nothing.
 set(FASTNCE_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON, OFF or EMULATED")
@@ -32,31 +32,16 @@ endif()
 
 if(FASTNCE_CUDA_BACKEND)
   target_sources(fastnce PRIVATE ${kernels})
-  target_compile_definitions(fastnce PRIVATE FASTNCE_CUDA)
+  # Of this file alone, so that switching the backend on or off compiles nothing else anew.
+  set_source_files_properties(csrc/core/cuda.cpp PROPERTIES COMPILE_DEFINITIONS FASTNCE_CUDA)
 endif()
 
 if(FASTNCE_CUDA_BACKEND STREQUAL "REAL")
-  # Machine code for the data-centre chips that the kernels are tuned for, PTX for all later ones.
-  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
-    set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
-  endif()
-  enable_language(CUDA)
-  # The runtime is linked by name, statically: the same way here and in what links the installed library.
-  set(CMAKE_CUDA_RUNTIME_LIBRARY None)
-  set(FASTNCE_CUDART_DIRS ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES})
-  include(cmake/cudart.cmake)
-
+  include(cmake/enable_cuda.cmake)
   target_sources(fastnce PRIVATE csrc/cuda/row_sort.cu csrc/cuda/runtime.cu)
-  set_target_properties(fastnce PROPERTIES
-    CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}"
-    CUDA_RUNTIME_LIBRARY None
-    CUDA_STANDARD 20
-    CUDA_STANDARD_REQUIRED ON
-    CUDA_VISIBILITY_PRESET hidden)
-  target_compile_options(fastnce PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)
+  fastnce_use_cuda(fastnce)
   # Its float64 arithmetic rounds as the CPU's does.
   set_source_files_properties(csrc/cuda/sampler.cu PROPERTIES COMPILE_OPTIONS --fmad=false)
-  target_link_libraries(fastnce PRIVATE fastnce::cudart)
 elseif(FASTNCE_CUDA_BACKEND STREQUAL "EMULATED")
   set(emulated tests/cpp/emulated_cuda)
   target_sources(fastnce PRIVATE ${emulated}/block.cpp ${emulated}/row_sort.cpp ${emulated}/runtime.cpp)

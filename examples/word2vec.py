@@ -213,6 +213,37 @@ def save_word2vec(path: Path, words: list[str], embeddings: Floats) -> None:
             file.write(f"{word} {' '.join(f'{x:.6g}' for x in vector)}\n")
 
 
+def principal_plane(vectors: Floats) -> Doubles:
+    """The plane in which unit vectors ``[N, D]`` spread most (principal components), as coordinates ``[N, 2]``."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    left, scales, _ = np.linalg.svd((unit - unit.mean(axis=0)).astype(np.float64), full_matrices=False)
+    plane: Doubles = left[:, :2] * scales[:2]
+    return plane
+
+
+def plot_map(path: Path, groups: dict[str, list[str]], words: list[str], embeddings: Floats) -> None:
+    """Draw a map of some words: each group in one colour, words that occur in several in that of the first."""
+    from matplotlib.figure import Figure  # without pyplot: no display is needed
+
+    group_of = {word: group for group in reversed(groups) for word in (group, *groups[group])}
+    shown = list(group_of)
+    plane = principal_plane(embeddings[[words.index(word) for word in shown]])
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    axes = figure.subplots()
+    for index, group in enumerate(groups):
+        members = [i for i, word in enumerate(shown) if group_of[word] == group]
+        axes.scatter(*plane[members].T, s=12, color=f"C{index % 10}")
+        for i in members:
+            weight = "bold" if shown[i] == group else "normal"
+            axes.annotate(
+                shown[i], plane[i], (3, 3), textcoords="offset points", fontsize=8, color=f"C{index % 10}", weight=weight
+            )
+    axes.set_title("Word vectors, projected on their two principal components")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    figure.savefig(path, dpi=150)
+
+
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -225,7 +256,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--negatives", type=natural, default=128, help="sampled words, shared by a batch (num_sampled)")
     add("--window", type=natural, default=5, help="largest distance of a neighbour")
     add("--batch", type=natural, default=256, help="words per step; each has up to 2 * window neighbours")
-    add("--epochs", type=natural, default=12, help="passes over the text")
+    add("--epochs", type=natural, default=8, help="passes over the text")
     add("--lr", type=float, default=0.2, help="learning rate of Adagrad, falling linearly")
     add("--min-count", type=natural, default=10, help="leave out rarer words")
     add("--sample", type=float, default=1e-4, help="thin out words of a higher frequency than this; 0: none")
@@ -233,12 +264,14 @@ def parse_arguments() -> argparse.Namespace:
     add("--threads", type=natural, default=1, help="threads of fastnce")
     add("--seed", type=int, default=1, help="of everything random")
     add("--probes", nargs="*", default=PROBES, metavar="WORD", help="words to show the neighbours of")
+    add("--plot", type=Path, help="a map of the probes and their neighbours, as an image (needs Matplotlib)")
     add("--output", type=Path, default=Path("word2vec.txt"), help="the vectors, in word2vec's text format")
     args = parser.parse_args()
     if not args.corpus.is_file():
         parser.error(f"--corpus {args.corpus}: no such file")
-    if not args.output.absolute().parent.is_dir():
-        parser.error(f"--output {args.output}: no such directory")
+    for option, path in (("--output", args.output), ("--plot", args.plot)):
+        if path is not None and not path.absolute().parent.is_dir():
+            parser.error(f"{option} {path}: no such directory")
     return args
 
 
@@ -272,8 +305,13 @@ def main() -> None:
     save_word2vec(args.output, corpus.words, embeddings)
     print(f"saved {args.output}\n\nnearest neighbours:")
     # Another text may have none of the probes: then words that are frequent, yet not mere function words.
-    for word in [probe for probe in args.probes if probe in corpus.words] or corpus.words[:110][-10:]:
-        print(f"  {word:<10} {', '.join(nearest(word, corpus.words, embeddings))}")
+    probes = [probe for probe in args.probes if probe in corpus.words] or corpus.words[:110][-10:]
+    groups = {probe: nearest(probe, corpus.words, embeddings) for probe in probes}
+    for probe, neighbours in groups.items():
+        print(f"  {probe:<10} {', '.join(neighbours)}")
+    if args.plot is not None:
+        plot_map(args.plot, {probe: neighbours[:5] for probe, neighbours in groups.items()}, corpus.words, embeddings)
+        print(f"\nmap of these words: {args.plot.absolute()}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cmake --preset asan -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
+cmake --preset asan ${CMAKE_FLAGS:-} -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
   -Dpybind11_DIR="$(.venv/bin/python -m pybind11 --cmakedir)"
 cmake --build --preset asan
 ctest --preset asan

@@ -5,9 +5,9 @@ cd "$(dirname "$0")/.."
 
 headers=$(echo "$PWD"/.venv-jax/lib/python3*/site-packages/jaxlib/include) # there after `make test-jax`
 [ -d "$headers" ] || headers=""
-cmake --preset emulated -DFASTNCE_JAX_INCLUDE="$headers" -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
+cmake --preset emulated ${CMAKE_FLAGS:-} -DFASTNCE_JAX_INCLUDE="$headers" -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
   -Dpybind11_DIR="$(.venv/bin/python -m pybind11 --cmakedir)"
-cmake --build --preset emulated --target fastnce_cuda_tests _core
+cmake --build --preset emulated --target cuda_tests _core
 ctest --preset emulated -R cuda
 
 package=build/emulated/python

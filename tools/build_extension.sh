@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Builds the extension and installs it into an environment that has the build tools, showing the compiler's progress.
+#
+#   tools/build_extension.sh PYTHON BUILD_DIR CUDA [--editable]     CUDA: AUTO, ON or OFF
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=$1 build=$2 cuda=$3
+shift 3
+
+mkdir -p "$build"
+log=$build/build.log
+echo "compiling fastnce into $build"
+if ! "$python" -m pip install --verbose --no-build-isolation --config-settings=build-dir="$build" \
+  --config-settings=cmake.define.FASTNCE_CUDA="$cuda" "$@" . 2>&1 | tee "$log" |
+  { grep --line-buffered -oE '(\[[0-9]+/[0-9]+\] (Building|Linking).*|fastnce: .*)' || true; }; then
+  cat "$log"
+  exit 1
+fi
