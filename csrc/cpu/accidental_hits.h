@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/hash.h"
+#include "cpu/interrupt.h"
 #include "cpu/workspace.h"
 #include "fastnce/sampler.h"
 
@@ -28,7 +29,10 @@ void visit_accidental_hits(std::span<const std::int64_t> labels, std::int64_t nu
     next[s] = first;
     first = static_cast<std::int64_t>(s);
   }
+  constexpr std::size_t kLabelsAtOnce = 65536;
+  Interruption interruption;
   for (std::size_t i = 0; i < labels.size(); ++i) {
+    if (i % kLabelsAtOnce == 0) interruption.check();
     for (std::int64_t s = head[hash_slot(labels[i], buckets)]; s != kEnd; s = next[s]) {
       if (sampled[s] == labels[i]) visit(AccidentalHit{static_cast<std::int64_t>(i) / num_true, s});
     }

@@ -1,5 +1,6 @@
 #include "cpu/parallel.h"
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 
@@ -34,11 +35,12 @@ void pause_briefly() {
 }  // namespace
 
 int num_threads() {
-  const int chosen = chosen_threads.load();
 #if defined(_OPENMP)
-  return chosen > 0 ? chosen : omp_get_max_threads();
+  if (forked.load()) return 1;
+  const int chosen = chosen_threads.load();
+  return std::min(chosen > 0 ? chosen : omp_get_max_threads(), omp_get_thread_limit());
 #else
-  return chosen > 0 ? chosen : 1;
+  return 1;
 #endif
 }
 

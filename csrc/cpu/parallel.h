@@ -6,7 +6,7 @@
 
 namespace fastnce::cpu {
 
-int num_threads();
+int num_threads();                  // 1 where only one can be used: in a forked child, without OpenMP
 void set_num_threads(int threads);  // threads >= 1
 
 // How many threads to spend on work of which one thread does `grain` units worth its start-up.

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/interrupt.h"
 #include "cpu/workspace.h"
 
 namespace fastnce::cpu {
@@ -27,7 +28,9 @@ void sort_by_id(std::pmr::vector<Entry>& entries) {
   const int digit_bits = entries.size() < 2048 ? 8 : 11;
   std::pmr::vector<Entry> other(entries.size(), call_memory());
   std::pmr::vector<std::size_t> start(std::size_t{1} << digit_bits, call_memory());
+  Interruption interruption;
   for (int shift = 0; shift < bits; shift += digit_bits) {
+    interruption.check();
     const auto digit = [&](const Entry& entry) {
       return static_cast<std::size_t>(entry.id >> shift) & (start.size() - 1);
     };

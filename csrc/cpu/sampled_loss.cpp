@@ -9,6 +9,7 @@
 
 #include "cpu/accidental_hits.h"
 #include "cpu/cache.h"
+#include "cpu/interrupt.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
 #include "cpu/task.h"
@@ -49,6 +50,9 @@ double flops(const SampledLossParams& p) {
          (6.0 * static_cast<double>(p.num_sampled + p.num_true) * (static_cast<double>(p.dim) + kLogistic) +
           static_cast<double>(p.num_true) * kTrueClass);
 }
+
+// Examples or rows of gradients after which a call may end early: some milliseconds of work.
+constexpr std::int64_t kRowsAtOnce = 8192;
 
 // Rows [begin, end) of thread `rank`, so that threads have equal numbers of rows plus entries: the row of the most
 // frequent class can hold a tenth of all labels.
@@ -94,7 +98,7 @@ TableView view(const Table& table, DType dtype) {
 }
 
 template <class T>
-LossTask<T> typed(const SampledLossParams& p, const HitStore& hits) {
+LossTask<T> typed(const SampledLossParams& p, const HitStore& hits, Interruption& interruption) {
   LossTask<T> task{};
   task.batch = p.batch;
   task.dim = p.dim;
@@ -111,6 +115,7 @@ LossTask<T> typed(const SampledLossParams& p, const HitStore& hits) {
   task.sampled_count = static_cast<const T*>(p.sampled_count);
   task.grad_loss = static_cast<const T*>(p.grad_loss);
   task.hits = hits.lists();
+  task.interruption = &interruption;
   task.loss = static_cast<T*>(p.loss);
   task.grad_inputs = static_cast<T*>(p.grad_inputs);
   task.grad_weights = static_cast<T*>(p.grad_weights);
@@ -209,7 +214,8 @@ void run(const SampledLossParams& params) {
   const LossKernels<T>& kernels = current_isa().loss<T>();
   const TileKernels<T>& tiles = current_isa().tiles<T>(params.precision);
   const HitStore hits(params);
-  LossTask<T> task = typed<T>(params, hits);
+  Interruption interruption;
+  LossTask<T> task = typed<T>(params, hits, interruption);
   const bool wants_grad = task.grad_inputs != nullptr || task.wants_rows();
   if (!wants_grad && task.loss == nullptr) return;
   const bool samples_distinct = params.rows == nullptr || params.rows->samples_distinct;
@@ -235,16 +241,19 @@ void run(const SampledLossParams& params) {
     T* const scratch = all_scratch + team.rank * scratch_elements;
 
     const Range examples = team.share(own.batch);
-    if (narrow.inputs) widen_inputs(kernels, params, own, examples);
-    kernels.true_classes(own, examples, scratch);
+    in_parts(examples, kRowsAtOnce, interruption, [&](Range part) {
+      if (narrow.inputs) widen_inputs(kernels, params, own, part);
+      kernels.true_classes(own, part, scratch);
+    });
     kernels.sampled_offsets(own, team.share(own.num_sampled));
     team.barrier();
     const Range rows = own.wants_rows() ? share_of_rows(*params.rows, team) : Range{0, 0};
-    if (own.wants_rows()) kernels.start_rows(own, rows);
+    in_parts(rows, kRowsAtOnce, interruption, [&](Range part) { kernels.start_rows(own, part); });
     if (own.num_sampled > 0) {
       sampled_classes(tiles, own, schedule, team, scratch);
-      if (own.wants_rows()) kernels.finish_rows(own, rows);
+      in_parts(rows, kRowsAtOnce, interruption, [&](Range part) { kernels.finish_rows(own, part); });
     }
+    if (interruption.requested()) return;  // loss_sum and the rows are not complete
     if (narrow.grad_inputs) {
       narrow_rows(kernels, own.grad_inputs, *params.grad_inputs_dtype, examples, own.dim, params.grad_inputs);
     }
@@ -258,6 +267,7 @@ void run(const SampledLossParams& params) {
       own.loss[b] = static_cast<T>(own.loss_sum[b]);
     }
   });
+  interruption.check();
 }
 
 }  // namespace

@@ -114,6 +114,7 @@ void sampled_block(const LossTask<T>& task, Range examples, Range sampled, const
     }
     tile.enter_samples(w_rows, samples.size());
     for (std::int64_t b = examples.begin; b < examples.end; b += step) {
+      if (task.interruption->requested()) return;
       const Range rows{b, b + step < examples.end ? b + step : examples.end};
       sampled_tile(task, rows, samples, tile, sink.bias, task.grad_weights != nullptr ? dw_rows : nullptr);
     }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/hash.h"
+#include "cpu/interrupt.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
 #include "cpu/workspace.h"
@@ -20,6 +21,8 @@ namespace {
 // thread, so that little is left to gain where drawing is quick. A count takes some 8 ns.
 constexpr double kDrawsPerThread = 32768;
 constexpr double kCountsPerThread = 8192;
+// A part of some 20 ms, after which a call may end early.
+constexpr std::int64_t kDrawsAtOnce = std::int64_t{1} << 20;
 
 // Says of each class whether it comes for the first time. A bit per class where that takes no more memory than the
 // samples themselves, otherwise an open-addressing table.
@@ -97,7 +100,9 @@ class UniqueSampler {
     std::int64_t tries = 0;
     std::int64_t found = 0;
     double draws_per_find = 1.25;
+    Interruption interruption;
     while (found < params_.num_sampled) {
+      interruption.check();
       const std::int64_t batch = next_batch(params_.num_sampled - found, draws_per_find);
       mark_first_occurrences(tries, batch);
       const std::int64_t found_before = found;
@@ -115,8 +120,8 @@ class UniqueSampler {
  private:
   // Finds become rarer, so that an estimate from the last batch seldom draws too many.
   static std::int64_t next_batch(std::int64_t missing, double draws_per_find) {
-    constexpr double kLargestBatch = 1 << 20;
-    return static_cast<std::int64_t>(std::min(static_cast<double>(missing) * draws_per_find + 16.0, kLargestBatch));
+    const double batch = static_cast<double>(missing) * draws_per_find + 16.0;
+    return static_cast<std::int64_t>(std::min(batch, static_cast<double>(kDrawsAtOnce)));
   }
 
   int owner(std::int64_t id) const {
@@ -159,11 +164,14 @@ std::int64_t log_uniform_sample(const LogUniformParams& params, std::int64_t* id
   const math::PhiloxCounter start = math::log_uniform_stream_start(params.seed2, params.num_sampled, params.call);
   const double log_range = math::log_uniform_log_range(params.range_max);
   const Isa& isa = current_isa();  // may throw: not inside the region
+  Interruption interruption;
   parallel(threads, [&](const Team& team) {
-    const Range part = team.share(params.num_sampled);
-    isa.full->log_uniform_draws(params.seed, start, static_cast<std::uint64_t>(part.begin), part.size(), log_range,
-                                params.range_max, ids + part.begin);
+    in_parts(team.share(params.num_sampled), kDrawsAtOnce, interruption, [&](Range part) {
+      isa.full->log_uniform_draws(params.seed, start, static_cast<std::uint64_t>(part.begin), part.size(), log_range,
+                                  params.range_max, ids + part.begin);
+    });
   });
+  interruption.check();
   return params.num_sampled;
 }
 
@@ -172,11 +180,14 @@ void log_uniform_expected_count(const LogUniformParams& params, std::int64_t tri
   const double log_range = math::log_uniform_log_range(params.range_max);
   const std::int64_t count = std::ssize(ids);
   const Isa& isa = current_isa();  // may throw: not inside the region
+  Interruption interruption;
   parallel(threads_for(static_cast<double>(count), kCountsPerThread), [&](const Team& team) {
-    const Range part = team.share(count);
-    isa.full->log_uniform_counts(ids.data() + part.begin, part.size(), log_range, params.num_sampled, tries,
-                                 counts + part.begin);
+    in_parts(team.share(count), kDrawsAtOnce, interruption, [&](Range part) {
+      isa.full->log_uniform_counts(ids.data() + part.begin, part.size(), log_range, params.num_sampled, tries,
+                                   counts + part.begin);
+    });
   });
+  interruption.check();
 }
 
 }  // namespace fastnce::cpu

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cpu/interrupt.h"
 #include "cpu/parallel.h"
 #include "fastnce/sampled_loss.h"
 
@@ -43,6 +44,7 @@ struct LossTask {
   const T* sampled_count;
   const T* grad_loss;  // null: 1
   HitLists hits;
+  Interruption* interruption;
 
   // Outputs; null is not wanted.
   T* loss;
@@ -95,8 +97,8 @@ struct LossKernels {
 // The [B, S] plane, for one way of multiplying.
 template <class T>
 struct TileKernels {
-  // v, its loss and gradients for a block of the [B, S] plane, tile by tile; adds to what it touches. `scratch` holds
-  // scratch_elements() elements, aligned to 64 bytes.
+  // v, its loss and gradients for a block of the [B, S] plane, tile by tile; adds to what it touches, and leaves off
+  // where the call shall end. `scratch` holds scratch_elements() elements, aligned to 64 bytes.
   void (*sampled_block)(const LossTask<T>&, Range examples, Range sampled, const SampledRowSink<T>&, T* scratch);
   std::int64_t (*scratch_elements)(const LossTask<T>&);
 };

@@ -4,6 +4,7 @@
 #include "fastnce/config.h"
 #include "fastnce/cuda.h"
 #include "fastnce/error.h"
+#include "fastnce/interrupt.h"
 #include "fastnce/sampled_loss.h"
 #include "fastnce/sampler.h"
 #include "fastnce/types.h"
