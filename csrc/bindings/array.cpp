@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <limits>
 #include <string_view>
 #include <utility>
@@ -203,6 +204,7 @@ bool is_compact(std::span<const std::int64_t> shape, std::span<const std::int64_
 }
 
 Array borrow(py::handle object, const char* name, const Place& place) {
+  refuse_tracer(object, name);
   Array array = [&] {
     if (py::isinstance<py::array>(object)) {
       require_place({dl::kCpu, 0}, name, place);
@@ -210,7 +212,7 @@ Array borrow(py::handle object, const char* name, const Place& place) {
     }
     if (PyCapsule_CheckExact(object.ptr())) return borrow_lease(consume_capsule(object, name, place), name);
     if (py::hasattr(object, "__dlpack__")) return borrow_lease(lease_from_producer(object, name, place), name);
-    throw InvalidType(concat(name, " is a ", Py_TYPE(object.ptr())->tp_name,
+    throw InvalidType(concat(name, is_a(object),
                              place.device.type == dl::kCpu
                                  ? ": expected a NumPy array or an array that exports __dlpack__"
                                  : concat(": expected an array on device ", device_name(place.device))));
@@ -220,6 +222,7 @@ Array borrow(py::handle object, const char* name, const Place& place) {
 }
 
 Array borrow_or_convert(py::handle object, const char* name, const Place& place) {
+  refuse_tracer(object, name);
   if (py::isinstance<py::array>(object)) {
     const auto source = py::reinterpret_borrow<py::array>(object);
     bool in_place = (source.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
@@ -280,12 +283,35 @@ py::array new_array(DType dtype, std::vector<py::ssize_t> shape) {
   return py::array(numpy_type(), std::move(shape));
 }
 
+namespace {
+
+bool has_contiguous_rows(const Array& matrix) {
+  return matrix.shape[1] <= 1 || matrix.shape[0] == 0 || matrix.strides[1] == 1;
+}
+
+}  // namespace
+
 void require_matrix(const Array& array, const char* expected) {
   require_rank(array, 2, expected);
-  if (array.shape[1] > 1 && array.shape[0] > 0 && array.strides[1] != 1) {
+  if (!has_contiguous_rows(array)) {
     throw InvalidValue(concat(array.name, " has strides ", shape_text(array.strides),
                               " (in elements): expected contiguous rows, an inner stride of 1; it is used in place"));
   }
+}
+
+void make_rows_contiguous(Array& matrix) {
+  if (matrix.rank() != 2 || has_contiguous_rows(matrix)) return;
+  const auto bytes = static_cast<std::size_t>(element_bytes(matrix.type));
+  const std::shared_ptr<std::byte[]> copy(new std::byte[static_cast<std::size_t>(count(matrix.shape)) * bytes]);
+  std::byte* to = copy.get();
+  for_each_offset(matrix.shape, matrix.strides, 0, [&](std::int64_t offset) {
+    std::memcpy(to, matrix.data + offset * static_cast<std::int64_t>(bytes), bytes);
+    to += bytes;
+  });
+  matrix.data = copy.get();
+  matrix.strides = {matrix.shape[1], 1};
+  matrix.owner = {};
+  matrix.lease = copy;
 }
 
 std::vector<std::int64_t> copy_ids(const Array& array) {
@@ -304,7 +330,13 @@ std::vector<std::int64_t> copy_ids(const Array& array) {
 
 void require_classes(const Array& classes, std::int64_t batch, std::int64_t num_true) {
   const bool flat = classes.rank() == 1 && num_true == 1;
-  if (!flat) require_rank(classes, 2, num_true == 1 ? "[B, num_true] or [B]" : "[B, num_true]");
+  if (!flat && classes.rank() != 2) {
+    throw InvalidValue(concat(classes.name, " has shape ", classes.shape_text(), " of rank ", classes.rank(),
+                              ": expected ", num_true == 1 ? "[B] or [B, 1]" : "[B, num_true]",
+                              classes.rank() == 0  ? concat("; one example is ", classes.name, ".reshape(1, -1)")
+                              : classes.rank() > 2 ? concat("; reshape to [B, num_true] with num_true = ", num_true)
+                                                   : concat(" with num_true = ", num_true)));
+  }
   if ((batch >= 0 && classes.shape[0] != batch) || (!flat && classes.shape[1] != num_true)) {
     const std::string expected =
         batch >= 0 ? concat("= [", batch, ", ", num_true, "]") : concat("with num_true = ", num_true);
@@ -346,20 +378,19 @@ template class Values<double>;
 bool boolean(py::handle object, const char* name) {
   if (PyBool_Check(object.ptr())) return object.ptr() == Py_True;
   if (std::string_view(Py_TYPE(object.ptr())->tp_name).starts_with("numpy.bool")) return object.cast<bool>();
-  throw InvalidType(concat(name, " is a ", Py_TYPE(object.ptr())->tp_name, ": expected a bool"));
+  throw InvalidType(concat(name, is_a(object), ": expected a bool"));
 }
 
 Precision precision_argument(py::handle object) {
   if (!py::isinstance<py::str>(object)) {
-    throw InvalidType(
-        concat("precision is a ", Py_TYPE(object.ptr())->tp_name, ": expected 'highest', 'high' or 'medium'"));
+    throw InvalidType(concat("precision", is_a(object), ": expected 'highest', 'high' or 'medium'"));
   }
   return precision_from(object.cast<std::string>(), "precision");
 }
 
 std::int64_t integer(py::handle object, const char* name) {
   const auto refuse = [&] {
-    throw InvalidType(concat(name, " is a ", Py_TYPE(object.ptr())->tp_name, ": expected an integer"));
+    throw InvalidType(concat(name, is_a(object), ": expected an integer"));
   };
   if (PyBool_Check(object.ptr()) || PyIndex_Check(object.ptr()) == 0) refuse();
   const py::object value = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));

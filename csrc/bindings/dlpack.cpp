@@ -76,6 +76,13 @@ py::object export_from(py::handle producer, const Place& place) {
   }
 }
 
+// Gradients would stop here without a word; PyTorch's own refusal does not know the way on.
+void refuse_gradients(py::handle producer, const char* name) {
+  if (!py::bool_(py::getattr(producer, "requires_grad", py::bool_(false)))) return;
+  throw InvalidValue(concat(name, " requires a gradient, which this function does not record: use fastnce.torch, or pass ",
+                            name, ".detach()"));
+}
+
 // PyTorch's tensors may be marked as the negative of their memory, which DLPack has no word for and PyTorch lends as it
 // is.
 void refuse_lazy_negation(py::handle producer, const char* name) {
@@ -101,7 +108,21 @@ std::string device_name(dl::Device device) {
   return concat(name, ":", device.id);
 }
 
+std::string is_a(py::handle object) {
+  if (object.is_none()) return " is None";
+  const std::string type = Py_TYPE(object.ptr())->tp_name;
+  return concat(std::string_view("aeioAEIO").find(type[0]) == std::string_view::npos ? " is a " : " is an ", type);
+}
+
+void refuse_tracer(py::handle object, const char* name) {
+  if (!std::string_view(Py_TYPE(object.ptr())->tp_name).ends_with("Tracer")) return;
+  throw InvalidType(concat(name, is_a(object),
+                           ", which has no memory yet: expected an array; inside jax.jit, grad, vmap and scan use "
+                           "fastnce.jax"));
+}
+
 dl::Device device_of(py::handle object, const char* name) {
+  refuse_tracer(object, name);
   if (PyCapsule_IsValid(object.ptr(), kVersioned)) return peek<dl::ManagedTensorVersioned>(object, kVersioned);
   if (PyCapsule_IsValid(object.ptr(), kLegacy)) return peek<dl::ManagedTensor>(object, kLegacy);
   if (const auto tensor = borrow_by_table(object)) return tensor->device;
@@ -113,7 +134,7 @@ dl::Device device_of(py::handle object, const char* name) {
     throw InvalidType(concat(name, ".__dlpack_device__() gave no pair of 32-bit integers"));
   } catch (py::error_already_set& error) {
     if (!is_about_the_argument(error)) throw;
-    throw InvalidValue(concat(name, " cannot be lent through DLPack: ", py::str(error.value()).cast<std::string>()));
+    throw InvalidValue(concat(name, " cannot be exported through DLPack: ", py::str(error.value()).cast<std::string>()));
   }
 }
 
@@ -155,6 +176,7 @@ Lease consume_capsule(py::handle capsule, const char* name, const Place& place) 
 }
 
 Lease lease_from_producer(py::handle producer, const char* name, const Place& place) {
+  refuse_gradients(producer, name);
   refuse_lazy_negation(producer, name);
   if (place.device.type == dl::kCpu) {
     if (const auto tensor = borrow_by_table(producer)) {
@@ -171,7 +193,7 @@ Lease lease_from_producer(py::handle producer, const char* name, const Place& pl
     return consume_capsule(capsule, name, place);
   } catch (py::error_already_set& error) {
     if (!is_about_the_argument(error)) throw;
-    throw InvalidValue(concat(name, " cannot be lent through DLPack: ", py::str(error.value()).cast<std::string>()));
+    throw InvalidValue(concat(name, " cannot be exported through DLPack: ", py::str(error.value()).cast<std::string>()));
   }
 }
 

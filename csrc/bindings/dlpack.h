@@ -91,6 +91,12 @@ struct Lease {
 // Whether an error that an argument raised says that the argument is unusable: not a lack of memory, not an interrupt.
 bool is_about_the_argument(const py::error_already_set& error);
 
+// " is an int", for messages about an argument of the wrong type.
+std::string is_a(py::handle object);
+
+// Throws InvalidType for a JAX array that is being traced.
+void refuse_tracer(py::handle object, const char* name);
+
 // "cuda:0", in DLPack's words.
 std::string device_name(dl::Device device);
 

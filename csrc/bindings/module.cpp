@@ -2,10 +2,12 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/register.h"
+#include "bindings/without_gil.h"
 #include "fastnce/config.h"
 #include "fastnce/error.h"
+#include "fastnce/interrupt.h"
 
-PYBIND11_MODULE(_core, module) {
+PYBIND11_MODULE(_core_contents, module) {
   namespace py = pybind11;
   py::register_exception_translator([](std::exception_ptr thrown) {
     try {
@@ -16,6 +18,8 @@ PYBIND11_MODULE(_core, module) {
       PyErr_SetString(PyExc_ValueError, error.what());
     } catch (const fastnce::DeviceError& error) {
       PyErr_SetString(PyExc_RuntimeError, error.what());
+    } catch (const fastnce::Interrupted&) {
+      fastnce::bindings::restore_interrupt();
     }
   });
   fastnce::isa_in_use();  // a wrong FASTNCE_ISA is reported at import, not at the first loss
@@ -26,4 +30,15 @@ PYBIND11_MODULE(_core, module) {
 #ifdef FASTNCE_JAX
   fastnce::bindings::register_jax(module);
 #endif
+}
+
+// What Python calls first. pybind11 takes Python's lock by PyGILState_Ensure, which knows the main interpreter alone: in a
+// sub-interpreter its own set-up would wait for ever, so this comes before it.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+    PyErr_SetString(PyExc_ImportError,
+                    "fastnce was imported in a sub-interpreter: expected the main interpreter; use threads or processes");
+    return nullptr;
+  }
+  return PyInit__core_contents();
 }

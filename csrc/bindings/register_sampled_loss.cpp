@@ -172,6 +172,12 @@ py::object run(const Array& inputs, const LossArguments& args) {
   return py::make_tuple(loss, grad_inputs, row_ids, grad_weights, grad_biases, py::none());
 }
 
+Array borrow_inputs(py::handle object) {
+  Array inputs = borrow(object, "inputs", kHost);
+  make_rows_contiguous(inputs);
+  return inputs;
+}
+
 py::object nce_loss_arguments(py::handle weights, py::handle biases, py::handle labels, py::handle inputs,
                               py::handle num_sampled, py::handle num_classes, py::handle num_true,
                               py::handle sampled_values, py::handle remove_accidental_hits,
@@ -200,7 +206,7 @@ py::object nce_loss_arguments(py::handle weights, py::handle biases, py::handle 
                            .grad_weights = gradients[1],
                            .grad_biases = gradients[2]};
   if (!device.is_none()) return cuda_nce_loss(inputs, args, device);
-  const Array x = borrow(inputs, "inputs", kHost);
+  const Array x = borrow_inputs(inputs);
   return floating_type(x) == DType::kFloat64 ? run<double>(x, args) : run<float>(x, args);
 }
 
@@ -229,7 +235,7 @@ void check_nce_loss(py::handle weights, py::handle biases, py::handle labels, py
                            .grad_inputs = false,
                            .grad_weights = false,
                            .grad_biases = false};
-  const Array x = borrow(inputs, "inputs", kHost);
+  const Array x = borrow_inputs(inputs);
   if (floating_type(x) == DType::kFloat64) {
     const HostCall<double> checked(x, args);
   } else {

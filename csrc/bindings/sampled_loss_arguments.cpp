@@ -11,7 +11,7 @@ namespace {
 
 Partition partition_from(py::handle strategy) {
   if (!py::isinstance<py::str>(strategy)) {
-    throw InvalidType(concat("partition_strategy is a ", Py_TYPE(strategy.ptr())->tp_name, ": expected a string"));
+    throw InvalidType(concat("partition_strategy", is_a(strategy), ": expected a string"));
   }
   const std::string name = strategy.cast<std::string>();
   if (name == "div") return Partition::kDiv;
@@ -21,7 +21,7 @@ Partition partition_from(py::handle strategy) {
 
 void require_float32(py::handle grad_dtype, DType computed) {
   if (!py::isinstance<py::str>(grad_dtype)) {
-    throw InvalidType(concat("grad_dtype is a ", Py_TYPE(grad_dtype.ptr())->tp_name, ": expected None or 'float32'"));
+    throw InvalidType(concat("grad_dtype", is_a(grad_dtype), ": expected None or 'float32'"));
   }
   const auto name = grad_dtype.cast<std::string>();
   if (name != "float32" || computed != DType::kFloat32) {
@@ -42,6 +42,12 @@ SampledLossParams params_from(const Array& inputs, const LossArguments& args) {
   params.remove_accidental_hits = boolean(args.remove_accidental_hits, "remove_accidental_hits");
   if (params.num_true < 0) throw InvalidValue(concat("num_true = ", params.num_true, ": expected at least 0"));
   params.weights.partition = params.biases.partition = partition_from(args.partition_strategy);
+  if (inputs.rank() > 2) {
+    const std::int64_t examples = count({inputs.shape.data(), inputs.shape.size() - 1});
+    throw InvalidValue(concat(inputs.name, " has shape ", inputs.shape_text(), " of rank ", inputs.rank(),
+                              ": expected [B, D] of rank 2; reshape inputs to [", examples, ", ", inputs.shape.back(),
+                              "] and labels to [", examples, "] or [", examples, ", num_true]"));
+  }
   require_matrix(inputs, "[B, D]");
   params.batch = inputs.shape[0];
   params.dim = inputs.shape[1];
@@ -71,7 +77,9 @@ void TableArgument::add(py::handle object, const char* name, const Array& inputs
   const bool wide_inputs = floating_type(inputs) == DType::kFloat64;
   if ((dtype == DType::kFloat64) != wide_inputs) {
     throw InvalidType(concat(name, " has dtype ", shard.type_name(), " but inputs has dtype ", inputs.type_name(),
-                             ": expected ", wide_inputs ? "the same" : "float32, float16 or bfloat16"));
+                             ": expected ", wide_inputs ? "the same" : "float32, float16 or bfloat16",
+                             "; convert inputs or ", name, ", as in array.astype('",
+                             wide_inputs ? shard.type_name() : "float32", "')"));
   }
   if (!shards_.empty() && dtype != dtype_) {
     throw InvalidType(concat(name, " has dtype ", shard.type_name(), " but ", arrays_.front().name, " has dtype ",

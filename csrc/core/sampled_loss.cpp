@@ -1,6 +1,9 @@
 // Entry points of the sampled loss: check everything once, for every backend, then call the backend.
 #include "fastnce/sampled_loss.h"
 
+#include <algorithm>
+#include <string>
+
 #include "core/validate.h"
 #include "cpu/row_plan.h"
 #include "cpu/sampled_loss.h"
@@ -24,7 +27,7 @@ void validate_dtypes(const SampledLossParams& p) {
   const auto check = [&](const char* argument, std::optional<DType> dtype) {
     if (dtype.value_or(p.dtype) == p.dtype || (!wide && *dtype != DType::kFloat64)) return;
     throw InvalidValue(concat(argument, ": expected ", wide ? "kFloat64" : "kFloat32, kFloat16 or kBFloat16",
-                              ", beside the dtype in which is computed"));
+                              ", to match the compute dtype"));
   };
   check("weights_dtype", p.weights_dtype);
   check("biases_dtype", p.biases_dtype);
@@ -63,6 +66,52 @@ void validate_ids(const char* name, const std::int64_t* ids, std::int64_t count,
   if (bad < 0) return;
   const std::string at = columns > 0 ? concat(bad / columns, ", ", bad % columns) : concat(bad);
   throw InvalidValue(concat(name, "[", at, "] = ", ids[bad], " is outside [0, num_classes = ", num_classes, ")"));
+}
+
+// The first expected count that has no logarithm or an infinite one; -1 if there is none.
+template <class T>
+std::int64_t first_unusable(const void* counts, std::int64_t count) {
+  const auto* const values = static_cast<const T*>(counts);
+  bool usable = true;
+  for (std::int64_t i = 0; i < count; ++i) usable &= values[i] > T{0};  // a vector at a time; NaN is not above 0
+  for (std::int64_t i = 0; i < count && !usable; ++i) {
+    if (!(values[i] > T{0})) return i;
+  }
+  return -1;
+}
+
+double count_at(const SampledLossParams& p, const void* counts, std::int64_t at) {
+  return p.dtype == DType::kFloat64 ? static_cast<const double*>(counts)[at] : static_cast<const float*>(counts)[at];
+}
+
+// Whether an example uses the count of a sampled position: all do that do not remove it as an accidental hit.
+bool uses_sample(const SampledLossParams& p, std::int64_t position) {
+  if (!p.remove_accidental_hits) return p.batch > 0;
+  for (std::int64_t b = 0; b < p.batch; ++b) {
+    const std::int64_t* const labels = p.labels + b * p.num_true;
+    if (std::find(labels, labels + p.num_true, p.sampled[position]) == labels + p.num_true) return true;
+  }
+  return false;
+}
+
+// Q is subtracted as its logarithm: 0, negative numbers and NaN would make NaN of every result that they touch.
+void validate_counts(const SampledLossParams& p) {
+  const auto first = [&](const void* counts, std::int64_t count) {
+    return p.dtype == DType::kFloat64 ? first_unusable<double>(counts, count) : first_unusable<float>(counts, count);
+  };
+  const auto refuse = [&](const std::string& element, const void* counts, std::int64_t at) {
+    throw InvalidValue(concat(element, " = ", count_at(p, counts, at),
+                              ": expected a positive number, how often the class is expected among the samples"));
+  };
+  if (const std::int64_t at = first(p.true_count, p.batch * p.num_true); at >= 0) {
+    refuse(concat("true_expected_count[", at / p.num_true, ", ", at % p.num_true, "]"), p.true_count, at);
+  }
+  if (first(p.sampled_count, p.num_sampled) < 0) return;
+  for (std::int64_t s = 0; s < p.num_sampled; ++s) {
+    if (!(count_at(p, p.sampled_count, s) > 0) && uses_sample(p, s)) {
+      refuse(concat("sampled_expected_count[", s, "]"), p.sampled_count, s);
+    }
+  }
 }
 
 // A plan of other ids would send gradients to wrong rows, or beyond the arrays.
@@ -117,6 +166,7 @@ void validate(const SampledLossParams& p) {
   validate_ids("labels", p.labels, p.batch * p.num_true, p.num_true, p.num_classes);
   if (p.sampled == nullptr && p.num_sampled > 0) return;  // candidates are still to be drawn
   validate_ids("sampled_candidates", p.sampled, p.num_sampled, 0, p.num_classes);
+  validate_counts(p);
   if (p.grad_weights == nullptr && p.grad_biases == nullptr) return;
   require(p.rows != nullptr, "rows", "a plan, since row gradients are asked for");
   require(plan_matches(*p.rows, p), "rows", "a plan made for these labels and samples");

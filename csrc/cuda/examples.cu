@@ -28,7 +28,8 @@ FASTNCE_KERNEL(kThreads, 2) enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesA
   write_operand_row(row, valid, args.dim, s, args.planes);
   if (lane_index() != 0 || !exists) return;
   check_id(args.faults, IdArgument::kSampled, s, id, 1, args.num_classes);
-  args.offset[s] = valid ? args.biases.row(id)[0] - logf(args.sampled_count[s]) : not_a_number();
+  const float count = args.sampled_count[s];
+  args.offset[s] = valid && count > 0.0f ? args.biases.row(id)[0] - logf(count) : not_a_number();
 }
 
 // Each lane sums every 32nd product; float32 as everywhere in this file.
@@ -51,11 +52,12 @@ FASTNCE_KERNEL(kThreads, 2) enter_examples_kernel(FASTNCE_ARGUMENTS EnterExample
   for (std::int64_t t = 0; t < args.num_true; ++t) {
     const std::int64_t at = b * args.num_true + t;
     const std::int64_t id = args.labels[at];
-    const bool valid = is_valid_id(id, args.num_classes);
+    const float count = args.true_count[at];
+    const bool valid = is_valid_id(id, args.num_classes) && count > 0.0f;  // a count may be 0, negative or NaN
     const float product = valid ? dot(x, args.weights.row(id), args.dim) : 0.0f;
     if (lane_index() != 0) continue;
     check_id(args.faults, IdArgument::kLabels, at, id, args.num_true, args.num_classes);
-    const float u = valid ? product + args.biases.row(id)[0] - logf(args.true_count[at]) : not_a_number();
+    const float u = valid ? product + args.biases.row(id)[0] - logf(count) : not_a_number();
     const auto logistic = math::logistic<float>(u);
     // softplus(u) - u / T and sigmoid(u) - 1 / T, in the order that loses nothing to cancellation when T = 1.
     const float positive = u < 0.0f ? 0.0f : u;

@@ -28,8 +28,9 @@ Precision precision_from(std::string_view name, std::string_view argument);
 Precision default_precision();
 void set_default_precision(Precision precision);
 
-// Threads of the CPU backend: OMP_NUM_THREADS or the number of processors, unless set here. Throws InvalidValue
-// outside [1, 4096]. A call uses fewer threads where its work does not pay for more.
+// The largest number of threads that a call on the CPU uses: OMP_NUM_THREADS or the number of processors, unless set
+// here; 1 in a forked child, where OpenMP's threads do not exist, and in a build without OpenMP. Setting it throws
+// InvalidValue outside [1, 4096]. A call uses fewer threads where its work does not pay for more.
 int num_threads();
 void set_num_threads(std::int64_t threads);
 

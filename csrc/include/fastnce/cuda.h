@@ -67,8 +67,9 @@ void log_uniform_candidates(const LogUniformParams& params, std::uint64_t* calls
 std::size_t workspace_bytes(const SampledLossParams& params, int device);
 
 // As fastnce::nce_loss(), computed in float32, with row_ids and row_count in place of a plan. An example with a label
-// outside [0, V) gets a loss of NaN; that label adds nothing to the gradients. A sampled class out of range makes all
-// results NaN. Neither is read or written out of bounds; check() reports them.
+// outside [0, V), or with an expected count that is not positive, gets a loss of NaN; that label adds nothing to the
+// gradients. A sampled class out of range or with such a count makes all results NaN. Nothing is read or written out of
+// bounds; check() reports the ids.
 void nce_loss(const SampledLossParams& params, const Workspace& workspace, const Stream& stream);
 
 // Ids of any integer type and layout in device memory.
