@@ -256,7 +256,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--negatives", type=natural, default=128, help="sampled words, shared by a batch (num_sampled)")
     add("--window", type=natural, default=5, help="largest distance of a neighbour")
     add("--batch", type=natural, default=256, help="words per step; each has up to 2 * window neighbours")
-    add("--epochs", type=natural, default=8, help="passes over the text")
+    add("--epochs", type=natural, default=6, help="passes over the text")
     add("--lr", type=float, default=0.2, help="learning rate of Adagrad, falling linearly")
     add("--min-count", type=natural, default=10, help="leave out rarer words")
     add("--sample", type=float, default=1e-4, help="thin out words of a higher frequency than this; 0: none")
