@@ -265,7 +265,7 @@ def test_a_producer_that_fails_is_named(cuda_array):
             raise BufferError("use detach()")
 
     arguments, _ = lent_arguments(weights=Broken(PROBLEM.weights))
-    with pytest.raises(ValueError, match=r"weights cannot be lent through DLPack: use detach\(\)"):
+    with pytest.raises(ValueError, match=r"weights cannot be exported through DLPack: use detach\(\)"):
         fastnce.nce_loss(**arguments)
 
 

@@ -130,14 +130,19 @@ def test_the_interpreter_may_end_while_a_daemon_thread_computes(request):
 # In a process of its own: forking the one that runs the tests would fork whatever other threads it has.
 FORKING = """
     import os, sys, warnings
+    import fastnce
     from cases import Case, assert_matches_twin
 
+    fastnce.set_num_threads(2)
     problem = Case(batch=300, dim=70, sampled=400).problem()
     problem.solve()  # starts whatever threads the library keeps
     warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons: fork of a multi-threaded process
     child = os.fork()
     if child == 0:
         assert_matches_twin(problem.solve(), problem)
+        assert fastnce.get_num_threads() == 1  # what it computes on
+        fastnce.set_num_threads(3)
+        assert fastnce.get_num_threads() == 1
         os._exit(0)
     assert_matches_twin(problem.solve(), problem)
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

@@ -188,7 +188,7 @@ Lease lease_from_producer(py::handle producer, const char* name, const Place& pl
   try {
     const py::object capsule = export_from(producer, place);
     if (!PyCapsule_CheckExact(capsule.ptr())) {
-      throw InvalidType(concat(name, ".__dlpack__() gave no capsule but a ", Py_TYPE(capsule.ptr())->tp_name));
+      throw InvalidType(concat(name, ".__dlpack__()", is_a(capsule), ": expected a capsule"));
     }
     return consume_capsule(capsule, name, place);
   } catch (py::error_already_set& error) {
