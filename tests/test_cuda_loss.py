@@ -236,6 +236,35 @@ def test_a_candidate_out_of_range_spoils_everything_and_is_reported(bad, cuda_ar
         fastnce.cuda.check()
 
 
+@pytest.mark.parametrize("bad", [0.0, -1.0, -np.inf, np.nan])
+def test_a_true_count_that_is_not_positive_gives_nan_in_its_example_alone(bad, cuda_array):
+    """On the CPU it is an error; here reading it would synchronise the device."""
+    problem = Case(batch=6, dim=5, sampled=7, num_true=2).problem()
+    clean_ids, clean = cuda_array.solve(problem)
+    ids, true_count, sampled_count = problem.sampled_values
+    true_count = true_count.copy()
+    true_count[3, 1] = bad
+    row_ids, results = cuda_array.solve(problem, sampled_values=(ids, true_count, sampled_count))
+    np.testing.assert_array_equal(np.isnan(results.loss), np.arange(6) == 3)
+    others = np.arange(6) != 3
+    np.testing.assert_array_equal(results.loss[others], clean.loss[others])
+    np.testing.assert_array_equal(results.inputs[others], clean.inputs[others])
+    np.testing.assert_array_equal(row_ids, clean_ids)
+    assert np.isfinite(results.weights).all() and np.isfinite(results.biases).all()
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, -np.inf, np.nan])
+def test_a_sampled_count_that_is_not_positive_spoils_the_examples_that_use_it(bad, cuda_array):
+    problem = Case(batch=6, dim=5, sampled=7, remove_hits=True).problem()
+    ids, true_count, sampled_count = problem.sampled_values
+    sampled_count[ids == ids[2]] = bad  # the arrays are this test's own
+    problem.labels[:] = (ids[2] + 1) % problem.num_classes
+    problem.labels[4] = ids[2]
+    results = cuda_array.solve(problem)[1]
+    np.testing.assert_array_equal(np.isnan(results.loss), np.arange(6) != 4)
+    np.testing.assert_array_equal(np.isnan(results.inputs).all(axis=1), np.arange(6) != 4)
+
+
 def test_every_call_is_checked_on_request(cuda_array, monkeypatch):
     monkeypatch.setenv("FASTNCE_CHECK", "1")
     problem = Case(batch=6, dim=5, sampled=7).problem()

@@ -4,7 +4,11 @@
 
 namespace fastnce {
 
-InterruptScope::InterruptScope(bool (*requested)()) : outer_(cpu::exchange_interrupt_request(requested)) {}
-InterruptScope::~InterruptScope() { cpu::exchange_interrupt_request(outer_); }
+InterruptScope::InterruptScope(bool (*requested)(), std::chrono::milliseconds interval)
+    : outer_(cpu::interrupt_request.requested), outer_interval_(cpu::interrupt_request.interval) {
+  cpu::interrupt_request = {requested, interval};
+}
+
+InterruptScope::~InterruptScope() { cpu::interrupt_request = {outer_, outer_interval_}; }
 
 }  // namespace fastnce

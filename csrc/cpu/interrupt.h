@@ -1,6 +1,6 @@
-// Whether a call shall end early. A call makes one Interruption; its threads ask it between parts of their work that take
-// some milliseconds. Inside parallel() a thread then skips what is left of its work but still meets the others at their
-// barriers; check() throws once all are out.
+// Whether a call shall end early. A call makes one Interruption; its threads ask it between parts of their work that
+// take some milliseconds. Inside parallel() a thread then skips what is left of its work but still meets the others at
+// their barriers; check() throws once all are out.
 #pragma once
 
 #include <atomic>
@@ -11,8 +11,12 @@
 
 namespace fastnce::cpu {
 
-// Replaces what the calling thread asks, and returns what it asked before; null: nothing.
-bool (*exchange_interrupt_request(bool (*requested)()))();
+// What the calling thread asks, and how often.
+struct InterruptRequest {
+  bool (*requested)() = nullptr;  // null: nothing; so it is on OpenMP's own threads
+  std::chrono::milliseconds interval{0};
+};
+extern thread_local InterruptRequest interrupt_request;
 
 class Interruption {
  public:

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "device_memory.h"
@@ -236,6 +237,28 @@ TEST_F(Cuda, ALabelOutOfRangeGivesNaNInItsExampleAndIsReported) {
     EXPECT_STREQ(error.what(), "labels[7, 1] = 90 is outside [0, num_classes = 90)");
   }
   EXPECT_NO_THROW(cuda::check(0));
+}
+
+TEST_F(Cuda, AnExpectedCountThatIsNotPositiveGivesNaNInItsExample) {
+  for (const float bad : {0.0f, -1.0f, std::numeric_limits<float>::quiet_NaN()}) {
+    Problem<float> p({.batch = 140, .num_true = 2, .num_sampled = 30, .dim = 20, .num_classes = 90});
+    Problem<float> clean(p.sizes);
+    DeviceProblem clean_device(clean);
+    clean_device.run();
+    p.true_count[2 * 7 + 1] = bad;
+    DeviceProblem device(p);
+    device.run();
+    for (std::int64_t b = 0; b < p.sizes.batch; ++b) {
+      if (b == 7) {
+        EXPECT_TRUE(std::isnan(p.loss[b]));
+      } else {
+        EXPECT_EQ(p.loss[b], clean.loss[b]);
+      }
+    }
+    EXPECT_TRUE(std::ranges::none_of(p.grad_weights, [](float g) { return std::isnan(g); }));
+    EXPECT_TRUE(std::ranges::none_of(p.grad_inputs, [](float g) { return std::isnan(g); }));
+    EXPECT_NO_THROW(cuda::check(0));
+  }
 }
 
 // A [B, S] matrix would be 4 TB here, and one of a sum per tile 32 GB.

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 
 #include "fastnce/fastnce.h"
@@ -77,6 +78,13 @@ TEST(Validation, WantsArraysWhereThereAreElements) {
   EXPECT_EQ(message_with([](auto& p) { p.params.inputs = nullptr; }), "inputs: expected an array, not null");
   EXPECT_EQ(message_with([](auto& p) { p.params.sampled = nullptr; }), "sampled: expected an array, not null");
   EXPECT_EQ(message_with([](auto& p) { p.params.true_count = nullptr; }), "true_count: expected an array, not null");
+}
+
+TEST(Validation, ExpectedCountsArePositive) {
+  const std::string rest = ": expected a positive number, how often the class is expected among the samples";
+  EXPECT_EQ(message_with([](auto& p) { p.true_count[5] = 0; }), "true_expected_count[2, 1] = 0" + rest);
+  EXPECT_EQ(message_with([](auto& p) { p.sampled_count[0] = -2; }), "sampled_expected_count[0] = -2" + rest);
+  EXPECT_EQ(message_with([](auto& p) { p.sampled_count[1] = NAN; }), "sampled_expected_count[1] = nan" + rest);
 }
 
 TEST(Validation, WantsLabelsInWholeRowsForHits) {
