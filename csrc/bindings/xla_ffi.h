@@ -242,19 +242,26 @@ inline Error* error(const Api& api, ErrorCode code, const char* message) {
   return api.error_create(&arguments);
 }
 
+// Where XLA asks what the handler is, rather than calls it.
+inline MetadataExtension* asked_for_metadata(const CallFrame& frame) {
+  const bool asked = frame.head.extensions != nullptr && frame.head.extensions->type == ExtensionType::kMetadata;
+  return asked ? reinterpret_cast<MetadataExtension*>(frame.head.extensions) : nullptr;
+}
+
 // Why a call cannot be understood, or nothing. `api_size`: as much of Api as the handler calls.
 inline std::string incompatibility(const CallFrame& frame, std::size_t api_size) {
-  const Api* const api = frame.api;
-  if (api != nullptr && (api->version.major != kMajor || api->version.minor < kOldestMinor)) {
-    return concat("fastnce knows versions ", kMajor, ".", kOldestMinor, " to ", kMajor, ".", kNewestMinor,
-                  " of XLA's foreign function interface, and this jaxlib has ", api->version.major, ".",
-                  api->version.minor, ": install another version of jax or of fastnce");
-  }
   if (frame.head.struct_size < kSize<CallFrame>) {
     return concat("this jaxlib calls handlers with ", frame.head.struct_size, " bytes, and fastnce needs ",
                   kSize<CallFrame>, ": install a newer jax");
   }
-  if (api != nullptr && api->head.struct_size < api_size) {
+  const Api* const api = frame.api;
+  if (api == nullptr) return asked_for_metadata(frame) ? "" : "this jaxlib offers handlers no functions";
+  if (api->version.major != kMajor || api->version.minor < kOldestMinor) {
+    return concat("fastnce knows versions ", kMajor, ".", kOldestMinor, " to ", kMajor, ".", kNewestMinor,
+                  " of XLA's foreign function interface, and this jaxlib has ", api->version.major, ".",
+                  api->version.minor, ": install another version of jax or of fastnce");
+  }
+  if (api->head.struct_size < api_size) {
     return concat("this jaxlib offers handlers ", api->head.struct_size, " bytes of functions, and fastnce needs ",
                   api_size,
                   api_size == kApiForDevices ? " on CUDA: install jax 0.6 or newer" : ": install a newer jax");
@@ -262,18 +269,12 @@ inline std::string incompatibility(const CallFrame& frame, std::size_t api_size)
   return "";
 }
 
-// An error where the interface is unknown or absent, so that it can make none: XLA turns exceptions into errors.
+// An error for XLA. Where its interface is unknown or absent it is thrown, which XLA turns into an error.
 inline Error* refuse(const CallFrame& frame, const std::string& why) {
-  const Api* const api = frame.api;
-  if (api == nullptr || api->version.major != kMajor || api->head.struct_size < kApiForErrors)
-    throw std::runtime_error(why);
-  return error(*api, ErrorCode::kInternal, why.c_str());
-}
-
-// Where XLA asks what the handler is, rather than calls it.
-inline MetadataExtension* asked_for_metadata(const CallFrame& frame) {
-  const bool asked = frame.head.extensions != nullptr && frame.head.extensions->type == ExtensionType::kMetadata;
-  return asked ? reinterpret_cast<MetadataExtension*>(frame.head.extensions) : nullptr;
+  const bool known = frame.head.struct_size >= kSize<CallFrame> && frame.api != nullptr &&
+                     frame.api->version.major == kMajor && frame.api->head.struct_size >= kApiForErrors;
+  if (!known) throw std::runtime_error(why);
+  return error(*frame.api, ErrorCode::kInternal, why.c_str());
 }
 
 // Answers with the newest version that both sides know, and with 0.1 where XLA does not say which it has.
