@@ -10,7 +10,7 @@ import pytest
 
 import fastnce
 from cases import Case
-from jax_arrays import ARRAYS, RUN_TIME_ERRORS, jax, jnp, split
+from jax_arrays import ARRAYS, RUN_TIME_ERRORS, enable_x64, jax, jnp, split
 from test_validation import LOSS_ERRORS, PROBLEM, SAMPLER_ARGUMENTS, SAMPLER_ERRORS, parametrize_errors
 
 # JAX arrays have no shards, seeds, masks or layouts; NumPy arrays of awkward layout are copied.
@@ -21,7 +21,7 @@ ERRORS = [e for e in LOSS_ERRORS if not any(part in e[0] for part in NOT_OF_JAX)
 
 @pytest.fixture(autouse=True)
 def x64():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 
@@ -138,7 +138,7 @@ def test_just_one_of_key_and_sampled_values_is_wanted():
 @pytest.mark.parametrize(
     ("key", "error", "message"),
     [
-        (lambda: 7, TypeError, "key is a int: expected a key of jax.random.key"),
+        (lambda: 7, TypeError, "key is an int: expected a key of jax.random.key"),
         (lambda: jnp.zeros(2, jnp.int32), TypeError, "key has dtype int32: expected"),
         (lambda: np.zeros(3, np.uint32), ValueError, r"key has words of shape \[3\]: expected one key"),
         (lambda: jax.random.split(jax.random.key(0), 3), ValueError, r"key has words of shape \[3, 2\]"),
@@ -165,7 +165,7 @@ def test_a_key_in_place_of_an_array_is_refused():
 
 
 def test_classes_beyond_int32_are_refused_without_x64():
-    with jax.enable_x64(False):
+    with enable_x64(False):
         classes = np.zeros((1, 1), np.int32)
         with pytest.raises(
             ValueError, match=r"range_max = 2147483649: expected at most 2\*\*31 without jax_enable_x64"
@@ -183,7 +183,7 @@ def test_classes_beyond_int32_are_refused_without_x64():
 
 
 def test_labels_that_int32_would_wrap_are_refused_without_x64():
-    with jax.enable_x64(False), pytest.raises(ValueError, match=r"labels\[0, 0\] = 4294967296 is outside"):
+    with enable_x64(False), pytest.raises(ValueError, match=r"labels\[0, 0\] = 4294967296 is outside"):
         call_with(labels=np.full((4, 2), 2**32))
 
 
@@ -223,10 +223,10 @@ def test_nothing_is_computed_to_check_arguments():
 
 
 def test_float64_arrays_are_refused_where_jax_makes_none():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         weights, biases, inputs = jnp.ones((50, 4)), jnp.zeros(50), jnp.ones((5, 4))
         rows = fastnce.RowGrads(jnp.array([1, 2]), jnp.ones((2, 4)), jnp.ones(2))
-    with jax.enable_x64(False):
+    with enable_x64(False):
         labels, key = jnp.zeros(5, int), jax.random.key(0)
         for call in (fastnce.jax.nce_loss, fastnce.jax.nce_value_and_rows):
             with pytest.raises(TypeError, match="weights has dtype float64: expected jax_enable_x64"):
