@@ -134,9 +134,9 @@ std::array<py::object, 3> three_sampled_values(py::handle given) {
   }
   if (length != 3) {
     const std::string got = PyTuple_Check(given.ptr()) || PyList_Check(given.ptr())
-                                ? concat(PySequence_Size(given.ptr()), " values")
-                                : concat("a ", Py_TYPE(given.ptr())->tp_name);
-    throw InvalidValue(concat("sampled_values is ", got,
+                                ? concat(" has ", PySequence_Size(given.ptr()), " values")
+                                : is_a(given);
+    throw InvalidValue(concat("sampled_values", got,
                               ": expected three values, (sampled_candidates, "
                               "true_expected_count, sampled_expected_count)"));
   }

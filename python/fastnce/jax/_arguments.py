@@ -50,6 +50,32 @@ def refuse_float64(array: Any, name: str) -> None:
         raise TypeError(f"{name} has dtype float64: expected jax_enable_x64 to be set, as it was where it was made")
 
 
+def require_array(array: Any, name: str) -> None:
+    if not isinstance(array, jax.Array | np.ndarray):
+        raise TypeError(f"{name} {is_a(array)}: expected an array")
+
+
+def floating(array: Any, name: str) -> Any:
+    """`array` as JAX's, if it is one of floating-point numbers."""
+    require_array(array, name)
+    refuse_float64(array, name)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} has dtype {array.dtype}: expected floating point")
+    return jnp.asarray(array)
+
+
+def number(value: Any, name: str) -> Any:
+    """`value`, if it is a real number or an array of one, which may be traced."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number | np.ndarray | jax.Array):
+        raise TypeError(f"{name} {is_a(value)}: expected a number")
+    if jnp.ndim(value) != 0:
+        raise ValueError(f"{name} has shape {list(jnp.shape(value))}: expected a scalar")
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+        raise TypeError(f"{name} has dtype {dtype}: expected a real number")
+    return value
+
+
 def seen_by_core(array: Any, value: int = 0) -> Any:
     """What the core can check in place of `array`: a JAX array's shape and dtype, filled with `value` in one row that
     stands for all; others whole."""
