@@ -261,7 +261,7 @@ def test_control_flow_and_other_transformations_give_the_same_numbers():
     np.testing.assert_allclose(jacobian.sum(axis=0), gradient, rtol=1e-6)
 
 
-@pytest.mark.skipif(not hasattr(jax, "shard_map"), reason="jax.shard_map came with jax 0.6")
+@pytest.mark.skipif(not hasattr(jax, "shard_map"), reason="jax.shard_map came with jax 0.6.1")
 def test_devices_may_share_a_batch():
     script = """
 import os
