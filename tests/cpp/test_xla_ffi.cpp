@@ -73,16 +73,13 @@ TEST(XlaFfi, RegistrationReportsTheNewestVersionThatBothSidesKnow) {
 }
 
 TEST(XlaFfi, RegistrationWritesNothingBehindOldStructs) {
-  struct {
-    xla::Metadata metadata{xla::kSize<xla::Metadata> - 4, {}, 7};
-  } small;
-  xla::MetadataExtension extension{{sizeof(xla::MetadataExtension), xla::ExtensionType::kMetadata, nullptr},
-                                   &small.metadata};
+  xla::Metadata metadata{xla::kSize<xla::Metadata> - 4, {}, 7};
+  xla::MetadataExtension extension{{sizeof(xla::MetadataExtension), xla::ExtensionType::kMetadata, nullptr}, &metadata};
   const xla::Api api = xla_side();
   XlaCall call(api);
   call.frame.head.extensions = &extension.base;
   EXPECT_NE(call.run(kLossOnCpu).find("install a newer jax"), std::string::npos);
-  EXPECT_EQ(small.metadata.traits, 7u);
+  EXPECT_EQ(metadata.traits, 7u);
 }
 
 TEST(XlaFfi, CallsRunWithEveryVersionOfTheInterface) {
