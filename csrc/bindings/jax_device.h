@@ -1,4 +1,4 @@
-// A call of a handler on a CUDA device: XLA's stream, and scratch memory of XLA's.
+// A call of a handler on a CUDA device: XLA's stream and its scratch memory.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ class DeviceCall {
   ~DeviceCall() {
     for (const cuda::Workspace& memory : allocated_) {
       xla::MemoryFree arguments{xla::head<xla::MemoryFree>(), frame_.context, memory.bytes, memory.data};
-      text_of(frame_.api->memory_free(&arguments));  // nothing can be done about an error
+      text_of(frame_.api->memory_free(&arguments));  // destroys the error; nothing else can be done about it
     }
   }
 
@@ -33,7 +33,7 @@ class DeviceCall {
 
   cuda::Workspace workspace(std::size_t bytes) {
     xla::MemoryAllocate arguments{xla::head<xla::MemoryAllocate>(), frame_.context, bytes, 256, nullptr};
-    allocated_.reserve(allocated_.size() + 1);  // what is allocated is kept in mind, and freed
+    allocated_.reserve(allocated_.size() + 1);  // emplace_back must not throw once memory is allocated
     require(frame_.api->memory_allocate(&arguments), concat("XLA gave no scratch memory of ", bytes, " bytes"));
     return allocated_.emplace_back(arguments.data, bytes);
   }
@@ -53,7 +53,7 @@ class DeviceCall {
   }
 
  private:
-  // The text of an error of XLA's, which is destroyed.
+  // The text of an error of XLA's. Destroys the error.
   std::string text_of(xla::Error* error) const {
     if (error == nullptr) return "";
     xla::ErrorGetMessage message{xla::head<xla::ErrorGetMessage>(), error, nullptr};

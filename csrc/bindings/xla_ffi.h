@@ -1,23 +1,23 @@
 // The C ABI of XLA's foreign function interface (FFI): as much of it as the handlers in jax_*.cpp use.
 //
-// Decision: the handlers speak this ABI themselves; no build needs jaxlib. The alternative, jaxlib as a build
-// requirement whose headers are included, costs a download of 80 MB for each build, and fixes the version that a
-// handler reports: headers of jaxlib 0.10 report 0.3, which jaxlib 0.5 to 0.8.0 refuse, because they accept 0.1 alone.
-// A wheel has to work with the jaxlib that is installed later.
+// Decision: the handlers speak this ABI themselves; no build needs jaxlib. The alternative is jaxlib as a build
+// requirement, whose headers are included. It costs a download of some 85 MB for each isolated build, and fixes the FFI
+// version that handlers report: the headers of jaxlib 0.10 report 0.3, which jaxlib 0.5 to 0.8.0 refuse; those of
+// jaxlib 0.5 report 0.1, which XLA promises to accept for 12 months only. One wheel has to work with the jaxlib that is
+// installed later, whichever that is.
 //
 // Evidence: xla/ffi/api/c_api.h of the jaxlib wheels 0.5.0, 0.5.1, 0.5.3, 0.6.0, 0.6.2, 0.7.0, 0.7.2, 0.8.0 to 0.8.3,
-// 0.9.0, 0.9.2 and 0.10.0 to 0.10.2. Every struct below has the same layout in all of them. What was added at an end:
-//   - a type id to Metadata, in 0.8.0. Metadata::struct_size does not count it, and XLA sets it to "no state";
-//   - functions to Api: run_id_get in 0.5.1, device_ordinal_get in 0.6.0. Api::struct_size counts up to stream_get
-//   before
-//     0.6.0, and up to device_ordinal_get from then on.
+// 0.9.0, 0.9.2 and 0.10.0 to 0.10.2. Every struct below has the same layout in all of them. Added at an end were
+//   - a type id in Metadata, in 0.8.0: Metadata::struct_size does not count it, and XLA sets it to "no state";
+//   - functions in Api: run_id_get in 0.5.1, device_ordinal_get in 0.6.0. Api::struct_size counts up to stream_get
+//     before 0.6.0, and up to device_ordinal_get since.
 // FFI version 0.1 is that of jaxlib up to 0.8.0, 0.2 begins with 0.8.1, 0.3 with 0.9.2. What 0.2 and 0.3 changed (user
 // types and the state of handlers) is not used here.
 //
-// Registration, observed with these wheels: when a backend starts, XLA calls the handler with a Metadata extension, and
-// compares the version that the handler writes there with its own. Up to 0.8.0 just 0.1 is accepted; Api is null. From
-// 0.8.1 on 0.1 up to XLA's own version is accepted, which Api says. An exception thrown by a handler becomes XLA's
-// error.
+// Registration, observed with jaxlib 0.5.0, 0.7.2, 0.8.0, 0.8.1, 0.9.0, 0.9.2 and 0.10.2: when a backend starts, XLA
+// calls the handler with a Metadata extension and compares the version that the handler writes there with its own. Up
+// to 0.8.0 it accepts 0.1 alone and passes no Api. Since 0.8.1 it accepts 0.1 up to its own version, which Api says. It
+// turns exceptions that a handler throws into its own errors.
 //
 // Each struct begins with its size, by which the other side sees how many members there are. All of this is for 64-bit
 // platforms, where size_t and pointers have 8 bytes.
