@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 CMAKE_FLAGS ?=
 export CMAKE_FLAGS
 
-.PHONY: help demo test test-all test-cpp test-python test-cuda cuda cuda-report test-tf test-torch test-jax lint format asan tidy bench bench-peers clean
+.PHONY: help demo test test-all test-cpp test-python test-cuda cuda cuda-report test-tf test-torch test-jax test-jax-versions lint format asan tidy bench bench-peers clean
 
 help:
 	@echo "make demo         train word embeddings on the text in examples/data"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench        native benchmark"
 	@echo "make bench-peers  side by side with TensorFlow, PyTorch and JAX (each in a .venv-peers of its own)"
 	@echo "make test-torch   fastnce.torch and PyTorch's tensors, in an environment of its own; test-jax, test-tf: likewise"
+	@echo "make test-jax-versions  one wheel with the oldest and the newest jax"
 	@echo "make format       fix formatting (test-cpp, test-python, test-cuda: parts of the tests; clean: remove all that was built)"
 	@echo "make asan         tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make tidy         clang-tidy"
@@ -59,7 +60,7 @@ test: test-cpp test-python test-cuda
 	@cat build/release/skipped.txt 2>/dev/null || true
 
 # All that there is, some of it too slow for every day.
-test-all: test test-torch test-jax test-tf asan
+test-all: test test-torch test-jax test-jax-versions test-tf asan
 
 test-cpp: $(VENV)/.tools
 	cmake --preset release $(CMAKE_FLAGS)
@@ -118,11 +119,13 @@ bench-peers: $(VENV)/.built
 	$(PEERS)/accuracy.py
 	$(PEERS)/page.py --results build/peers --output build/peers
 
-# Frameworks bring their own NumPy and protobuf: an environment for each. One build serves them in turn: without CUDA, to
-# save time, and not isolated, so that jaxlib's headers are found.
+# Frameworks bring their own NumPy and protobuf: an environment for each. One build serves them in turn, without CUDA and
+# not isolated, to save time.
+JAX-OLDEST     := 0.5.0
+JAX-NEWEST     := 0.10.2
 PACKAGES-tf    := tensorflow-cpu==2.21.0
 PACKAGES-torch := torch==2.13.0
-PACKAGES-jax   := jax==0.10.2 jaxlib==0.10.2
+PACKAGES-jax   := jax==$(JAX-NEWEST) jaxlib==$(JAX-NEWEST)
 TESTS-tf       := tests/test_tensorflow.py
 TESTS-torch    := tests/test_torch*.py tests/test_examples_torch.py
 TESTS-jax      := tests/test_jax*.py
@@ -134,5 +137,12 @@ test-tf test-torch test-jax: test-%: $(VENV)/.tools
 	.venv-$*/bin/python -m pytest -p no:cacheprovider tests/test_dlpack.py tests/test_element_types.py \
 		tests/test_examples.py $(TESTS-$*)
 
+# One wheel, built in isolation with no jaxlib in sight, has to work with every jax since jax.ffi came, in 0.5.0.
+test-jax-versions: $(VENV)/.tools
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir build/wheel --config-settings=cmake.define.FASTNCE_CUDA=OFF .
+	tools/test_jax_version.sh $(PYTHON) $(JAX-OLDEST)
+	tools/test_jax_version.sh $(PYTHON) $(JAX-NEWEST)
+
 clean:
-	rm -rf build $(VENV) $(addprefix .venv-,tf torch jax peers)
+	rm -rf build $(VENV) $(addprefix .venv-,tf torch jax jax-versions peers)

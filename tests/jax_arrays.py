@@ -5,18 +5,17 @@ from __future__ import annotations
 import pytest
 
 import fastnce
-from fastnce import _core
 
 jax = pytest.importorskip("jax", reason="JAX is not installed")
-if not hasattr(_core, "jax_handlers"):
-    pytest.skip("this build of fastnce has no handlers for JAX", allow_module_level=True)
-
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 import fastnce.jax  # noqa: E402
 
 ARRAYS = ("weights", "biases", "labels", "inputs", "sampled_values", "grad_loss")
+
+# jax.enable_x64 came with jax 0.8.
+enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 
 RUN_TIME_ERRORS = (jax.errors.JaxRuntimeError, ValueError)
 """What a handler's error becomes: the second where XLA runs a program at once, as it does with small ones."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 import fastnce
 from cases import Case
-from jax_arrays import ARRAYS, RUN_TIME_ERRORS, jax, jnp, split
+from jax_arrays import ARRAYS, RUN_TIME_ERRORS, enable_x64, jax, jnp, split
 from test_validation import LOSS_ERRORS, PROBLEM, SAMPLER_ARGUMENTS, SAMPLER_ERRORS, parametrize_errors
 
 # JAX arrays have no shards, seeds, masks or layouts; NumPy arrays of awkward layout are copied.
@@ -21,7 +23,7 @@ ERRORS = [e for e in LOSS_ERRORS if not any(part in e[0] for part in NOT_OF_JAX)
 
 @pytest.fixture(autouse=True)
 def x64():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 
@@ -138,7 +140,7 @@ def test_just_one_of_key_and_sampled_values_is_wanted():
 @pytest.mark.parametrize(
     ("key", "error", "message"),
     [
-        (lambda: 7, TypeError, "key is a int: expected a key of jax.random.key"),
+        (lambda: 7, TypeError, "key is an int: expected a key of jax.random.key"),
         (lambda: jnp.zeros(2, jnp.int32), TypeError, "key has dtype int32: expected"),
         (lambda: np.zeros(3, np.uint32), ValueError, r"key has words of shape \[3\]: expected one key"),
         (lambda: jax.random.split(jax.random.key(0), 3), ValueError, r"key has words of shape \[3, 2\]"),
@@ -165,7 +167,7 @@ def test_a_key_in_place_of_an_array_is_refused():
 
 
 def test_classes_beyond_int32_are_refused_without_x64():
-    with jax.enable_x64(False):
+    with enable_x64(False):
         classes = np.zeros((1, 1), np.int32)
         with pytest.raises(
             ValueError, match=r"range_max = 2147483649: expected at most 2\*\*31 without jax_enable_x64"
@@ -183,7 +185,7 @@ def test_classes_beyond_int32_are_refused_without_x64():
 
 
 def test_labels_that_int32_would_wrap_are_refused_without_x64():
-    with jax.enable_x64(False), pytest.raises(ValueError, match=r"labels\[0, 0\] = 4294967296 is outside"):
+    with enable_x64(False), pytest.raises(ValueError, match=r"labels\[0, 0\] = 4294967296 is outside"):
         call_with(labels=np.full((4, 2), 2**32))
 
 
@@ -223,10 +225,10 @@ def test_nothing_is_computed_to_check_arguments():
 
 
 def test_float64_arrays_are_refused_where_jax_makes_none():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         weights, biases, inputs = jnp.ones((50, 4)), jnp.zeros(50), jnp.ones((5, 4))
         rows = fastnce.RowGrads(jnp.array([1, 2]), jnp.ones((2, 4)), jnp.ones(2))
-    with jax.enable_x64(False):
+    with enable_x64(False):
         labels, key = jnp.zeros(5, int), jax.random.key(0)
         for call in (fastnce.jax.nce_loss, fastnce.jax.nce_value_and_rows):
             with pytest.raises(TypeError, match="weights has dtype float64: expected jax_enable_x64"):
@@ -276,3 +278,140 @@ def test_tables_of_numpy_may_be_closed_over():
     new, _ = update(jnp.array([1, 2]))
     assert new[1, 0] == 0.5
     assert (weights == 1).all()
+
+
+TABLES = {"weights": np.ones((50, 4), np.float32), "biases": np.zeros(50, np.float32)}
+LABELS = np.zeros((5, 1), np.int32)
+LOSS = {**TABLES, "labels": LABELS, "inputs": np.ones((5, 4), np.float32), "num_sampled": 7, "num_classes": 50}
+SAMPLES = (np.arange(7), np.ones((5, 1), np.float32), np.ones(7, np.float32))
+ROWS = {"rows": fastnce.RowGrads(np.array([1, 2]), np.ones((2, 4), np.float32), np.ones(2, np.float32))}
+KEY = {"key": jax.random.key(0)}
+ENTRIES = {
+    fastnce.jax.nce_loss: {**LOSS, **KEY, "num_true": 1, "precision": None, "remove_accidental_hits": False},
+    fastnce.jax.nce_value_and_rows: {**LOSS, "sampled_values": SAMPLES, "grad_loss": np.ones(5, np.float32)},
+    fastnce.jax.log_uniform_candidate_sampler: {
+        **{"true_classes": LABELS, "num_true": 1, "num_sampled": 7, "unique": True, "range_max": 50},
+        **KEY,
+    },
+    fastnce.jax.sgd_rows: {**TABLES, **ROWS, "learning_rate": 0.1},
+    fastnce.jax.adagrad_rows: {
+        **TABLES,
+        **{"accumulators": tuple(TABLES.values()), **ROWS, "learning_rate": 0.1, "epsilon": 1e-10},
+    },
+}
+PARTS = ("sampled_candidates", "true_expected_count", "sampled_expected_count")
+WRONG = {
+    **{"None": None, "text": "high and low", "number": 1.5, "dict": {}, "object": object(), "key": KEY["key"]},
+    **{"cube": np.ones((2, 2, 2), np.float32), "texts": np.array(["a"])},
+}
+RIGHT = {"precision": ["None"], "key": ["key"], "grad_loss": ["None", "number"]}
+RIGHT.update(learning_rate=["number"], epsilon=["number"])
+
+
+@pytest.fixture
+def handlers(monkeypatch):
+    """Fails where a handler is reached."""
+
+    def reached(name, *_, **__):
+        pytest.fail(f"{name} was called")
+
+    monkeypatch.setattr(jax.ffi, "ffi_call", reached)
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [(entry, name) for entry, arguments in ENTRIES.items() for name in arguments],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+@pytest.mark.parametrize("convert", [lambda array: array, jnp.asarray], ids=["numpy", "jax"])
+def test_wrong_arguments_are_refused_by_name_before_anything_is_computed(entry, name, convert, handlers):
+    arguments = jax.tree.map(lambda leaf: convert(leaf) if isinstance(leaf, np.ndarray) else leaf, ENTRIES[entry])
+    for kind in WRONG.keys() - RIGHT.get(name, []):
+        _, text = refusal(entry, {**arguments, name: WRONG[kind]})
+        assert name in text or (name == "sampled_values" and text.startswith(PARTS)), text
+        assert not re.search(r" is a ([aeio]|NoneType)", text), text
+
+
+@pytest.mark.parametrize(
+    ("entry", "swapped"),
+    [
+        (entry, pair)
+        for entry, arguments in ENTRIES.items()
+        for pair in combinations(arguments, 2)
+        if pair != ("learning_rate", "epsilon")  # two numbers
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or "-".join(value),
+)
+def test_swapped_arguments_are_refused_by_name_before_anything_is_computed(entry, swapped, handlers):
+    first, second = swapped
+    arguments = ENTRIES[entry]
+    _, text = refusal(entry, {**arguments, first: arguments[second], second: arguments[first]})
+    assert text.startswith((*arguments, *PARTS, "accumulators[", "rows.")), text
+
+
+@pytest.mark.parametrize(
+    "part", [{"ids": [1, 2]}, {"weights": None}, {"biases": 1.5}], ids=["ids", "weights", "biases"]
+)
+def test_parts_of_rows_are_refused_by_name(part, handlers):
+    (name,) = part
+    rows = ROWS["rows"]._replace(**part)
+    with pytest.raises(TypeError, match=rf"rows\.{name} is .*: expected an array"):
+        fastnce.jax.sgd_rows(**TABLES, rows=rows, learning_rate=0.1)
+
+
+def test_ids_of_rows_are_a_vector(handlers):
+    rows = ROWS["rows"]._replace(ids=np.array([[1, 2]]))
+    with pytest.raises(ValueError, match=r"rows\.ids has shape \[1, 2\]: expected \[n\]"):
+        fastnce.jax.sgd_rows(**TABLES, rows=rows, learning_rate=0.1)
+
+
+def counts_with(position, value):
+    values = [np.array(part) for part in PROBLEM.sampled_values]
+    values[position].flat[1] = value
+    return {"sampled_values": tuple(values)}
+
+
+@pytest.mark.parametrize("value", [0, -1, np.nan])
+@pytest.mark.parametrize("position", [1, 2], ids=["true", "sampled"])
+@pytest.mark.parametrize("function", ["nce_loss", "nce_value_and_rows"])
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_counts_that_are_not_positive_are_refused_in_the_numpy_entrys_words(value, position, function, transform):
+    changes = counts_with(position, value)
+    kind, text = numpy_refusal(changes)
+    assert kind is ValueError and "expected_count" in text
+    arrays, static = split({**PROBLEM.arguments(), **changes})
+    call = transform(lambda arrays: getattr(fastnce.jax, function)(**arrays, **static))
+    with pytest.raises(RUN_TIME_ERRORS) as caught:
+        jax.block_until_ready(call(arrays))
+    assert text in str(caught.value)
+    # NumPy's arrays are known when a call is traced.
+    assert refusal(getattr(fastnce.jax, function), {**PROBLEM.arguments(), **changes}) == (kind, text)
+
+
+@pytest.mark.parametrize("counts", ["numpy", "jax"])
+def test_a_count_may_be_zero_where_its_sample_is_left_out(counts):
+    labels, sampled, count = np.array([[2], [2]]), np.array([2, 3, 1]), np.array([0, 1, 1], np.float32)
+    arguments = {**TABLES, "labels": labels, "inputs": np.ones((2, 4), np.float32), "num_sampled": 3, "num_classes": 50}
+    values = (sampled, np.ones((2, 1), np.float32), count)
+    expected = fastnce.nce_loss(**arguments, sampled_values=values, remove_accidental_hits=True)
+    if counts == "jax":
+        values = tuple(map(jnp.asarray, values))
+
+    def loss(labels):
+        options = {"sampled_values": values, "remove_accidental_hits": True}
+        return fastnce.jax.nce_loss(**{**arguments, "labels": labels}, **options)
+
+    for ours in (loss(labels), loss(jnp.asarray(labels)), jax.jit(loss)(labels)):
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("name", ["weights", "labels", "inputs"])
+def test_tracers_given_to_the_numpy_function_are_sent_to_fastnce_jax(name):
+    arguments = {**PROBLEM.arguments(), "sampled_values": None}
+
+    @jax.jit
+    def loss(array):
+        return fastnce.nce_loss(**{**arguments, name: array})
+
+    with pytest.raises(TypeError, match=rf"^{name} is a \w*Tracer.*use fastnce\.jax"):
+        loss(arguments[name])

@@ -24,11 +24,16 @@ def test_without_jax_it_says_so():
     assert import_error("sys.modules['jax'] = None") == "fastnce.jax needs JAX, which is not installed: pip install jax"
 
 
-def test_without_handlers_it_says_how_to_get_them():
-    pretend = "sys.modules['jax'] = types.ModuleType('jax')\nvars(fastnce._core).pop('jax_handlers', None)"
-    message = import_error(pretend)
-    assert "this build of fastnce lacks" in message
-    assert "--no-build-isolation" in message
+def test_with_too_old_a_jax_it_names_the_version_needed():
+    pretend = "sys.modules['jax'] = types.ModuleType('jax')\nsys.modules['jax'].__version__ = '0.4.35'"
+    assert import_error(pretend) == (
+        "fastnce.jax needs jax 0.5 or newer, and jax 0.4.35 is installed: pip install --upgrade jax"
+    )
+
+
+def test_every_build_has_the_handlers():
+    output = import_error("sys.modules['jax'] = None; print(*sorted(fastnce._core.jax_handlers['cpu']))")
+    assert output.splitlines()[0].split() == ["fastnce_log_uniform", "fastnce_nce_loss", "fastnce_set_rows"]
 
 
 def test_the_library_works_without_it():

@@ -10,7 +10,7 @@ import pytest
 
 import fastnce
 from cases import Case
-from jax_arrays import RUN_TIME_ERRORS, jax, jnp, split
+from jax_arrays import RUN_TIME_ERRORS, enable_x64, jax, jnp, split
 from tolerances import UNITS
 
 RATE = 0.3
@@ -54,7 +54,7 @@ def assert_rounded(actual, true, dtype):
 
 @pytest.fixture(params=DTYPES)
 def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
+    with enable_x64(request.param == "float64"):
         yield np.dtype(DTYPES[request.param])
 
 

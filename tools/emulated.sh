@@ -3,9 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-headers=$(echo "$PWD"/.venv-jax/lib/python3*/site-packages/jaxlib/include) # there after `make test-jax`
-[ -d "$headers" ] || headers=""
-cmake --preset emulated ${CMAKE_FLAGS:-} -DFASTNCE_JAX_INCLUDE="$headers" -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
+cmake --preset emulated ${CMAKE_FLAGS:-} -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
   -Dpybind11_DIR="$(.venv/bin/python -m pybind11 --cmakedir)"
 cmake --build --preset emulated --target cuda_tests _core
 ctest --preset emulated -R cuda

@@ -1,10 +1,10 @@
 // The log-uniform sampler for JAX, keyed by the words of a JAX key.
 #include <span>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "bindings/class_range.h"
+#include "bindings/jax_device.h"
 #include "bindings/jax_ffi.h"
 #include "fastnce/sampler.h"
 
@@ -14,20 +14,30 @@ namespace {
 
 // Operands, results and options, in the order in which they come. The names are those of arguments, for errors.
 struct SamplerCall {
-  Buffer key, classes;
-  Result ids, true_count, sampled_count;
-  std::int64_t range_max;
-  bool unique;
-  std::string_view classes_name, range_name;
+  explicit SamplerCall(const xla::CallFrame& frame) : xla_call(frame, 2, 3) {
+    if (key.type() != ElementType::kUInt32 || (key.elements() != 2 && key.elements() != 4)) {
+      throw InvalidType("expected a key of 2 or 4 words of 32 bits");
+    }
+  }
+
+  Call xla_call;
+  Buffer key = xla_call.operand(0);           // [2] or [4], uint32
+  Buffer classes = xla_call.operand(1);       // true classes [B, T]
+  Buffer ids = xla_call.result(0);            // sampled classes [S]
+  Buffer true_count = xla_call.result(1);     // [B, T], float32
+  Buffer sampled_count = xla_call.result(2);  // [S], float32
+
+  float* true_counts() const { return static_cast<float*>(true_count.data()); }
+  float* sampled_counts() const { return static_cast<float*>(sampled_count.data()); }
 
   // Two words of 32 bits are the two seeds; of four, each pair makes one, the first its upper half.
-  LogUniformParams params(std::span<const std::uint32_t> words) {
-    require_extent(*true_count, "true_expected_count", classes.element_count(), DType::kFloat32);
-    require_extent(*sampled_count, "sampled_expected_count", ids->size_bytes() / sizeof(std::int64_t), DType::kFloat32);
+  LogUniformParams params(std::span<const std::uint32_t> words) const {
+    require_extent(true_count, "true_expected_count", classes.elements(), DType::kFloat32);
+    require_extent(sampled_count, "sampled_expected_count", ids.bytes() / sizeof(std::int64_t), DType::kFloat32);
     LogUniformParams params{
-        .range_max = range_max,
-        .num_sampled = static_cast<std::int64_t>(sampled_count->element_count()),
-        .unique = unique,
+        .range_max = xla_call.integer("range_max"),
+        .num_sampled = static_cast<std::int64_t>(sampled_count.elements()),
+        .unique = xla_call.flag("unique"),
         .seed = words[0],
         .seed2 = words[1],
     };
@@ -39,66 +49,41 @@ struct SamplerCall {
   }
 };
 
-void draw_on_cpu(SamplerCall call) {
-  const LogUniformParams params = call.params({call.key.typed_data<std::uint32_t>(), call.key.element_count()});
+void draw_on_cpu(const xla::CallFrame& frame) {
+  const SamplerCall call(frame);
+  const LogUniformParams params =
+      call.params({static_cast<const std::uint32_t*>(call.key.data()), call.key.elements()});
   const HostIds classes(call.classes);
-  require_in_range(classes.all(), call.classes.dimensions()[1], call.classes_name, call.range_name, params.range_max);
-  std::int64_t* const ids = id_words(*call.ids);
+  require_in_range(classes.all(), call.classes.dimension(1), call.xla_call.text("classes_name"),
+                   call.xla_call.text("range_name"), params.range_max);
+  std::int64_t* const ids = id_words(call.ids);
   const std::int64_t tries = log_uniform_sample(params, ids);
-  log_uniform_expected_count(params, tries, classes.all(), call.true_count->typed_data<float>());
-  log_uniform_expected_count(params, tries, {ids, static_cast<std::size_t>(params.num_sampled)},
-                             call.sampled_count->typed_data<float>());
+  log_uniform_expected_count(params, tries, classes.all(), call.true_counts());
+  log_uniform_expected_count(params, tries, {ids, static_cast<std::size_t>(params.num_sampled)}, call.sampled_counts());
 }
 
 // The backend takes seeds from the host: this waits for the key.
-void queue_on_cuda(SamplerCall call, DeviceCall& gpu) {
+void queue_on_cuda(const xla::CallFrame& frame) {
+  const SamplerCall call(frame);
+  DeviceCall gpu(frame);
   std::vector<std::uint32_t> words;
-  const auto* const key = reinterpret_cast<const std::int64_t*>(call.key.untyped_data());
-  for (std::size_t pair = 0; pair < call.key.element_count() / 2; ++pair) {
+  const auto* const key = reinterpret_cast<const std::int64_t*>(call.key.data());
+  for (std::size_t pair = 0; pair < call.key.elements() / 2; ++pair) {
     const auto both = static_cast<std::uint64_t>(cuda::read(key + pair, gpu.stream()));
     words.push_back(static_cast<std::uint32_t>(both));
     words.push_back(static_cast<std::uint32_t>(both >> 32));
   }
   const LogUniformParams params = call.params(words);
-  const cuda::Candidates candidates{.sampled = id_words(*call.ids),
-                                    .sampled_count = call.sampled_count->typed_data<float>(),
-                                    .true_count = call.true_count->typed_data<float>()};
+  const cuda::Candidates candidates{
+      .sampled = id_words(call.ids), .sampled_count = call.sampled_counts(), .true_count = call.true_counts()};
   cuda::log_uniform_candidates(params, nullptr, gpu.ids(call.classes),
-                               static_cast<std::int64_t>(call.classes.element_count()), candidates,
+                               static_cast<std::int64_t>(call.classes.elements()), candidates,
                                gpu.workspace(cuda::workspace_bytes(params)), gpu.stream());
 }
 
-template <class Bind>
-auto bound(Bind binding) {
-  return std::move(binding)
-      .template Arg<Buffer>()  // key [2] or [4], uint32
-      .template Arg<Buffer>()  // true classes [B, T]
-      .template Ret<Buffer>()  // sampled classes [S]
-      .template Ret<Buffer>()  // true counts [B, T], float32
-      .template Ret<Buffer>()  // sampled counts [S], float32
-      .template Attr<std::int64_t>("range_max")
-      .template Attr<bool>("unique")
-      .template Attr<std::string_view>("classes_name")
-      .template Attr<std::string_view>("range_name");
-}
-
-XLA_FFI_DEFINE_HANDLER(
-    on_cpu, [](auto... operands) { return reporting_errors([&] { draw_on_cpu(SamplerCall{operands...}); }); },
-    bound(ffi::Ffi::Bind()));
-
-XLA_FFI_DEFINE_HANDLER(
-    on_cuda,
-    [](void* stream, std::int32_t device, ffi::ScratchAllocator scratch, auto... operands) {
-      return reporting_errors([&] {
-        DeviceCall gpu(stream, device, scratch);
-        queue_on_cuda(SamplerCall{operands...}, gpu);
-      });
-    },
-    bound(ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>().Ctx<ffi::DeviceOrdinal>().Ctx<ffi::ScratchAllocator>()));
-
 }  // namespace
 
-XLA_FFI_Handler* const kSamplerOnCpu = on_cpu;
-XLA_FFI_Handler* const kSamplerOnCuda = on_cuda;
+xla::Handler* const kSamplerOnCpu = kOnCpu<draw_on_cpu>;
+xla::Handler* const kSamplerOnCuda = kOnCuda<queue_on_cuda>;
 
 }  // namespace fastnce::bindings::jax

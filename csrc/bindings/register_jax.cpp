@@ -9,7 +9,7 @@ namespace fastnce::bindings {
 
 void register_jax(pybind11::module_& module) {
   namespace py = pybind11;
-  const auto capsule = [](XLA_FFI_Handler* handler) { return py::capsule(reinterpret_cast<void*>(handler)); };
+  const auto capsule = [](xla::Handler* handler) { return py::capsule(reinterpret_cast<void*>(handler)); };
   py::dict handlers;
   handlers["cpu"] = py::dict(py::arg("fastnce_nce_loss") = capsule(jax::kLossOnCpu),
                              py::arg("fastnce_log_uniform") = capsule(jax::kSamplerOnCpu),

@@ -69,7 +69,7 @@ def check_nce_loss(
 ) -> None: ...
 
 jax_handlers: dict[str, dict[str, Any]]
-"""By platform and name; only where the build found jaxlib's headers."""
+"""XLA handlers in capsules, by platform and name."""
 
 class DeviceArray:
     @property

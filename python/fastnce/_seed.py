@@ -6,6 +6,7 @@ import operator
 from typing import Any, TypeAlias
 
 from fastnce import _core
+from fastnce._errors import is_a
 
 Seed: TypeAlias = int | tuple[int, int] | None
 
@@ -39,4 +40,4 @@ def integer(value: Any, name: str) -> int:
             return operator.index(value)
         except TypeError:
             pass
-    raise TypeError(f"{name} is a {type(value).__name__}: expected integers")
+    raise TypeError(f"{name} {is_a(value)}: expected integers")

@@ -3,9 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <concepts>
 #include <cstdint>
-#include <deque>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,38 +14,29 @@
 #include "fastnce/config.h"
 #include "fastnce/sampler.h"
 #include "problem.h"
-
-struct XLA_FFI_Error {
-  std::string message;
-};
+#include "xla_call.h"
 
 namespace fastnce {
 namespace {
 
-// As much of XLA's side as the handlers use: errors, the default stream of device 0, and its memory.
-const XLA_FFI_Api& xla_side() {
-  static const XLA_FFI_Api api = [] {
-    XLA_FFI_Api made{};
-    made.struct_size = XLA_FFI_Api_STRUCT_SIZE;
-    made.XLA_FFI_Error_Create = [](XLA_FFI_Error_Create_Args* args) { return new XLA_FFI_Error{args->message}; };
-    made.XLA_FFI_Error_GetMessage = [](XLA_FFI_Error_GetMessage_Args* args) {
-      args->message = args->error->message.c_str();
-    };
-    made.XLA_FFI_Error_Destroy = [](XLA_FFI_Error_Destroy_Args* args) { delete args->error; };
-    made.XLA_FFI_Stream_Get = [](XLA_FFI_Stream_Get_Args* args) -> XLA_FFI_Error* {
-      args->stream = nullptr;
+// XLA's side, with the default stream of device 0 and its memory.
+const xla::Api& xla_on_cuda() {
+  static const xla::Api api = [] {
+    xla::Api made = xla_side();
+    made.stream_get = [](xla::StreamGet* arguments) -> xla::Error* {
+      arguments->stream = nullptr;
       return nullptr;
     };
-    made.XLA_FFI_DeviceOrdinal_Get = [](XLA_FFI_DeviceOrdinal_Get_Args* args) -> XLA_FFI_Error* {
-      args->device_ordinal = 0;
+    made.device_ordinal_get = [](xla::DeviceOrdinalGet* arguments) -> xla::Error* {
+      arguments->ordinal = 0;
       return nullptr;
     };
-    made.XLA_FFI_DeviceMemory_Allocate = [](XLA_FFI_DeviceMemory_Allocate_Args* args) -> XLA_FFI_Error* {
-      args->data = cuda::allocate(args->size, {});
+    made.memory_allocate = [](xla::MemoryAllocate* arguments) -> xla::Error* {
+      arguments->data = cuda::allocate(arguments->size, {});
       return nullptr;
     };
-    made.XLA_FFI_DeviceMemory_Free = [](XLA_FFI_DeviceMemory_Free_Args* args) -> XLA_FFI_Error* {
-      cuda::release(args->data, {});
+    made.memory_free = [](xla::MemoryFree* arguments) -> xla::Error* {
+      cuda::release(arguments->data, {});
       return nullptr;
     };
     return made;
@@ -55,82 +44,19 @@ const XLA_FFI_Api& xla_side() {
   return api;
 }
 
-class XlaCall {
+class CudaXlaCall : public XlaCall {
  public:
-  using Shape = std::vector<std::int64_t>;
-
+  CudaXlaCall() : XlaCall(xla_on_cuda()) {}
   template <class T>
-  XlaCall& operand(const DeviceArray<T>& array, Shape shape) {
-    operands_.push_back(buffer(array, std::move(shape)));
+  CudaXlaCall& operand(const DeviceArray<T>& array, Shape shape) {
+    XlaCall::operand(array.data(), std::move(shape));
     return *this;
   }
   template <class T>
-  XlaCall& result(const DeviceArray<T>& array, Shape shape) {
-    results_.push_back(buffer(array, std::move(shape)));
+  CudaXlaCall& result(const DeviceArray<T>& array, Shape shape) {
+    XlaCall::result(array.data(), std::move(shape));
     return *this;
   }
-  // In the order of their names.
-  XlaCall& attribute(const char* name, std::int64_t value) {
-    return scalar(name, XLA_FFI_DataType_S64, &numbers_.emplace_back(value));
-  }
-  XlaCall& attribute(const char* name, std::same_as<bool> auto value) {
-    return scalar(name, XLA_FFI_DataType_PRED, &flags_.emplace_back(value));
-  }
-  XlaCall& attribute(const char* name, std::string_view value) {
-    return add(name, XLA_FFI_AttrType_STRING, &spans_.emplace_back(value.data(), value.size()));
-  }
-
-  // The error's text, or nothing.
-  std::string run(XLA_FFI_Handler* handler) {
-    std::vector<void*> operands, results;
-    for (XLA_FFI_Buffer& buffer : operands_) operands.push_back(&buffer);
-    for (XLA_FFI_Buffer& buffer : results_) results.push_back(&buffer);
-    std::vector<XLA_FFI_ArgType> operand_types(operands.size(), XLA_FFI_ArgType_BUFFER);
-    std::vector<XLA_FFI_RetType> result_types(results.size(), XLA_FFI_RetType_BUFFER);
-    XLA_FFI_CallFrame frame{};
-    frame.struct_size = XLA_FFI_CallFrame_STRUCT_SIZE;
-    frame.api = &xla_side();
-    frame.stage = XLA_FFI_ExecutionStage_EXECUTE;
-    frame.args = {XLA_FFI_Args_STRUCT_SIZE, nullptr, std::ssize(operands), operand_types.data(), operands.data()};
-    frame.rets = {XLA_FFI_Rets_STRUCT_SIZE, nullptr, std::ssize(results), result_types.data(), results.data()};
-    frame.attrs = {XLA_FFI_Attrs_STRUCT_SIZE, nullptr,       std::ssize(names_),
-                   attribute_types_.data(),   names_.data(), attributes_.data()};
-    XLA_FFI_Error* const error = handler(&frame);
-    const std::string text = error == nullptr ? "" : error->message;
-    delete error;
-    return text;
-  }
-
- private:
-  static XLA_FFI_DataType type(float) { return XLA_FFI_DataType_F32; }
-  static XLA_FFI_DataType type(std::int32_t) { return XLA_FFI_DataType_S32; }
-  static XLA_FFI_DataType type(std::int64_t) { return XLA_FFI_DataType_S64; }
-  static XLA_FFI_DataType type(std::uint32_t) { return XLA_FFI_DataType_U32; }
-
-  template <class T>
-  XLA_FFI_Buffer buffer(const DeviceArray<T>& array, Shape shape) {
-    Shape& dims = shapes_.emplace_back(std::move(shape));
-    return {XLA_FFI_Buffer_STRUCT_SIZE, nullptr, type(T{}), array.data(), std::ssize(dims), dims.data()};
-  }
-  XlaCall& scalar(const char* name, XLA_FFI_DataType dtype, void* value) {
-    return add(name, XLA_FFI_AttrType_SCALAR, &scalars_.emplace_back(dtype, value));
-  }
-  XlaCall& add(const char* name, XLA_FFI_AttrType type, void* value) {
-    names_.push_back(&spans_.emplace_back(name, std::string_view(name).size()));
-    attribute_types_.push_back(type);
-    attributes_.push_back(value);
-    return *this;
-  }
-
-  std::deque<Shape> shapes_;
-  std::deque<XLA_FFI_Buffer> operands_, results_;
-  std::deque<std::int64_t> numbers_;
-  std::deque<bool> flags_;
-  std::deque<XLA_FFI_ByteSpan> spans_;
-  std::deque<XLA_FFI_Scalar> scalars_;
-  std::vector<XLA_FFI_ByteSpan*> names_;
-  std::vector<XLA_FFI_AttrType> attribute_types_;
-  std::vector<void*> attributes_;
 };
 
 class CudaJax : public ::testing::Test {
@@ -158,7 +84,7 @@ void expect_solved(std::string_view precision, double allowed) {
   constexpr std::int64_t kWords = 8 / sizeof(Id);
   const DeviceArray<Id> row_ids(static_cast<std::size_t>(rows * kWords));
   const auto call = [&](std::int64_t with_loss, std::int64_t with_rows) {
-    return XlaCall()
+    return CudaXlaCall()
         .operand(weights, {num_classes, dim})
         .operand(biases, {num_classes})
         .operand(labels, {batch, num_true})
@@ -208,7 +134,7 @@ TEST_F(CudaJax, ErrorsComeBackAsText) {
   const DeviceArray<float> counts(std::size_t{5});
   const DeviceArray<std::int32_t> classes(std::vector<std::int32_t>{0, 1}), ids(std::size_t{10});
   const DeviceArray<std::uint32_t> key(std::vector<std::uint32_t>{3, 4});
-  const std::string text = XlaCall()
+  const std::string text = CudaXlaCall()
                                .operand(key, {2})
                                .operand(classes, {2, 1})
                                .result(ids, {5, 2})
@@ -232,7 +158,7 @@ void expect_draws(const std::vector<std::uint32_t>& words, std::uint64_t seed, s
   const DeviceArray<std::uint32_t> key(words);
   const DeviceArray<std::int32_t> classes(std::vector<std::int32_t>{7, 99, 100}), ids(std::size_t{80});
   const DeviceArray<float> true_count(std::size_t{3}), sampled_count(std::size_t{40});
-  ASSERT_EQ(XlaCall()
+  ASSERT_EQ(CudaXlaCall()
                 .operand(key, {std::ssize(words)})
                 .operand(classes, {3, 1})
                 .result(ids, {40, 2})

@@ -15,10 +15,9 @@ try:
 except ImportError as error:
     raise ImportError("fastnce.jax needs JAX, which is not installed: pip install jax") from error
 
-if not hasattr(_core, "jax_handlers"):
+if not hasattr(jax, "ffi"):
     raise ImportError(
-        "fastnce.jax needs handlers for XLA, which this build of fastnce lacks, since it found no headers of jaxlib: "
-        "install jaxlib, scikit-build-core and pybind11, then fastnce with pip install --no-build-isolation"
+        f"fastnce.jax needs jax 0.5 or newer, and jax {jax.__version__} is installed: pip install --upgrade jax"
     )
 
 for _platform, _by_name in _core.jax_handlers.items():

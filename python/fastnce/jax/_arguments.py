@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fastnce import _core
+from fastnce._errors import is_a
 
 Operands = tuple[Any, Any, Any, Any, Any, Any, Any]
 """weights [V, D], biases [V], labels [B, T], inputs [B, D], sampled classes [S], their counts: [B, T], [S]."""
@@ -36,11 +37,11 @@ def table(array: Any, name: str) -> Any:
     """An array of floating-point numbers as JAX has it: float64 is float32 without ``jax_enable_x64``. What is none is
     left for the core to refuse."""
     if isinstance(array, list | tuple):
-        raise TypeError(f"{name} is a {type(array).__name__}: expected one array; fastnce.nce_loss takes shards")
+        raise TypeError(f"{name} {is_a(array)}: expected one array; fastnce.nce_loss takes shards")
     if getattr(array, "dtype", None) == np.uint16:  # the bits of bfloat16 elsewhere
         raise TypeError(f"{name} has dtype uint16: expected float32, float64, float16 or bfloat16")
     refuse_float64(array, name)
-    return jnp.asarray(array) if type(array) is np.ndarray and array.dtype in _FLOATS else array
+    return jnp.asarray(array) if is_plain(array) else array
 
 
 def refuse_float64(array: Any, name: str) -> None:
@@ -49,13 +50,57 @@ def refuse_float64(array: Any, name: str) -> None:
         raise TypeError(f"{name} has dtype float64: expected jax_enable_x64 to be set, as it was where it was made")
 
 
-def seen_by_core(array: Any) -> Any:
-    """What the core can check in place of `array`: a JAX array's shape and dtype, without its memory; others whole."""
+def require_array(array: Any, name: str) -> None:
+    if not isinstance(array, jax.Array | np.ndarray):
+        raise TypeError(f"{name} {is_a(array)}: expected an array")
+
+
+def floating(array: Any, name: str) -> Any:
+    """`array` as JAX's, if it is one of floating-point numbers."""
+    require_array(array, name)
+    refuse_float64(array, name)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} has dtype {array.dtype}: expected floating point")
+    return jnp.asarray(array)
+
+
+def number(value: Any, name: str) -> Any:
+    """`value`, if it is a real number or an array of one, which may be traced."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number | np.ndarray | jax.Array):
+        raise TypeError(f"{name} {is_a(value)}: expected a number")
+    if jnp.ndim(value) != 0:
+        raise ValueError(f"{name} has shape {list(jnp.shape(value))}: expected a scalar")
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+        raise TypeError(f"{name} has dtype {dtype}: expected a real number")
+    return value
+
+
+def seen_by_core(array: Any, value: int = 0) -> Any:
+    """What the core can check in place of `array`: a JAX array's shape and dtype, filled with `value` in one row that
+    stands for all; others whole."""
     if not isinstance(array, jax.Array):
         return array
     if jnp.issubdtype(array.dtype, jax.dtypes.extended):
         return np.empty(array.shape, object)
-    return np.broadcast_to(np.zeros(array.shape[-1:] if array.ndim == 2 else (), array.dtype), array.shape)
+    row = np.full(array.shape[-1:] if array.ndim == 2 else (), value, array.dtype)
+    return np.broadcast_to(row, array.shape)
+
+
+def _samples_seen_by_core(sampled_values: Any, labels: Any) -> Any:
+    """The same of samples and their expected counts. Counts are positive where ids are not known: whether a count may
+    be 0 depends on whether its sample is used, so the handler decides, which knows all of them."""
+    if not isinstance(sampled_values, list | tuple) or len(sampled_values) != 3:
+        return sampled_values
+    ids, *counts = sampled_values
+    if isinstance(labels, jax.Array) or isinstance(ids, jax.Array):
+        counts = [np.ones_like(count) if is_plain(count) else count for count in counts]
+    return (seen_by_core(ids), *(seen_by_core(count, 1) for count in counts))
+
+
+def is_plain(array: Any) -> bool:
+    """Whether `array` is one of NumPy's of floating-point numbers."""
+    return type(array) is np.ndarray and array.dtype in _FLOATS
 
 
 def key_words(key: Any) -> Any:
@@ -64,7 +109,7 @@ def key_words(key: Any) -> Any:
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)
     if not isinstance(key, jax.Array | np.ndarray):
-        raise TypeError(f"key is a {type(key).__name__}: {expected}")
+        raise TypeError(f"key {is_a(key)}: {expected}")
     if key.dtype != np.uint32:
         raise TypeError(f"key has dtype {key.dtype}: {expected}")
     if key.shape not in ((2,), (4,)):
@@ -103,8 +148,6 @@ def check_loss(
     grad_loss: Any,
 ) -> None:
     """Throws what the NumPy entry throws for arguments like these, and what JAX cannot take."""
-    if isinstance(sampled_values, list | tuple):
-        sampled_values = tuple(map(seen_by_core, sampled_values))
     _core.check_nce_loss(
         seen_by_core(weights),
         seen_by_core(biases),
@@ -113,7 +156,7 @@ def check_loss(
         num_sampled,
         num_classes,
         num_true,
-        sampled_values,
+        _samples_seen_by_core(sampled_values, labels),
         remove_accidental_hits,
         precision,
         seen_by_core(grad_loss),

@@ -59,9 +59,10 @@ def nce_loss(
         ValueError: When traced: shapes that do not match, sizes out of range, neither or both of ``key`` and
             ``sampled_values``, arrays committed to another device than ``inputs``.
         TypeError: When traced: unsupported or mixed dtypes, arguments of the wrong kind.
-        jax.errors.JaxRuntimeError: When run on the CPU: classes out of range; the message says which. (Where XLA runs
-            a program at once, as it does with small ones, JAX makes it a ValueError.) On a GPU an example with a label
-            out of range gets a loss of NaN instead, see :func:`fastnce.cuda.check`.
+        jax.errors.JaxRuntimeError: When run on the CPU: classes out of range, expected counts that are not positive;
+            the message says which. (Where XLA runs a program at once, as it does with small ones, JAX makes it a
+            ValueError.) On a GPU an example with such a label or count gets a loss of NaN instead, see
+            :func:`fastnce.cuda.check`.
     """
     arguments = (weights, biases, labels, inputs, num_sampled, num_classes, num_true, sampled_values)
     options, operands, _ = _prepare(*arguments, remove_accidental_hits, key, precision, None)

@@ -6,8 +6,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from fastnce._errors import is_a
 from fastnce._types import RowGrads
-from fastnce.jax._arguments import refuse_float64
+from fastnce.jax._arguments import floating, number, require_array
 from fastnce.jax._handlers import replace_rows
 
 
@@ -29,11 +30,12 @@ def sgd_rows(weights: Any, biases: Any, rows: RowGrads, learning_rate: Any) -> t
 
     Raises:
         ValueError: When traced: rows that do not fit the tables, a learning rate that is no scalar.
-        TypeError: When traced: tables that are not of floating point, ids that are not int32 or int64.
+        TypeError: When traced: arguments of the wrong kind, tables that are not of floating point, ids that are not
+            int32 or int64.
         jax.errors.JaxRuntimeError: When run on the CPU: an id that is no row of the tables. Elsewhere nobody looks.
     """
-    weights, biases = jnp.asarray(weights), jnp.asarray(biases)
-    _check(rows, learning_rate, weights=weights, biases=biases)
+    weights, biases, rows = _checked(weights, biases, rows)
+    learning_rate = number(learning_rate, "learning_rate")
 
     def step(table: Any, grads: Any) -> Any:
         old, grads = _wide(table[rows.ids]), _wide(grads)
@@ -68,9 +70,9 @@ def adagrad_rows(
     Returns:
         ``(weights, biases, accumulators)``.
     """
-    weights, biases, *sums = map(jnp.asarray, (weights, biases, *accumulators))
-    _check(rows, learning_rate, weights=weights, biases=biases)
-    _check(rows, learning_rate, **{"accumulators[0]": sums[0], "accumulators[1]": sums[1]})
+    weights, biases, rows = _checked(weights, biases, rows)
+    sums = _checked_accumulators(accumulators, weights, biases)
+    learning_rate, epsilon = number(learning_rate, "learning_rate"), number(epsilon, "epsilon")
 
     def step(table: Any, sums: Any, grads: Any) -> tuple[Any, Any]:
         old, grads = _wide(table[rows.ids]), _wide(grads)
@@ -90,21 +92,36 @@ def _wide(array: Any) -> Any:
     return array.astype(jnp.float64 if array.dtype == jnp.float64 else jnp.float32)
 
 
-def _check(rows: RowGrads, learning_rate: Any, **tables: Any) -> None:
-    if jnp.ndim(learning_rate) != 0:
-        raise ValueError(f"learning_rate has shape {list(jnp.shape(learning_rate))}: expected a scalar")
-    if rows.ids.dtype not in (jnp.int32, jnp.int64):
-        raise TypeError(f"rows.ids has dtype {rows.ids.dtype}: expected int32 or int64")
-    for (name, table), (field, grads) in zip(
-        tables.items(), (("rows.weights", rows.weights), ("rows.biases", rows.biases)), strict=True
-    ):
-        for argument, array in ((name, table), (field, grads)):
-            refuse_float64(array, argument)
-            if not jnp.issubdtype(array.dtype, jnp.floating):
-                raise TypeError(f"{argument} has dtype {array.dtype}: expected floating point")
-        expected = (*rows.ids.shape, *table.shape[1:])
-        if grads.shape != expected or table.ndim != grads.ndim:
+def _checked(weights: Any, biases: Any, rows: Any) -> tuple[Any, Any, RowGrads]:
+    """The tables and the rows as JAX arrays, if the rows fit the tables."""
+    weights, biases = floating(weights, "weights"), floating(biases, "biases")
+    if not isinstance(rows, RowGrads):
+        raise TypeError(f"rows {is_a(rows)}: expected fastnce.RowGrads, as nce_value_and_rows returns them")
+    ids = rows.ids
+    require_array(ids, "rows.ids")
+    if ids.dtype not in (jnp.int32, jnp.int64):
+        raise TypeError(f"rows.ids has dtype {ids.dtype}: expected int32 or int64")
+    if ids.ndim != 1:
+        raise ValueError(f"rows.ids has shape {list(ids.shape)}: expected [n]")
+    grads = floating(rows.weights, "rows.weights"), floating(rows.biases, "rows.biases")
+    for name, table, grad in (("weights", weights, grads[0]), ("biases", biases, grads[1])):
+        if table.ndim != grad.ndim or grad.shape != (*ids.shape, *table.shape[1:]):
             raise ValueError(
-                f"{name} has shape {list(table.shape)}, but its rows have shape {list(grads.shape)} for ids of shape "
-                f"{list(rows.ids.shape)}: expected [V, ...] and [n, ...] for [n]"
+                f"{name} has shape {list(table.shape)}, but rows.{name} has shape {list(grad.shape)} for ids of shape "
+                f"{list(ids.shape)}: expected [V, ...] and [n, ...] for [n]"
             )
+    return weights, biases, RowGrads(ids, *grads)
+
+
+def _checked_accumulators(accumulators: Any, weights: Any, biases: Any) -> tuple[Any, Any]:
+    if not isinstance(accumulators, list | tuple):
+        raise TypeError(f"accumulators {is_a(accumulators)}: expected a pair (of weights, of biases)")
+    if len(accumulators) != 2:
+        raise ValueError(f"accumulators has {len(accumulators)} parts: expected a pair (of weights, of biases)")
+    sums = floating(accumulators[0], "accumulators[0]"), floating(accumulators[1], "accumulators[1]")
+    for i, (name, table) in enumerate((("weights", weights), ("biases", biases))):
+        if sums[i].shape != table.shape:
+            raise ValueError(
+                f"accumulators[{i}] has shape {list(sums[i].shape)}: expected {list(table.shape)}, the shape of {name}"
+            )
+    return sums

@@ -1,0 +1,76 @@
+// A call of a handler on a CUDA device: XLA's stream and its scratch memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bindings/jax_ffi.h"
+
+namespace fastnce::bindings::jax {
+
+// Where the work of one call is queued, and memory for as long as the handler runs, which XLA gives to later work on
+// the same stream.
+class DeviceCall {
+ public:
+  explicit DeviceCall(const xla::CallFrame& frame) : frame_(frame) {
+    xla::StreamGet stream{xla::head<xla::StreamGet>(), frame.context, nullptr};
+    require(frame.api->stream_get(&stream), "XLA gave no stream");
+    xla::DeviceOrdinalGet device{xla::head<xla::DeviceOrdinalGet>(), frame.context, 0};
+    require(frame.api->device_ordinal_get(&device), "XLA gave no device");
+    stream_ = {.device = device.ordinal, .handle = stream.stream};
+  }
+  DeviceCall(const DeviceCall&) = delete;
+  ~DeviceCall() {
+    for (const cuda::Workspace& memory : allocated_) {
+      xla::MemoryFree arguments{xla::head<xla::MemoryFree>(), frame_.context, memory.bytes, memory.data};
+      text_of(frame_.api->memory_free(&arguments));  // destroys the error; nothing else can be done about it
+    }
+  }
+
+  const cuda::Stream& stream() const { return stream_; }
+
+  cuda::Workspace workspace(std::size_t bytes) {
+    xla::MemoryAllocate arguments{xla::head<xla::MemoryAllocate>(), frame_.context, bytes, 256, nullptr};
+    allocated_.reserve(allocated_.size() + 1);  // emplace_back must not throw once memory is allocated
+    require(frame_.api->memory_allocate(&arguments), concat("XLA gave no scratch memory of ", bytes, " bytes"));
+    return allocated_.emplace_back(arguments.data, bytes);
+  }
+
+  template <class T>
+  T* temporary(std::int64_t count) {
+    return count > 0 ? static_cast<T*>(workspace(static_cast<std::size_t>(count) * sizeof(T)).data) : nullptr;
+  }
+
+  const std::int64_t* ids(const Buffer& buffer) {
+    const auto count = static_cast<std::int64_t>(buffer.elements());
+    if (count == 0) return nullptr;
+    if (is_int64(buffer)) return static_cast<const std::int64_t*>(buffer.data());
+    auto* const widened = temporary<std::int64_t>(count);
+    cuda::copy_ids({.data = buffer.data(), .bytes = 4, .rows = count, .columns = 1, .row_stride = 1}, widened, stream_);
+    return widened;
+  }
+
+ private:
+  // The text of an error of XLA's. Destroys the error.
+  std::string text_of(xla::Error* error) const {
+    if (error == nullptr) return "";
+    xla::ErrorGetMessage message{xla::head<xla::ErrorGetMessage>(), error, nullptr};
+    frame_.api->error_get_message(&message);
+    const std::string text = message.message;
+    xla::ErrorDestroy destroy{xla::head<xla::ErrorDestroy>(), error};
+    frame_.api->error_destroy(&destroy);
+    return text;
+  }
+
+  void require(xla::Error* error, const std::string& what) const {
+    if (error != nullptr) throw DeviceError(concat(what, ": ", text_of(error)));
+  }
+
+  const xla::CallFrame& frame_;
+  cuda::Stream stream_;
+  std::vector<cuda::Workspace> allocated_;
+};
+
+}  // namespace fastnce::bindings::jax
