@@ -144,7 +144,7 @@ void refuse_recorded(py::handle object, const char* name) {
     throw InvalidValue(concat(name, " is watched by a tf.GradientTape, which cannot record this function", remedy()));
   }
   if (type.ends_with("Variable") && is_of_tensorflow(object)) {
-    throw InvalidType(concat(name, is_a(object), ": expected a tensor; its gradient would be lost", remedy()));
+    throw InvalidType(concat(name, is_a(object), ", whose gradient would be lost", remedy()));
   }
 }
 
