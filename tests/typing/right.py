@@ -67,12 +67,6 @@ def losses_of_16_bit_inputs_are_float32(w: Float32, h: Float16, c: Float32, y: I
     assert_type(grads, Grads[Int64, NDArray[Any]])  # float32 and float16
 
 
-def arrays_of_unknown_dtype_give_numpy_arrays(w: np.ndarray, c: np.ndarray, x: np.ndarray) -> None:
-    loss, grads = fastnce.nce_loss_and_grad(w, c, [1, 2], x, 64, 50_000)
-    assert_type(loss, NDArray[Any])
-    assert_type(grads.rows.ids, Int64)
-
-
 def tensors_give_tensors(t: Tensor, older: OlderTensor, w: Float32, c: Float32, y: Int64) -> None:
     assert_type(fastnce.nce_loss(t, t, t, t, 64, 50_000), Tensor)
     assert_type(fastnce.nce_loss(w, c, y, older, 64, 50_000), OlderTensor)
