@@ -29,9 +29,8 @@ else:
 class DLPackArray(Protocol):
     """An array of any library that exports its memory through DLPack; NumPy's among them."""
 
+    # JAX's stubs declare no __dlpack_device__; without one an array is taken to be on the CPU.
     def __dlpack__(self, *args: Any, **options: Any) -> Any: ...
-
-    def __dlpack_device__(self) -> tuple[Any, int]: ...
 
 
 ArrayT = TypeVar("ArrayT", bound=DLPackArray)

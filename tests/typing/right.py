@@ -26,14 +26,10 @@ class Tensor:
         return 1, 0
 
 
-class OlderTensor:
-    """From before DLPack 1.0."""
+class SparselyTypedTensor:
+    """As JAX's stubs declare ``jax.Array``."""
 
-    def __dlpack__(self, stream: int | None = None) -> object:
-        return self
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return 1, 0
+    def __dlpack__(self) -> Any: ...
 
 
 def numpy_arrays_give_numpy_arrays(w: Float32, c: Float32, x: Float32, y: Int64) -> None:
@@ -67,9 +63,9 @@ def losses_of_16_bit_inputs_are_float32(w: Float32, h: Float16, c: Float32, y: I
     assert_type(grads, Grads[Int64, NDArray[Any]])  # float32 and float16
 
 
-def tensors_give_tensors(t: Tensor, older: OlderTensor, w: Float32, c: Float32, y: Int64) -> None:
+def tensors_give_tensors(t: Tensor, other: SparselyTypedTensor, w: Float32, c: Float32, y: Int64) -> None:
     assert_type(fastnce.nce_loss(t, t, t, t, 64, 50_000), Tensor)
-    assert_type(fastnce.nce_loss(w, c, y, older, 64, 50_000), OlderTensor)
+    assert_type(fastnce.nce_loss(w, c, y, other, 64, 50_000), SparselyTypedTensor)
     assert_type(fastnce.nce_loss_and_grad(t, t, t, t, 64, 50_000), tuple[Tensor, Grads[Tensor, Tensor]])
     assert_type(fastnce.nce_loss_and_grad(w, c, y, t, 64, 50_000)[1].rows.ids, Tensor)
     assert_type(fastnce.nce_loss_and_grad(t, t, t, w, 64, 50_000)[1].rows.ids, Int64)
