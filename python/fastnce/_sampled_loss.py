@@ -145,8 +145,9 @@ def nce_loss(
 
     Raises:
         ValueError: Shapes that do not match, classes out of range (on the CPU), arrays on another device than
-            ``inputs``, a CUDA device that cannot be used.
-        TypeError: Unsupported or mixed dtypes, arguments of the wrong kind.
+            ``inputs``, a CUDA device that cannot be used, tensors whose gradient would be lost (PyTorch's
+            ``requires_grad``, those that a TensorFlow tape watches).
+        TypeError: Unsupported or mixed dtypes, arguments of the wrong kind, a ``tf.Variable``, tensors being traced.
         RuntimeError: CUDA reports an error.
     """
     words = (0, 0) if seed is None and sampled_values is not None else seed_words(seed)
