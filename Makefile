@@ -126,7 +126,7 @@ JAX-NEWEST     := 0.10.2
 PACKAGES-tf    := tensorflow-cpu==2.21.0
 PACKAGES-torch := torch==2.13.0
 PACKAGES-jax   := jax==$(JAX-NEWEST) jaxlib==$(JAX-NEWEST)
-TESTS-tf       := tests/test_tensorflow.py
+TESTS-tf       := tests/test_tensorflow*.py
 TESTS-torch    := tests/test_torch*.py tests/test_examples_torch.py
 TESTS-jax      := tests/test_jax*.py
 test-tf test-torch test-jax: test-%: $(VENV)/.tools

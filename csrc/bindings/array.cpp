@@ -204,7 +204,7 @@ bool is_compact(std::span<const std::int64_t> shape, std::span<const std::int64_
 }
 
 Array borrow(py::handle object, const char* name, const Place& place) {
-  refuse_tracer(object, name);
+  refuse_traced(object, name);
   Array array = [&] {
     if (py::isinstance<py::array>(object)) {
       require_place({dl::kCpu, 0}, name, place);
@@ -221,8 +221,13 @@ Array borrow(py::handle object, const char* name, const Place& place) {
   return array;
 }
 
+Array borrow_differentiable(py::handle object, const char* name, const Place& place) {
+  refuse_recorded(object, name);
+  return borrow(object, name, place);
+}
+
 Array borrow_or_convert(py::handle object, const char* name, const Place& place) {
-  refuse_tracer(object, name);
+  refuse_traced(object, name);
   if (py::isinstance<py::array>(object)) {
     const auto source = py::reinterpret_borrow<py::array>(object);
     bool in_place = (source.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
@@ -389,9 +394,7 @@ Precision precision_argument(py::handle object) {
 }
 
 std::int64_t integer(py::handle object, const char* name) {
-  const auto refuse = [&] {
-    throw InvalidType(concat(name, is_a(object), ": expected an integer"));
-  };
+  const auto refuse = [&] { throw InvalidType(concat(name, is_a(object), ": expected an integer")); };
   if (PyBool_Check(object.ptr()) || PyIndex_Check(object.ptr()) == 0) refuse();
   const py::object value = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));
   if (!value) {

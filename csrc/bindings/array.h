@@ -38,7 +38,10 @@ struct Array {
 // an array that is not where it is wanted.
 Array borrow(py::handle object, const char* name, const Place& place);
 
-// The same for arguments that may be copied: sequences and scalars become NumPy arrays, and arrays that are not aligned
+// Borrows weights, biases or inputs, which have gradients. Throws also where TensorFlow would lose those.
+Array borrow_differentiable(py::handle object, const char* name, const Place& place);
+
+// Borrows arguments that may be copied: sequences and scalars become NumPy arrays, and arrays that are not aligned
 // or lie across other fields are copied.
 Array borrow_or_convert(py::handle object, const char* name, const Place& place);
 
@@ -64,7 +67,8 @@ py::array new_array(DType dtype, std::vector<py::ssize_t> shape);
 // A matrix used in place: rank 2, contiguous rows. Throws InvalidValue otherwise: class tables are never copied.
 void require_matrix(const Array& array, const char* expected);
 
-// Copies a matrix on the CPU whose rows are not contiguous, such as one in Fortran order: for inputs, which may be copied.
+// Copies a matrix on the CPU whose rows are not contiguous, such as one in Fortran order: for inputs, which may be
+// copied.
 void make_rows_contiguous(Array& matrix);
 
 // An int64 copy of any integer array: ids are few, and what was validated must not change while it is used. Throws

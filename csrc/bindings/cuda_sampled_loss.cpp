@@ -13,7 +13,7 @@ namespace fastnce::bindings {
 namespace {
 
 Array borrow_inputs(py::handle inputs, const Place& place) {
-  Array array = borrow(inputs, "inputs", place);
+  Array array = borrow_differentiable(inputs, "inputs", place);
   if (floating_type(array) == DType::kFloat64) {
     throw InvalidType("inputs has dtype float64: expected float32, float16 or bfloat16 on a CUDA device");
   }

@@ -79,7 +79,8 @@ py::object export_from(py::handle producer, const Place& place) {
 // Gradients would stop here without a word; PyTorch's own refusal does not know the way on.
 void refuse_gradients(py::handle producer, const char* name) {
   if (!py::bool_(py::getattr(producer, "requires_grad", py::bool_(false)))) return;
-  throw InvalidValue(concat(name, " requires a gradient, which this function does not record: use fastnce.torch, or pass ",
+  throw InvalidValue(concat(name,
+                            " requires a gradient, which this function does not record: use fastnce.torch, or pass ",
                             name, ".detach()"));
 }
 
@@ -89,6 +90,11 @@ void refuse_lazy_negation(py::handle producer, const char* name) {
   const py::object is_neg = py::getattr(producer, "is_neg", py::none());
   if (is_neg.is_none() || !py::bool_(is_neg())) return;
   throw InvalidValue(concat(name, " is the negative of its memory: expected a tensor of its own; call resolve_neg()"));
+}
+
+bool is_of_tensorflow(py::handle object) {
+  const auto module = py::str(py::type::of(object).attr("__module__")).cast<std::string>();
+  return module.starts_with("tensorflow.") || module.starts_with("keras.");
 }
 
 }  // namespace
@@ -114,15 +120,36 @@ std::string is_a(py::handle object) {
   return concat(std::string_view("aeioAEIO").find(type[0]) == std::string_view::npos ? " is a " : " is an ", type);
 }
 
-void refuse_tracer(py::handle object, const char* name) {
-  if (!std::string_view(Py_TYPE(object.ptr())->tp_name).ends_with("Tracer")) return;
-  throw InvalidType(concat(name, is_a(object),
-                           ", which has no memory yet: expected an array; inside jax.jit, grad, vmap and scan use "
-                           "fastnce.jax"));
+void refuse_traced(py::handle object, const char* name) {
+  const std::string_view type = Py_TYPE(object.ptr())->tp_name;
+  const char* const remedy = type.ends_with("Tracer") ? "inside jax.jit, grad, vmap and scan use fastnce.jax"
+                             : type.ends_with("SymbolicTensor")
+                                 ? "inside tf.function call through tf.numpy_function, see docs/tensorflow.md"
+                                 : nullptr;
+  if (remedy == nullptr) return;
+  throw InvalidType(concat(name, is_a(object), ", which has no memory yet: expected an array; ", remedy));
+}
+
+void refuse_recorded(py::handle object, const char* name) {
+  const std::string_view type = Py_TYPE(object.ptr())->tp_name;
+  const auto remedy = [&] {
+    return concat(": use tf.custom_gradient, see docs/tensorflow.md, or pass tf.stop_gradient(", name, ")");
+  };
+  if (type.ends_with("EagerTensor")) {
+    // TensorFlow has no public way to ask. Nothing is imported: the module is there wherever a tensor is.
+    const py::dict modules = py::module_::import("sys").attr("modules");
+    const py::object tapes = modules.attr("get")("tensorflow.python.pywrap_tfe");
+    const py::object is_watched = py::getattr(tapes, "TFE_Py_TapeSetShouldRecordBackprop", py::none());
+    if (is_watched.is_none() || !py::bool_(is_watched(py::make_tuple(object)))) return;
+    throw InvalidValue(concat(name, " is watched by a tf.GradientTape, which cannot record this function", remedy()));
+  }
+  if (type.ends_with("Variable") && is_of_tensorflow(object)) {
+    throw InvalidType(concat(name, is_a(object), ", whose gradient would be lost", remedy()));
+  }
 }
 
 dl::Device device_of(py::handle object, const char* name) {
-  refuse_tracer(object, name);
+  refuse_traced(object, name);
   if (PyCapsule_IsValid(object.ptr(), kVersioned)) return peek<dl::ManagedTensorVersioned>(object, kVersioned);
   if (PyCapsule_IsValid(object.ptr(), kLegacy)) return peek<dl::ManagedTensor>(object, kLegacy);
   if (const auto tensor = borrow_by_table(object)) return tensor->device;
@@ -134,7 +161,8 @@ dl::Device device_of(py::handle object, const char* name) {
     throw InvalidType(concat(name, ".__dlpack_device__() gave no pair of 32-bit integers"));
   } catch (py::error_already_set& error) {
     if (!is_about_the_argument(error)) throw;
-    throw InvalidValue(concat(name, " cannot be exported through DLPack: ", py::str(error.value()).cast<std::string>()));
+    throw InvalidValue(
+        concat(name, " cannot be exported through DLPack: ", py::str(error.value()).cast<std::string>()));
   }
 }
 
@@ -193,7 +221,8 @@ Lease lease_from_producer(py::handle producer, const char* name, const Place& pl
     return consume_capsule(capsule, name, place);
   } catch (py::error_already_set& error) {
     if (!is_about_the_argument(error)) throw;
-    throw InvalidValue(concat(name, " cannot be exported through DLPack: ", py::str(error.value()).cast<std::string>()));
+    throw InvalidValue(
+        concat(name, " cannot be exported through DLPack: ", py::str(error.value()).cast<std::string>()));
   }
 }
 

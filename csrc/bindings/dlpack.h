@@ -94,8 +94,12 @@ bool is_about_the_argument(const py::error_already_set& error);
 // " is an int", for messages about an argument of the wrong type.
 std::string is_a(py::handle object);
 
-// Throws InvalidType for a JAX array that is being traced.
-void refuse_tracer(py::handle object, const char* name);
+// Throws InvalidType for a JAX array or TensorFlow tensor that is being traced.
+void refuse_traced(py::handle object, const char* name);
+
+// Throws InvalidValue for a TensorFlow tensor whose gradient would silently be None, because a tape watches it and
+// records TensorFlow's own operations only; InvalidType for a tf.Variable. For arguments that have a gradient.
+void refuse_recorded(py::handle object, const char* name);
 
 // "cuda:0", in DLPack's words.
 std::string device_name(dl::Device device);

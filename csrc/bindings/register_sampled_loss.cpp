@@ -173,7 +173,7 @@ py::object run(const Array& inputs, const LossArguments& args) {
 }
 
 Array borrow_inputs(py::handle object) {
-  Array inputs = borrow(object, "inputs", kHost);
+  Array inputs = borrow_differentiable(object, "inputs", kHost);
   make_rows_contiguous(inputs);
   return inputs;
 }

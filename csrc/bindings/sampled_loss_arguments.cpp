@@ -72,7 +72,7 @@ TableArgument::TableArgument(py::handle object, const char* name, const Array& i
 
 void TableArgument::add(py::handle object, const char* name, const Array& inputs, std::int64_t columns,
                         const Place& place) {
-  const Array& shard = arrays_.emplace_back(borrow(object, name, place));
+  const Array& shard = arrays_.emplace_back(borrow_differentiable(object, name, place));
   const DType dtype = floating_type(shard);
   const bool wide_inputs = floating_type(inputs) == DType::kFloat64;
   if ((dtype == DType::kFloat64) != wide_inputs) {

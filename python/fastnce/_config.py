@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
 from fastnce import _core, cuda
+from fastnce._types import Precision
 
 
 def config() -> dict[str, Any]:
@@ -49,12 +50,12 @@ def show_config() -> None:
         print(f"{label:16}{values[key]}")
 
 
-def get_precision() -> str:
+def get_precision() -> Precision:
     """The precision of calls that name none; see :func:`set_precision`."""
     return _core.get_precision()
 
 
-def set_precision(precision: str) -> None:
+def set_precision(precision: Precision) -> None:
     """Set the precision of float32 products for calls that name none.
 
     The levels are those of ``torch.set_float32_matmul_precision``:
@@ -78,7 +79,7 @@ def get_num_threads() -> int:
     return _core.get_num_threads()
 
 
-def set_num_threads(num_threads: int) -> None:
+def set_num_threads(num_threads: SupportsIndex) -> None:
     """Set the largest number of threads that a call uses; small problems use fewer.
 
     Raises ``ValueError`` outside [1, 4096]. Results do not depend on it beyond rounding, sampled ids not at all.

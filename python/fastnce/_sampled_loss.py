@@ -2,31 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, SupportsIndex, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
 from fastnce._seed import Seed, seed_words
-from fastnce._types import Grads, RowGrads
+from fastnce._types import (
+    ArrayT,
+    DLPackArray,
+    FloatsLike,
+    FloatT,
+    Grads,
+    IdsLike,
+    PartitionStrategy,
+    Precision,
+    RowGrads,
+    SampledValuesLike,
+    Table,
+)
+
+
+@overload
+def nce_loss(
+    weights: Table,
+    biases: Table,
+    labels: IdsLike,
+    inputs: npt.NDArray[FloatT],
+    num_sampled: SupportsIndex,
+    num_classes: SupportsIndex,
+    num_true: SupportsIndex = ...,
+    sampled_values: SampledValuesLike | None = ...,
+    remove_accidental_hits: bool | np.bool = ...,
+    name: str | None = ...,
+    *,
+    partition_strategy: PartitionStrategy = ...,
+    seed: Seed = ...,
+    precision: Precision | None = ...,
+) -> npt.NDArray[FloatT]: ...
+
+
+@overload
+def nce_loss(
+    weights: Table,
+    biases: Table,
+    labels: IdsLike,
+    inputs: npt.NDArray[Any],
+    num_sampled: SupportsIndex,
+    num_classes: SupportsIndex,
+    num_true: SupportsIndex = ...,
+    sampled_values: SampledValuesLike | None = ...,
+    remove_accidental_hits: bool | np.bool = ...,
+    name: str | None = ...,
+    *,
+    partition_strategy: PartitionStrategy = ...,
+    seed: Seed = ...,
+    precision: Precision | None = ...,
+) -> npt.NDArray[np.float32]: ...
+
+
+@overload
+def nce_loss(
+    weights: Table,
+    biases: Table,
+    labels: IdsLike,
+    inputs: ArrayT,
+    num_sampled: SupportsIndex,
+    num_classes: SupportsIndex,
+    num_true: SupportsIndex = ...,
+    sampled_values: SampledValuesLike | None = ...,
+    remove_accidental_hits: bool | np.bool = ...,
+    name: str | None = ...,
+    *,
+    partition_strategy: PartitionStrategy = ...,
+    seed: Seed = ...,
+    precision: Precision | None = ...,
+) -> ArrayT: ...
 
 
 def nce_loss(
-    weights: Any,
-    biases: Any,
-    labels: Any,
-    inputs: Any,
-    num_sampled: int,
-    num_classes: int,
-    num_true: int = 1,
-    sampled_values: Any = None,
-    remove_accidental_hits: bool = False,
+    weights: Table,
+    biases: Table,
+    labels: IdsLike,
+    inputs: DLPackArray,
+    num_sampled: SupportsIndex,
+    num_classes: SupportsIndex,
+    num_true: SupportsIndex = 1,
+    sampled_values: SampledValuesLike | None = None,
+    remove_accidental_hits: bool | np.bool = False,
     name: str | None = None,
     *,
-    partition_strategy: str = "div",
+    partition_strategy: PartitionStrategy = "div",
     seed: Seed = None,
-    precision: str | None = None,
+    precision: Precision | None = None,
 ) -> Any:
     """Noise-contrastive estimation loss per example: ``tf.nn.nce_loss``.
 
@@ -73,8 +145,9 @@ def nce_loss(
 
     Raises:
         ValueError: Shapes that do not match, classes out of range (on the CPU), arrays on another device than
-            ``inputs``, a CUDA device that cannot be used.
-        TypeError: Unsupported or mixed dtypes, arguments of the wrong kind.
+            ``inputs``, a CUDA device that cannot be used, tensors whose gradient would be lost (PyTorch's
+            ``requires_grad``, those that a TensorFlow tape watches).
+        TypeError: Unsupported or mixed dtypes, arguments of the wrong kind, a ``tf.Variable``, tensors being traced.
         RuntimeError: CUDA reports an error.
     """
     words = (0, 0) if seed is None and sampled_values is not None else seed_words(seed)
@@ -100,24 +173,90 @@ def nce_loss(
     )[0]
 
 
+@overload
 def nce_loss_and_grad(
-    weights: Any,
-    biases: Any,
-    labels: Any,
-    inputs: Any,
-    num_sampled: int,
-    num_classes: int,
-    num_true: int = 1,
-    sampled_values: Any = None,
-    remove_accidental_hits: bool = False,
+    weights: npt.NDArray[FloatT] | Sequence[npt.NDArray[FloatT]],
+    biases: npt.NDArray[FloatT] | Sequence[npt.NDArray[FloatT]],
+    labels: IdsLike,
+    inputs: npt.NDArray[FloatT],
+    num_sampled: SupportsIndex,
+    num_classes: SupportsIndex,
+    num_true: SupportsIndex = ...,
+    sampled_values: SampledValuesLike | None = ...,
+    remove_accidental_hits: bool | np.bool = ...,
+    name: str | None = ...,
+    *,
+    partition_strategy: PartitionStrategy = ...,
+    seed: Seed = ...,
+    precision: Precision | None = ...,
+    grad_loss: FloatsLike | None = ...,
+    grad_dtype: Literal["float32"] | None = ...,
+    pad_rows: bool | np.bool = ...,
+) -> tuple[npt.NDArray[FloatT], Grads[npt.NDArray[np.int64], npt.NDArray[FloatT]]]: ...
+
+
+@overload
+def nce_loss_and_grad(
+    weights: Table,
+    biases: Table,
+    labels: IdsLike,
+    inputs: npt.NDArray[Any],
+    num_sampled: SupportsIndex,
+    num_classes: SupportsIndex,
+    num_true: SupportsIndex = ...,
+    sampled_values: SampledValuesLike | None = ...,
+    remove_accidental_hits: bool | np.bool = ...,
+    name: str | None = ...,
+    *,
+    partition_strategy: PartitionStrategy = ...,
+    seed: Seed = ...,
+    precision: Precision | None = ...,
+    grad_loss: FloatsLike | None = ...,
+    grad_dtype: Literal["float32"] | None = ...,
+    pad_rows: bool | np.bool = ...,
+) -> tuple[npt.NDArray[np.floating[Any]], Grads[npt.NDArray[np.int64], npt.NDArray[Any]]]: ...
+
+
+@overload
+def nce_loss_and_grad(
+    weights: Table,
+    biases: Table,
+    labels: IdsLike,
+    inputs: ArrayT,
+    num_sampled: SupportsIndex,
+    num_classes: SupportsIndex,
+    num_true: SupportsIndex = ...,
+    sampled_values: SampledValuesLike | None = ...,
+    remove_accidental_hits: bool | np.bool = ...,
+    name: str | None = ...,
+    *,
+    partition_strategy: PartitionStrategy = ...,
+    seed: Seed = ...,
+    precision: Precision | None = ...,
+    grad_loss: FloatsLike | None = ...,
+    grad_dtype: Literal["float32"] | None = ...,
+    pad_rows: bool | np.bool = ...,
+) -> tuple[ArrayT, Grads[ArrayT, ArrayT]]: ...
+
+
+def nce_loss_and_grad(
+    weights: Table,
+    biases: Table,
+    labels: IdsLike,
+    inputs: DLPackArray,
+    num_sampled: SupportsIndex,
+    num_classes: SupportsIndex,
+    num_true: SupportsIndex = 1,
+    sampled_values: SampledValuesLike | None = None,
+    remove_accidental_hits: bool | np.bool = False,
     name: str | None = None,
     *,
-    partition_strategy: str = "div",
+    partition_strategy: PartitionStrategy = "div",
     seed: Seed = None,
-    precision: str | None = None,
-    grad_loss: Any = None,
-    grad_dtype: str | None = None,
-    pad_rows: bool = False,
+    precision: Precision | None = None,
+    grad_loss: FloatsLike | None = None,
+    grad_dtype: Literal["float32"] | None = None,
+    pad_rows: bool | np.bool = False,
 ) -> tuple[Any, Grads]:
     """:func:`nce_loss` and, in the same pass, its gradients.
 

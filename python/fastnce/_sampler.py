@@ -4,21 +4,48 @@ from __future__ import annotations
 
 import operator
 import threading
-from typing import Any
+from typing import Any, SupportsIndex, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import Device, cuda_device_of
 from fastnce._seed import Seed, integer, seed_words, word
-from fastnce._types import SampledValues, SamplerState
+from fastnce._types import ArrayT, IdLists, IdsLike, NumpySamples, SampledValues, SamplerState
+
+
+@overload
+def log_uniform_candidate_sampler(
+    true_classes: npt.NDArray[Any] | IdLists,
+    num_true: SupportsIndex,
+    num_sampled: SupportsIndex,
+    unique: bool | np.bool,
+    range_max: SupportsIndex,
+    seed: Seed = ...,
+    name: str | None = ...,
+) -> NumpySamples: ...
+
+
+@overload
+def log_uniform_candidate_sampler(
+    true_classes: ArrayT,
+    num_true: SupportsIndex,
+    num_sampled: SupportsIndex,
+    unique: bool | np.bool,
+    range_max: SupportsIndex,
+    seed: Seed = ...,
+    name: str | None = ...,
+) -> SampledValues[ArrayT, ArrayT]: ...
 
 
 def log_uniform_candidate_sampler(
-    true_classes: Any,
-    num_true: int,
-    num_sampled: int,
-    unique: bool,
-    range_max: int,
+    true_classes: IdsLike,
+    num_true: SupportsIndex,
+    num_sampled: SupportsIndex,
+    unique: bool | np.bool,
+    range_max: SupportsIndex,
     seed: Seed = None,
     name: str | None = None,
 ) -> SampledValues:
@@ -81,7 +108,13 @@ class LogUniformSampler:
     """
 
     def __init__(
-        self, range_max: int, num_sampled: int, *, num_true: int = 1, unique: bool = True, seed: Seed = None
+        self,
+        range_max: SupportsIndex,
+        num_sampled: SupportsIndex,
+        *,
+        num_true: SupportsIndex = 1,
+        unique: bool | np.bool = True,
+        seed: Seed = None,
     ) -> None:
         _core.check_sampler(num_true, num_sampled, unique, range_max)
         # The stream of a call depends on num_sampled: fixed for the life of a sampler.
@@ -97,7 +130,13 @@ class LogUniformSampler:
         self._counter: _Counter | None = None
         self._lock = threading.RLock()
 
-    def __call__(self, true_classes: Any) -> SampledValues:
+    @overload
+    def __call__(self, true_classes: npt.NDArray[Any] | IdLists) -> NumpySamples: ...
+
+    @overload
+    def __call__(self, true_classes: ArrayT) -> SampledValues[ArrayT, ArrayT]: ...
+
+    def __call__(self, true_classes: IdsLike) -> SampledValues:
         """Sample for one batch of true classes, ``[B, num_true]`` or ``[B]``."""
         device = cuda_device_of(true_classes, "true_classes", self.range_max)
         return self._call_on_cpu(true_classes) if device is None else self._call_on_cuda(true_classes, device)
@@ -208,10 +247,30 @@ class _Counter:
         _core.cuda_write(calls, self.address, self._device)
 
 
+@overload
 def compute_accidental_hits(
-    true_classes: Any,
-    sampled_candidates: Any,
-    num_true: int,
+    true_classes: npt.NDArray[Any] | IdLists,
+    sampled_candidates: IdsLike,
+    num_true: SupportsIndex,
+    seed: Seed = ...,
+    name: str | None = ...,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.float32]]: ...
+
+
+@overload
+def compute_accidental_hits(
+    true_classes: ArrayT,
+    sampled_candidates: IdsLike,
+    num_true: SupportsIndex,
+    seed: Seed = ...,
+    name: str | None = ...,
+) -> tuple[ArrayT, ArrayT, ArrayT]: ...
+
+
+def compute_accidental_hits(
+    true_classes: IdsLike,
+    sampled_candidates: IdsLike,
+    num_true: SupportsIndex,
     seed: Seed = None,
     name: str | None = None,
 ) -> tuple[Any, Any, Any]:

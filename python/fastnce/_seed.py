@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 from fastnce import _core
 from fastnce._errors import is_a
 
-Seed: TypeAlias = int | tuple[int, int] | None
+Seed: TypeAlias = SupportsIndex | tuple[SupportsIndex, SupportsIndex] | None
 
 _DEFAULT_GRAPH_SEED = 87654321  # TensorFlow's first word where only an op seed is given
 _OP_SEED_MODULUS = 2**31 - 1

@@ -1,38 +1,81 @@
-"""The tuples that the library returns. Arrays are NumPy's, or of the kind that the caller passed in."""
+"""The types of what the library takes, and the tuples that it returns.
+
+Results are arrays of the kind that ``inputs`` is (for a sampler ``true_classes``): NumPy arrays for a NumPy array, a
+tensor for a tensor. The tuples are generic over the types of their arrays. One case has no static type: on the CPU a
+library that fastnce does not know gets NumPy arrays, not its own.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, SupportsFloat, SupportsIndex, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # With a default, annotations may leave the parameters out; typing.TypeVar takes one from Python 3.13 on.
+    IdsT = TypeVar("IdsT", default=Any)
+    FloatsT = TypeVar("FloatsT", default=Any)
+else:
+    from typing import TypeVar
+
+    IdsT = TypeVar("IdsT")
+    FloatsT = TypeVar("FloatsT")
 
 
-class SampledValues(NamedTuple):
+class DLPackArray(Protocol):
+    """An array of any library that exports its memory through DLPack; NumPy's among them."""
+
+    # JAX's stubs declare no __dlpack_device__; without one an array is taken to be on the CPU.
+    def __dlpack__(self, *args: Any, **options: Any) -> Any: ...
+
+
+ArrayT = TypeVar("ArrayT", bound=DLPackArray)
+FloatT = TypeVar("FloatT", np.float32, np.float64)
+"""What is computed in, where all arrays have the one dtype."""
+
+Table: TypeAlias = DLPackArray | Sequence[DLPackArray]
+"""A table of classes, whole or in shards."""
+IdLists: TypeAlias = Sequence[SupportsIndex | Sequence[SupportsIndex]]
+IdsLike: TypeAlias = DLPackArray | IdLists
+FloatsLike: TypeAlias = DLPackArray | SupportsFloat | Sequence[SupportsFloat | Sequence[SupportsFloat]]
+SampledValuesLike: TypeAlias = tuple[IdsLike, FloatsLike, FloatsLike]
+
+Precision: TypeAlias = Literal["highest", "high", "medium"]
+PartitionStrategy: TypeAlias = Literal["div", "mod"]
+
+
+class SampledValues(NamedTuple, Generic[IdsT, FloatsT]):
     """What a candidate sampler returns: one set of S candidates, shared by the whole batch."""
 
-    sampled_candidates: Any
+    sampled_candidates: IdsT
     """int64 ``[S]``."""
-    true_expected_count: Any
+    true_expected_count: FloatsT
     """float32 ``[B, T]``: how often each true class is expected among the candidates."""
-    sampled_expected_count: Any
+    sampled_expected_count: FloatsT
     """float32 ``[S]``: the same for each candidate."""
 
 
-class RowGrads(NamedTuple):
+class RowGrads(NamedTuple, Generic[IdsT, FloatsT]):
     """Gradients of the n table rows that a batch touches; every other row's is zero."""
 
-    ids: Any
+    ids: IdsT
     """int64 ``[n]``, ascending, each id once."""
-    weights: Any
+    weights: FloatsT
     """``[n, D]``."""
-    biases: Any
+    biases: FloatsT
     """``[n]``."""
 
 
-class Grads(NamedTuple):
+class Grads(NamedTuple, Generic[IdsT, FloatsT]):
     """Gradients of ``sum(grad_loss * loss)``."""
 
-    inputs: Any
+    inputs: FloatsT
     """``[B, D]``."""
-    rows: RowGrads
+    rows: RowGrads[IdsT, FloatsT]
     """Rows of weights and biases, sparse."""
 
 
@@ -42,3 +85,6 @@ class SamplerState(NamedTuple):
     seed: int
     seed2: int
     calls: int
+
+
+NumpySamples: TypeAlias = SampledValues[npt.NDArray[np.int64], npt.NDArray[np.float32]]

@@ -8,7 +8,7 @@ example with a label out of range gets a loss of NaN; :func:`check` says which i
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 from fastnce import _core
 
@@ -37,7 +37,7 @@ def devices() -> list[Device]:
     return [Device(*device) for device in _core.cuda_devices()]
 
 
-def check(device: int = 0) -> None:
+def check(device: SupportsIndex = 0) -> None:
     """Wait for the device, and report ids out of range in the calls since the last check.
 
     Args:
