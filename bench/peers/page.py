@@ -9,7 +9,6 @@ matplotlib (dependency group `bench`).
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from report import (
     left_out,
     limits_table,
     markdown,
+    newest,
     notes,
     rates_table,
     setting,
@@ -69,12 +69,6 @@ fastnce.jax is `nce_value_and_rows` under `jit` with a fresh key."""
 ACCURACY = """Errors against the float64 twin, per tensor: Euclidean norm of the error over that of the tensor, and in
 brackets the largest error over the largest value. "numpy" is the same formula in float32 NumPy. The last column is the
 largest error of a single element as a share of what `tests/test_precision.py` allows it."""
-
-
-def newest(folder: Path, kind: str, isa: str | None = None) -> Results | None:
-    """By date, among the results of that kind and instruction set asked for."""
-    files = [json.loads(path.read_text()) for path in folder.glob(f"{kind}-*.json")]
-    return max((r for r in files if r.get("isa") == isa), key=lambda r: r["date"], default=None)
 
 
 def picture(name: str, text: str) -> list[str]:

@@ -27,6 +27,12 @@ def save(kind: str, results: dict[str, Any], folder: Path) -> Path:
     return path
 
 
+def newest(folder: Path, kind: str, isa: str | None = None) -> dict[str, Any] | None:
+    """By date, among the results of that kind and instruction set asked for."""
+    files = [json.loads(path.read_text()) for path in folder.glob(f"{kind}-*.json")]
+    return max((r for r in files if r.get("isa") == isa), key=lambda r: r["date"], default=None)
+
+
 def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     """A table, first column to the left and the others to the right."""
     head = list(head)
