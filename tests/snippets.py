@@ -25,6 +25,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def blocks_of(page: Path) -> list[Block]:
     """The blocks of a page, each with its framework and output."""
     blocks = list(fenced(page))
     framework = NUMPY
-    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, following in zip_longest(blocks, blocks[1:]):
         if block.language == "python":
             framework = ([framework] + IMPORT.findall(block.text))[-1]
             block.framework = framework

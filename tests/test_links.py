@@ -41,5 +41,7 @@ def test_relative_links_and_anchors_resolve(page: Path) -> None:
 
 def test_a_missing_file_and_a_missing_heading_are_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# In `short`: why?\n\n[a](#in-short-why) [b](page.md) [c](none.md) [d](#none) [e](https://e.org)\n")
+    page.write_text(
+        "# In `short`: why?\n\n[a](#in-short-why) [b](page.md) [c](none.md) [d](#none) [e](https://e.org)\n"
+    )
     assert broken(page) == ["none.md", "#none"]

@@ -94,7 +94,7 @@ def ratios(results: Results, path: Path) -> None:
     axes.margins(y=0.1)
     axes.invert_yaxis()
     axes.grid(axis="x", which="minor", visible=False)
-    axes.set_xlabel("time of one call, as a multiple of fastnce's (log scale; further right is slower)")
+    axes.set_xlabel("time of one call relative to fastnce's NumPy functions (log scale; further right is slower)")
     _legend_above(figure, axes, 4)
     _save(figure, path)
 

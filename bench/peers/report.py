@@ -73,7 +73,7 @@ def setting(results: dict[str, Any]) -> list[str]:
 
 
 def times_table(results: dict[str, Any]) -> list[str]:
-    """Median ms per call, and in brackets how many times fastnce's time that was in the median round."""
+    """Median ms per call, and in brackets the ratio to fastnce's time, median over rounds."""
     names = list(results["versions"])
 
     def cell(measured: dict[str, Any], name: str) -> str:
@@ -85,7 +85,7 @@ def times_table(results: dict[str, Any]) -> list[str]:
 
 
 def frontends_tables(results: dict[str, Any]) -> list[str]:
-    """The times of `frontends.py`, and in microseconds what the front ends add to the NumPy functions' time."""
+    """The times of `frontends.py`, and the overhead of the front ends over the NumPy functions in microseconds."""
     measured = results["shapes"]
     names = [name for name in results["versions"] if name in FRONT_ENDS and name != "autograd"]
 
@@ -97,7 +97,7 @@ def frontends_tables(results: dict[str, Any]) -> list[str]:
     return [
         *times_table(results),
         "",
-        *markdown(["added, us", *(EVERYBODY[name].label for name in names)], rows),
+        *markdown(["overhead, us", *(EVERYBODY[name].label for name in names)], rows),
         *disturbed({shape: facts["other_load"] for shape, facts in measured.items()}),
         *left_out(results),
     ]
@@ -148,7 +148,7 @@ def accuracy_table(results: dict[str, Any]) -> list[str]:
 def disturbed(load: dict[str, float]) -> list[str]:
     """A warning, where the share of the machine that others took was too large."""
     shares = ", ".join(f"{name} {share:.0%}" for name, share in load.items() if share > OTHER_LOAD)
-    return ["", f"Do not trust these: other processes took part of the machine meanwhile: {shares}."] if shares else []
+    return ["", f"Do not trust these times. Other processes used the machine meanwhile: {shares}."] if shares else []
 
 
 def left_out(results: dict[str, Any]) -> list[str]:

@@ -90,6 +90,14 @@ def table(results: dict[str, Results]) -> list[str]:
     return markdown(head, map(row, shapes))
 
 
+def replaced_table(results: Results) -> list[str]:
+    """Of a results file of `frontends.py`: for every pair in it, the ratio on each shape."""
+    pairs = [pair for pair in PAIRS if pair.kind == "frontends"]
+    shapes = results["shapes"]
+    rows = ([name, *(f"{ratio(shapes[name], pair):.2f}x" for pair in pairs)] for name in shapes)
+    return markdown(["shape", *(f"{pair.label} / {pair.our_label}" for pair in pairs)], rows)
+
+
 def claim(results: dict[str, Results]) -> list[str]:
     """The least and the largest ratio over the shapes, for every pair."""
 
