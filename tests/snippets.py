@@ -97,7 +97,7 @@ def blocks_of(page: Path) -> list[Block]:
     framework = NUMPY
     for block, following in zip_longest(blocks, blocks[1:]):
         if block.language == "python":
-            framework = ([framework] + IMPORT.findall(block.text))[-1]
+            framework = [framework, *IMPORT.findall(block.text)][-1]
             block.framework = framework
             end = block.line + block.text.count("\n")
             if following is not None and following.language == "text" and following.line <= end + 3:

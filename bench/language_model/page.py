@@ -43,11 +43,12 @@ HEAD = """# A language model: what NCE saves and what it costs
 `fastnce.torch.NCELoss`, the full softmax (`nn.Linear` and cross entropy over all classes), and NCE written by hand in
 PyTorch. Held-out perplexity is always computed with the full softmax over all V classes."""
 
-MODEL = """- **Data**: {train:,} words to train on, {held_out:,} held out (every 20th document). V = {classes:,} classes:
-  the words that occur at least {min_count} times in the training text, one class for all others, one for ends of paragraphs.
-- **Model**: embedding and GRU of width D = {dim}, dropout {dropout}. A batch is {streams} streams of {chunk} words,
-  N = {batch:,} examples. For each seed, all variants start from the same weights and see the same batches. Output
-  biases start at the words' log-probabilities.
+MODEL = """- **Data**: {train:,} words to train on, {held_out:,} held out (every 20th document). V = {classes:,}
+  classes: the words that occur at least {min_count} times in the training text, one class for all others, one for ends
+  of paragraphs.
+- **Model**: embedding and GRU of width D = {dim}, dropout {dropout}. A batch is {streams} streams of {chunk} words, N
+  = {batch:,} examples. For each seed, all variants start from the same weights and see the same batches. Output biases
+  start at the words' log-probabilities.
 - **Optimiser**: Adagrad for all, because it treats sparse and dense gradients alike. Gradients are sparse for the
   embedding and for `NCELoss`. The other output layers use dense gradients and PyTorch's fused update; for NCE by hand,
   sparse gradients were no faster."""
@@ -69,18 +70,19 @@ VERDICT = """## What it says
   {output_256:.0f} times as long. NCE by hand takes only {hand_1024:.2f} and {hand_256:.2f} times as long per step,
   because the GRU dominates the rest of the step; its output layer takes {hand_output_1024:.1f} and
   {hand_output_256:.1f} times as long.
-- **Quality**: after equal epochs, perplexity with NCE is higher: {cost_256:+.1f} % at S = 256, {cost_1024:+.1f} % at
-  S = 1,024. More samples cost time and improve quality. NCE by hand is further behind ({hand_cost_256:+.1f} and
+- **Quality**: after equal epochs, perplexity with NCE is higher: {cost_256:+.1f} % at S = 256, {cost_1024:+.1f} % at S
+  = 1,024. More samples cost time and improve quality. NCE by hand is further behind ({hand_cost_256:+.1f} and
   {hand_cost_1024:+.1f} %). It samples with replacement and so sees fewer different words; we have not measured whether
   that explains the whole difference.
-- **Quality per minute**: in the time of one epoch with the full softmax (perplexity {first:.0f}), `NCELoss` at
-  S = 1,024 finishes three epochs (perplexity {ours:.0f}).
+- **Quality per minute**: in the time of one epoch with the full softmax (perplexity {first:.0f}), `NCELoss` at S =
+  1,024 finishes three epochs (perplexity {ours:.0f}).
 - **Without normalisation**: NCE's logits, used as log-probabilities, give a perplexity of {self_1024:.0f}; normalised,
   {ours:.0f} (S = 1,024).
 
 Prefer the full softmax if quality matters more than time, if the rest of the model takes nearly all the time, or if
-there are few classes. Scaled linearly (calculated, not measured), its output layer would be as fast as that of `NCELoss` with
-S = 1,024 at about {even:,.0f} classes. [When not to use NCE](when_not_to_use_nce.md) lists alternatives."""
+there are few classes. Scaled linearly (calculated, not measured), its output layer would be as fast as that of
+`NCELoss` with S = 1,024 at about {even:,.0f} classes. [When not to use NCE](when_not_to_use_nce.md) lists
+alternatives."""
 
 PICTURE = "![Held-out perplexity against minutes of training](language_model/perplexity.svg)"
 

@@ -51,11 +51,11 @@ To measure on your machine, run `make bench-peers` and leave the machine idle me
 RATIOS = """Milliseconds per call, and in brackets the slowdown relative to `fastnce.nce_loss_and_grad` on NumPy arrays
 at the default precision, which is as accurate as plain float32; "high" and "medium" are [less accurate](precision.md).
 TensorFlow is `tf.nn.nce_loss`; PyTorch and JAX are NCE written by hand. A module adds overhead to these times: for
-`fastnce.torch` and `fastnce.jax` see [below](#in-pytorch-and-jax). MKL is a limit: the three GEMMs alone, without loss or
-sampling."""
+`fastnce.torch` and `fastnce.jax` see [below](#in-pytorch-and-jax). MKL is a limit: the three GEMMs alone, without loss
+or sampling."""
 
-ROOFLINE = """Operations of the three GEMMs, 6 B (S + T) D, divided by the time of the whole call; in brackets the share of
-the measured float32 FMA peak. bfloat16 units can exceed that peak."""
+ROOFLINE = """Operations of the three GEMMs, 6 B (S + T) D, divided by the time of the whole call; in brackets the
+share of the measured float32 FMA peak. bfloat16 units can exceed that peak."""
 
 LIMITS = """Limits of the machine, measured by a native program on the same number of threads before, between and after
 the shapes: arithmetic in registers, sequential reads, and reads of random rows of 512 and 2048 bytes, with and without
@@ -63,20 +63,20 @@ huge pages."""
 
 GROWTH = """Measured {date} at {fastnce_commit}, {machine[cpu]}, {machine[cores]} cores, {threads} threads."""
 
-MEMORY = """Increase of the peak resident memory during one call in a fresh process, less the results, in MiB; B = {B:,},
-D = {D:,}."""
+MEMORY = """Increase of the peak resident memory during one call in a fresh process, less the results, in MiB; B =
+{B:,}, D = {D:,}."""
 
-FRONT_ENDS = """The same step through the front ends. fastnce.torch is the module, eager and compiled, with `backward` and
-sparse gradients. fastnce.jax is `nce_value_and_rows` under `jit` with a fresh key. "autograd alone" computes nothing: it
-passes ready-made gradients of the same sizes to PyTorch, the least that a module with sparse gradients costs. In brackets:
-time relative to the NumPy function."""
+FRONT_ENDS = """The same step through the front ends. fastnce.torch is the module, eager and compiled, with `backward`
+and sparse gradients. fastnce.jax is `nce_value_and_rows` under `jit` with a fresh key. "autograd alone" computes
+nothing: it passes ready-made gradients of the same sizes to PyTorch, the least that a module with sparse gradients
+costs. In brackets: time relative to the NumPy function."""
 
-REPLACED = """Speedup of the front ends over the code that they replace: time of NCE written by hand (PyTorch: the faster of
-eager and `torch.compile`) over the time of the front end (PyTorch: eager), median over rounds."""
+REPLACED = """Speedup of the front ends over the code that they replace: time of NCE written by hand (PyTorch: the
+faster of eager and `torch.compile`) over the time of the front end (PyTorch: eager), median over rounds."""
 
-ACCURACY = """Errors relative to the float64 reference, per tensor: Euclidean norm of the error over that of the tensor; in
-brackets the largest error over the largest value. "numpy" is the same formula in float32 NumPy. The last column is the
-largest error of a single element as a share of the bound in `tests/test_precision.py`."""
+ACCURACY = """Errors relative to the float64 reference, per tensor: Euclidean norm of the error over that of the
+tensor; in brackets the largest error over the largest value. "numpy" is the same formula in float32 NumPy. The last
+column is the largest error of a single element as a share of the bound in `tests/test_precision.py`."""
 
 
 def picture(name: str, text: str) -> list[str]:

@@ -3,8 +3,8 @@
     python bench/peers/summary.py            rewrites them
     python bench/peers/summary.py --check    fails if README.md says something else
 
-Every library is compared with the front end that its users would call: TensorFlow with the NumPy functions, PyTorch with
-`fastnce.torch`, JAX with `fastnce.jax`. Ratios are medians over rounds of one run, so both times of a ratio share a run.
+Every library is compared with the front end that its users would call: TensorFlow with the NumPy functions, PyTorch
+with `fastnce.torch`, JAX with `fastnce.jax`. Ratios are medians over rounds of one run: both times share a run.
 """
 
 from __future__ import annotations
