@@ -389,9 +389,7 @@ Precision precision_argument(py::handle object) {
 }
 
 std::int64_t integer(py::handle object, const char* name) {
-  const auto refuse = [&] {
-    throw InvalidType(concat(name, is_a(object), ": expected an integer"));
-  };
+  const auto refuse = [&] { throw InvalidType(concat(name, is_a(object), ": expected an integer")); };
   if (PyBool_Check(object.ptr()) || PyIndex_Check(object.ptr()) == 0) refuse();
   const py::object value = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));
   if (!value) {

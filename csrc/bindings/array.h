@@ -64,7 +64,8 @@ py::array new_array(DType dtype, std::vector<py::ssize_t> shape);
 // A matrix used in place: rank 2, contiguous rows. Throws InvalidValue otherwise: class tables are never copied.
 void require_matrix(const Array& array, const char* expected);
 
-// Copies a matrix on the CPU whose rows are not contiguous, such as one in Fortran order: for inputs, which may be copied.
+// Copies a matrix on the CPU whose rows are not contiguous, such as one in Fortran order: for inputs, which may be
+// copied.
 void make_rows_contiguous(Array& matrix);
 
 // An int64 copy of any integer array: ids are few, and what was validated must not change while it is used. Throws

@@ -41,7 +41,7 @@ const dl::ExchangeApi* exchange_api(py::handle object) {
   return api;
 }
 
-// What the object's table of C functions lends, where it has one and can. Nothing waits for work on the data.
+// Imports a tensor through the object's table of C functions, if it has one that can. Does not synchronise.
 std::optional<dl::Tensor> borrow_by_table(py::handle object) {
   const dl::ExchangeApi* const api = exchange_api(object);
   if (api == nullptr || api->tensor_from_object == nullptr) return std::nullopt;
@@ -79,7 +79,8 @@ py::object export_from(py::handle producer, const Place& place) {
 // Gradients would stop here without a word; PyTorch's own refusal does not know the way on.
 void refuse_gradients(py::handle producer, const char* name) {
   if (!py::bool_(py::getattr(producer, "requires_grad", py::bool_(false)))) return;
-  throw InvalidValue(concat(name, " requires a gradient, which this function does not record: use fastnce.torch, or pass ",
+  throw InvalidValue(concat(name,
+                            " requires a gradient, which this function does not record: use fastnce.torch, or pass ",
                             name, ".detach()"));
 }
 
@@ -134,7 +135,8 @@ dl::Device device_of(py::handle object, const char* name) {
     throw InvalidType(concat(name, ".__dlpack_device__() gave no pair of 32-bit integers"));
   } catch (py::error_already_set& error) {
     if (!is_about_the_argument(error)) throw;
-    throw InvalidValue(concat(name, " cannot be exported through DLPack: ", py::str(error.value()).cast<std::string>()));
+    throw InvalidValue(
+        concat(name, " cannot be exported through DLPack: ", py::str(error.value()).cast<std::string>()));
   }
 }
 
@@ -193,7 +195,8 @@ Lease lease_from_producer(py::handle producer, const char* name, const Place& pl
     return consume_capsule(capsule, name, place);
   } catch (py::error_already_set& error) {
     if (!is_about_the_argument(error)) throw;
-    throw InvalidValue(concat(name, " cannot be exported through DLPack: ", py::str(error.value()).cast<std::string>()));
+    throw InvalidValue(
+        concat(name, " cannot be exported through DLPack: ", py::str(error.value()).cast<std::string>()));
   }
 }
 

@@ -75,7 +75,7 @@ struct ExchangeApi {
 
 }  // namespace dl
 
-// Where an operation works, and wants its arrays.
+// Where an operation runs and where its arrays must be.
 struct Place {
   const char* decided_by;  // the argument whose device it is, for messages
   dl::Device device = {dl::kCpu, 0};

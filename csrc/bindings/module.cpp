@@ -32,12 +32,13 @@ PYBIND11_MODULE(_core_contents, module) {
 #endif
 }
 
-// What Python calls first. pybind11 takes Python's lock by PyGILState_Ensure, which knows the main interpreter alone: in a
-// sub-interpreter its own set-up would wait for ever, so this comes before it.
+// What Python calls first. pybind11 takes Python's lock by PyGILState_Ensure, which knows the main interpreter alone:
+// in a sub-interpreter its own set-up would wait for ever, so this comes before it.
 extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
   if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
-    PyErr_SetString(PyExc_ImportError,
-                    "fastnce was imported in a sub-interpreter: expected the main interpreter; use threads or processes");
+    PyErr_SetString(
+        PyExc_ImportError,
+        "fastnce was imported in a sub-interpreter: expected the main interpreter; use threads or processes");
     return nullptr;
   }
   return PyInit__core_contents();

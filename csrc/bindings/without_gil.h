@@ -12,8 +12,8 @@
 
 namespace fastnce::bindings {
 
-// What a call of this thread asks to learn whether Python has a signal to handle: on Python's main thread a function that
-// takes the lock and runs Python's signal handlers, elsewhere null. Needs the lock.
+// What a call of this thread asks to learn whether Python has a signal to handle: on Python's main thread a function
+// that takes the lock and runs Python's signal handlers, elsewhere null. Needs the lock.
 bool (*python_interrupt_request())();
 
 // Sets the Python error that the signal handler raised, after Interrupted was thrown. Needs the lock.

@@ -82,7 +82,7 @@ void detail::run_team([[maybe_unused]] int threads, void (*body)(const void*, co
       } catch (...) {  // must not leave the region
         if (!failed.test_and_set()) failure = std::current_exception();
       }
-      team.barrier();  // so that OpenMP's, which follows, finds everybody there
+      team.barrier();  // sync here so that OpenMP's closing barrier never spins
     }
     if (failure) std::rethrow_exception(failure);
     return;

@@ -1,8 +1,8 @@
-// The fused sampled loss, row by row: what LossKernels in task.h names. The [B, S] plane is in sampled_tiles-inl.h.
-// Included like simd-inl.h, which see.
+// The row-wise kernels of the fused sampled loss (LossKernels in task.h). The [B, S] plane is in sampled_tiles-inl.h.
+// Compiled once per instruction set; the rules are in simd-inl.h.
 
-// How far ahead rows of the class table are requested: gathers are latency-bound, and the processor cannot foresee
-// them.
+// Prefetch distance for rows of the class table: gathers are latency-bound, and the hardware prefetcher cannot predict
+// random rows.
 constexpr std::int64_t kPrefetchRows = 16;
 
 void prefetch_row(const TableView& table, std::int64_t id, std::int64_t dim) {

@@ -128,8 +128,8 @@ LossTask<T> typed(const SampledLossParams& p, const HitStore& hits, Interruption
   return task;
 }
 
-// Which arrays of the caller's are narrower than the type in which is computed. Arrays of that type stand in for them
-// during the call.
+// Which of the caller's arrays are narrower than the compute dtype. During the call, arrays of the compute dtype
+// replace them.
 struct NarrowArrays {
   explicit NarrowArrays(const SampledLossParams& p)
       : inputs(p.inputs_dtype.value_or(p.dtype) != p.dtype),

@@ -1,7 +1,6 @@
-// The [B, S] plane of the fused sampled loss, tile by tile: what TileKernels in task.h names. The products of a tile
-// are a Tile's affair: PanelTile (panel_tile-inl.h) computes them in full precision, SplitTile (split_tile-inl.h) from
-// parts in bfloat16. What lies between them, hits, loss and G, is here, always in the precision of the arrays. Included
-// like simd-inl.h, which see.
+// Fused epilogue of the [B, S] GEMM, tile by tile (TileKernels in task.h): hit masking, loss, and G = dL/dlogit, in the
+// precision of the arrays. `Tile` supplies the GEMMs: PanelTile (panel_tile-inl.h) in full precision, SplitTile
+// (split_tile-inl.h) from bfloat16 parts. Compiled once per instruction set; the rules are in simd-inl.h.
 
 // The logit of a removed hit: finite, and so low that loss and gradient are exactly 0. No offset is added to it.
 template <class T>

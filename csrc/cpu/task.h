@@ -1,4 +1,4 @@
-// One call of the sampled loss as the CPU kernels see it: typed pointers, the workspace, and nothing to decide.
+// Kernel arguments of one call of the sampled loss: typed pointers plus workspace.
 #pragma once
 
 #include <cstdint>

@@ -31,7 +31,7 @@ FASTNCE_DEVICE unsigned char* shared_memory() {
   return fastnce_shared;
 }
 
-// What was loaded before is loaded again where it is needed, rather than kept in registers.
+// Compiler barrier: values are reloaded instead of being held in registers.
 FASTNCE_DEVICE void forget_loads() { asm volatile("" ::: "memory"); }
 
 FASTNCE_DEVICE void sync_block() { __syncthreads(); }
@@ -108,9 +108,9 @@ FASTNCE_DEVICE void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// Four 8 x 8 matrices of 16-bit elements, spread over the warp as multiply_add() wants them. Lane l gives the address
-// of row l % 8 of matrix l / 8; it gets elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4 of each, or of column l / 4
-// of each, transposed.
+// Four 8 x 8 matrices of 16-bit elements, distributed over the warp as multiply_add() needs them. Lane l gives the
+// address of row l % 8 of matrix l / 8; it gets elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4 of each, or of column
+// l / 4 of each, transposed.
 FASTNCE_DEVICE void load_matrices(std::uint32_t (&matrix)[4], SharedAddress row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])

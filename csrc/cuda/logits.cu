@@ -55,7 +55,7 @@ struct Epilogue {
 template <int kOperandParts, int kOrder>
 class LogitsTile {
  public:
-  static constexpr int kWarpColumns = 32;  // the logistic wants registers beside the sums
+  static constexpr int kWarpColumns = 32;  // the logistic needs registers beside the accumulators
   using Product = TileProduct<Contiguous::kReduced, Contiguous::kReduced, kSampleColumns, kWarpColumns, kOperandParts,
                               kOperandParts, kOrder>;
   // Two blocks share a multiprocessor, so that one multiplies while the other computes its logistic; several parts of

@@ -10,8 +10,8 @@
 // therefore sum over 16 k only; longer sums are ordinary float32 additions.
 //
 // Warps in two rows compute the tile from slices of 32 k in shared memory, filled ahead by asynchronous copies. All
-// extents are padded with zeros by whoever wrote the operands: nothing is checked here. A warp's share is 64 rows and
-// `warp columns`. With 64 columns it reads 8 KiB from shared memory per slice for 128 multiplications of 2,048
+// extents are padded with zeros by the kernels that write the operands: nothing is checked here. A warp's share is 64
+// rows and `warp columns`. With 64 columns it reads 8 KiB from shared memory per slice for 128 multiplications of 2,048
 // multiply-adds, so that tensor cores, not memory, are the limit; with 32 it reads 6 KiB for half of that, which leaves
 // registers for more than the sums.
 #pragma once

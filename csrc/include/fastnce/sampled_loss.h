@@ -33,7 +33,7 @@ void plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_
 
 // All of one call. Arrays are dense and row-major unless a stride is given; element types are `dtype` unless noted.
 struct SampledLossParams {
-  DType dtype = DType::kFloat32;  // in which is computed: kFloat32 or kFloat64
+  DType dtype = DType::kFloat32;  // of the computation: kFloat32 or kFloat64
   // Element types of tables, inputs and their gradients where they are not `dtype`: kFloat16 or kBFloat16 beside
   // kFloat32. Such gradients are summed up in float32 and rounded once.
   std::optional<DType> weights_dtype = {}, biases_dtype = {}, inputs_dtype = {};
