@@ -35,7 +35,7 @@ struct Array {
 };
 
 // Borrows a NumPy array, a DLPack producer or a DLPack capsule. Throws InvalidType for anything else, InvalidValue for
-// an array that is not where it is wanted.
+// an array on another device than required.
 Array borrow(py::handle object, const char* name, const Place& place);
 
 // The same for arguments that may be copied: sequences and scalars become NumPy arrays, and arrays that are not aligned

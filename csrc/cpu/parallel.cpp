@@ -17,8 +17,8 @@ namespace {
 
 std::atomic<int> chosen_threads{0};  // 0: OpenMP's own default
 
-// A forked child has only the forking thread, but OpenMP's pool still believes in the others and would wait for them
-// for ever. Python's multiprocessing forks, so children compute on one thread.
+// A forked child has only the forking thread, but OpenMP's pool still counts the others and would wait for them
+// forever. Python's multiprocessing forks, so children compute on one thread.
 std::atomic<bool> forked{false};
 
 #if defined(__unix__) || defined(__APPLE__)

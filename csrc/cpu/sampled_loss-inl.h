@@ -50,7 +50,7 @@ T natural_log(T x) {
   }
 }
 
-// A vector of labels at a time: their logits one by one, loss and slope of all at once, then their gradients, for which
+// A vector of labels at a time: logits one by one, loss and slope of the whole vector, then the gradients, while the
 // rows of the table and of the inputs are still in the L1 cache.
 template <class T>
 void true_classes(const LossTask<T>& task, Range examples, T* row) {

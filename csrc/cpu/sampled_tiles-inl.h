@@ -21,8 +21,8 @@ void remove_hits(const LossTask<T>& task, Range examples, Range sampled, const T
 
 constexpr std::int64_t kSummed = 32;
 
-// Turns a tile of products X W^T into its losses, added to loss_sum, and into G = upstream * sigmoid(product + offset),
-// left in their place and added up over the examples into bias_sum.
+// Epilogue of the GEMM X W^T: adds the tile's losses to loss_sum, overwrites the products with
+// G = upstream * sigmoid(product + offset), and adds G, summed over the examples, to bias_sum.
 template <bool kLoss, bool kGrad, class Tile, class T = typename Tile::Element>
 void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile, T* bias_sum) {
   for (std::int64_t i = 0; kLoss && i < examples.size() * kLanes<T>; ++i) tile.loss_lanes[i] = T{0};
@@ -69,7 +69,7 @@ void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, cons
   }
 }
 
-// One tile whose samples have been entered: logits, loss, G, and the gradients of its examples and samples.
+// One tile whose samples are packed: logits, loss, G, and the gradients of its examples and samples.
 // `dw_rows`: the rows of its samples' gradients, or null.
 template <class Tile, class T = typename Tile::Element>
 void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, Tile& tile, T* bias_sum, T* const* dw_rows) {

@@ -1,5 +1,5 @@
-// What kernels use of the device, and how they are launched. Kernels include nothing else of CUDA: the tests have a
-// second version of this file, in which a block of threads runs on the host.
+// Device intrinsics and launches. Kernels include nothing else of CUDA, so that the tests can replace this file by a
+// version in which a block of threads runs on the host.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -59,7 +59,7 @@ FASTNCE_DEVICE AtomicWord atomic_cas(AtomicWord* word, AtomicWord expected, Atom
 }
 FASTNCE_DEVICE void atomic_min(AtomicWord* word, AtomicWord value) { atomicMin(word, value); }
 FASTNCE_DEVICE AtomicWord atomic_add(AtomicWord* word, AtomicWord value) { return atomicAdd(word, value); }
-// Past the L1 cache, which does not see other threads' atomics.
+// Bypasses the L1 cache, which does not see other threads' atomics.
 FASTNCE_DEVICE AtomicWord load_shared_word(const AtomicWord* word) { return __ldcg(word); }
 
 // Conversions round to nearest, ties to even.
@@ -73,7 +73,7 @@ FASTNCE_DEVICE std::uint32_t to_bfloat16_pair(float low, float high) {
   return pair;
 }
 
-// By the special-function units: absolute errors below 2^-21 of log2, relative ones of some 2^-22 else.
+// On the special-function units: absolute error of log2 below 2^-21, relative error of the others about 2^-22.
 FASTNCE_DEVICE float approximate_exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -138,7 +138,7 @@ struct Grid {
   std::int64_t x = 1, y = 1;
 };
 
-// Queues a kernel; a grid without blocks is nothing to do.
+// Queues a kernel; does nothing for a grid without blocks.
 template <class Arguments>
 void launch(void (*kernel)(Arguments), const Grid& grid, int threads, int shared_bytes, const Stream& stream,
             const Arguments& arguments) {

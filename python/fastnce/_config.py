@@ -50,12 +50,12 @@ def show_config() -> None:
 
 
 def get_precision() -> str:
-    """The precision of calls that name none; see :func:`set_precision`."""
+    """The precision of calls without ``precision=``; see :func:`set_precision`."""
     return _core.get_precision()
 
 
 def set_precision(precision: str) -> None:
-    """Set the precision of float32 products for calls that name none.
+    """Set the precision of float32 products for calls without ``precision=``.
 
     The levels are those of ``torch.set_float32_matmul_precision``:
 
@@ -73,7 +73,7 @@ def set_precision(precision: str) -> None:
 
 
 def get_num_threads() -> int:
-    """The largest number of threads that a call uses: :func:`set_num_threads`, or OpenMP's default."""
+    """The largest number of threads per call: :func:`set_num_threads`, or OpenMP's default; 1 in a forked child."""
     return _core.get_num_threads()
 
 

@@ -42,14 +42,14 @@ def nce_loss(
         v = x @ w[z].T + c[z] - np.log(sampled_count)
         loss = (np.logaddexp(0, u) - u / T).sum(1) + np.logaddexp(0, v).sum(1)
 
-    Arrays are NumPy arrays or anything that exports ``__dlpack__``, on the CPU or on a CUDA device: all on the device of
-    ``inputs``. On the CPU, Ctrl-C on the main thread ends a call within about a tenth of a second, unless it has begun to
-    write its results.
+    Arrays are NumPy arrays or anything that exports ``__dlpack__``, on the CPU or on a CUDA device: all on the device
+    of ``inputs``. On the CPU, Ctrl-C on the main thread ends a call within about a tenth of a second, unless it has
+    begun to write its results.
 
     CUDA is implemented but not yet run on a GPU. Work is queued on the current stream of the framework of ``inputs``;
-    calls from JAX and unknown frameworks wait for it. Tables and inputs are float32, float16 or bfloat16. Expected counts
-    and ``grad_loss`` are float32, contiguous and not broadcast. Values are not checked: an example with a label out of
-    range, or with an expected count that is not positive, gets a loss of NaN; see :func:`fastnce.cuda.check`.
+    calls from JAX and unknown frameworks wait for it. Tables and inputs are float32, float16 or bfloat16. Expected
+    counts and ``grad_loss`` are float32, contiguous and not broadcast. Values are not checked: an example with a label
+    out of range, or with an expected count that is not positive, gets a loss of NaN; see :func:`fastnce.cuda.check`.
 
     Args:
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never
@@ -75,8 +75,8 @@ def nce_loss(
         ``[B]`` losses, float64 or float32, as the kind of array that ``inputs`` is.
 
     Raises:
-        ValueError: Shapes that do not match; on the CPU, classes out of range and expected counts that are not positive;
-            arrays on another device than ``inputs``; a CUDA device that cannot be used.
+        ValueError: Shapes that do not match; on the CPU, classes out of range and expected counts that are not
+            positive; arrays on another device than ``inputs``; a CUDA device that cannot be used.
         TypeError: Unsupported or mixed dtypes, arguments of the wrong kind.
         RuntimeError: CUDA reports an error.
     """
@@ -137,8 +137,8 @@ def nce_loss_and_grad(
         grad_dtype: ``"float32"`` returns gradients of float16 and bfloat16 arrays in float32; ``None`` rounds each once
             to the dtype of its array.
         pad_rows: Return ``B * num_true + num_sampled`` rows instead of n. Rows left over repeat the last id with zero
-            gradients: ``index_add_`` is correct with them; ``weights[ids] -= ...`` is not, because it keeps one row of a
-            repeated id. On CUDA (not yet run on a GPU), a call without padding waits for n; with padding it never
+            gradients: ``index_add_`` is correct with them; ``weights[ids] -= ...`` is not, because it keeps one row of
+            a repeated id. On CUDA (not yet run on a GPU), a call without padding waits for n; with padding it never
             synchronises, and a CUDA graph can capture it.
 
     The other arguments and the errors are those of :func:`nce_loss`.

@@ -31,9 +31,10 @@ def log_uniform_candidate_sampler(
                             = 1 - (1 - p(k))**tries              unique; tries: draws until num_sampled were distinct
 
     For classes sorted by decreasing frequency. The whole batch shares one set of samples; true classes are not excluded
-    from it. Calls with the same seed return the same ids; :class:`LogUniformSampler` continues a stream. Unique sampling
-    of nearly all classes takes about V log(V)**2 draws; Ctrl-C on the main thread ends it within about a tenth of a
-    second. On CUDA (not yet run on a GPU) the ids are the same, and the expected count of a class out of range is NaN.
+    from it. Calls with the same seed return the same ids; :class:`LogUniformSampler` continues a stream. Unique
+    sampling of nearly all classes takes about V log(V)**2 draws; Ctrl-C on the main thread ends it within about a tenth
+    of a second. On CUDA (not yet run on a GPU) the ids are the same, and the expected count of a class out of range is
+    NaN.
 
     Args:
         true_classes: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes.
@@ -70,13 +71,13 @@ class LogUniformSampler:
     >>> loss = nce_loss(..., sampled_values=values)
 
     ``range_max`` is the number of classes V, ``num_sampled`` S, ``num_true`` T; ``unique``, ``seed`` and the errors are
-    those of :func:`log_uniform_candidate_sampler`. The sizes are fixed for the life of a sampler. ``state`` can be saved
-    and set: a resumed run draws the same ids. Threads may share a sampler.
+    those of :func:`log_uniform_candidate_sampler`. The sizes are fixed for the life of a sampler. ``state`` can be
+    saved and set: a resumed run draws the same ids. Threads may share a sampler.
 
-    A sampler belongs to the device of its first call; a call on another raises ``ValueError``. A CUDA device (not yet run
-    on a GPU) counts the calls itself, so that each replay of a CUDA graph draws fresh ids. The first call must precede
-    the capture; the caller must order calls on several streams; ``state`` synchronises. A graph keeps the seed with which
-    it was captured. Copies and pickles belong to no device.
+    A sampler belongs to the device of its first call; a call on another raises ``ValueError``. A CUDA device (not yet
+    run on a GPU) counts the calls itself, so that each replay of a CUDA graph draws fresh ids. The first call must
+    precede the capture; the caller must order calls on several streams; ``state`` synchronises. A graph keeps the seed
+    with which it was captured. Copies and pickles belong to no device.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class LogUniformSampler:
             operator.index(range_max),
         )
         self._seed, self._seed2 = seed_words(seed)
-        self._calls = 0  # on the CPU; on a CUDA device its counter stands in
+        self._calls = 0  # on the CPU; a CUDA device counts in its own memory
         self._place: str | None = None  # the device of the first call
         self._counter: _Counter | None = None
         self._lock = threading.RLock()
@@ -130,7 +131,7 @@ class LogUniformSampler:
             values = _core.log_uniform_candidates(true_classes, *self._arguments, seed, seed2, call, None, 0)
         except BaseException:
             with self._lock:
-                if self.state == (seed, seed2, call + 1):  # nobody has drawn since: give the number back
+                if self.state == (seed, seed2, call + 1):  # no other thread has drawn since: give the number back
                     self._calls = call
             raise
         return SampledValues(*map(like(true_classes), values))
