@@ -87,7 +87,22 @@ def table(results: dict[str, Results]) -> list[str]:
             yield from cells(results[pair.kind]["shapes"][name], pair)
 
     head = ["shape", *"VDBTS", *(label for pair in PAIRS for label in (pair.our_label, pair.label))]
-    return markdown(head, map(row, shapes))
+    return [*markdown(head, map(row, shapes)), "", *overheads(results)]
+
+
+def overheads(results: dict[str, Results]) -> list[str]:
+    """What a module costs on the smallest shape, and the scratch memory of a call."""
+    shape, measured = next(iter(results["frontends"]["shapes"].items()))
+    rounds = measured["round_seconds"]
+    slower = median(ours / own for own, ours in zip(rounds[FASTNCE], rounds["fastnce_torch"], strict=True))
+    memory = results["peers"]["memory"]
+    large = memory["shape"]
+    letters = results["peers"]["shapes"][large]["shape"]
+    extra, matrix = memory["extra_bytes"] / 2**20, 4 * letters["B"] * letters["S"] / 2**20
+    return [
+        f"A module adds overhead: on {shape}, `fastnce.torch` takes {slower:.1f} times as long as the NumPy function.",
+        f"On {large}, a call needs {extra:.1f} MiB of scratch memory; `[B, S]` logits would take {matrix:.0f} MiB.",
+    ]
 
 
 def replaced_table(results: Results) -> list[str]:
