@@ -62,13 +62,10 @@ def setting(results: dict[str, Any]) -> list[str]:
         if isinstance(value, str | int) and key != "precision"
     )
     return [
-        f"{results['date']}, {machine['cpu']}, {machine['cores']} cores, {results['threads']} threads, "
-        f"{results['allocator']} allocator, "
-        f"{' '.join(machine['flags'])}",
-        "",
-        f"fastnce at {results['fastnce_commit'] or 'unknown commit'}: {', '.join(ours)}",
-        "",
-        f"peers: {', '.join(dict.fromkeys(libraries))}",
+        f"- Measured {results['date']} on {machine['cpu']}, {machine['cores']} cores ({' '.join(machine['flags'])}), "
+        f"{results['threads']} threads, `--allocator {results['allocator']}`.",
+        f"- fastnce at {results['fastnce_commit'] or 'unknown commit'}: {', '.join(ours)}.",
+        f"- Peers: {', '.join(dict.fromkeys(libraries))}.",
     ]
 
 
