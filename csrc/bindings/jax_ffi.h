@@ -64,7 +64,7 @@ inline bool is_int64(const Buffer& buffer) {
   throw InvalidType("expected ids of int32 or int64");
 }
 
-// Python checked the shapes; they are checked again because a mismatch would corrupt memory.
+// Python has seen to it that buffers fit each other; what they would corrupt if they did not is memory.
 inline void require_extent(const Buffer& buffer, const char* name, std::size_t elements, DType dtype) {
   if (buffer.element_count() != elements) {
     throw InvalidValue(concat(name, " has ", buffer.element_count(), " elements: expected ", elements));

@@ -1,5 +1,6 @@
-// Early end of a call. Each call creates one Interruption; its threads poll it every few milliseconds of work. Inside
-// parallel() a thread then skips the rest of its work but still enters the barriers; check() throws after the region.
+// Whether a call shall end early. A call makes one Interruption; its threads ask it between parts of their work that take
+// some milliseconds. Inside parallel() a thread then skips what is left of its work but still meets the others at their
+// barriers; check() throws once all are out.
 #pragma once
 
 #include <atomic>
@@ -18,7 +19,7 @@ class Interruption {
   Interruption();
   Interruption(const Interruption&) = delete;
 
-  // Any thread of the call may ask; only the thread that made it asks the application.
+  // Asked by any thread of the call; the application is asked by the thread that made it.
   bool requested();
 
   // Throws Interrupted if so. Not inside parallel() before the last barrier.
@@ -29,7 +30,7 @@ class Interruption {
   std::chrono::steady_clock::time_point next_;  // the calling thread's
 };
 
-// Calls work(part) for parts of `whole` of at most `size`, until the call is interrupted.
+// Calls work(part) for parts of `whole` of at most `size`, until the call shall end.
 template <class Work>
 void in_parts(Range whole, std::int64_t size, Interruption& interruption, const Work& work) {
   for (std::int64_t begin = whole.begin; begin < whole.end && !interruption.requested(); begin += size) {

@@ -50,12 +50,12 @@ def show_config() -> None:
 
 
 def get_precision() -> str:
-    """The precision of calls without ``precision=``; see :func:`set_precision`."""
+    """The precision of calls that name none; see :func:`set_precision`."""
     return _core.get_precision()
 
 
 def set_precision(precision: str) -> None:
-    """Set the precision of float32 products for calls without ``precision=``.
+    """Set the precision of float32 products for calls that name none.
 
     The levels are those of ``torch.set_float32_matmul_precision``:
 

@@ -75,8 +75,8 @@ def nce_loss(
         ``[B]`` losses, float64 or float32, as the kind of array that ``inputs`` is.
 
     Raises:
-        ValueError: Shapes that do not match; on the CPU, classes out of range and expected counts that are not
-            positive; arrays on another device than ``inputs``; a CUDA device that cannot be used.
+        ValueError: Shapes that do not match, classes out of range (on the CPU), arrays on another device than
+            ``inputs``, a CUDA device that cannot be used.
         TypeError: Unsupported or mixed dtypes, arguments of the wrong kind.
         RuntimeError: CUDA reports an error.
     """

@@ -38,7 +38,7 @@ def devices() -> list[Device]:
 
 
 def check(device: int = 0) -> None:
-    """Synchronise the device, and report ids out of range in the calls since the last check.
+    """Wait for the device, and report ids out of range in the calls since the last check.
 
     Args:
         device: CUDA's number of the device.

@@ -35,12 +35,12 @@ TEST(Validation, NamesTheSampledCandidate) {
             "sampled_candidates[1] = 99 is outside [0, num_classes = 10)");
 }
 
-TEST(Validation, RequiresARowForEveryClass) {
+TEST(Validation, WantsARowForEveryClass) {
   EXPECT_EQ(message_with([](auto& p) { p.params.num_classes = 11; }),
             "weights has 10 rows: expected at least num_classes = 11");
 }
 
-TEST(Validation, RequiresShardsOfTheSizesThatThePartitionPrescribes) {
+TEST(Validation, WantsShardsOfTheSizesThatThePartitionPrescribes) {
   EXPECT_EQ(message_with([](auto& p) {
               static Shard shards[2];
               shards[0] = {p.weights.data(), 4, 2};
@@ -50,7 +50,7 @@ TEST(Validation, RequiresShardsOfTheSizesThatThePartitionPrescribes) {
             "weights[0] has 4 rows: expected 5, as partition_strategy 'div' lays 10 rows over 2 shards");
 }
 
-TEST(Validation, RequiresThePlanOfTheseLabelsAndSamples) {
+TEST(Validation, WantsThePlanOfTheseLabelsAndSamples) {
   const std::string expected = "rows: expected a plan made for these labels and samples";
   EXPECT_EQ(message_with([](auto& p) { p.plan.offsets.clear(); }), expected);
   EXPECT_EQ(message_with([](auto& p) { p.plan.ids.pop_back(); }), expected);
@@ -72,14 +72,14 @@ TEST(Validation, RequiresThePlanOfTheseLabelsAndSamples) {
   EXPECT_EQ(refused({0, 1, 2, 3}, false), "no InvalidValue");
 }
 
-TEST(Validation, RequiresArraysWhereThereAreElements) {
+TEST(Validation, WantsArraysWhereThereAreElements) {
   EXPECT_EQ(message_with([](auto& p) { p.params.labels = nullptr; }), "labels: expected an array, not null");
   EXPECT_EQ(message_with([](auto& p) { p.params.inputs = nullptr; }), "inputs: expected an array, not null");
   EXPECT_EQ(message_with([](auto& p) { p.params.sampled = nullptr; }), "sampled: expected an array, not null");
   EXPECT_EQ(message_with([](auto& p) { p.params.true_count = nullptr; }), "true_count: expected an array, not null");
 }
 
-TEST(Validation, RequiresLabelsInWholeRowsForHits) {
+TEST(Validation, WantsLabelsInWholeRowsForHits) {
   const std::int64_t labels[] = {1, 2, 3};
   EXPECT_EQ(message_of([&] { accidental_hits(labels, 0, labels); }),
             "num_true = 0: expected a divisor of the 3 labels");
@@ -87,12 +87,12 @@ TEST(Validation, RequiresLabelsInWholeRowsForHits) {
             "num_true = 2: expected a divisor of the 3 labels");
 }
 
-TEST(Validation, RequiresAPlanForRowGradients) {
+TEST(Validation, WantsAPlanForRowGradients) {
   EXPECT_EQ(message_with([](auto& p) { p.params.rows = nullptr; }),
             "rows: expected a plan, since row gradients are asked for");
 }
 
-TEST(Validation, RequiresARangeThatHoldsTheUniqueSamples) {
+TEST(Validation, WantsARangeThatHoldsTheUniqueSamples) {
   std::int64_t ids[3];
   EXPECT_EQ(message_of([&] { log_uniform_sample({.range_max = 2, .num_sampled = 3}, ids); }),
             "num_sampled = 3 is larger than range_max = 2, the number of classes: expected at most that for unique "
@@ -101,7 +101,7 @@ TEST(Validation, RequiresARangeThatHoldsTheUniqueSamples) {
             "range_max = 0: expected at least 1");
 }
 
-TEST(Validation, RequiresASensibleNumberOfThreads) {
+TEST(Validation, WantsASensibleNumberOfThreads) {
   EXPECT_EQ(message_of([] { set_num_threads(0); }), "num_threads = 0: expected 1 to 4096");
 }
 

@@ -5,15 +5,15 @@
 
 namespace fastnce {
 
-// Thrown by a call that its InterruptScope ended. The outputs are then undefined.
+// Ends a call whose InterruptScope said so. Its outputs are then undefined.
 class Interrupted : public std::exception {
  public:
   const char* what() const noexcept override { return "interrupted"; }
 };
 
-// While a scope exists, calls of this thread poll `requested` every tenth of a second and throw Interrupted within some
-// tenths of a second after it returns true. Calls on a CUDA device do not poll, because they only queue their work.
-// Scopes nest; the innermost counts. `requested` must not throw.
+// While it lives, calls of this thread ask `requested` every tenth of a second, first after a tenth of a second, and
+// once it says true they throw Interrupted, within some tenths of a second. Calls on a CUDA device do not ask: they
+// only queue their work. Scopes nest; the innermost counts. `requested` must not throw.
 class InterruptScope {
  public:
   explicit InterruptScope(bool (*requested)());

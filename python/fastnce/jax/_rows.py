@@ -30,7 +30,7 @@ def sgd_rows(weights: Any, biases: Any, rows: RowGrads, learning_rate: Any) -> t
     Raises:
         ValueError: When traced: rows that do not fit the tables, a learning rate that is no scalar.
         TypeError: When traced: tables that are not of floating point, ids that are not int32 or int64.
-        jax.errors.JaxRuntimeError: When run on the CPU: an id that is no row of the tables. Not checked elsewhere.
+        jax.errors.JaxRuntimeError: When run on the CPU: an id that is no row of the tables. Elsewhere nobody looks.
     """
     weights, biases = jnp.asarray(weights), jnp.asarray(biases)
     _check(rows, learning_rate, weights=weights, biases=biases)

@@ -77,8 +77,8 @@ def nce_loss(
         example_weight: ``[B]`` factors of the examples' losses.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
-        ignore_index: Examples with this target are left out: loss 0, no gradient. ``None`` disables ignoring, which
-            saves some work on a CUDA device and in compiled graphs, where targets cannot be searched for it.
+        ignore_index: Examples with this target are left out: a loss of 0, no gradient. ``None``: there are none, which
+            saves some work on a CUDA device and in compiled graphs, where nobody can look whether there are.
         sparse: Gradients of weight and bias are sparse COO tensors, coalesced, instead of dense ones.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` for the setting of :func:`fastnce.set_precision`.
 
@@ -168,7 +168,7 @@ def _ignored_examples(target: Tensor, ignore_index: int | None, eager: bool) -> 
     """``[B]``: which examples to leave out; ``None`` where it is known that there are none."""
     if ignore_index is None:
         return None
-    # On a device or in a graph, reading values would synchronise or break the graph.
+    # On a device, or while a graph is made, nobody may look.
     if eager and target.device.type == "cpu" and not _core.contains(target, "labels", ignore_index):
         return None
     ignored = _wide(target) == ignore_index

@@ -36,7 +36,7 @@ class NCELoss(nn.Embedding):
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         sparse: Gradients of weight and bias are sparse: for ``SGD``, ``Adagrad`` and ``SparseAdam``.
         reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
-        ignore_index: Examples with this target are left out: loss 0, no gradient. ``None`` disables ignoring, which
+        ignore_index: Examples with this target are left out: a loss of 0, no gradient. ``None``: there are none, which
             saves some work on a CUDA device and in compiled graphs.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` for the setting of :func:`fastnce.set_precision`.
         seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`.
