@@ -123,16 +123,16 @@ bench-peers: $(VENV)/.built
 PACKAGES-tf    := tensorflow-cpu==2.21.0
 PACKAGES-torch := torch==2.13.0
 PACKAGES-jax   := jax==0.10.2 jaxlib==0.10.2
-TESTS-tf       := tests/test_snippets.py tests/test_tensorflow.py
-TESTS-torch    := tests/test_snippets.py tests/test_torch*.py tests/test_examples_torch.py
-TESTS-jax      := tests/test_snippets.py tests/test_jax*.py
+TESTS-tf       := tests/test_tensorflow.py
+TESTS-torch    := tests/test_torch*.py tests/test_examples_torch.py
+TESTS-jax      := tests/test_jax*.py
 test-tf test-torch test-jax: test-%: $(VENV)/.tools
 	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	.venv-$*/bin/python -m pip install --quiet --group build $(PACKAGES-$*) pytest ml-dtypes
 	tools/build_extension.sh .venv-$*/bin/python build/ext-frameworks OFF
 	.venv-$*/bin/python -m pytest -p no:cacheprovider tests/test_dlpack.py tests/test_element_types.py \
-		tests/test_examples.py $(TESTS-$*)
+		tests/test_examples.py tests/test_snippets.py $(TESTS-$*)
 
 clean:
 	rm -rf build $(VENV) $(addprefix .venv-,tf torch jax peers)

@@ -1,6 +1,6 @@
-// Whether a call shall end early. A call makes one Interruption; its threads ask it between parts of their work that take
-// some milliseconds. Inside parallel() a thread then skips what is left of its work but still meets the others at their
-// barriers; check() throws once all are out.
+// Whether a call shall end early. A call makes one Interruption; its threads ask it between parts of their work that
+// take some milliseconds. Inside parallel() a thread then skips what is left of its work but still meets the others at
+// their barriers; check() throws once all are out.
 #pragma once
 
 #include <atomic>
