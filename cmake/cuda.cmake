@@ -1,6 +1,6 @@
 # The CUDA backend. FASTNCE_CUDA: AUTO builds it where nvcc works, ON insists, OFF leaves it out. EMULATED is for
 # developers: the same kernels compiled for the host, on the substitute for a device in tests/cpp/emulated_cuda.
-# FASTNCE_CUDA_BACKEND says what came of it: REAL, EMULATED or nothing.
+# Sets FASTNCE_CUDA_BACKEND to REAL, EMULATED or nothing.
 set(FASTNCE_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON, OFF or EMULATED")
 set_property(CACHE FASTNCE_CUDA PROPERTY STRINGS AUTO ON OFF EMULATED)
 set(FASTNCE_CUDA_BACKEND "")

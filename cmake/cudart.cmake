@@ -1,5 +1,5 @@
 # CUDA's runtime as a static library, and what it needs of the system; the build and the installed package both include
-# this. CMake's own FindCUDAToolkit would want the shared library as well, which NVIDIA's wheels lack by that name.
+# this. CMake's own FindCUDAToolkit also requires the shared library, which NVIDIA's wheels lack under that name.
 find_library(FASTNCE_CUDART cudart_static HINTS ${FASTNCE_CUDART_DIRS} ENV CUDA_PATH PATHS /usr/local/cuda
   PATH_SUFFIXES lib64 lib)
 if(NOT TARGET fastnce::cudart AND FASTNCE_CUDART)

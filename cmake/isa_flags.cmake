@@ -1,4 +1,4 @@
-# The only place that names instruction-set flags. Each isa_*.cpp compiles the same kernels for one instruction set; all
+# Instruction-set flags occur only here. Each isa_*.cpp compiles the same kernels for one instruction set; all
 # other files are built for the baseline of the target architecture, and the kernels are chosen at run time.
 set(FASTNCE_FLAGS_baseline "")
 set(FASTNCE_FLAGS_avx2 -mavx2 -mfma)

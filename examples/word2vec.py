@@ -236,7 +236,13 @@ def plot_map(path: Path, groups: dict[str, list[str]], words: list[str], embeddi
         for i in members:
             weight = "bold" if shown[i] == group else "normal"
             axes.annotate(
-                shown[i], plane[i], (3, 3), textcoords="offset points", fontsize=8, color=f"C{index % 10}", weight=weight
+                shown[i],
+                plane[i],
+                (3, 3),
+                textcoords="offset points",
+                fontsize=8,
+                color=f"C{index % 10}",
+                weight=weight,
             )
     axes.set_title("Word vectors, projected on their two principal components")
     axes.set_xticks([])

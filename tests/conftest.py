@@ -19,7 +19,7 @@ def pytest_report_header() -> str:
     return (
         f"fastnce {config['version']}, instruction set {config['isa']} of {available}, "
         f"{fastnce.get_num_threads()} threads, NumPy {np.__version__}, "
-        f"CUDA arrays of {', '.join(cuda_arrays.available()) or f'nobody: {cuda_arrays.why_not()}'}"
+        f"CUDA arrays of {', '.join(cuda_arrays.available()) or f'no library: {cuda_arrays.why_not()}'}"
     )
 
 

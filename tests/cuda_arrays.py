@@ -31,7 +31,7 @@ from tolerances import Results
 
 EMULATED = os.environ.get("FASTNCE_TEST_EMULATED_CUDA") == "1"
 POISON = 0xFF
-"""Every byte of memory that nobody has written: NaN as a float of any width, -1 as an integer."""
+"""Every byte of memory that was never written: NaN as a float of any width, -1 as an integer."""
 
 
 class HostBackedCudaArray(LegacyProducer):

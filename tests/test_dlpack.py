@@ -184,7 +184,7 @@ def test_a_capsule_of_another_device_is_refused():
 
 
 def test_a_capsule_of_something_else_is_refused():
-    other = new_capsule(id(PROBLEM), b"dlpickle", None)  # any address: nobody may look there
+    other = new_capsule(id(PROBLEM), b"dlpickle", None)  # any address: it must not be read
     with pytest.raises(TypeError, match=r"inputs .*dlpickle.*dltensor"):
         PROBLEM.solve(inputs=other)
 

@@ -1,4 +1,4 @@
-"""What the CUDA kernels take: registers, shared memory, local memory, tensor-core instructions, per architecture.
+"""Resources of the CUDA kernels per architecture: registers, stack, local memory accesses, tensor-core instructions.
 
     python tools/cuda_resources.py build/release/libfastnce.a            writes docs/cuda_resources.md
     python tools/cuda_resources.py --check build/release/libfastnce.a    fails if a hot kernel spills
@@ -99,12 +99,14 @@ def faults(kernels: list[Kernel]) -> Iterator[str]:
 
 def page(kernels: list[Kernel]) -> str:
     lines = [
-        "# What the CUDA kernels take",
+        "# Resources of the CUDA kernels",
         "",
-        "Written by `make cuda-report` from the machine code. Local memory is where registers spill; accesses to it",
-        "and tensor-core instructions (`HMMA`) are counted in the code, not while it runs. Shared memory is given at",
-        "launch: at most 96 KiB. Numbers after a product's layouts: columns of the tile and of a warp, parts of A and",
-        "of B, order; after a logits tile: parts of the operands, order.",
+        "Written by `make cuda-report` from the compiled machine code; the kernels have not yet run on a GPU.",
+        "Registers spill to local memory. Accesses to it and tensor-core instructions (`HMMA`) are counted in the",
+        "code, not at run time. Shared memory is chosen at launch, at most 96 KiB.",
+        "",
+        "Template arguments of `TileProduct`: memory layouts of A and B, columns of the block's tile, columns of a",
+        "warp's tile, bfloat16 parts of A, parts of B, order. Of `LogitsTile`: parts of the operands, order.",
         "",
         "| kernel | architecture | registers | stack, bytes | local accesses | tensor-core instructions |",
         "|---|---|--:|--:|--:|--:|",

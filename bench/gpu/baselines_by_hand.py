@@ -1,6 +1,6 @@
 """PyTorch with gradients written by hand.
 
-`Whole`: the step in one piece, rows padded to a fixed number, compiled by `torch.compile`; nothing waits for the
+`Whole`: the step in one piece, rows padded to a fixed number, compiled by `torch.compile`; it never waits for the
 device, so that a CUDA graph can hold it: as far as PyTorch can be pushed. `Chunked`: eager, the batch in chunks, so
 that the [B, S] matrix is never whole in memory.
 """

@@ -46,7 +46,7 @@ class Fastnce(Contender):
 
 
 class Padded(Fastnce):
-    """Rows padded to B·T + S: nothing waits."""
+    """Rows padded to B·T + S: the host never waits."""
 
     kind = "fastnce"
     options = {"pad_rows": True}  # noqa: RUF012 (never changed)

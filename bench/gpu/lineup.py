@@ -1,4 +1,4 @@
-"""Who takes part, by name and in the order of the tables."""
+"""The contenders, by name and in the order of the tables."""
 
 from __future__ import annotations
 

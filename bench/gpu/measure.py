@@ -1,4 +1,4 @@
-"""One process that checks and times everybody on some shapes; started by supervise.py.
+"""One process that checks and times all contenders on some shapes; started by supervise.py.
 
     python bench/gpu/measure.py --shapes w2v,lm --output shapes.jsonl
 

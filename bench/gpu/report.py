@@ -174,7 +174,7 @@ def full(results: dict[str, Any]) -> list[str]:
         for name, entry in shape["contenders"].items()
         if entry.get("wrong") or entry.get("failed")
     ]
-    return [*lines, "", *sampling(results), "", *(bad or ["nobody wrong, nobody failed"]), "```"]
+    return [*lines, "", *sampling(results), "", *(bad or ["no wrong results, no failures"]), "```"]
 
 
 def main() -> None:

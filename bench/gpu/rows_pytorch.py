@@ -26,7 +26,7 @@ def coalesce(ids: Tensor, dw: list[Tensor], db: list[Tensor]) -> tuple[Tensor, T
 
 
 def coalesce_padded(ids: Tensor, V: int, dw: list[Tensor], db: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Always len(ids) rows, the last of them of class V, which does not exist: nobody waits, and graphs can hold it."""
+    """Always len(ids) rows, the last of class V, which does not exist: no synchronisation, so graphs can capture it."""
     ordered, order = torch.sort(ids)
     first = torch.ones_like(ordered, dtype=torch.bool)
     first[1:] = ordered[1:] != ordered[:-1]

@@ -1,4 +1,4 @@
-"""Runs measure.py over all shapes, and again without whoever made it die or stall, until the time is up.
+"""Runs measure.py over all shapes, and again without contenders that made it die or stall, until the time is up.
 
 python bench/gpu/supervise.py --work DIR --budget 180
 """

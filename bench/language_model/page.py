@@ -35,65 +35,72 @@ LABELS = {
 }
 COLOURS = {"softmax": STYLES["mkl_gemms"].color, "nce": STYLES["fastnce"].color, "torch-nce": STYLES["pytorch"].color}
 
-HEAD = """# A language model: what NCE saves, and what it costs
+HEAD = """# A language model: what NCE saves and what it costs
 
 <!-- Written by bench/language_model/page.py from the results in bench/results: change those, not this. -->
 
-[examples/language_model.py](../examples/language_model.py) trains one model in three ways: with
-`fastnce.torch.NCELoss`, with `nn.Linear` and cross entropy over all classes, and with noise-contrastive estimation
-written by hand in PyTorch. The held-out perplexity is always that of the full softmax, over all V classes."""
+[examples/language_model.py](../examples/language_model.py) trains one model with three output layers:
+`fastnce.torch.NCELoss`, the full softmax (`nn.Linear` and cross entropy over all classes), and NCE written by hand in
+PyTorch. Held-out perplexity is always computed with the full softmax over all V classes."""
 
-MODEL = """V = {classes:,} words (those that occur at least {min_count} times in the training text, one class for all
-others, one for ends of paragraphs), embedding and GRU of width D = {dim}, dropout {dropout}, {streams} streams of
-{chunk} words in a batch, N = {batch:,}; {train:,} words to train on, {held_out:,} held out (every 20th document).
-For a seed, all start from the same weights, output biases from the words' log-probabilities, and see the same batches.
-Adagrad for all, because it treats sparse and dense gradients alike: sparse for the embedding and for `NCELoss`,
-dense ones and PyTorch's fused update for the output layers of the others; by hand, sparse ones were no faster."""
+MODEL = """- **Data**: {train:,} words to train on, {held_out:,} held out (every 20th document). V = {classes:,}
+  classes: the words that occur at least {min_count} times in the training text, one class for all others, one for ends
+  of paragraphs.
+- **Model**: embedding and GRU of width D = {dim}, dropout {dropout}. A batch is {streams} streams of {chunk} words, N
+  = {batch:,} examples. For each seed, all variants start from the same weights and see the same batches. Output biases
+  start at the words' log-probabilities.
+- **Optimiser**: Adagrad for all, because it treats sparse and dense gradients alike. Gradients are sparse for the
+  embedding and for `NCELoss`. The other output layers use dense gradients and PyTorch's fused update; for NCE by hand,
+  sparse gradients were no faster."""
 
-COLUMNS = """**ms per step** is the whole training step: forward, backward, clipping, update. **rest** is what the step
-takes without the output layer, **output** the output layer alone: its loss, its gradients, the update of its tables.
-**x** are the times of whole steps as multiples of those with `NCELoss`, medians over rounds in which all took turns.
-**perplexity** is held-out, after {epochs} epochs, of {seeds}; **cost** is how much it is above the full softmax's.
-**log Z** is the mean logarithm of the sum over all classes of exp(logit): at 0, logits are log-probabilities as they
-are, and **self-normalised** is the perplexity if they are taken for that, without a sum over V. It means nothing for
-the full softmax, whose logits may all be shifted."""
+COLUMNS = """- **ms per step**: the whole training step: forward, backward, clipping, update.
+- **x**: time of a step relative to that with `NCELoss`, median over interleaved rounds.
+- **rest**, **output**: the step without its output layer, and the output layer alone (loss, gradients, update of its
+  tables).
+- **perplexity**: held-out, after {epochs} epochs, of {seeds}. **cost**: how far it is above that of the full softmax.
+- **log Z**: mean logarithm of the sum over all classes of exp(logit). At 0 the logits are normalised log-probabilities.
+- **self-normalised**: perplexity if the logits are used as log-probabilities without normalisation. It is meaningless
+  for the full softmax, whose logits are determined only up to a constant."""
 
 # The numbers are filled in; the words hold for the results they were written for: read them again with new ones.
 VERDICT = """## What it says
 
-- **Time**: on these {classes:,} words, a step with the full softmax takes {whole_1024:.1f} times as long as one with
-  `NCELoss` and S = 1,024, {whole_256:.1f} times with S = 256; its output layer alone {output_1024:.0f} and
-  {output_256:.0f} times. The GRU takes most of what is left: that is why NCE by hand costs only {hand_1024:.2f} and
-  {hand_256:.2f} times as much per step, though its output layer takes {hand_output_1024:.1f} and {hand_output_256:.1f}
-  times as long.
-- **Quality**: after equal epochs, NCE is behind: {cost_256:+.1f} % perplexity with S = 256, {cost_1024:+.1f} % with
-  S = 1,024. More samples cost time and gain quality. By hand it is further behind ({hand_cost_256:+.1f} and
-  {hand_cost_1024:+.1f} %): its samples repeat, so that it meets fewer different
-  words; whether that is the whole reason has not been measured.
-- **Per minute**: when the full softmax is done with its first epoch, at a perplexity of {first:.0f}, three epochs with
-  `NCELoss` and S = 1,024 are over, at {ours:.0f}.
-- **Without a sum over V**: taken as they are, NCE's logits give a perplexity of {self_1024:.0f} where normalised ones
-  give {ours:.0f} (S = 1,024).
+- **Time**: with {classes:,} classes, a step with the full softmax takes {whole_1024:.1f} times as long as with
+  `NCELoss` at S = 1,024, and {whole_256:.1f} times at S = 256. The output layer alone takes {output_1024:.0f} and
+  {output_256:.0f} times as long. NCE by hand takes only {hand_1024:.2f} and {hand_256:.2f} times as long per step,
+  because the GRU dominates the rest of the step; its output layer takes {hand_output_1024:.1f} and
+  {hand_output_256:.1f} times as long.
+- **Quality**: after equal epochs, perplexity with NCE is higher: {cost_256:+.1f} % at S = 256, {cost_1024:+.1f} % at S
+  = 1,024. More samples cost time and improve quality. NCE by hand is further behind ({hand_cost_256:+.1f} and
+  {hand_cost_1024:+.1f} %). It samples with replacement and so sees fewer different words; we have not measured whether
+  that explains the whole difference.
+- **Quality per minute**: in the time of one epoch with the full softmax (perplexity {first:.0f}), `NCELoss` at S =
+  1,024 finishes three epochs (perplexity {ours:.0f}).
+- **Without normalisation**: NCE's logits, used as log-probabilities, give a perplexity of {self_1024:.0f}; normalised,
+  {ours:.0f} (S = 1,024).
 
-The full softmax is the better choice where its quality matters more than its time; for few classes (in proportion, its
-output layer would be as fast as that of `NCELoss` with S = 1,024 at some {even:,.0f} classes, a number that was
-calculated, not measured); and where the rest of the model takes nearly all of the time anyway."""
+Prefer the full softmax if quality matters more than time, if the rest of the model takes nearly all the time, or if
+there are few classes. Scaled linearly (calculated, not measured), its output layer would be as fast as that of
+`NCELoss` with S = 1,024 at about {even:,.0f} classes. [When not to use NCE](when_not_to_use_nce.md) lists
+alternatives."""
 
 PICTURE = "![Held-out perplexity against minutes of training](language_model/perplexity.svg)"
 
-RATES = """Held-out perplexity after one epoch of seed 1 at each learning rate tried; each was then trained with its
-best one. The choice was made on the held-out text, among the same values for everyone."""
+RATES = """Held-out perplexity after one epoch of seed 1, per learning rate. Each variant was then trained with its best
+learning rate. The rates were chosen on the held-out text, from the same values for all variants."""
 
 AGAIN = """## Measure it again
 
 With PyTorch and fastnce installed:
 
-    python bench/language_model/run.py steps      # a few minutes; leave the machine alone meanwhile
-    python bench/language_model/run.py quality    # most of an hour on two cores
-    python bench/language_model/page.py --results build/language_model --output build/language_model
+```sh
+python bench/language_model/run.py steps      # a few minutes; leave the machine idle meanwhile
+python bench/language_model/run.py quality    # most of an hour on two cores
+python bench/language_model/page.py --results build/language_model --output build/language_model
+```
 
-Trainings run on one thread, two at a time: they tell about quality only. glibc is told to keep freed memory, without
-which the full softmax's matrices of N V logits are fresh pages in every step."""
+`quality` trains two models at a time, each on one thread, so its times mean nothing. `steps` sets glibc to keep freed
+memory; otherwise the N V logits of the full softmax would be fresh pages in every step."""
 
 
 def newest(folder: Path, what: str) -> Results:
@@ -117,7 +124,7 @@ def milliseconds(steps: Results, name: str) -> tuple[float, float]:
 
 
 def ratio(steps: Results, name: str, base: str) -> float:
-    """How many times as long a step takes, median over rounds."""
+    """Time of a step relative to that of `base`, median over rounds."""
     rounds = zip(steps["round_seconds"][name], steps["round_seconds"][base], strict=True)
     return statistics.median(theirs[0] / ours[0] for theirs, ours in rounds)
 
@@ -223,9 +230,9 @@ def verdict(steps: Results, quality: Results) -> str:
 def load(steps: Results) -> str:
     """How the times were taken, and whether to trust them."""
     share = steps["other_load"]
-    trust = ": do not trust these times." if share > OTHER_LOAD else "."
+    trust = ". Do not trust these times." if share > OTHER_LOAD else "."
     return (
-        f"{steps['rounds']} rounds, {steps['threads']} threads. Other processes took {100 * share:.0f} % of the "
+        f"{steps['rounds']} rounds, {steps['threads']} threads. Other processes used {100 * share:.0f} % of the "
         f"machine meanwhile{trust}"
     )
 

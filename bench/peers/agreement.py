@@ -13,7 +13,7 @@ from client import FASTNCE, WorkerClient
 # Largest relative difference from fastnce: of each loss, and of gradients against their largest element. A
 # gradient is a sum of up to B terms, where the order of a float32 summation alone can make some 1e-5.
 TOLERANCE = {"ids": 0.0, "loss": 1e-5, "dx": 1e-4, "dw": 1e-4, "db": 1e-4}
-# Whoever promises less is held to that: the Euclidean norm of the difference over that of the tensor, as
+# Members with a lower precision are held to theirs: the Euclidean norm of the difference over that of the tensor, as
 # docs/precision.md has it.
 PROMISED = {"fastnce_high": 2e-5, "fastnce_medium": 1e-2}
 

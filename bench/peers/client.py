@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Member(NamedTuple):
-    """Who can take part: how tables call it, adapter and variant of it, the virtual environment it lives in."""
+    """A library that can take part: its label in tables, adapter and variant, and virtual environment."""
 
     label: str
     adapter: tuple[str, ...]
@@ -77,7 +77,7 @@ class Conditions:
 
     def environment(self) -> dict[str, str]:
         # Idle threads spin for a while and then sleep, as each library's users get it: forcing either would
-        # favour somebody. Only Intel's OpenMP spins for 200 ms, far longer than the pause between turns.
+        # favour one of them. Only Intel's OpenMP spins for 200 ms, far longer than the pause between turns.
         defaults = {"KMP_BLOCKTIME": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
         counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PJRT_NPROC")
         settings = dict.fromkeys(counts, str(self.threads)) | ALLOCATORS[self.allocator]

@@ -9,12 +9,12 @@ matplotlib (dependency group `bench`).
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import plots
+import summary
 from client import FASTNCE, MEMBERS
 from options import ROOT
 from report import (
@@ -25,6 +25,7 @@ from report import (
     left_out,
     limits_table,
     markdown,
+    newest,
     notes,
     rates_table,
     setting,
@@ -39,42 +40,43 @@ HEAD = """# Benchmarks
 
 <!-- Written by bench/peers/page.py from the results in bench/results: change those, not this. -->
 
-To measure on your machine: `make bench-peers` installs the peers into `.venv-peers/`, measures for about half an hour
-on two cores, and writes such a page to `build/peers/`. Leave the machine alone meanwhile. Single steps, and what each
-library is made to do, are in [bench/peers/README.md](../bench/peers/README.md). In short: one call is the loss, the
-gradient of the inputs and row gradients, sampling included, on the CPU in float32; every library has its own process,
-the same inputs and the same number of threads, and they take turns. Trust the ratios, which are medians over turns;
-times vary from machine to machine."""
+One call computes the loss, the gradient of the inputs and the row gradients, sampling included, on the CPU in float32.
+Every library runs in its own process with the same inputs and the same number of threads; their calls are interleaved.
+Trust the ratios, which are medians over rounds; absolute times vary from machine to machine.
+[bench/peers/README.md](../bench/peers/README.md) describes the method.
 
-RATIOS = """Milliseconds per call, and in brackets how many times fastnce's time that is. "fastnce" is the default
-precision, as accurate as plain float32; "high" and "medium" are [less](precision.md). TensorFlow is `tf.nn.nce_loss`,
-PyTorch and JAX are hand-written. MKL is a limit: the three matrix products alone, without loss or sampling."""
+To measure on your machine, run `make bench-peers` and leave the machine idle meanwhile: it installs the peers into
+`.venv-peers/`, measures for about half an hour on two cores, and writes this page to `build/peers/`."""
 
-ROOFLINE = """Arithmetic of the three products, 6 B (S + T) D, over the time of the whole call, and in brackets as a
-share of the measured peak of float32 multiply-adds. Where bfloat16 units take part, that peak is not the limit."""
+RATIOS = """Milliseconds per call, and in brackets the slowdown relative to `fastnce.nce_loss_and_grad` on NumPy arrays
+at the default precision, which is as accurate as plain float32; "high" and "medium" are [less accurate](precision.md).
+TensorFlow is `tf.nn.nce_loss`; PyTorch and JAX are NCE written by hand. A module adds overhead to these times: for
+`fastnce.torch` and `fastnce.jax` see [below](#in-pytorch-and-jax). MKL is a limit: the three GEMMs alone, without loss
+or sampling."""
 
-LIMITS = """What a small native program measured on as many threads between the shapes: arithmetic in registers, reading
-in order, and reading random rows of 512 and 2048 bytes, with huge pages advised or advised against."""
+ROOFLINE = """Operations of the three GEMMs, 6 B (S + T) D, divided by the time of the whole call; in brackets the
+share of the measured float32 FMA peak. bfloat16 units can exceed that peak."""
+
+LIMITS = """Limits of the machine, measured by a native program on the same number of threads before, between and after
+the shapes: arithmetic in registers, sequential reads, and reads of random rows of 512 and 2048 bytes, with and without
+huge pages."""
 
 GROWTH = """Measured {date} at {fastnce_commit}, {machine[cpu]}, {machine[cores]} cores, {threads} threads."""
 
-MEMORY = """The rise of the resident peak over one call in a fresh process, beyond the results, in MiB, for B = {B:,}
-and D = {D:,}."""
+MEMORY = """Increase of the peak resident memory during one call in a fresh process, less the results, in MiB; B =
+{B:,}, D = {D:,}."""
 
-FRONT_ENDS = """The same step in PyTorch's and JAX's idiom, beside the NumPy functions and hand-written losses.
-fastnce.torch is the module, eager and compiled, with `backward` and sparse gradients. "autograd alone" computes
-nothing: it hands PyTorch ready-made gradients of the same sizes, which no module with sparse gradients can do without.
-fastnce.jax is `nce_value_and_rows` under `jit` with a fresh key."""
+FRONT_ENDS = """The same step through the front ends. fastnce.torch is the module, eager and compiled, with `backward`
+and sparse gradients. fastnce.jax is `nce_value_and_rows` under `jit` with a fresh key. "autograd alone" computes
+nothing: it passes ready-made gradients of the same sizes to PyTorch, the least that a module with sparse gradients
+costs. In brackets: time relative to the NumPy function."""
 
-ACCURACY = """Errors against the float64 twin, per tensor: Euclidean norm of the error over that of the tensor, and in
-brackets the largest error over the largest value. "numpy" is the same formula in float32 NumPy. The last column is the
-largest error of a single element as a share of what `tests/test_precision.py` allows it."""
+REPLACED = """Speedup of the front ends over the code that they replace: time of NCE written by hand (PyTorch: the
+faster of eager and `torch.compile`) over the time of the front end (PyTorch: eager), median over rounds."""
 
-
-def newest(folder: Path, kind: str, isa: str | None = None) -> Results | None:
-    """By date, among the results of that kind and instruction set asked for."""
-    files = [json.loads(path.read_text()) for path in folder.glob(f"{kind}-*.json")]
-    return max((r for r in files if r.get("isa") == isa), key=lambda r: r["date"], default=None)
+ACCURACY = """Errors relative to the float64 reference, per tensor: Euclidean norm of the error over that of the
+tensor; in brackets the largest error over the largest value. "numpy" is the same formula in float32 NumPy. The last
+column is the largest error of a single element as a share of the bound in `tests/test_precision.py`."""
 
 
 def picture(name: str, text: str) -> list[str]:
@@ -93,7 +95,7 @@ def peers_part(results: Results, pictures: Path) -> Iterator[list[str]]:
     yield shapes_table(results)
     yield [RATIOS]
     yield times_table(results)
-    yield picture("ratios", "Time of each library as a multiple of fastnce's")
+    yield picture("ratios", "Time of each library relative to fastnce's NumPy functions")
     yield notes(results)
     yield ["## Against the machine's limits", "", ROOFLINE]
     yield rates_table(results)
@@ -108,10 +110,16 @@ def peers_part(results: Results, pictures: Path) -> Iterator[list[str]]:
 def frontends_part(results: Results, _pictures: Path) -> Iterator[list[str]]:
     yield ["## In PyTorch and JAX", "", f"{FRONT_ENDS} {GROWTH.format(**results)}"]
     yield frontends_tables(results)
+    yield [REPLACED]
+    yield summary.replaced_table(results)
 
 
 def isa_part(results: Results) -> Iterator[list[str]]:
-    yield [f"## Held to {results['isa']}", "", "The same with `--isa`, so that all use the same vectors."]
+    yield [
+        f"## Held to {results['isa']}",
+        "",
+        "The same with `--isa`, so that all libraries use the same vector width.",
+    ]
     yield setting(results)
     yield times_table(results)
     yield notes(results)
@@ -175,7 +183,7 @@ def memory_table(points: list[Results]) -> list[str]:
 
 
 def promises(results: Results) -> list[str]:
-    """The largest errors over all shapes and tensors, beside what docs/precision.md promises."""
+    """The largest errors over all shapes and tensors, and the bounds of docs/precision.md."""
     shapes = results["shapes"].values()
 
     def norms(level: str) -> list[float]:
@@ -187,7 +195,7 @@ def promises(results: Results) -> list[str]:
         ["high", "2e-5", f"{max(norms('high')):.1e}"],
         ["medium", "1e-2", f"{max(norms('medium')):.1e}"],
     ]
-    return markdown(["precision", "promise, per tensor", "largest measured"], rows)
+    return markdown(["precision", "bound per tensor", "largest measured"], rows)
 
 
 def accuracy_part(results: Results, _pictures: Path) -> Iterator[list[str]]:

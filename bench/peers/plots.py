@@ -94,7 +94,7 @@ def ratios(results: Results, path: Path) -> None:
     axes.margins(y=0.1)
     axes.invert_yaxis()
     axes.grid(axis="x", which="minor", visible=False)
-    axes.set_xlabel("time of one call, as a multiple of fastnce's (log scale; further right is slower)")
+    axes.set_xlabel("time of one call relative to fastnce's NumPy functions (log scale; further right is slower)")
     _legend_above(figure, axes, 4)
     _save(figure, path)
 
@@ -125,7 +125,7 @@ def roofline(results: Results, path: Path) -> None:
         # The default precision in front: where less gains nothing, the points lie on each other.
         front = 4 if name == FASTNCE else 3
         axes.plot(intensities, rates, style.marker, color=style.color, label=MEMBERS[name].label, zorder=front)
-    # Neighbours in intensity are labelled above and below by turns, or their names would collide.
+    # Neighbours in intensity are labelled alternately above and below, or their names would collide.
     by_intensity = sorted(zip(intensities, results["shapes"].items(), strict=True), key=lambda item: item[0])
     for turn, (intensity, (shape, measured)) in enumerate(by_intensity):
         ours = [gflops(measured, name) for name in results["versions"] if MEMBERS[name].environment is None]

@@ -27,6 +27,12 @@ def save(kind: str, results: dict[str, Any], folder: Path) -> Path:
     return path
 
 
+def newest(folder: Path, kind: str, isa: str | None = None) -> dict[str, Any] | None:
+    """By date, among the results of that kind and instruction set asked for."""
+    files = [json.loads(path.read_text()) for path in folder.glob(f"{kind}-*.json")]
+    return max((r for r in files if r.get("isa") == isa), key=lambda r: r["date"], default=None)
+
+
 def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     """A table, first column to the left and the others to the right."""
     head = list(head)
@@ -56,18 +62,15 @@ def setting(results: dict[str, Any]) -> list[str]:
         if isinstance(value, str | int) and key != "precision"
     )
     return [
-        f"{results['date']}, {machine['cpu']}, {machine['cores']} cores, {results['threads']} threads, "
-        f"{results['allocator']} allocator, "
-        f"{' '.join(machine['flags'])}",
-        "",
-        f"fastnce at {results['fastnce_commit'] or 'unknown commit'}: {', '.join(ours)}",
-        "",
-        f"peers: {', '.join(dict.fromkeys(libraries))}",
+        f"- Measured {results['date']} on {machine['cpu']}, {machine['cores']} cores ({' '.join(machine['flags'])}), "
+        f"{results['threads']} threads, `--allocator {results['allocator']}`.",
+        f"- fastnce at {results['fastnce_commit'] or 'unknown commit'}: {', '.join(ours)}.",
+        f"- Peers: {', '.join(dict.fromkeys(libraries))}.",
     ]
 
 
 def times_table(results: dict[str, Any]) -> list[str]:
-    """Median ms per call, and in brackets how many times fastnce's time that was in the median round."""
+    """Median ms per call, and in brackets the ratio to fastnce's time, median over rounds."""
     names = list(results["versions"])
 
     def cell(measured: dict[str, Any], name: str) -> str:
@@ -79,7 +82,7 @@ def times_table(results: dict[str, Any]) -> list[str]:
 
 
 def frontends_tables(results: dict[str, Any]) -> list[str]:
-    """The times of `frontends.py`, and in microseconds what the front ends add to the NumPy functions' time."""
+    """The times of `frontends.py`, and the overhead of the front ends over the NumPy functions in microseconds."""
     measured = results["shapes"]
     names = [name for name in results["versions"] if name in FRONT_ENDS and name != "autograd"]
 
@@ -91,7 +94,7 @@ def frontends_tables(results: dict[str, Any]) -> list[str]:
     return [
         *times_table(results),
         "",
-        *markdown(["added, us", *(EVERYBODY[name].label for name in names)], rows),
+        *markdown(["overhead, us", *(EVERYBODY[name].label for name in names)], rows),
         *disturbed({shape: facts["other_load"] for shape, facts in measured.items()}),
         *left_out(results),
     ]
@@ -142,7 +145,7 @@ def accuracy_table(results: dict[str, Any]) -> list[str]:
 def disturbed(load: dict[str, float]) -> list[str]:
     """A warning, where the share of the machine that others took was too large."""
     shares = ", ".join(f"{name} {share:.0%}" for name, share in load.items() if share > OTHER_LOAD)
-    return ["", f"Do not trust these: other processes took part of the machine meanwhile: {shares}."] if shares else []
+    return ["", f"Do not trust these times. Other processes used the machine meanwhile: {shares}."] if shares else []
 
 
 def left_out(results: dict[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ Workers = dict[str, WorkerClient]
 
 
 def start_workers(names: Iterable[str], conditions: Conditions, stack: ExitStack) -> tuple[Workers, dict[str, str]]:
-    """Whoever of them can be had, fastnce always; and why each of the others cannot."""
+    """The members that can start, always including fastnce, and why each of the others cannot."""
     workers, missing = {}, {}
     for name in names:
         try:

@@ -1,9 +1,9 @@
 // C++20, CUDA's runtime and CUB's headers: what the backend takes from the toolkit.
 #include <concepts>
 
-#include <cub/version.cuh>
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
+#include <cub/version.cuh>
 
 template <std::integral T>
 __global__ void set(T* to) {

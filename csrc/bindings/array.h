@@ -35,7 +35,7 @@ struct Array {
 };
 
 // Borrows a NumPy array, a DLPack producer or a DLPack capsule. Throws InvalidType for anything else, InvalidValue for
-// an array that is not where it is wanted.
+// an array on another device than required.
 Array borrow(py::handle object, const char* name, const Place& place);
 
 // Borrows weights, biases or inputs, which have gradients. Throws also where TensorFlow would lose those.

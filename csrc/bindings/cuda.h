@@ -1,4 +1,4 @@
-// What is done otherwise where the arrays are on a CUDA device. `device` is a Device of python/fastnce/_devices.py.
+// Operations on CUDA arrays. `device` is a Device of python/fastnce/_devices.py.
 #pragma once
 
 #include <pybind11/pybind11.h>

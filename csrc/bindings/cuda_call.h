@@ -30,7 +30,7 @@ class CudaCall {
   Output empty(const char* dtype, const std::vector<std::int64_t>& shape) const;
   Output empty(DType dtype, const std::vector<std::int64_t>& shape) const;
 
-  // Memory that is the framework's again when this ends; what is queued on the stream until then may use it.
+  // Scratch memory of the framework, returned to it when this ends; work queued on the stream until then may use it.
   template <class T>
   T* temporary(const char* dtype, std::int64_t count) {
     return static_cast<T*>(keep(empty(dtype, {count})));
@@ -43,7 +43,7 @@ class CudaCall {
   // Contiguous float32 of just this shape. Throws InvalidType or InvalidValue for others.
   const float* floats(Array array, std::span<const std::int64_t> shape, const char* expected);
 
-  // Waits for the work if the framework needs it: when it may give away memory that is still being worked on.
+  // Synchronises if the framework needs it: if it may reuse memory that queued work still reads.
   void finish();
 
  private:

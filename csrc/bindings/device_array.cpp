@@ -49,7 +49,7 @@ py::capsule new_capsule(std::unique_ptr<Export<Managed>> exported, const char* n
   return py::reinterpret_steal<py::capsule>(capsule);
 }
 
-// A capsule that nobody has consumed still has its name.
+// A capsule that was not consumed still has its name.
 template <class Managed>
 void destroy(PyObject* capsule, const char* name) {
   if (!PyCapsule_IsValid(capsule, name)) return;
@@ -81,7 +81,7 @@ DeviceArray DeviceArray::head(std::int64_t rows) const {
 
 void DeviceArray::make_wait(py::handle stream) const {
   const std::int64_t number = stream.is_none() ? 1 : integer(stream, "stream");
-  if (number == -1) return;  // the consumer sees to it
+  if (number == -1) return;  // the consumer synchronises
   if (number < 1) {
     throw InvalidValue(concat("stream = ", number, ": expected None, -1, 1, 2 or the address of a CUDA stream"));
   }

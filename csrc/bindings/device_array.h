@@ -1,4 +1,5 @@
-// Results in device memory of ours, for frameworks that cannot be asked for any: they fetch it through DLPack.
+// Results in device memory that fastnce owns, for frameworks without an allocator that it could use; exported by
+// DLPack.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -22,8 +23,8 @@ class DeviceArray {
   // The first rows; they share the memory.
   DeviceArray head(std::int64_t rows) const;
 
-  // DLPack's producer protocol. A capsule owns a share of the memory, and may let go of it in any thread, with or
-  // without Python's lock. `stream` waits for what is queued on the array's own.
+  // DLPack's producer protocol. A capsule shares ownership of the memory and may release it in any thread, with or
+  // without the GIL. `stream` waits for what is queued on the array's own.
   py::capsule export_capsule(py::handle stream, py::handle max_version, py::handle dl_device, py::handle copy) const;
 
   const std::string& dtype() const { return dtype_; }

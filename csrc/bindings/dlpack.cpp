@@ -41,7 +41,7 @@ const dl::ExchangeApi* exchange_api(py::handle object) {
   return api;
 }
 
-// What the object's table of C functions lends, where it has one and can. Nothing waits for work on the data.
+// Imports a tensor through the object's table of C functions, if it has one that can. Does not synchronise.
 std::optional<dl::Tensor> borrow_by_table(py::handle object) {
   const dl::ExchangeApi* const api = exchange_api(object);
   if (api == nullptr || api->tensor_from_object == nullptr) return std::nullopt;

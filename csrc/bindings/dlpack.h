@@ -1,9 +1,9 @@
-// DLPack: the C structures by which array libraries lend each other memory, and how a capsule is consumed.
+// DLPack: the C structures by which array libraries exchange memory, and how a capsule is consumed.
 //
 // Both generations are read: "dltensor" (before 1.0: no version, no flags) and "dltensor_versioned" (major version 1).
 // Consuming renames the capsule to "used_..." and makes us call its deleter exactly once, when the lease ends.
-// Libraries that have DLPack's table of C functions (1.3) lend through that, some twenty times as fast, where nobody
-// has to wait.
+// Libraries with DLPack's table of C functions (1.3) export through that, some twenty times as fast, if no
+// synchronisation is needed.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -75,14 +75,14 @@ struct ExchangeApi {
 
 }  // namespace dl
 
-// Where an operation works, and wants its arrays.
+// Where an operation runs and where its arrays must be.
 struct Place {
   const char* decided_by;  // the argument whose device it is, for messages
   dl::Device device = {dl::kCpu, 0};
   std::int64_t stream = 0;  // on a CUDA device: the stream, as DLPack numbers them
 };
 
-// A tensor on loan. The lease must end while the GIL is held: deleters may run Python code.
+// An imported tensor. The lease must end while the GIL is held: deleters may run Python code.
 struct Lease {
   dl::Tensor tensor;
   std::shared_ptr<void> end;  // its deleter is the producer's, or lets go of the producer
@@ -108,7 +108,7 @@ std::string device_name(dl::Device device);
 // answer is no device.
 dl::Device device_of(py::handle object, const char* name);
 
-// Throws InvalidValue unless an argument on `device` is where it is wanted.
+// Throws InvalidValue unless an argument on `device` is where it must be.
 void require_place(dl::Device device, const char* name, const Place& place);
 
 // Leases the tensor in a DLPack capsule. `name` is the argument, for messages. Throws InvalidValue for a capsule that

@@ -1,4 +1,4 @@
-// The arguments of the sampled losses that mean the same on every device.
+// Arguments of the sampled losses that are the same on every device.
 #pragma once
 
 #include <array>
@@ -21,7 +21,7 @@ struct LossArguments {
   // in its memory at the address `calls`.
   std::uint64_t seed, seed2, call;
   std::uintptr_t calls;
-  // Which gradients are wanted.
+  // Which gradients are requested.
   bool grad_inputs, grad_weights, grad_biases;
 
   bool row_gradients() const { return grad_weights || grad_biases; }
@@ -45,7 +45,7 @@ class TableArgument {
   DType dtype_;  // of all shards; of the inputs where there are none
 };
 
-// One call as far as it is the same on every device: sizes, options, inputs and tables. Owns the tables that `params`
+// The device-independent part of a call: sizes, options, inputs and tables. Owns the tables that `params`
 // points to.
 class LossCall {
  public:

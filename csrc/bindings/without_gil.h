@@ -1,4 +1,4 @@
-// Computing without Python's lock, and still ending at Ctrl-C.
+// Computing without the GIL, with Ctrl-C still ending the work.
 #pragma once
 
 #include <Python.h>
@@ -12,19 +12,19 @@
 
 namespace fastnce::bindings {
 
-// What a call of this thread asks to learn whether Python has a signal to handle: on Python's main thread a function that
-// takes the lock and runs Python's signal handlers, elsewhere null. Needs the lock.
+// The function that a call of this thread polls for signals: on Python's main thread it takes the GIL and runs Python's
+// signal handlers; elsewhere null. Needs the GIL.
 bool (*python_interrupt_request())();
 
-// Sets the Python error that the signal handler raised, after Interrupted was thrown. Needs the lock.
+// Sets the Python error that the signal handler raised, after Interrupted was thrown. Needs the GIL.
 void restore_interrupt();
 
-// Releases the lock for its lifetime. Until then no Python object may be touched. On Python's main thread a signal
+// Releases the GIL for its lifetime. Meanwhile no Python object may be touched. On Python's main thread a signal
 // handler that raises, as that of Ctrl-C does, ends the work with Interrupted.
 //
-// Where the interpreter ends meanwhile, Python (before 3.14) ends this thread when it asks for the lock: by unwinding
-// its stack, on which C++ ends the process, since that must not leave a destructor, nor may Python objects further up
-// be let go of without the lock. So the thread sleeps instead for what is left of the process, as from 3.14 on.
+// If the interpreter ends meanwhile, Python before 3.14 ends this thread when it requests the GIL, by unwinding its
+// stack. That would leave a destructor by an exception, which ends the process, and release Python objects without the
+// GIL. Therefore the thread sleeps until the process ends, as Python 3.14 itself does.
 class WithoutGil {
  public:
   WithoutGil() : scope_(python_interrupt_request()), state_(PyEval_SaveThread()) {}

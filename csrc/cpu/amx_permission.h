@@ -3,8 +3,8 @@
 
 namespace fastnce::cpu {
 
-// True if the processor multiplies bfloat16 tiles and the operating system lets this process do so: it saves the 8 KiB
-// of tile registers only for processes that asked. Asks.
+// True if the processor has bfloat16 tile instructions and the operating system permits them. Requests the permission:
+// Linux saves the 8 KiB of tile registers only for processes that asked for them.
 bool amx_permitted();
 
 }  // namespace fastnce::cpu

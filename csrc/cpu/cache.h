@@ -1,4 +1,4 @@
-// The cache that tiles are sized by.
+// The cache size that determines the tile sizes.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,8 @@
-// float16 and bfloat16 in memory, float32 in registers. Included like simd-inl.h, which see.
+// Conversion between float16 or bfloat16 in memory and float32 in registers. Compiled once per instruction set; the
+// rules are in simd-inl.h.
 //
-// Both directions are integer arithmetic on whole vectors, the same text for every instruction set: a few operations
-// per vector beside a gather from memory.
+// Both directions are integer arithmetic on whole vectors, the same code for every instruction set: a few operations
+// per vector, hidden behind the loads.
 
 typedef std::uint32_t UInts __attribute__((vector_size(kVectorBytes)));
 typedef std::uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));

@@ -1,10 +1,11 @@
-// Products of bfloat16 pairs in tile registers (AMX). Included like simd-inl.h, which see, after split-inl.h; the tile
-// instructions are those of <immintrin.h> or, in tests, an emulation of them.
+// The AMX micro-kernel: products of bfloat16 pairs in tile registers. Compiled once per instruction set; the rules are
+// in simd-inl.h. Include after split-inl.h. The tile instructions come from <immintrin.h> or, in tests, from an
+// emulator.
 //
 // Registers 0 to 3 hold a 32 x 32 square of C, 4 and 5 two blocks of A, 6 and 7 two of B. A multiplication takes 16
-// cycles and a load 8, so what counts is that the unit always has operands: the products of parts are computed in an
-// order in which all but the first need one new pair of blocks, which makes 1/2 (one product), 1/3 (three) or 7/24
-// (six) of a load per multiplication, besides loading or storing C, once per call.
+// cycles and a load 8, so the unit must never wait for operands. The products of parts are ordered so that all but the
+// first need one new pair of blocks: 1/2 (one product), 1/3 (three) or 7/24 (six) of a load per multiplication, besides
+// loading or storing C once per call.
 
 class AmxMultiplier {
  public:

@@ -1,4 +1,5 @@
-// Products of bfloat16 pairs in vectors (vdpbf16ps). Included like simd-inl.h, which see, after split-inl.h.
+// The AVX512-BF16 micro-kernel: products of bfloat16 pairs in vectors (vdpbf16ps). Compiled once per instruction set;
+// the rules are in simd-inl.h. Include after split-inl.h.
 
 struct Avx512Bf16Multiplier {
   // Rows in chunks of 8: 16 accumulators take 8 broadcasts and 2 loads per step, which keeps both units of a core busy.

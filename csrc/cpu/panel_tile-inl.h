@@ -1,13 +1,13 @@
-// A tile whose products are computed in full precision, on panels (panels-inl.h).
-// Included like simd-inl.h, which see.
+// A tile whose GEMMs run in full precision, on panels (panels-inl.h).
+// Compiled once per instruction set; the rules are in simd-inl.h.
 
-// Holds X of some examples and W of some samples in the layouts that the three products need.
+// Packed X of some examples and W of some samples, in the layouts that the three GEMMs need.
 //
-// While one block of samples is entered, all examples pass by. Per step of the tile the products run over W, W^T and dW
-// (samples x D each), which stay, and X and dX (examples x D), which pass. Adding a finished chunk of dW to memory
-// costs some 60 cycles, computing it 11 per example; the same holds for dX and samples. So 128 by 128 is large enough,
-// and beyond that more samples only spare some packing of X. The former may take three eighths of the L2 cache, the
-// latter a quarter: a processor's other thread, which may be another user's, shares it.
+// One block of samples stays packed while all examples stream past it. Each step reads W, W^T and dW (samples x D
+// each), which stay in the cache, and X and dX (examples x D), which stream. Adding a finished chunk of dW to memory
+// costs some 60 cycles, computing it 11 per example; the same holds for dX and samples. So 128 by 128 is large enough:
+// more samples only save some packing of X. The resident arrays may take three eighths of the L2 cache and the streamed
+// ones a quarter, because the core's other hardware thread, perhaps another user's, shares it.
 template <class T>
 class PanelTile {
  public:

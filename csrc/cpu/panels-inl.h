@@ -1,13 +1,13 @@
-// Matrix products on panels (tile-inl.h) in full precision: the one micro-kernel that all three products of a tile
-// share. Included like simd-inl.h, which see.
+// GEMM on panels (tile-inl.h) in full precision: the one micro-kernel that all three GEMMs of a tile share.
+// Compiled once per instruction set; the rules are in simd-inl.h.
 //
 //   X  [examples, D]     G [examples, samples]    W [samples, D]    and W transposed, [D, samples]
 //   logits = X W^T       A = X by rows,    B = panels of W^T
 //   dX    += G W         A = G by rows,    B = panels of W
 //   dW    += G^T X       A = G by columns, B = panels of X
 //
-// B is always read a panel at a time, two vectors per step of the inner dimension; A one element at a time, broadcast.
-// So nothing is transposed but W, and G is used as the loss left it.
+// B is read a panel at a time, two vectors per step of the inner dimension; A one element at a time, broadcast.
+// So only W is transposed, and G is used in the layout in which the epilogue leaves it.
 //
 // Cost per step: M broadcasts and 2 vector loads feed 2 M multiply-adds, so from M = 5 on the multiply-add units are
 // the limit, not the two load ports. M accumulator pairs + 2 B vectors + 1 broadcast must fit the registers.

@@ -17,8 +17,8 @@ namespace {
 
 std::atomic<int> chosen_threads{0};  // 0: OpenMP's own default
 
-// A forked child has only the forking thread, but OpenMP's pool still believes in the others and would wait for them
-// for ever. Python's multiprocessing forks, so children compute on one thread.
+// A forked child has only the forking thread, but OpenMP's pool still counts the others and would wait for them
+// forever. Python's multiprocessing forks, so children compute on one thread.
 std::atomic<bool> forked{false};
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -82,7 +82,7 @@ void detail::run_team([[maybe_unused]] int threads, void (*body)(const void*, co
       } catch (...) {  // must not leave the region
         if (!failed.test_and_set()) failure = std::current_exception();
       }
-      team.barrier();  // so that OpenMP's, which follows, finds everybody there
+      team.barrier();  // sync here so that OpenMP's closing barrier never spins
     }
     if (failure) std::rethrow_exception(failure);
     return;

@@ -1,4 +1,4 @@
-// Threads. The only file, with parallel.cpp, that knows OpenMP.
+// Threads. Only this file and parallel.cpp use OpenMP.
 #pragma once
 
 #include <atomic>
@@ -9,7 +9,7 @@ namespace fastnce::cpu {
 int num_threads();                  // 1 where only one can be used: in a forked child, without OpenMP
 void set_num_threads(int threads);  // threads >= 1
 
-// How many threads to spend on work of which one thread does `grain` units worth its start-up.
+// Number of threads to use, if `grain` units of work justify starting one more.
 int threads_for(double work, double grain);
 
 struct Range {
@@ -23,8 +23,8 @@ constexpr Range part_of(std::int64_t n, std::int64_t index, std::int64_t parts) 
   return {n * index / parts, n * (index + 1) / parts};
 }
 
-// Where the threads of a team wait for each other. OpenMP's own barrier spins for milliseconds before it sleeps; where
-// other programs use the same cores, that keeps the very thread that is waited for from running.
+// Barrier of a team. OpenMP's own barrier spins for milliseconds before it sleeps; if other programs use the same
+// cores, the spinning keeps the thread that it waits for from running.
 class Barrier {
  public:
   void wait(int threads);

@@ -1,4 +1,5 @@
-// Rounding to bfloat16 by AVX512-BF16. Included like simd-inl.h, which see, before split-inl.h.
+// Rounding to bfloat16 with AVX512-BF16. Compiled once per instruction set; the rules are in simd-inl.h. Include before
+// split-inl.h.
 
 // bfloat16 of first[i] and second[i], rounded to nearest even, as the low and high half of word i.
 [[gnu::always_inline]] inline VecBits<float> rounded_pairs(Vec<float> first, Vec<float> second) {

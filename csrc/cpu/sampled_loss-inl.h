@@ -1,8 +1,8 @@
-// The fused sampled loss, row by row: what LossKernels in task.h names. The [B, S] plane is in sampled_tiles-inl.h.
-// Included like simd-inl.h, which see.
+// The row-wise kernels of the fused sampled loss (LossKernels in task.h). The [B, S] plane is in sampled_tiles-inl.h.
+// Compiled once per instruction set; the rules are in simd-inl.h.
 
-// How far ahead rows of the class table are requested: gathers are latency-bound, and the processor cannot foresee
-// them.
+// Prefetch distance for rows of the class table: gathers are latency-bound, and the hardware prefetcher cannot predict
+// random rows.
 constexpr std::int64_t kPrefetchRows = 16;
 
 void prefetch_row(const TableView& table, std::int64_t id, std::int64_t dim) {
@@ -50,7 +50,7 @@ T natural_log(T x) {
   }
 }
 
-// A vector of labels at a time: their logits one by one, loss and slope of all at once, then their gradients, for which
+// A vector of labels at a time: logits one by one, loss and slope of the whole vector, then the gradients, while the
 // rows of the table and of the inputs are still in the L1 cache.
 template <class T>
 void true_classes(const LossTask<T>& task, Range examples, T* row) {

@@ -1,4 +1,4 @@
-// How one call is laid over threads: the phases of the fused loss and what each thread does in them. The arithmetic is
+// Threading of one call: the phases of the fused loss and the work of each thread in them. The arithmetic is
 // in sampled_loss-inl.h and sampled_tiles-inl.h.
 #include "cpu/sampled_loss.h"
 
@@ -38,9 +38,9 @@ struct Schedule {
   }
 };
 
-// Work of some 35 microseconds. On an idle machine starting threads and meeting at barriers costs 5 to 10, so that two
-// threads are worth it for a problem that takes one of them 70 (w2v: 1.5 times as fast), and hardly below. Where other
-// programs hold the cores no size is safe.
+// Work of some 35 microseconds. On an idle machine, starting threads and barriers cost 5 to 10 microseconds, so two
+// threads pay for a problem that takes 70 on one (w2v: 1.5 times as fast), and hardly below. If other programs hold the
+// cores, no size is safe.
 constexpr double kFlopsPerThread = 3e6;
 
 double flops(const SampledLossParams& p) {
@@ -51,7 +51,7 @@ double flops(const SampledLossParams& p) {
           static_cast<double>(p.num_true) * kTrueClass);
 }
 
-// Examples or rows of gradients after which a call may end early: some milliseconds of work.
+// Examples or rows of gradients between two polls for an interrupt: a few milliseconds of work.
 constexpr std::int64_t kRowsAtOnce = 8192;
 
 // Rows [begin, end) of thread `rank`, so that threads have equal numbers of rows plus entries: the row of the most
@@ -128,8 +128,8 @@ LossTask<T> typed(const SampledLossParams& p, const HitStore& hits, Interruption
   return task;
 }
 
-// Which arrays of the caller's are narrower than the type in which is computed. Arrays of that type stand in for them
-// during the call.
+// Which of the caller's arrays are narrower than the compute dtype. During the call, arrays of the compute dtype
+// replace them.
 struct NarrowArrays {
   explicit NarrowArrays(const SampledLossParams& p)
       : inputs(p.inputs_dtype.value_or(p.dtype) != p.dtype),
@@ -201,7 +201,7 @@ void widen_inputs(const LossKernels<T>& kernels, const SampledLossParams& params
   }
 }
 
-// Elements [range] * columns of a gradient, from their stand-in.
+// Rounds elements [range] * columns of a gradient from its float32 temporary.
 template <class T>
 void narrow_rows(const LossKernels<T>& kernels, const T* from, DType dtype, Range range, std::int64_t columns,
                  void* to) {

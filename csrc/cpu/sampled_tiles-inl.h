@@ -1,7 +1,6 @@
-// The [B, S] plane of the fused sampled loss, tile by tile: what TileKernels in task.h names. The products of a tile
-// are a Tile's affair: PanelTile (panel_tile-inl.h) computes them in full precision, SplitTile (split_tile-inl.h) from
-// parts in bfloat16. What lies between them, hits, loss and G, is here, always in the precision of the arrays. Included
-// like simd-inl.h, which see.
+// Fused epilogue of the [B, S] GEMM, tile by tile (TileKernels in task.h): hit masking, loss, and G = dL/dlogit, in the
+// precision of the arrays. `Tile` supplies the GEMMs: PanelTile (panel_tile-inl.h) in full precision, SplitTile
+// (split_tile-inl.h) from bfloat16 parts. Compiled once per instruction set; the rules are in simd-inl.h.
 
 // The logit of a removed hit: finite, and so low that loss and gradient are exactly 0. No offset is added to it.
 template <class T>
@@ -22,8 +21,8 @@ void remove_hits(const LossTask<T>& task, Range examples, Range sampled, const T
 
 constexpr std::int64_t kSummed = 32;
 
-// Turns a tile of products X W^T into its losses, added to loss_sum, and into G = upstream * sigmoid(product + offset),
-// left in their place and added up over the examples into bias_sum.
+// Epilogue of the GEMM X W^T: adds the tile's losses to loss_sum, overwrites the products with
+// G = upstream * sigmoid(product + offset), and adds G, summed over the examples, to bias_sum.
 template <bool kLoss, bool kGrad, class Tile, class T = typename Tile::Element>
 void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile, T* bias_sum) {
   for (std::int64_t i = 0; kLoss && i < examples.size() * kLanes<T>; ++i) tile.loss_lanes[i] = T{0};
@@ -70,7 +69,7 @@ void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, cons
   }
 }
 
-// One tile whose samples have been entered: logits, loss, G, and the gradients of its examples and samples.
+// One tile whose samples are packed: logits, loss, G, and the gradients of its examples and samples.
 // `dw_rows`: the rows of its samples' gradients, or null.
 template <class Tile, class T = typename Tile::Element>
 void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, Tile& tile, T* bias_sum, T* const* dw_rows) {

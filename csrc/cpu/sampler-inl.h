@@ -1,4 +1,4 @@
-// The inner loops of log-uniform sampling. Included like simd-inl.h, which see.
+// The inner loops of log-uniform sampling. Compiled once per instruction set; the rules are in simd-inl.h.
 
 // Every rounding is explicit (math/exp.h), so all instruction sets draw the same ids.
 void log_uniform_draws(std::uint64_t key, math::PhiloxCounter start, std::uint64_t first, std::int64_t count,

@@ -17,14 +17,14 @@ namespace fastnce::cpu {
 
 namespace {
 
-// Work from which a thread pays. A draw takes some 20 ns, but unique sampling on threads reads every draw on every
-// thread, so that little is left to gain where drawing is quick. A count takes some 8 ns.
+// Minimum work per thread. A draw takes some 20 ns, but in unique sampling every thread reads every draw, so threads
+// gain little. A count takes some 8 ns.
 constexpr double kDrawsPerThread = 32768;
 constexpr double kCountsPerThread = 8192;
 // A part of some 20 ms, after which a call may end early.
 constexpr std::int64_t kDrawsAtOnce = std::int64_t{1} << 20;
 
-// Says of each class whether it comes for the first time. A bit per class where that takes no more memory than the
+// Tells whether a class occurs for the first time. A bit per class where that takes no more memory than the
 // samples themselves, otherwise an open-addressing table.
 class SeenClasses {
  public:

@@ -1,9 +1,10 @@
 // Vectors of the width of one instruction set, through GCC's vector extension: arithmetic, comparison and selection are
 // the language's operators, so the kernels read as scalar code.
 //
-// An -inl.h file is included by each isa_*.cpp inside a namespace of its own, with that file's instruction-set flags.
-// It must define nothing that the linker could share between them: no std:: templates, no inline functions outside the
-// namespace, only what is in it or always inlined.
+// Each isa_*.cpp includes the -inl.h files inside its own namespace and compiles them with its own instruction-set
+// flags. They must not define anything that the linker could share between those files (it might keep the AVX-512 copy
+// for all): no std:: templates, no inline functions outside the namespace; only members of it and always-inlined
+// functions.
 
 template <class T>
 struct SimdTypes;

@@ -1,5 +1,5 @@
 // float32 as a sum of bfloat16 parts, and the operand layout of instructions that multiply bfloat16 pairs.
-// Included like simd-inl.h, which see, with 64-byte vectors.
+// Compiled once per instruction set; the rules are in simd-inl.h. Needs 64-byte vectors.
 //
 // Rounding x to bfloat16 (8 significant bits), then what is left, then what is left of that, gives parts whose sum is x
 // to 2^-8, 2^-17, exactly, for 1, 2, 3 parts (parts below 2^-126 are flushed to zero). The product of two numbers is
@@ -9,8 +9,7 @@
 //     1         1         2^-7
 //     2         3         2^-15
 //     3         6         2^-24, that of one float32 rounding
-// Where a number is not finite, or rounds to no finite bfloat16 (beyond 3.39e38), the products that it enters are NaN
-// or infinite.
+// If a number is not finite, or rounds to no finite bfloat16 (beyond 3.39e38), its products are NaN or infinite.
 //
 // An operand is a sequence of blocks, 16 x 16 words of 1 KiB, a word being a pair of bfloat16 from two steps of the
 // inner dimension ("depth"), low half first. Depth is cut into chunks of kDepth = 32; the pairs of a chunk are its

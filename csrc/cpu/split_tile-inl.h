@@ -1,14 +1,14 @@
-// A tile whose products are computed from bfloat16 parts (split-inl.h). Included like simd-inl.h, which see, after a
-// multiplier: a class whose life is the span in which its instructions may be used, with
+// A tile whose GEMMs are computed from bfloat16 parts (split-inl.h). Compiled once per instruction set; the rules are
+// in simd-inl.h. Include after a micro-kernel: a class, alive while its instructions may be used, with
 //   multiply_square<kParts, kWrite>(a, b, depth_chunks, c)
-// which sets (or adds to) the 32 x 32 floats at c the product of 32 rows of A and 32 columns of B.
+// which stores in (or adds to) the 32 x 32 floats at c the product of 32 rows of A and 32 columns of B.
 
-// Holds X of some examples and W of some samples, each twice: for products with the depth along and across its rows.
+// Packed X of some examples and W of some samples, each twice: with the inner dimension along and across its rows.
 //
-// dW is kept as its transpose, [D, samples], while examples pass by, since it then is the product of A = X^T and
-// B = G, and G, new in every tile, need not be transposed. Per step of the tile the multiplier runs over the parts of W
-// twice and dW, which stay, and the parts of X and G twice, which pass. The former may take about half of the L2 cache,
-// X an eighth; the fewer products a step takes, the more examples must pay for loading and storing dW.
+// While examples stream past, dW is kept transposed, [D, samples]: as the product of A = X^T and B = G it needs no
+// transpose of G, which is new in every tile. Each step reads the parts of W twice and dW, which stay in the cache, and
+// the parts of X and G twice, which stream. The resident arrays may take about half of the L2 cache, X an eighth. With
+// fewer products per step, more examples are needed to amortise loading and storing dW.
 template <int kParts, class Multiplier>
 class SplitTile {
  public:

@@ -1,4 +1,4 @@
-// One call of the sampled loss as the CPU kernels see it: typed pointers, the workspace, and nothing to decide.
+// Kernel arguments of one call of the sampled loss: typed pointers plus workspace.
 #pragma once
 
 #include <cstdint>
@@ -46,13 +46,13 @@ struct LossTask {
   HitLists hits;
   Interruption* interruption;
 
-  // Outputs; null is not wanted.
+  // Outputs; null: not requested.
   T* loss;
   T* grad_inputs;
   T* grad_weights;
   T* grad_biases;
 
-  // The row plan; null pointers where no row gradients are wanted.
+  // The row plan; null if no row gradients are requested.
   const std::int64_t* row_offsets;
   const std::int64_t* row_entries;
   const std::int64_t* sampled_row;
@@ -97,8 +97,8 @@ struct LossKernels {
 // The [B, S] plane, for one way of multiplying.
 template <class T>
 struct TileKernels {
-  // v, its loss and gradients for a block of the [B, S] plane, tile by tile; adds to what it touches, and leaves off
-  // where the call shall end. `scratch` holds scratch_elements() elements, aligned to 64 bytes.
+  // v, its loss and gradients for a block of the [B, S] plane, tile by tile; adds to its outputs, and stops if
+  // the call is interrupted. `scratch` holds scratch_elements() elements, aligned to 64 bytes.
   void (*sampled_block)(const LossTask<T>&, Range examples, Range sampled, const SampledRowSink<T>&, T* scratch);
   std::int64_t (*scratch_elements)(const LossTask<T>&);
 };

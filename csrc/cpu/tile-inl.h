@@ -1,7 +1,8 @@
-// What every kind of tile shares. Included like simd-inl.h, which see.
+// What all tiles share: panels and how they are stored. Compiled once per instruction set; the rules are in simd-inl.h.
 //
 // A panel matrix [rows, cols] stores its columns in panels of kPanel = two vectors: panel p holds, row after row, the
-// columns [p kPanel, (p + 1) kPanel). All tiles keep logits and G so, with a row per example and a column per sample.
+// columns [p kPanel, (p + 1) kPanel). All tiles store logits and G this way, with a row per example and a column per
+// sample.
 
 template <class T>
 constexpr int kPanel = 2 * kLanes<T>;

@@ -1,5 +1,5 @@
-// Memory for one call, kept by the calling thread for its next: an allocation this large would otherwise go back to the
-// operating system each time and come back as page faults, which cost more than small problems themselves.
+// Scratch memory of one call, kept by the calling thread for its next one. Otherwise the allocator would return a block
+// this large to the operating system after each call, and page faults would cost more than a small problem itself.
 #pragma once
 
 #include <cstddef>
@@ -47,8 +47,8 @@ class Workspace {
   bool kept_;
 };
 
-// For arrays of a call whose sizes only show as it goes on: what the calling thread gives back here, up to some 64 KiB
-// apiece, it keeps for its next call. To be used by that thread alone.
+// Thread-local pool for scratch whose size is not known in advance. Blocks of up to 64 KiB are reused by the thread's
+// next call. Only the calling thread may use it.
 std::pmr::memory_resource* call_memory();
 
 }  // namespace fastnce::cpu

@@ -24,8 +24,8 @@ class Carver {
   }
   std::size_t used() const { return used_; }
 
-  // Throws InvalidValue unless what was taken lies within `workspace`, aligned. Asked afterwards: measuring it first
-  // would mean asking the sort for its needs once more.
+  // Throws InvalidValue unless everything taken lies within `workspace`, aligned. Checked afterwards, because measuring
+  // first would query the sort's scratch size twice.
   void require_within(const Workspace& workspace) const {
     if (used_ > workspace.bytes || (used_ > 0 && workspace.data == nullptr)) {
       throw InvalidValue(concat("workspace has ", workspace.bytes, " bytes: expected ", used_));

@@ -1,5 +1,5 @@
-// What kernels use of the device, and how they are launched. Kernels include nothing else of CUDA: the tests have a
-// second version of this file, in which a block of threads runs on the host.
+// Device intrinsics and launches. Kernels include nothing else of CUDA, so that the tests can replace this file by a
+// version in which a block of threads runs on the host.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -31,7 +31,7 @@ FASTNCE_DEVICE unsigned char* shared_memory() {
   return fastnce_shared;
 }
 
-// What was loaded before is loaded again where it is needed, rather than kept in registers.
+// Compiler barrier: values are reloaded instead of being held in registers.
 FASTNCE_DEVICE void forget_loads() { asm volatile("" ::: "memory"); }
 
 FASTNCE_DEVICE void sync_block() { __syncthreads(); }
@@ -59,7 +59,7 @@ FASTNCE_DEVICE AtomicWord atomic_cas(AtomicWord* word, AtomicWord expected, Atom
 }
 FASTNCE_DEVICE void atomic_min(AtomicWord* word, AtomicWord value) { atomicMin(word, value); }
 FASTNCE_DEVICE AtomicWord atomic_add(AtomicWord* word, AtomicWord value) { return atomicAdd(word, value); }
-// Past the L1 cache, which does not see other threads' atomics.
+// Bypasses the L1 cache, which does not see other threads' atomics.
 FASTNCE_DEVICE AtomicWord load_shared_word(const AtomicWord* word) { return __ldcg(word); }
 
 // Conversions round to nearest, ties to even.
@@ -73,7 +73,7 @@ FASTNCE_DEVICE std::uint32_t to_bfloat16_pair(float low, float high) {
   return pair;
 }
 
-// By the special-function units: absolute errors below 2^-21 of log2, relative ones of some 2^-22 else.
+// On the special-function units: absolute error of log2 below 2^-21, relative error of the others about 2^-22.
 FASTNCE_DEVICE float approximate_exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -108,9 +108,9 @@ FASTNCE_DEVICE void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// Four 8 x 8 matrices of 16-bit elements, spread over the warp as multiply_add() wants them. Lane l gives the address
-// of row l % 8 of matrix l / 8; it gets elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4 of each, or of column l / 4
-// of each, transposed.
+// Four 8 x 8 matrices of 16-bit elements, distributed over the warp as multiply_add() needs them. Lane l gives the
+// address of row l % 8 of matrix l / 8; it gets elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4 of each, or of column
+// l / 4 of each, transposed.
 FASTNCE_DEVICE void load_matrices(std::uint32_t (&matrix)[4], SharedAddress row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
@@ -138,7 +138,7 @@ struct Grid {
   std::int64_t x = 1, y = 1;
 };
 
-// Queues a kernel; a grid without blocks is nothing to do.
+// Queues a kernel; does nothing for a grid without blocks.
 template <class Arguments>
 void launch(void (*kernel)(Arguments), const Grid& grid, int threads, int shared_bytes, const Stream& stream,
             const Arguments& arguments) {

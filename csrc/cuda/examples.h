@@ -1,4 +1,4 @@
-// What happens once per example and once per sampled class, before the products and after them.
+// Kernels per example and per sampled class, before and after the GEMMs: gather, true classes, rounding.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace fastnce::cuda {
 
-// Sampled rows of the table become an operand, their biases and expected counts an offset.
+// Gathers sampled rows of the table into an operand; their biases and expected counts become an offset.
 struct EnterSamplesArguments {
   DeviceTable weights, biases;
   const std::int64_t* sampled;  // z [S]
@@ -23,7 +23,7 @@ struct EnterSamplesArguments {
 };
 void queue_enter_samples(const EnterSamplesArguments& arguments, const Stream& stream);
 
-// Inputs become an operand; the logits, losses and gradients of true classes.
+// Packs inputs into an operand; computes logits, losses and gradients of true classes.
 struct EnterExamplesArguments {
   DeviceTable weights, biases;
   Rows inputs;                 // x [B, D]
@@ -39,7 +39,7 @@ struct EnterExamplesArguments {
 };
 void queue_enter_examples(const EnterExamplesArguments& arguments, const Stream& stream);
 
-// A chunk's losses and dX, from the parts in which the products left them.
+// Sums the split-k parts of a chunk's losses and dX.
 struct FinishExamplesArguments {
   DeviceTable weights;
   const std::int64_t* labels;  // of the whole batch, as all that follows without "parts"
@@ -57,7 +57,7 @@ struct FinishExamplesArguments {
 };
 void queue_finish_examples(const FinishExamplesArguments& arguments, const Stream& stream);
 
-// What a chunk gives for the biases of sampled classes.
+// Adds a chunk's bias gradients of the sampled classes.
 struct FinishSamplesArguments {
   const float* bias_parts;  // [bias_part_count, bias_pitch]
   std::int64_t bias_part_count, bias_pitch;

@@ -1,5 +1,5 @@
-// How a call is laid over tiles, chunks and blocks: pure functions of its sizes and of the device's, so that they can
-// be tested anywhere.
+// The launch plan of a call: tiles, chunks and blocks, as pure functions of its sizes and the device's, so that they
+// can be tested on any machine.
 #pragma once
 
 #include <algorithm>
@@ -34,11 +34,10 @@ inline Parts parts_of(const SampledLossParams& p) {
   return {order, stored ? 1 : order};
 }
 
-// The batch is worked through in equal chunks of examples, each in three products:
+// The batch is processed in equal chunks of examples, with three GEMMs each:
 //   logits [chunk, S] -> G, dX [chunk, D] = G W, dW [S, D] += G^T X.
-// A chunk's G takes half of the L2 cache at most, so that the two products that read it find it there, and memory stays
-// O((S + B) D). Where an output has too few tiles to fill the device, its sum over k is split into parts that add up
-// later.
+// A chunk's G takes at most half of the L2 cache, so that the two GEMMs that read it hit the cache, and memory stays
+// O((S + B) D). If an output has too few tiles to fill the device, its sum over k is split (split-k).
 struct Geometry {
   std::int64_t samples;        // S, padded to whole tiles
   std::int64_t dim;            // D, padded likewise
@@ -54,8 +53,8 @@ struct Geometry {
   std::int64_t dim_tiles() const { return dim / dim_columns; }
 };
 
-// In how many parts to split a sum of `slices` slices of k for `tiles` tiles: enough for as many blocks as run at once,
-// none shorter than 4 slices.
+// Number of split-k parts for a sum of `slices` slices of k for `tiles` tiles: enough for as many blocks as run at
+// once, none shorter than 4 slices.
 constexpr std::int64_t splits(std::int64_t tiles, std::int64_t slices, std::int64_t blocks_at_once) {
   const std::int64_t wanted = blocks_at_once / std::max<std::int64_t>(tiles, 1);
   return std::clamp<std::int64_t>(std::min(wanted, slices / 4), 1, 64);

@@ -1,4 +1,4 @@
-// Ids out of range: kernels neither follow them nor stop, but leave a record for check().
+// Ids out of range: kernels skip them, do not stop, and record them for check().
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Ids in device memory: copied to int64, and what kernels found wrong with them.
+// Ids in device memory: conversion to int64, and the record of ids out of range.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The logits never leave the multiprocessor: each tile of X W^T becomes losses and G where its sums are, in registers.
+// The logits never leave the multiprocessor: the epilogue turns each tile of X W^T into losses and G in registers.
 #include "cuda/logits.h"
 
 #include "math/logistic.h"
@@ -55,7 +55,7 @@ struct Epilogue {
 template <int kOperandParts, int kOrder>
 class LogitsTile {
  public:
-  static constexpr int kWarpColumns = 32;  // the logistic wants registers beside the sums
+  static constexpr int kWarpColumns = 32;  // the logistic needs registers beside the accumulators
   using Product = TileProduct<Contiguous::kReduced, Contiguous::kReduced, kSampleColumns, kWarpColumns, kOperandParts,
                               kOperandParts, kOrder>;
   // Two blocks share a multiprocessor, so that one multiplies while the other computes its logistic; several parts of
@@ -127,7 +127,7 @@ class LogitsTile {
     }
   }
 
-  // Puts G in the place of the products, and writes the tile's sums.
+  // Overwrites the products with G, and writes the tile's sums.
   FASTNCE_DEVICE void apply_logistic() {
     const int at = thread_index();
     if (at < kTileRows) {
@@ -141,7 +141,7 @@ class LogitsTile {
     for (int j = 0; j < Product::kColumnTiles; ++j) {
 #pragma unroll
       for (int odd = 0; odd < 2; ++odd) {
-        forget_loads();  // a column after the other: there are no registers to work on many at once
+        forget_loads();  // one column at a time, because registers do not suffice for more
         const bool sample = column(j, odd) < columns_;
         const float offset = shared_.offset[column(j, odd)];
         float column_sum = 0.0f;
@@ -151,7 +151,7 @@ class LogitsTile {
           for (int second = 0; second < 2; ++second) {
             float& element = product_.sum[i][j][2 * second + odd];
             const LossAndSlope logistic = loss_and_slope<kOrder>(element + offset);
-            // Padding and hits are 0 whatever was multiplied there, and whatever the factor.
+            // Padding and hits are 0, even if their product or the factor is not finite.
             const bool hit = (hits_[i] & bit(j, second, odd)) != 0;
             const bool counts = sample && row(i, second) < rows_ && !hit;
             row_sum[i][second] += counts ? logistic.loss : 0.0f;
@@ -188,8 +188,7 @@ class LogitsTile {
     }
   }
 
-  // Rounds what is left of G to one more part, takes that away, and writes it by whole rows: 16 threads of 16 bytes
-  // each.
+  // Rounds the remainder of G to one more part, subtracts it, and writes it by whole rows: 16 threads of 16 bytes each.
   FASTNCE_DEVICE void write_grad_part(int part) {
 #pragma unroll
     for (int i = 0; i < Product::kRowTiles; ++i) {

@@ -1,4 +1,4 @@
-// The first product: logits of all sampled classes, their loss, and their gradient G.
+// GEMM X W^T with a fused epilogue: logits of all sampled classes, their loss, and their gradient G.
 #pragma once
 
 #include <cstdint>

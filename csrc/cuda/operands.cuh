@@ -1,4 +1,4 @@
-// Rows of the caller's as bfloat16 planes, the form in which tile_product.cuh multiplies them.
+// Packs the caller's rows into bfloat16 planes, the operands of tile_product.cuh.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ struct OperandPlanes {
   int parts;
 };
 
-// Splits two numbers into `parts` bfloat16 parts each and hands them over as store(part, pair).
+// Splits two numbers into `parts` bfloat16 parts each and calls store(part, pair).
 template <class Store>
 FASTNCE_DEVICE void split_pair(float low, float high, int parts, const Store& store) {
   for (int part = 0; part < parts; ++part) {

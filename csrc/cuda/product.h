@@ -1,4 +1,4 @@
-// The second and third product: what G contributes to the gradients of examples and of sampled classes.
+// GEMMs dX = G W and dW = G^T X: gradients of examples and of sampled classes.
 #pragma once
 
 #include <cstdint>

@@ -24,7 +24,7 @@ std::size_t ask_cub(std::int64_t count) {
 
 }  // namespace
 
-// A training step asks several times for the same, and CUB asks the driver.
+// Cached: a training step asks for the same sizes several times, and each query goes to the driver.
 std::size_t sort_bytes(std::int64_t count) {
   struct Answer {
     int device = -1;

@@ -1,4 +1,4 @@
-// Sorting and counting over the whole device: CUB's part. The tests have a second implementation.
+// Device-wide sort and scan, by CUB. The tests have a second implementation.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 namespace fastnce::cuda {
 
-// Scratch memory for both of the below, for so many elements. Asks the current device.
+// Scratch bytes for both functions below, for that many elements on the current device.
 std::size_t sort_bytes(std::int64_t count);
 
 // Sorts values by their keys' lowest `key_bits` bits; equal keys keep their order. The sorted keys and values go to the

@@ -1,7 +1,7 @@
-// All entries are sorted by class and the sorted sequence is cut into pieces of equal length, a block each, whatever
-// rows they belong to: the most frequent class can hold a tenth of all labels. A row within one piece is finished
-// there. One that goes on leaves a sum per piece, and the block of the piece where it starts adds those up. All sums
-// have a fixed order: results do not change from run to run.
+// All entries are sorted by class, and the sorted sequence is cut into pieces of equal length, one block each,
+// regardless of row boundaries, because the most frequent class can hold a tenth of all labels. A row within one piece
+// is finished there. A row that spans pieces leaves one sum per piece; the block of its first piece adds them. All sums
+// have a fixed order, so results do not change from run to run.
 #include "cuda/rows.h"
 
 #include <bit>
@@ -75,7 +75,7 @@ FASTNCE_DEVICE void pad_rows(const RowsArguments& args, std::int64_t begin, std:
   }
 }
 
-// What a piece does with the sum once it has added an entry.
+// Stores the running sum at the end of a row or piece.
 enum class Then : int {
   kGoOn,
   kFinish,     // the row began in this piece: it is done

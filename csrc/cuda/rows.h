@@ -1,4 +1,4 @@
-// Coalesced row gradients: which rows of the class table a call touches, each once, ascending, and what each collects.
+// Coalesced row gradients: the rows of the class table that a call touches, each once, ascending, with their sums.
 #pragma once
 
 #include <cstdint>

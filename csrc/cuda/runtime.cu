@@ -11,7 +11,7 @@ namespace fastnce::cuda::runtime {
 
 namespace {
 
-// One per device, in its memory from the moment that this module is loaded there.
+// One per device, allocated when the module is loaded.
 __device__ FaultRecord fault_record_on_device;
 
 cudaStream_t native(const Stream& stream) { return static_cast<cudaStream_t>(stream.handle); }

@@ -1,5 +1,5 @@
-// What the backend's host code asks of CUDA's runtime. Everything throws DeviceError where CUDA reports an error. The
-// tests have a second implementation, for which the host is the device.
+// The backend's interface to the CUDA runtime. Everything throws DeviceError if CUDA reports an error. The tests have a
+// second implementation that runs on the host.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,7 @@ std::string unavailable_reason();
 int device_count();
 Device properties(int device);  // asked of the driver once
 
-// Of cp.async and bfloat16 on tensor cores.
+// Required by cp.async and by bfloat16 on tensor cores.
 inline constexpr int kLeastCapability = 8;
 inline bool is_capable(const Device& device) { return device.major >= kLeastCapability; }
 
@@ -47,7 +47,7 @@ std::int64_t read(const std::int64_t* value, const Stream& stream);
 void wait_for(const Stream& waiting, const Stream& producing);
 void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream);
 
-// The first id out of range that a kernel came upon, and how many there were. One per device, in its memory.
+// The first id out of range that a kernel found, and how many there were. One per device, in device memory.
 struct FaultRecord {
   unsigned long long count = 0;
   std::int64_t argument = 0;  // an IdArgument of cuda/ids.cuh

@@ -1,16 +1,13 @@
-// Log-uniform sampling on the device. Draw i of a call is a pure function of i; unique sampling keeps what a walk
-// through the draws in order would keep, and counts the draws of that walk, without a look from the host at how many it
-// takes:
+// Log-uniform sampling on the device. Draw i of a call is a pure function of i. Unique sampling keeps what a sequential
+// walk through the draws would keep, and counts the draws of that walk, without synchronising with the host:
 //
-//   1. The whole device makes the draws that should suffice and enters each in a hash table, which keeps for every
-//   class
-//      the first draw that gave it: atomic minima, so the order of threads does not show.
-//   2. One block walks over the draws in order, 8192 at a time: a draw counts if the table names it as the
+//   1. The whole device computes the draws that should suffice and inserts them into a hash table, which keeps the
 //   first
-//      of its class. Should the draws run out, the block makes more of them itself.
+//      draw of each class: with atomic minima, so the result does not depend on the order of threads.
+//   2. One block walks over the draws in order, 8192 at a time. A draw counts if it is the first of its class in the
+//      table. If the draws run out, the block makes more.
 //
-// Compiled without contraction of multiplications and additions: the arithmetic is float64 and must round as on the
-// CPU.
+// Compiled without contraction of multiplications and additions: the float64 arithmetic must round as on the CPU.
 #include "cuda/sampler.h"
 
 #include <algorithm>
@@ -33,11 +30,11 @@ constexpr int kWalkThreads = 1024;
 constexpr int kDrawsPerThread = 8;  // of one step of the walk
 constexpr AtomicWord kEmpty = ~AtomicWord{0};
 
-// One call on its way. Pointers are to device memory.
+// Arguments of one call. Pointers are to device memory.
 struct SamplerArguments {
   std::int64_t range_max, num_sampled;
   std::uint64_t seed, seed2, call;
-  std::uint64_t* calls;  // stands in for `call` unless null
+  std::uint64_t* calls;  // used instead of `call` unless null
   double log_range;
   std::int64_t draws;           // made at a time
   std::int64_t slots;           // of the table, a power of two
@@ -55,7 +52,7 @@ FASTNCE_DEVICE math::PhiloxCounter stream_start(const SamplerArguments& args) {
   return math::log_uniform_stream_start(args.seed2, args.num_sampled, call);
 }
 
-// The slot of a class, which is taken if nobody has yet.
+// Finds or claims the slot of a class.
 FASTNCE_DEVICE std::uint32_t slot_of(const SamplerArguments& args, std::int64_t id) {
   const auto word = static_cast<AtomicWord>(id);
   const auto mask = static_cast<AtomicWord>(args.slots - 1);

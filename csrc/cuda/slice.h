@@ -1,4 +1,4 @@
-// Where a slice of an operand's plane lies in shared memory.
+// Layout of a slice of an operand in shared memory.
 #pragma once
 
 #include "cuda/geometry.h"
@@ -7,8 +7,8 @@ namespace fastnce::cuda {
 
 enum class Contiguous { kReduced, kOuter };  // which index of an operand runs along memory: k, or m (n)
 
-// [outer, 32] or [32, outer] in bfloat16. Eight elements that lie together, a chunk, are permuted within their row so
-// that the eight rows of a matrix load fall into different banks.
+// [outer, 32] or [32, outer] in bfloat16, in chunks of 16 bytes (8 elements), XOR-swizzled within each row so that the
+// eight rows of an ldmatrix have no bank conflicts.
 template <Contiguous kLayout, int kOuter>
 struct Slice {
   static constexpr int kBytes = kOuter * kTileDepth * 2;

@@ -1,17 +1,17 @@
-// One [128, columns] tile of a matrix product on tensor cores, C[m, n] = sum_k A(m, k) B(n, k): the inner loop of all
-// three products of the sampled loss.
+// One [128, columns] tile of a GEMM on tensor cores, C[m, n] = sum_k A(m, k) B(n, k): the inner loop of all three GEMMs
+// of the sampled loss.
 //
-// Operands are sums of `parts` bfloat16 planes, x = x0 + x1 + x2 with each part the rounding of what the ones before
-// leave (8 bits each). Of the products of parts i and j those with i + j < order are computed: order 3 is as accurate
-// as float32 (6 products), order 2 good for about 1e-5 (3), order 1 is plain bfloat16. An operand stored in bfloat16 is
-// its own single part, exactly.
+// Operands are sums of `parts` bfloat16 planes, x = x0 + x1 + x2, where each part is the rounded remainder of the ones
+// before it (8 bits each). Of the products of parts i and j those with i + j < order are computed: order 3 is as
+// accurate as float32 (6 products), order 2 good for about 1e-5 (3), order 1 is plain bfloat16. An operand stored in
+// bfloat16 is its own single part, exactly.
 //
 // Tensor cores add with truncation, which over long sums would be a bias of many float32 ulps. Above order 1 they
 // therefore sum over 16 k only; longer sums are ordinary float32 additions.
 //
 // Warps in two rows compute the tile from slices of 32 k in shared memory, filled ahead by asynchronous copies. All
-// extents are padded with zeros by whoever wrote the operands: nothing is checked here. A warp's share is 64 rows and
-// `warp columns`. With 64 columns it reads 8 KiB from shared memory per slice for 128 multiplications of 2,048
+// extents are padded with zeros by the kernels that write the operands: nothing is checked here. A warp's share is 64
+// rows and `warp columns`. With 64 columns it reads 8 KiB from shared memory per slice for 128 multiplications of 2,048
 // multiply-adds, so that tensor cores, not memory, are the limit; with 32 it reads 6 KiB for half of that, which leaves
 // registers for more than the sums.
 #pragma once

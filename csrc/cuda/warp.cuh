@@ -5,7 +5,7 @@
 
 namespace fastnce::cuda {
 
-// In every thread, the sum of what all have.
+// The sum over the warp, in every thread.
 template <class T>
 FASTNCE_DEVICE T sum_over_warp(T value) {
   for (int distance = kWarp / 2; distance > 0; distance /= 2) value += shuffle_xor(value, distance);

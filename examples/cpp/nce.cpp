@@ -17,6 +17,6 @@ int main() {
   fastnce::nce_loss(p);
   std::printf("loss %.6f %.6f\n", loss[0], loss[1]);
 
-  const std::string reason = fastnce::cuda::unavailable_reason();  // csrc/include/fastnce/cuda.h: the same on a GPU
+  const std::string reason = fastnce::cuda::unavailable_reason();  // csrc/include/fastnce/cuda.h: CUDA
   std::printf("CUDA: %s\n", reason.empty() ? fastnce::cuda::devices()[0].name.c_str() : reason.c_str());
 }

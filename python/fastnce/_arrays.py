@@ -1,4 +1,4 @@
-"""Results come back as the kind of array that came in."""
+"""Results have the array type of the inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Convert = Callable[..., Any]
-"""Hands over a result, given also the argument whose dtype it has, if there is one."""
+"""Exports a result; also given: the argument whose dtype it has, if any."""
 
 
 def like(example: Any) -> Convert:
@@ -31,7 +31,7 @@ def like(example: Any) -> Convert:
 def _to_numpy(array: npt.NDArray[Any], argument: Any = None) -> Any:
     if array.dtype != np.uint16:
         return array
-    # NumPy has no bfloat16 of its own: it comes back as what it came as, ml_dtypes' or uint16.
+    # NumPy has no bfloat16 of its own: a result has the dtype of its argument, ml_dtypes' or uint16.
     first = argument[0] if isinstance(argument, list | tuple) else argument
     return array.view(first.dtype) if isinstance(first, np.ndarray) else array
 

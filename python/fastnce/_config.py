@@ -64,9 +64,8 @@ def set_precision(precision: Precision) -> None:
     - ``"high"``: about 1e-5.
     - ``"medium"``: products of bfloat16 numbers, summed up in float32: about 1e-2.
 
-    Each is the least accuracy: where the processor gains nothing by less, it computes more. Only the products over
-    sampled classes take part, and what follows from their logits; true classes, the logistic function itself and all of
-    float64 are unaffected.
+    A level is a minimum: where lower precision is not faster, a higher one is used. It affects the matrix products over
+    sampled classes only; true classes, the logistic function and float64 are unaffected.
     The environment variable ``FASTNCE_PRECISION`` sets what holds at import.
 
     Raises ``ValueError`` for other names, ``TypeError`` for what is not a string.
@@ -75,7 +74,7 @@ def set_precision(precision: Precision) -> None:
 
 
 def get_num_threads() -> int:
-    """The largest number of threads that a call uses: :func:`set_num_threads`, or OpenMP's default."""
+    """The largest number of threads per call: :func:`set_num_threads`, or OpenMP's default; 1 in a forked child."""
     return _core.get_num_threads()
 
 

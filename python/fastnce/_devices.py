@@ -1,4 +1,4 @@
-"""CUDA devices as a call sees them: the stream, the memory and the arrays of the framework that the caller uses.
+"""CUDA devices of a call: the stream, the memory and the arrays of the caller's framework.
 
 Frameworks are found by the arrays that they made, never imported.
 """
@@ -27,7 +27,7 @@ class Device:
     def __init__(self, index: int, num_classes: Any = 0) -> None:
         self.index = index
         self.num_classes = num_classes
-        """Ids in results lie below it; looked at after a call, which validates it."""
+        """Ids in results are below it; read after a call, which validates it."""
 
     @property
     def stream(self) -> int:
@@ -36,7 +36,7 @@ class Device:
 
     @property
     def captures(self) -> bool:
-        """Whether the stream is being captured in a CUDA graph, as far as the framework tells."""
+        """Whether the framework says that the stream is being captured in a CUDA graph."""
         return False
 
     def current(self) -> AbstractContextManager[Any]:
@@ -133,7 +133,7 @@ _DEVICES: dict[str, type[Device]] = {"torch": _Torch, "cupy": _Cupy, "jax": _Jax
 
 
 def cuda_device_of(example: Any, name: str, num_classes: Any) -> Device | None:
-    """Where a call works, by the argument that decides it: a CUDA device, or ``None`` for the CPU.
+    """The device of a call, from the argument that decides it: a CUDA device, or ``None`` for the CPU.
 
     ``None`` also for devices that cannot be used, which the CPU then refuses.
     """

@@ -114,11 +114,14 @@ def nce_loss(
         v = x @ w[z].T + c[z] - np.log(sampled_count)
         loss = (np.logaddexp(0, u) - u / T).sum(1) + np.logaddexp(0, v).sum(1)
 
-    Arrays are NumPy arrays or anything on the CPU or on a CUDA device that exports ``__dlpack__``: all on the device of
-    ``inputs``. On a CUDA device the work is queued on the current stream of the framework of ``inputs`` (JAX's and
-    unknown ones' calls wait for it), tables and inputs are float32, float16 or bfloat16, expected counts and
-    ``grad_loss`` float32, contiguous and not broadcast, and ids are not looked at: an example with a label out of range
-    gets a loss of NaN, see :func:`fastnce.cuda.check`.
+    Arrays are NumPy arrays or anything that exports ``__dlpack__``, on the CPU or on a CUDA device: all on the device
+    of ``inputs``. On the CPU, Ctrl-C on the main thread ends a call within about a tenth of a second, unless it has
+    begun to write its results.
+
+    CUDA is implemented but not yet run on a GPU. Work is queued on the current stream of the framework of ``inputs``;
+    calls from JAX and unknown frameworks wait for it. Tables and inputs are float32, float16 or bfloat16. Expected
+    counts and ``grad_loss`` are float32, contiguous and not broadcast. Values are not checked: an example with a label
+    out of range, or with an expected count that is not positive, gets a loss of NaN; see :func:`fastnce.cuda.check`.
 
     Args:
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never
@@ -126,8 +129,8 @@ def nce_loss(
             (of the package ml_dtypes, or its bits as uint16).
         biases: ``[V]``, or a list of shards.
         labels: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes in [0, num_classes).
-        inputs: ``[B, D]`` input embeddings. Where one of weights, biases and inputs is float64, all are; float32,
-            float16 and bfloat16 may be mixed, and are computed with in float32.
+        inputs: ``[B, D]`` input embeddings; copied if rows are not contiguous. If one of weights, biases and inputs is
+            float64, all must be; float32, float16 and bfloat16 may be mixed and are computed in float32.
         num_sampled: Classes to sample, S.
         num_classes: Number of classes, V.
         num_true: True classes per example, T. Each has target 1 / T, as in TensorFlow.
@@ -136,9 +139,9 @@ def nce_loss(
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         name: Ignored.
         partition_strategy: How shards divide the classes: ``"div"`` (blocks) or ``"mod"`` (round robin).
-        seed: Of the sampling, as in :func:`log_uniform_candidate_sampler`.
-        precision: The least accuracy of float32 products: ``"highest"``, ``"high"`` or ``"medium"``, as in
-            :func:`set_precision`, whose setting ``None`` stands for.
+        seed: Seed for sampling; see :func:`log_uniform_candidate_sampler`.
+        precision: Minimum accuracy of float32 matrix products: ``"highest"``, ``"high"`` or ``"medium"``. ``None`` uses
+            the setting of :func:`set_precision`.
 
     Returns:
         ``[B]`` losses, float64 or float32, as the kind of array that ``inputs`` is.
@@ -268,14 +271,14 @@ def nce_loss_and_grad(
         biases[grads.rows.ids] -= rate * grads.rows.biases
 
     Args:
-        grad_loss: ``[B]`` upstream gradient of each example's loss, by which its gradients (not the loss) are
-            multiplied; ``None`` means 1. ``1 / B`` gives the gradients of the mean.
-        grad_dtype: ``"float32"`` for gradients of float16 and bfloat16 arrays as they were summed up; ``None`` rounds
-            each once to the dtype of its array.
-        pad_rows: Return ``B * num_true + num_sampled`` rows instead of n: those left over repeat the last id, with
-            gradients of zero. Adding them up, as ``index_add_`` does, is right; ``weights[ids] -= ...`` is not, which
-            keeps one of the rows of a repeated id. On a CUDA device n is known only there, and without padding the call
-            waits for it; with padding it waits for nothing and a CUDA graph can capture it.
+        grad_loss: ``[B]`` upstream gradient of each example's loss. It multiplies the gradients, not the loss. ``None``
+            means 1; ``1 / B`` gives the gradients of the mean.
+        grad_dtype: ``"float32"`` returns gradients of float16 and bfloat16 arrays in float32; ``None`` rounds each once
+            to the dtype of its array.
+        pad_rows: Return ``B * num_true + num_sampled`` rows instead of n. Rows left over repeat the last id with zero
+            gradients: ``index_add_`` is correct with them; ``weights[ids] -= ...`` is not, because it keeps one row of
+            a repeated id. On CUDA (not yet run on a GPU), a call without padding waits for n; with padding it never
+            synchronises, and a CUDA graph can capture it.
 
     The other arguments and the errors are those of :func:`nce_loss`.
 

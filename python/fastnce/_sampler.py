@@ -1,4 +1,4 @@
-"""Candidate samplers: which classes stand in for all the others."""
+"""Candidate samplers: the classes that represent all others in a sampled loss."""
 
 from __future__ import annotations
 
@@ -57,10 +57,11 @@ def log_uniform_candidate_sampler(
         expected count of k = num_sampled * p(k)                 with replacement
                             = 1 - (1 - p(k))**tries              unique; tries: draws until num_sampled were distinct
 
-    Good for classes sorted by decreasing frequency. One set of samples serves the whole batch; true classes are not
-    excluded from it. Calls with the same seed return the same ids; :class:`LogUniformSampler` continues a stream.
-    Unique sampling of nearly all classes takes some V log(V)**2 draws. On the CUDA device of ``true_classes`` the ids
-    are the same; the expected count of a class out of range is NaN there.
+    For classes sorted by decreasing frequency. The whole batch shares one set of samples; true classes are not excluded
+    from it. Calls with the same seed return the same ids; :class:`LogUniformSampler` continues a stream. Unique
+    sampling of nearly all classes takes about V log(V)**2 draws; Ctrl-C on the main thread ends it within about a tenth
+    of a second. On CUDA (not yet run on a GPU) the ids are the same, and the expected count of a class out of range is
+    NaN.
 
     Args:
         true_classes: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes.
@@ -98,13 +99,12 @@ class LogUniformSampler:
 
     ``range_max`` is the number of classes V, ``num_sampled`` S, ``num_true`` T; ``unique``, ``seed`` and the errors are
     those of :func:`log_uniform_candidate_sampler`. The sizes are fixed for the life of a sampler. ``state`` can be
-    saved and set, to resume a run with the ids it would have drawn. Threads may share a sampler: each call draws for
-    itself.
+    saved and set: a resumed run draws the same ids. Threads may share a sampler.
 
-    A sampler belongs to the device of its first call; a call on another raises ``ValueError``. On a CUDA device calls
-    are counted there, so that each replay of a CUDA graph draws fresh ids: the first call must come before the graph is
-    captured, calls on several streams are the caller's to order, and ``state`` waits for the device. A graph keeps the
-    seed it was captured with. Copies and pickles belong to no device.
+    A sampler belongs to the device of its first call; a call on another raises ``ValueError``. A CUDA device (not yet
+    run on a GPU) counts the calls itself, so that each replay of a CUDA graph draws fresh ids. The first call must
+    precede the capture; the caller must order calls on several streams; ``state`` synchronises. A graph keeps the seed
+    with which it was captured. Copies and pickles belong to no device.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class LogUniformSampler:
             operator.index(range_max),
         )
         self._seed, self._seed2 = seed_words(seed)
-        self._calls = 0  # on the CPU; on a CUDA device its counter stands in
+        self._calls = 0  # on the CPU; a CUDA device counts in its own memory
         self._place: str | None = None  # the device of the first call
         self._counter: _Counter | None = None
         self._lock = threading.RLock()
@@ -170,7 +170,7 @@ class LogUniformSampler:
             values = _core.log_uniform_candidates(true_classes, *self._arguments, seed, seed2, call, None, 0)
         except BaseException:
             with self._lock:
-                if self.state == (seed, seed2, call + 1):  # nobody has drawn since: give the number back
+                if self.state == (seed, seed2, call + 1):  # no other thread has drawn since: give the number back
                     self._calls = call
             raise
         return SampledValues(*map(like(true_classes), values))

@@ -1,9 +1,9 @@
-"""The CUDA devices that fastnce can use.
+"""CUDA devices that fastnce can use. The CUDA backend is implemented but has not yet run on a GPU.
 
-The functions of :mod:`fastnce` work on the device that their arrays are on. There they queue their work on the current
-stream of the framework that ``inputs`` belongs to and return; they do not look at ids, which would make them wait. An
-example with a label out of range gets a loss of NaN; :func:`check` says which id it was. In the environment,
-``FASTNCE_CHECK=1`` makes every call end with that check.
+The functions of :mod:`fastnce` compute on the device of their arrays. They queue their work on the current stream of
+the framework that ``inputs`` belongs to and return without synchronising, so ids are not range-checked: an example with
+a label out of range gets a loss of NaN, and :func:`check` reports the id. The environment variable ``FASTNCE_CHECK=1``
+runs that check after every call.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ class Device(NamedTuple):
 
 
 def is_available() -> bool:
-    """Whether there is a CUDA device to work on."""
+    """Whether a CUDA device can be used."""
     return not _core.cuda_unavailable_reason()
 
 
 def unavailable_reason() -> str:
-    """Which of build, driver and device is missing; empty where :func:`is_available`."""
+    """What is missing: build, driver or device; empty if :func:`is_available`."""
     return _core.cuda_unavailable_reason()
 
 
 def devices() -> list[Device]:
-    """The devices, by CUDA's number; empty where CUDA is unavailable."""
+    """The devices, in CUDA's order; empty if CUDA is unavailable."""
     return [Device(*device) for device in _core.cuda_devices()]
 
 

@@ -1,4 +1,4 @@
-"""The definition of fastnce: every operation once more, slowly and plainly, in float64 NumPy.
+"""The definition of fastnce: every operation in plain float64 NumPy, slow and readable.
 
 This module is the oracle of the test suite and the page to read when a formula is in doubt. It trades speed
 and memory for being obvious (the ``[B, S]`` logits are stored whole, unique sampling walks one draw at a

@@ -1,5 +1,5 @@
 # FASTNCE_CUDA=AUTO configures without CUDA, and says why, wherever nvcc cannot build the backend; ON fails for the same
-# reason. Each case is a program that stands in for nvcc.
+# reason. Each case replaces nvcc by another program.
 function(configure mode case)
   execute_process(COMMAND ${CMAKE_COMMAND} -E env CUDACXX=${WORK_DIR}/${case}/nvcc
     ${CMAKE_COMMAND} -S ${SOURCE_DIR} -B ${WORK_DIR}/${case}/${mode} -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${CXX}

@@ -374,7 +374,7 @@ TEST_F(Cuda, ACounterOnTheDeviceGoesOnWithTheStream) {
     params.call = call;
     std::vector<std::int64_t> ids(40);
     log_uniform_sample(params, ids.data());
-    params.call = 99;  // not looked at
+    params.call = 99;  // not read
     EXPECT_EQ(draw_on_device(params, {1}, calls.data()).ids, ids);
   }
   EXPECT_EQ(calls.values()[0], 6u);

@@ -1,4 +1,4 @@
-// What this build and this machine offer, and the few switches there are.
+// Configuration: what this build and this machine offer, and the settings.
 #pragma once
 
 #include <cstdint>

@@ -1,10 +1,10 @@
 // The CUDA backend: the operations of sampler.h and sampled_loss.h on arrays in the memory of a GPU.
 //
-// A call queues its work on the caller's stream and returns; it neither waits nor allocates, and a CUDA graph can
-// capture it. Params structs are those of the CPU, with device pointers; only spans of shards lie on the host. What can
-// be checked without reading device memory is checked before anything is queued: InvalidValue. Every call that needs
-// the backend throws InvalidValue where unavailable_reason() has something to say, and DeviceError where CUDA reports
-// an error.
+// Implemented, not yet run on a GPU. A call queues its work on the caller's stream and returns; it neither synchronises
+// nor allocates, and a CUDA graph can capture it. Params structs are those of the CPU, with device pointers; only spans
+// of shards are in host memory. Everything that can be checked without reading device memory is checked before anything
+// is queued: InvalidValue. Every call that needs the backend throws InvalidValue unless unavailable_reason() is empty,
+// and DeviceError if CUDA reports an error.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ namespace fastnce::cuda {
 // Whether this build holds the backend.
 bool built();
 
-// Which of build, driver and device is missing. Empty where there is a device to work on.
+// What is missing: build, driver or device. Empty if a device can be used.
 std::string unavailable_reason();
 
 struct Device {
@@ -39,8 +39,7 @@ struct Stream {
   void* handle = nullptr;  // a cudaStream_t; null: the device's legacy default stream
 };
 
-// Device memory for the intermediate results of one call, which may be used again by what is queued after it on the
-// same stream.
+// Device memory for the intermediate results of one call. Later work on the same stream may reuse it.
 struct Workspace {
   void* data = nullptr;  // aligned to 256 bytes
   std::size_t bytes = 0;
@@ -57,8 +56,8 @@ struct Candidates {
 std::size_t workspace_bytes(const LogUniformParams& params);
 
 // Draws the classes that log_uniform_sample() draws and computes the counts of log_uniform_expected_count().
-// `calls`, unless null, is a counter on the device that stands in for params.call and is advanced by one: so replays of
-// a CUDA graph go on with the stream. `labels` [num_labels] may be null where num_labels is 0.
+// `calls`, unless null, is a counter on the device that is used instead of params.call and incremented, so that replays
+// of a CUDA graph continue the stream. `labels` [num_labels] may be null where num_labels is 0.
 void log_uniform_candidates(const LogUniformParams& params, std::uint64_t* calls, const std::int64_t* labels,
                             std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
                             const Stream& stream);
@@ -84,11 +83,11 @@ struct IdArray {
 // Writes them to `to` [rows, columns] as int64; an id of 2^63 or more becomes negative.
 void copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream);
 
-// Waits for the device. Throws InvalidValue, naming argument, position and value, if an id out of range has come up in
-// a call since the last check.
+// Synchronises the device. Throws InvalidValue, naming argument, position and value, if a call since the last check had
+// an id out of range.
 void check(int device);
 
-// The little that those who bind this library need of CUDA's runtime.
+// Functions of the CUDA runtime that bindings need.
 void* allocate(std::size_t bytes, const Stream& stream);  // ordered with the stream's work
 void release(void* memory, const Stream& stream);
 std::int64_t read(const std::int64_t* value, const Stream& stream);  // waits for the stream

@@ -1,6 +1,5 @@
-// The two things that can be wrong with what a caller passed, and what a device can report. Messages name the argument,
-// what was expected and what came. The bindings turn InvalidValue into Python's ValueError, InvalidType into TypeError
-// and DeviceError into RuntimeError.
+// Errors: invalid arguments, and errors of a device. Messages name the argument, what was expected and what came. The
+// bindings turn InvalidValue into Python's ValueError, InvalidType into TypeError and DeviceError into RuntimeError.
 #pragma once
 
 #include <sstream>

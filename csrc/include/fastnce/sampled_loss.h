@@ -33,7 +33,7 @@ void plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_
 
 // All of one call. Arrays are dense and row-major unless a stride is given; element types are `dtype` unless noted.
 struct SampledLossParams {
-  DType dtype = DType::kFloat32;  // in which is computed: kFloat32 or kFloat64
+  DType dtype = DType::kFloat32;  // of the computation: kFloat32 or kFloat64
   // Element types of tables, inputs and their gradients where they are not `dtype`: kFloat16 or kBFloat16 beside
   // kFloat32. Such gradients are summed up in float32 and rounded once.
   std::optional<DType> weights_dtype = {}, biases_dtype = {}, inputs_dtype = {};
@@ -63,7 +63,7 @@ struct SampledLossParams {
   void* grad_weights = nullptr;   // [n, D]: row r is the gradient of class rows->ids[r]
   void* grad_biases = nullptr;    // [n]
   // On a CUDA device, instead of `rows`. All row outputs then have room for B T + S rows, of which the first n are
-  // used; those that are left repeat the last id, with gradients of zero.
+  // used; the others repeat the last id with zero gradients.
   std::int64_t* row_ids = nullptr;    // [B T + S]: ids, ascending
   std::int64_t* row_count = nullptr;  // [1]: n
 };
@@ -72,8 +72,8 @@ struct SampledLossParams {
 // null: all else can be checked before candidates are drawn.
 void validate(const SampledLossParams& params);
 
-// Noise-contrastive estimation (tf.nn.nce_loss) and its gradients. Validates first, so that nothing is written where it
-// throws InvalidValue.
+// Noise-contrastive estimation (tf.nn.nce_loss) and its gradients. Validates first: nothing is written if it throws
+// InvalidValue.
 void nce_loss(const SampledLossParams& params);
 
 }  // namespace fastnce

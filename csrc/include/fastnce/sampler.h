@@ -1,4 +1,4 @@
-// Candidate sampling: which classes stand in for all the others, and how often each was to be expected.
+// Candidate sampling: the classes that represent all others in a sampled loss, and their expected counts.
 #pragma once
 
 #include <cstdint>

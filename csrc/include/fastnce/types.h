@@ -14,15 +14,15 @@ enum class DType : std::uint8_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
   return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
 }
 
-// How float32 products are computed, in the words of torch.set_float32_matmul_precision. A level promises at least its
-// accuracy; what it means on each instruction set is in docs/precision.md. float64 is always float64.
+// Precision of float32 matrix products, with the names of torch.set_float32_matmul_precision. A level is a minimum; its
+// meaning per instruction set is in docs/precision.md. float64 is always float64.
 enum class Precision : std::uint8_t {
   kHighest,  // no larger an error than plain float32 arithmetic's
   kHigh,     // about 1e-5
   kMedium,   // bfloat16 products, float32 sums: about 1e-2
 };
 
-// Rows of a class table that lie together: row r starts at data + r * row_stride (in elements; may be negative or 0),
+// A block of rows of a class table: row r starts at data + r * row_stride (in elements; may be negative or 0),
 // its elements are contiguous.
 struct Shard {
   const void* data = nullptr;

@@ -43,7 +43,7 @@ def run(
     weights, biases, labels, x, sampled, true_count, _ = operands
     batch, dim = x.shape
     entries = labels.size + sampled.size if rows else 0
-    dtype = true_count.dtype  # in which is computed
+    dtype = true_count.dtype  # the compute dtype
     call = jax.ffi.ffi_call(
         "fastnce_nce_loss",
         (

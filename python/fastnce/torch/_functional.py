@@ -27,7 +27,7 @@ def log_uniform_candidates(
         num_sampled: Classes to sample, S.
         num_classes: Number of classes, V.
         unique: Sample without repetition.
-        seed: Of the stream of samples, as in :func:`fastnce.log_uniform_candidate_sampler`.
+        seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`.
         calls: The position in that stream: an int, or a scalar int64 tensor on the device of ``target``, which under
             ``torch.compile`` may change without compiling again.
 

@@ -19,13 +19,13 @@ class NCELoss(nn.Embedding):
 
     >>> criterion = fastnce.torch.NCELoss(num_classes=50_000, embedding_dim=128, num_sampled=64)
     >>> loss = criterion(hidden, target)          # hidden [B, 128], target [B]
-    >>> loss.backward()                           # criterion.weight.grad is sparse: B + 64 rows at the most
+    >>> loss.backward()                           # criterion.weight.grad is sparse: at most B + 64 rows
 
     Every call samples afresh, log-uniformly and uniquely: classes should be sorted by falling frequency. The bias
     starts at ``-log(num_classes)``, so that a model whose logits are still small is normalised: NCE learns the
     log-probability of a class as ``input . weight[k] + bias[k]``. ``loss.weight = embedding.weight`` ties tables.
 
-    It is an ``nn.Embedding`` of the classes, for ``DistributedDataParallel`` expects sparse gradients of nothing else.
+    It subclasses ``nn.Embedding`` because ``DistributedDataParallel`` accepts sparse gradients of no other module.
 
     Args:
         num_classes: Number of classes, V.
@@ -39,15 +39,15 @@ class NCELoss(nn.Embedding):
         ignore_index: Examples with this target are left out: a loss of 0, no gradient. ``None``: there are none, which
             saves some work on a CUDA device and in compiled graphs.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` for the setting of :func:`fastnce.set_precision`.
-        seed: Of the samples, as in :func:`fastnce.log_uniform_candidate_sampler`.
-        device: Of the parameters.
-        dtype: Of the parameters: float32, float64, float16 or bfloat16.
+        seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters: float32, float64, float16 or bfloat16.
 
     Attributes:
         weight: ``[V, D]``, uniform in ``+-1 / sqrt(D)`` at first.
         bias: ``[V]``.
-        calls: How many times the module has sampled: a buffer, saved with the seed in ``state_dict``, so that a run
-            that is taken up again draws what it would have drawn.
+        calls: How many times the module has sampled: a buffer, saved with the seed in ``state_dict``, so that a resumed
+            run draws the same samples.
 
     Raises:
         ValueError: Sizes or options out of range.

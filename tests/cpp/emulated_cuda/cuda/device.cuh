@@ -1,4 +1,4 @@
-// The tests' version of csrc/cuda/device.cuh, which see for what each name means: the same kernels, compiled for the
+// The tests' version of csrc/cuda/device.cuh, which explains each name: the same kernels, compiled for the
 // host and run by block.h.
 #pragma once
 

@@ -1,0 +1,30 @@
+"""README and the generated pages say what the results in bench/results say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script: str, *arguments: str) -> None:
+    command = [sys.executable, str(ROOT / "bench" / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_readme_has_the_figures_of_the_results() -> None:
+    run("peers/summary.py", "--check")
+
+
+@pytest.mark.parametrize(
+    ("script", "page"), [("peers/page.py", "benchmarks.md"), ("language_model/page.py", "language_model.md")]
+)
+def test_generated_pages_are_those_of_their_scripts(script: str, page: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the scripts draw with Matplotlib: pip install matplotlib")
+    run(script, "--output", str(tmp_path))
+    assert (tmp_path / page).read_text() == (ROOT / "docs" / page).read_text()
