@@ -256,7 +256,7 @@ def test_a_true_count_that_is_not_positive_gives_nan_in_its_example_alone(bad, c
 @pytest.mark.parametrize("bad", [0.0, -1.0, -np.inf, np.nan])
 def test_a_sampled_count_that_is_not_positive_spoils_the_examples_that_use_it(bad, cuda_array):
     problem = Case(batch=6, dim=5, sampled=7, remove_hits=True).problem()
-    ids, true_count, sampled_count = problem.sampled_values
+    ids, _, sampled_count = problem.sampled_values
     sampled_count[ids == ids[2]] = bad  # the arrays are this test's own
     problem.labels[:] = (ids[2] + 1) % problem.num_classes
     problem.labels[4] = ids[2]

@@ -32,7 +32,7 @@ def sgd_rows(weights: Any, biases: Any, rows: RowGrads, learning_rate: Any) -> t
         ValueError: When traced: rows that do not fit the tables, a learning rate that is no scalar.
         TypeError: When traced: arguments of the wrong kind, tables that are not of floating point, ids that are not
             int32 or int64.
-        jax.errors.JaxRuntimeError: When run on the CPU: an id that is no row of the tables. Elsewhere nobody looks.
+        jax.errors.JaxRuntimeError: When run on the CPU: an id that is no row of the tables; other devices do not check.
     """
     weights, biases, rows = _checked(weights, biases, rows)
     learning_rate = number(learning_rate, "learning_rate")
