@@ -313,8 +313,8 @@ def test_inputs_may_be_of_less_precision_than_the_table():
 def test_precision_is_asked_for(monkeypatch):
     x, target = batch()
     asked = []
-    run = fastnce.torch._ops.run
-    monkeypatch.setattr(fastnce.torch._ops, "run", lambda *args: asked.append(args[14]) or run(*args))
+    run = fastnce.torch._kernels.run
+    monkeypatch.setattr(fastnce.torch._kernels, "run", lambda *args: asked.append(args[14]) or run(*args))
     module(precision="medium")(x, target)
     module()(x, target)
     assert asked == ["medium", None]

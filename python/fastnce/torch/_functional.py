@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from fastnce import _core
 from fastnce._seed import Seed, integer, seed_words
 from fastnce._types import SampledValues
-from fastnce.torch import _ops
+from fastnce.torch import _autograd, _kernels, _ops
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -136,15 +136,15 @@ def sampled_loss(
     constant = factors is None or not (torch.is_grad_enabled() and factors.requires_grad)
     if reduction != "none" and any(gradients) and constant:
         # One pass for the loss and its gradients, since the factor of every example is known.
-        reduced: Callable[..., Any] = _ops.Reduced.apply if eager else torch.ops.fastnce.nce_loss_and_grad
+        reduced: Callable[..., Any] = _autograd.Reduced.apply if eager else torch.ops.fastnce.nce_loss_and_grad
         total: Tensor = reduced(*arguments, factors, mean, gradients)[0]
         return total
-    per_example: Callable[..., Tensor] = _ops.PerExample.apply if eager else torch.ops.fastnce.nce_loss
+    per_example: Callable[..., Tensor] = _autograd.PerExample.apply if eager else torch.ops.fastnce.nce_loss
     loss = per_example(*arguments)
     if factors is not None:
         loss = loss * factors
     elif mean:
-        loss = loss * _ops.equal_share(input)
+        loss = loss * _kernels.equal_share(input)
     return loss if reduction == "none" else loss.sum()
 
 
