@@ -19,23 +19,10 @@ from tolerances import Results
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import fastnce.torch  # noqa: E402
-from torch_cases import assert_equal, batch, module, step  # noqa: E402
+from torch_cases import assert_equal, batch, given, leaves, module, step  # noqa: E402
 
 SPARSE = pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
 REDUCTION = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-
-
-def leaves(problem):
-    """Input, weight and bias of a problem, each with a gradient to come."""
-    arrays = (problem.inputs, problem.weights, problem.biases)
-    return [torch.tensor(array).requires_grad_() for array in arrays]
-
-
-def given(problem, labels=None):
-    """Target, and the samples as the losses take them."""
-    ids, *counts = problem.sampled_values
-    target = torch.from_numpy(problem.labels if labels is None else labels)
-    return target, fastnce.SampledValues(torch.from_numpy(ids), *map(torch.from_numpy, counts))
 
 
 def loss_of(problem, tensors, **options):
@@ -234,61 +221,6 @@ def test_the_functional_sampler_draws_what_a_sampler_object_draws():
     assert_equal(repeated, fastnce.log_uniform_candidate_sampler(target, 1, 2000, False, 1000, seed=9))
 
 
-@REDUCTION
-@pytest.mark.parametrize("num_true", [1, 2])
-def test_ignored_examples_are_as_if_they_were_not_there(reduction, num_true):
-    problem = Case(batch=6, num_true=num_true, sampled=3).problem()
-    ignored = np.array([True, False, True, False, False, True])
-    labels = problem.labels.copy()
-    labels[ignored, -1] = -1
-    problem.inputs[ignored] = np.nan
-    tensors, kept = leaves(problem), leaves(problem)
-    target, sampled = given(problem, labels)
-    options = {"reduction": reduction, "example_weight": torch.arange(1.0, 7.0)}
-    loss = fastnce.torch.nce_loss(tensors[0], target, *tensors[1:], sampled, ignore_index=-1, **options)
-    options["example_weight"] = options["example_weight"][~ignored]
-    few = sampled._replace(true_expected_count=sampled.true_expected_count[~ignored])
-    expected = fastnce.torch.nce_loss(kept[0][~ignored], target[~ignored], *kept[1:], few, **options)
-    if reduction == "none":
-        assert torch.equal(loss[ignored], torch.zeros(3))
-        loss = loss[~ignored]
-    torch.testing.assert_close(loss, expected)
-    loss.sum().backward()
-    expected.sum().backward()
-    assert torch.equal(tensors[0].grad[ignored], torch.zeros_like(tensors[0].grad[ignored]))
-    torch.testing.assert_close(tensors[0].grad[~ignored], kept[0].grad[~ignored])
-    for tensor, other in zip(tensors[1:], kept[1:], strict=True):
-        assert torch.equal(tensor.grad.indices(), other.grad.indices())  # no row more
-        torch.testing.assert_close(tensor.grad.values(), other.grad.values())
-
-
-def test_a_class_of_the_table_may_be_ignored():
-    x, target = batch()
-    target[2] = 0
-    criterion = module(ignore_index=0, reduction="none")
-    losses = criterion(x, target)
-    assert (losses == 0).tolist() == (target == 0).tolist()
-
-
-def test_nothing_need_be_ignored():
-    x, target = batch()
-    assert torch.equal(module(ignore_index=None)(x, target), module()(x, target))
-    target[0] = -100
-    with pytest.raises(ValueError, match=r"labels\[0, 0\] = -100 is outside"):
-        module(ignore_index=None)(x, target)
-
-
-def test_a_batch_of_ignored_examples_is_as_in_cross_entropy():
-    x, target = batch()
-    target[:] = -100
-    assert module()(x, target).isnan()
-    criterion = module(reduction="sum")
-    loss = criterion(x, target)
-    loss.backward()
-    assert loss.item() == 0
-    assert x.grad.abs().sum() == criterion.weight.grad.to_dense().abs().sum() == 0
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_gradients_have_the_dtype_of_their_tensors(dtype):
     x, target = batch()
@@ -449,20 +381,6 @@ def test_modules_may_be_made_without_memory_first():
     criterion.to_empty(device="cpu").reset_parameters()
     assert criterion.calls == 0
     torch.testing.assert_close(criterion(*batch()), module()(*batch()), rtol=0.2, atol=0)  # other weights
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16])
-def test_narrow_targets_are_compared_as_numbers(dtype):
-    x, _ = batch()
-    target = torch.tensor([156, 3, 4, 5, 6, 7, 8]).to(dtype)
-    criterion = fastnce.torch.NCELoss(300, 6, 5, seed=1, reduction="none")
-    expected = criterion(x, target.long())
-    for ignored in (False, True):
-        criterion.calls.zero_()
-        if ignored:
-            criterion.ignore_index = 3
-        losses = criterion(x, target)
-        assert torch.equal(losses, expected * (target.long() != criterion.ignore_index))
 
 
 def test_the_twin_agrees_on_a_training_step():

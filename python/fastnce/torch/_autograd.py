@@ -41,7 +41,12 @@ def _gradients(
         if receiver.position != INPUTS and sparse:
             # Coalesced unless padded: looking whether it is would cost more than the call.
             gradient = torch.sparse_coo_tensor(
-                ids.unsqueeze(0), gradient, receiver.shape, is_coalesced=not padded, check_invariants=False
+                ids.unsqueeze(0),
+                gradient,
+                receiver.shape,
+                device=gradient.device,
+                is_coalesced=not padded,
+                check_invariants=False,
             )
         elif receiver.position != INPUTS:
             gradient = gradient.new_zeros(receiver.shape).index_add_(0, ids, gradient)

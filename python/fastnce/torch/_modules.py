@@ -10,8 +10,19 @@ from torch import Tensor, nn
 
 from fastnce import _core
 from fastnce._seed import Seed, integer
-from fastnce.torch._functional import REDUCTIONS, is_eager, require_tensors, sampled_loss, seed_tensor
-from fastnce.torch._stream import new_key, next_call
+from fastnce.torch._arguments import (
+    Precision,
+    Reduction,
+    is_eager,
+    require_device,
+    require_example_weight,
+    require_loss_arguments,
+    require_reduction,
+    seed_tensor,
+)
+from fastnce.torch._functional import sampled_loss
+from fastnce.torch._ignored import leave_out
+from fastnce.torch._stream import give_back, new_key, next_call
 
 
 class NCELoss(nn.Embedding):
@@ -36,8 +47,9 @@ class NCELoss(nn.Embedding):
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         sparse: Gradients of weight and bias are sparse: for ``SGD``, ``Adagrad`` and ``SparseAdam``.
         reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
-        ignore_index: Examples with this target are left out: a loss of 0, no gradient. ``None``: there are none, which
-            saves some work on a CUDA device and in compiled graphs.
+        ignore_index: Examples whose classes are all ``ignore_index`` are left out: a loss of 0, gradients of 0. If all
+            examples are, the mean is 0, too. ``None`` disables this, which saves work on a CUDA device and in compiled
+            graphs.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` for the setting of :func:`fastnce.set_precision`.
         seed: Of the samples, as in :func:`fastnce.log_uniform_candidate_sampler`.
         device: Of the parameters.
@@ -68,17 +80,16 @@ class NCELoss(nn.Embedding):
         sampler: str = "log_uniform",
         remove_accidental_hits: bool = False,
         sparse: bool = True,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         ignore_index: int | None = -100,
-        precision: str | None = None,
+        precision: Precision | None = None,
         seed: Seed = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         if sampler != "log_uniform":
             raise ValueError(f"sampler = {sampler!r}: expected 'log_uniform'")
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction = {reduction!r}: expected 'mean', 'sum' or 'none'")
+        require_reduction(reduction)
         _core.check_sampler(num_true, num_sampled, True, num_classes)
         table = torch.empty((num_classes, embedding_dim), device=device, dtype=dtype)
         super().__init__(num_classes, embedding_dim, sparse=sparse, _weight=table)
@@ -116,16 +127,31 @@ class NCELoss(nn.Embedding):
             A scalar, or ``[B]`` for ``reduction="none"``; float64 for float64 inputs, else float32.
 
         Raises:
-            ValueError: Shapes that do not match, classes out of range (on the CPU), tensors on different devices.
+            ValueError: Shapes that do not match, tensors on different devices; on the CPU, classes out of range and
+                rows of target in which only some classes are ``ignore_index`` (on a CUDA device the loss is NaN).
             TypeError: Unsupported or mixed dtypes.
         """
-        require_tensors(target=target)  # before it is counted
-        count = next_call if is_eager(self.calls) else torch.ops.fastnce.next_call
-        sizes = (self.num_sampled, self.num_embeddings, self.num_true)
-        candidates = (None, None, None, count(self.calls, target, self._key), self._seed, *sizes)
+        tables = (self.weight, self.bias)
+        require_loss_arguments(input, target, *tables, self.reduction, self.ignore_index)
+        require_example_weight("weight", weight, input)
+        require_device(input.device, "input", calls=self.calls)
+        eager = is_eager(input, target, *tables, self.calls)
+        batch = leave_out(input, target, self.ignore_index, eager)
         options = (self.remove_accidental_hits, self.precision, self.sparse)
-        tables = self.weight, self.bias
-        return sampled_loss(input, target, *tables, candidates, weight, self.reduction, self.ignore_index, options)
+
+        def loss_of(number: Tensor) -> Tensor:
+            sizes = (self.num_sampled, self.num_embeddings, self.num_true)
+            candidates = (None, None, None, number, self._seed, *sizes)
+            return sampled_loss(batch, *tables, candidates, weight, self.reduction, options, eager)
+
+        if not eager:
+            return loss_of(torch.ops.fastnce.next_call(self.calls, target, self._key))
+        number = next_call(self.calls, target, self._key)
+        try:
+            return loss_of(number)
+        except BaseException:
+            give_back(self.calls, number)
+            raise
 
     def get_extra_state(self) -> Tensor:
         """The seed of the samples, for ``state_dict``."""
