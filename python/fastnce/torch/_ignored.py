@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from fastnce import _core
 
@@ -77,6 +76,8 @@ def spoil_partly_ignored(target: Tensor, ignore_index: int) -> Tensor:
 
 def _known_to_be_empty(input: Tensor) -> bool:
     """Whether a graph is made for B = 0; where B depends on data the answer is no."""
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads SymPy, which compilers have loaded
+
     return input.dim() > 0 and statically_known_true(input.shape[0] == 0)
 
 
