@@ -13,7 +13,7 @@ from fastnce._devices import cuda_device_of
 from fastnce._sampled_loss import run
 
 # Positions among the arguments that the two losses have in common; the first TENSORS of them are tensors or None.
-WEIGHTS, BIASES, LABELS, INPUTS, NUM_SAMPLED, SPARSE, PAD_ROWS = 0, 1, 2, 3, 9, 14, 15
+WEIGHTS, BIASES, LABELS, INPUTS, NUM_SAMPLED, NUM_TRUE, SPARSE, PAD_ROWS = 0, 1, 2, 3, 9, 11, 14, 15
 TENSORS = 9
 
 

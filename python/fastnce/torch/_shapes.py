@@ -1,4 +1,7 @@
-"""The shapes of the operators' results, for ``torch.compile``, fake tensors and the device "meta"."""
+"""The shapes of the operators' results, for ``torch.compile``, fake tensors and the device "meta".
+
+There the library's own checks do not run, or only once the compiled graph does.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastnce.torch._kernels import INPUTS, LABELS, NUM_SAMPLED, PAD_ROWS, WEIGHTS, loss_dtype, num_true_of
+from fastnce.torch._kernels import (
+    BIASES,
+    INPUTS,
+    LABELS,
+    NUM_SAMPLED,
+    NUM_TRUE,
+    PAD_ROWS,
+    WEIGHTS,
+    loss_dtype,
+    num_true_of,
+)
 
 
 def candidates(
@@ -21,11 +34,13 @@ def candidates(
 
 
 def loss(*arguments: Any) -> Tensor:
+    _require_shapes(arguments)
     inputs: Tensor = arguments[INPUTS]
     return inputs.new_empty((inputs.shape[0],), dtype=loss_dtype(inputs))
 
 
 def loss_and_gradients(*arguments: Any) -> tuple[Tensor, ...]:
+    _require_shapes(arguments)
     gradients: list[bool] = arguments[-1]
     inputs: Tensor = arguments[INPUTS]
     dtype = loss_dtype(inputs)
@@ -41,3 +56,27 @@ def loss_and_gradients(*arguments: Any) -> tuple[Tensor, ...]:
         inputs.new_empty((rows, width), dtype=dtype) if gradients[1] else inputs.new_empty((0,)),
         inputs.new_empty((rows,), dtype=dtype) if gradients[2] else inputs.new_empty((0,)),
     )
+
+
+def _require_shapes(arguments: Any) -> None:
+    inputs, weights, biases, labels = (arguments[position] for position in (INPUTS, WEIGHTS, BIASES, LABELS))
+
+    def refuse(name: str, tensor: Tensor, expected: str) -> None:
+        raise ValueError(f"{name} has shape {list(tensor.shape)}: expected {expected}")
+
+    if inputs.dim() != 2:
+        refuse("inputs", inputs, "[B, D]")
+    if weights.dim() != 2 or _differ(weights.shape[1], inputs.shape[1]):
+        refuse("weights", weights, f"[V, D] with D = {inputs.shape[1]}, the width of inputs")
+    if biases.dim() != 1:
+        refuse("biases", biases, "[V]")
+    fits = labels.dim() in (1, 2) and not _differ(labels.shape[0], inputs.shape[0])
+    if not fits or _differ(num_true_of(labels), arguments[NUM_TRUE]):
+        refuse("labels", labels, f"[B, num_true] = [{inputs.shape[0]}, {arguments[NUM_TRUE]}]")
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two sizes certainly differ: those that depend on data are compared when the graph runs."""
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads SymPy, which compilers have loaded
+
+    return bool(statically_known_true(one != other))
