@@ -17,12 +17,17 @@ from fastnce._types import SampledValues
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 Precision: TypeAlias = Literal["highest", "high", "medium"]
+Sampler: TypeAlias = Literal["log_uniform"]
+
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-def require_reduction(reduction: str) -> None:
-    """Raises ValueError for what is no reduction."""
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction = {reduction!r}: expected 'mean', 'sum' or 'none'")
+def require_option(name: str, value: object, options: tuple[str, ...]) -> None:
+    """Raises ValueError for what is none of the options."""
+    if value not in options:
+        *most, last = map(repr, options)
+        expected = f"{', '.join(most)} or {last}" if most else last
+        raise ValueError(f"{name} = {value!r}: expected {expected}")
 
 
 def require_tensors(**tensors: Any) -> None:
@@ -42,7 +47,7 @@ def require_integers(name: str, tensor: Tensor, remedy: str = "") -> None:
 
 def require_floats(name: str, tensor: Tensor) -> None:
     """Raises TypeError for a tensor of anything but floating-point numbers."""
-    if not tensor.is_floating_point():
+    if tensor.dtype not in FLOATS:
         raise TypeError(f"{name} has dtype {tensor.dtype}: expected float32, float64, float16 or bfloat16")
 
 
@@ -57,7 +62,7 @@ def require_loss_arguments(
     input: Tensor, target: Tensor, weight: Tensor, bias: Tensor, reduction: str, ignore_index: int | None
 ) -> None:
     """Checks what both losses take."""
-    require_reduction(reduction)
+    require_option("reduction", reduction, get_args(Reduction))
     if ignore_index is not None:
         integer(ignore_index, "ignore_index")
     require_tensors(input=input, target=target, weight=weight, bias=bias)
