@@ -24,7 +24,23 @@ _LOSS_ARGUMENTS = (
     "bool pad_rows"
 )
 
-_LIBRARY = torch.library.Library("fastnce", "DEF")
+
+
+def _new_library() -> torch.library.Library:
+    """The namespace ``torch.ops.fastnce``, without the operators of an earlier import of this module.
+
+    PyTorch has one owner of a namespace per process, which outlives this module: after ``importlib.reload``, and after
+    an import that follows a removal from ``sys.modules``. So the namespace itself keeps it.
+    """
+    namespace = torch.ops.fastnce
+    earlier = vars(namespace).get("library")
+    if earlier is not None:
+        earlier._destroy()
+    namespace.library = torch.library.Library("fastnce", "DEF")
+    return namespace.library
+
+
+_LIBRARY = _new_library()
 _LIBRARY.define(
     "log_uniform_candidates(Tensor true_classes, Tensor calls, Tensor seed, int num_sampled, bool unique, "
     "int range_max) -> (Tensor sampled_candidates, Tensor true_expected_count, Tensor sampled_expected_count)"
