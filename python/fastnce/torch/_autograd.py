@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,12 @@ from torch.autograd.function import once_differentiable
 
 from fastnce.torch import _kernels
 from fastnce.torch._kernels import BIASES, INPUTS, PAD_ROWS, SPARSE, TENSORS, WEIGHTS
+
+# PyTorch warns, once per process, that invariants of sparse tensors are not checked by default. The step of Adagrad on
+# a sparse gradient of ours makes it do so, and no user can act on that: the once is spent here, no setting changes.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch.sparse_coo_tensor(size=(1,), device="cpu")
 
 
 class _Receiver(NamedTuple):
