@@ -129,5 +129,7 @@ def test_the_numpy_functions_name_fastnce_torch_for_tensors_that_require_a_gradi
         tensors = dict(weights=criterion.weight.detach(), biases=criterion.bias.detach(), inputs=x.detach())
         tensors[name].requires_grad_()
         for function in (fastnce.nce_loss, fastnce.nce_loss_and_grad):
-            with pytest.raises(ValueError, match=rf"^{name} requires a gradient, .* use fastnce.torch, or pass {name}.detach"):
+            with pytest.raises(
+                ValueError, match=rf"^{name} requires a gradient, .* use fastnce.torch, or pass {name}.detach"
+            ):
                 function(**tensors, labels=target, num_sampled=5, num_classes=40)

@@ -68,7 +68,7 @@ AFTER = """
         "importlib.reload(fastnce.torch._ops); importlib.reload(fastnce.torch._ops)",
         "[importlib.reload(module) for name, module in list(sys.modules.items()) if name.startswith('fastnce.torch')]",
         "del sys.modules['fastnce.torch._ops']; import fastnce.torch._ops",
-        "[sys.modules.pop(name) for name in list(sys.modules) if name.startswith('fastnce.torch')]; import fastnce.torch",
+        "[sys.modules.pop(name) for name in list(sys.modules) if 'fastnce.torch' in name]; import fastnce.torch",
     ],
     ids=["reload", "reload twice", "reload all", "import", "import all"],
 )

@@ -53,7 +53,9 @@ def test_a_state_may_be_cast(seed, dtype, assign):
     x = x.detach().to(criterion.weight.dtype)
     for _ in range(3):
         criterion(x, target)
-    state = {key: value.to(dtype if key in ("calls", "_extra_state") else value.dtype) for key, value in criterion.state_dict().items()}
+    state = criterion.state_dict()
+    for key in ("calls", "_extra_state"):
+        state[key] = state[key].to(dtype)
     other = module(seed=1, dtype=criterion.weight.dtype)
     other.load_state_dict(state, assign=assign)
     assert other.calls.dtype == torch.int64
@@ -197,7 +199,9 @@ def test_what_an_embedding_does_with_rows_is_refused(name, value):
 
 def test_from_pretrained_says_what_to_do():
     embeddings = torch.randn(40, 6)
-    with pytest.raises(NotImplementedError, match=r"^NCELoss.from_pretrained: make NCELoss\(num_classes, embedding_dim, "):
+    with pytest.raises(
+        NotImplementedError, match=r"^NCELoss.from_pretrained: make NCELoss\(num_classes, embedding_dim, "
+    ):
         fastnce.torch.NCELoss.from_pretrained(embeddings, freeze=True)
     # What it says:
     criterion = module()

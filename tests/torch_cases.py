@@ -1,4 +1,4 @@
-"""What the tests of fastnce.torch share: a small module, a batch for it, the gradients of a step, problems as tensors."""
+"""What the tests of fastnce.torch share: a small module, a batch for it, a step, problems as tensors."""
 
 from __future__ import annotations
 

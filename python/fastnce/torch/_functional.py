@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastnce._seed import Seed, integer
 from fastnce._types import SampledValues
-from fastnce.torch import _autograd, _kernels, _ops
+from fastnce.torch import _autograd, _kernels
 from fastnce.torch._arguments import (
     Precision,
     Reduction,
@@ -29,7 +29,13 @@ __all__ = ["log_uniform_candidates", "nce_loss"]
 
 
 def log_uniform_candidates(
-    target: Tensor, num_sampled: int, num_classes: int, *, unique: bool = True, seed: Seed = None, calls: int | Tensor = 0
+    target: Tensor,
+    num_sampled: int,
+    num_classes: int,
+    *,
+    unique: bool = True,
+    seed: Seed = None,
+    calls: int | Tensor = 0,
 ) -> SampledValues:
     """Sample classes log-uniformly: :func:`fastnce.log_uniform_candidate_sampler`, also under ``torch.compile``.
 

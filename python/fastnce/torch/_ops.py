@@ -6,9 +6,6 @@ backward pass or by activation checkpointing, meets the samples it met before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 
 from fastnce.torch import _autograd, _kernels, _shapes
@@ -23,7 +20,6 @@ _LOSS_ARGUMENTS = (
     "int num_sampled, int num_classes, int num_true, bool remove_accidental_hits, str? precision, bool sparse, "
     "bool pad_rows"
 )
-
 
 
 def _new_library() -> torch.library.Library:
