@@ -121,7 +121,7 @@ bench-peers: $(VENV)/.built
 # Frameworks bring their own NumPy and protobuf: an environment for each. One build serves them in turn: without CUDA, to
 # save time, and not isolated, so that jaxlib's headers are found.
 PACKAGES-tf    := tensorflow-cpu==2.21.0
-PACKAGES-torch := torch==2.13.0
+PACKAGES-torch := torch==2.13.0 mypy
 PACKAGES-jax   := jax==0.10.2 jaxlib==0.10.2
 TESTS-tf       := tests/test_tensorflow.py
 TESTS-torch    := tests/test_torch*.py tests/test_examples_torch.py

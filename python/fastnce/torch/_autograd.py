@@ -17,7 +17,8 @@ from fastnce.torch._kernels import BIASES, INPUTS, PAD_ROWS, SPARSE, TENSORS, WE
 # a sparse gradient of ours makes it do so, and no user can act on that: the once is spent here, no setting changes.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    torch.sparse_coo_tensor([[0]], [1.0], (1,), device="cpu")
+    _one = torch.ones((1, 1), device="cpu")
+    torch.sparse_coo_tensor(_one.long() - 1, _one[0], (1,), device="cpu")
 
 
 class _Receiver(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -178,6 +178,10 @@ class NCELoss(nn.Embedding):
         except BaseException:
             give_back(self.calls, number)
             raise
+
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor: ...
 
     def get_extra_state(self) -> Tensor:
         """The seed of the samples, for ``state_dict``: its 16 bytes, numbers that every floating-point dtype holds.

@@ -28,12 +28,11 @@ def _new_library() -> torch.library.Library:
     PyTorch has one owner of a namespace per process, which outlives this module: after ``importlib.reload``, and after
     an import that follows a removal from ``sys.modules``. So the namespace itself keeps it.
     """
-    namespace = torch.ops.fastnce
-    earlier = vars(namespace).get("library")
-    if earlier is not None:
-        earlier._destroy()
-    namespace.library = torch.library.Library("fastnce", "DEF")
-    return namespace.library
+    namespace = vars(torch.ops.fastnce)
+    if "library" in namespace:
+        namespace["library"]._destroy()
+    library = namespace["library"] = torch.library.Library("fastnce", "DEF")
+    return library
 
 
 _LIBRARY = _new_library()
