@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("mypy", reason="mypy is not installed")
 
-import fastnce  # noqa: E402
+import fastnce
 
 # Kept, since reading PyTorch's types takes a minute.
 CACHE = pathlib.Path(__file__).parents[1] / "build" / "mypy"
