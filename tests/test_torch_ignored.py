@@ -192,11 +192,22 @@ def test_a_row_that_is_ignored_in_part_is_refused(make, mode, ignore_index):
 def test_where_values_cannot_be_read_a_row_that_is_ignored_in_part_gets_a_class_that_does_not_exist():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_ignored, "_reads", lambda target: False)  # as on a CUDA device
-        classes = _ignored.spoil_partly_ignored(PARTLY, -100)
+        classes = _ignored.mark_partly_ignored(PARTLY, -100)
         left = _ignored.leave_out(batch(5)[0], PARTLY, -100, True)
     assert classes.tolist() == [[4, 5], [-100, -100], [6, -1], [-1, 7], [8, 9]]
     assert left.ignored.tolist() == [False, True, False, False, False]
     assert left.target.tolist() == [[4, 5], [4, 5], [6, -1], [-1, 7], [8, 9]]
+
+
+@pytest.mark.cuda
+def test_on_a_cuda_device_a_row_that_is_ignored_in_part_has_a_loss_of_nan():
+    if not torch.cuda.is_available() or not fastnce.cuda.is_available():
+        pytest.skip("no CUDA device")
+    criterion = module(num_true=2, reduction="none").cuda()
+    for call in (criterion, torch.compile(criterion, fullgraph=True)):
+        losses = call(batch(5)[0].detach().cuda(), PARTLY.cuda())
+        assert losses.isnan().tolist() == [False, False, True, True, False]
+        assert losses[1] == 0
 
 
 @pytest.mark.parametrize("count", [0.0, -1.0, math.nan])

@@ -44,7 +44,7 @@ def log_uniform_candidates(
         num_sampled: Classes to sample, S.
         num_classes: Number of classes, V.
         unique: Sample without repetition.
-        seed: Of the stream of samples, as in :func:`fastnce.log_uniform_candidate_sampler`.
+        seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`.
         calls: The position in that stream: an int, or a scalar int64 tensor on the device of ``target``, which under
             ``torch.compile`` may change without compiling again.
 
@@ -125,7 +125,7 @@ def nce_loss(
     num_true = target.shape[1] if target.dim() == 2 else 1
     sizes = (sampled.numel(), weight.shape[0] if weight.dim() else 0, num_true)
     # Ignored examples may hold counts without a logarithm.
-    candidates = (sampled, batch.keep(true_count, 1), sampled_count, None, None, *sizes)
+    candidates = (sampled, batch.fill_ignored(true_count, 1), sampled_count, None, None, *sizes)
     options = (remove_accidental_hits, precision, sparse)
     return sampled_loss(batch, *tables, candidates, example_weight, reduction, options, eager)
 
@@ -154,7 +154,7 @@ def sampled_loss(
         total: Tensor = reduced(*arguments, factors, mean, gradients)[0]
         return total if batch.ignored is None else total.masked_fill(batch.ignored.all(), 0)
     per_example: Callable[..., Tensor] = _autograd.PerExample.apply if eager else torch.ops.fastnce.nce_loss
-    loss = batch.keep(per_example(*arguments), 0)
+    loss = batch.fill_ignored(per_example(*arguments), 0)
     if factors is not None:
         loss = loss * factors
     elif mean:
@@ -169,7 +169,7 @@ def _factors(batch: Batch, example_weight: Tensor | None, reduction: Reduction) 
     if example_weight is None and ignored is None:
         return None, mean
     factors = input.new_ones(input.shape[0]) if example_weight is None else example_weight
-    factors = batch.keep(factors.to(torch.float64 if input.dtype == torch.float64 else torch.float32), 0)
+    factors = batch.fill_ignored(factors.to(torch.float64 if input.dtype == torch.float64 else torch.float32), 0)
     if not mean:
         return factors, False
     # Without an example left the mean is 0, not 0 / 0.

@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     ignored: Tensor | None
     """``[B]`` which examples are ignored; ``None`` where it is known that none is."""
 
-    def keep(self, values: Tensor, fill: float) -> Tensor:
+    def fill_ignored(self, values: Tensor, fill: float) -> Tensor:
         """``[B, ...]`` values with ``fill`` for ignored examples; one value for all of them if all are ignored."""
         if self.ignored is None:
             return values
@@ -37,13 +37,13 @@ def leave_out(input: Tensor, target: Tensor, ignore_index: int | None, eager: bo
 
     Raises:
         ValueError: On the CPU, a row of target in which only some of the classes are ``ignore_index``. On a CUDA device
-            and the "meta" device such an example gets a class that does not exist, which makes its loss NaN there.
+            such an example gets a class that does not exist, and so a loss of NaN.
     """
     empty = input.shape[:1] == (0,) if eager else ignore_index is None and _known_to_be_empty(input)
     if empty:
-        # Like a batch of which all is ignored: the sampled classes have rows of zeros, to be kept from inf and NaN.
+        # Masked like a batch of ignored examples: the zero gradients of the sampled rows must stay 0, not 0 * inf.
         return Batch(input, target, torch.zeros(0, dtype=torch.bool, device=input.device))
-    # What does not fit together is left for the library to refuse.
+    # The library refuses shapes that do not match; masks must not fail first.
     num_true = target.shape[1] if target.dim() == 2 else 1
     fits = input.dim() == 2 and target.dim() in (1, 2) and target.shape[0] == input.shape[0] and num_true > 0
     if ignore_index is None or not fits:
@@ -52,15 +52,15 @@ def leave_out(input: Tensor, target: Tensor, ignore_index: int | None, eager: bo
         return Batch(input, target, None)
     target = target.long()  # a narrow dtype would wrap what it is compared with
     if num_true > 1:
-        spoil = spoil_partly_ignored if eager else torch.ops.fastnce.spoil_partly_ignored
-        target = spoil(target, ignore_index)
+        mark = mark_partly_ignored if eager else torch.ops.fastnce.mark_partly_ignored
+        target = mark(target, ignore_index)
     ignored = target == ignore_index
     if target.dim() == 2:
         ignored = ignored.all(1)
     return Batch(input.masked_fill(ignored.unsqueeze(1), 0), _with_stand_ins(target, ignored), ignored)
 
 
-def spoil_partly_ignored(target: Tensor, ignore_index: int) -> Tensor:
+def mark_partly_ignored(target: Tensor, ignore_index: int) -> Tensor:
     """``[B, T]`` classes, with -1 for each ``ignore_index`` in a row that has a class, too; on the CPU a ValueError."""
     is_index = target == ignore_index
     partly = is_index & ~is_index.all(1, keepdim=True)

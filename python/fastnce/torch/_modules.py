@@ -55,7 +55,7 @@ class NCELoss(nn.Embedding):
     starts at ``-log(num_classes)``, so that a model whose logits are still small is normalised: NCE learns the
     log-probability of a class as ``input . weight[k] + bias[k]``. ``loss.weight = embedding.weight`` ties tables.
 
-    It is an ``nn.Embedding`` of the classes, for ``DistributedDataParallel`` expects sparse gradients of nothing else.
+    It is an ``nn.Embedding`` because ``DistributedDataParallel`` supports sparse gradients of no other module.
 
     Args:
         num_classes: Number of classes, V.
@@ -70,15 +70,15 @@ class NCELoss(nn.Embedding):
             examples are, the mean is 0, too. ``None`` disables this, which saves work on a CUDA device and in compiled
             graphs.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` for the setting of :func:`fastnce.set_precision`.
-        seed: Of the samples, as in :func:`fastnce.log_uniform_candidate_sampler`.
+        seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`.
         device: Of the parameters.
         dtype: Of the parameters: float32, float64, float16 or bfloat16.
 
     Attributes:
         weight: ``[V, D]``, uniform in ``+-1 / sqrt(D)`` at first.
         bias: ``[V]``.
-        calls: How many times the module has sampled: a buffer, saved with the seed in ``state_dict``, so that a run
-            that is taken up again draws what it would have drawn.
+        calls: How many times the module has sampled: a buffer, saved with the seed in ``state_dict``, so that a resumed
+            run draws the same samples. A call that fails is not counted.
 
     Raises:
         ValueError: Sizes or options out of range.
@@ -200,11 +200,11 @@ class NCELoss(nn.Embedding):
         self._seed = seed_bytes.to(torch.uint8).view(torch.int64)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *options: Any) -> None:
-        # Casting and averaging leave a count of another dtype. Copied into int64, inf and NaN would be some number.
+        # Casting and averaging change the dtype of the count. Copied into int64, inf and NaN would become numbers.
         error_messages: list[str] = options[-1]
         calls = state_dict.get(f"{prefix}calls")
         if isinstance(calls, Tensor) and not calls.is_meta:
-            usable = bool((calls.isfinite() & (calls >= 0)).all())
+            usable = bool(((calls.double() >= 0) & (calls.double() < 2**62)).all())  # neither NaN nor inf
             if not usable:
                 error_messages.append(f"{prefix}calls = {calls!r}: expected how many calls there were, at least 0")
             count = calls.to(torch.int64) if usable else self.calls

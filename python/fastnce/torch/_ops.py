@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from fastnce.torch import _autograd, _kernels, _shapes
-from fastnce.torch._ignored import spoil_partly_ignored
+from fastnce.torch._ignored import mark_partly_ignored
 from fastnce.torch._stream import next_call
 
 # Samples are given, or drawn: those of call number `calls` (a scalar where the labels are) of the stream of `seed` (two
@@ -41,7 +41,7 @@ _LIBRARY.define(
     "int range_max) -> (Tensor sampled_candidates, Tensor true_expected_count, Tensor sampled_expected_count)"
 )
 _LIBRARY.define("next_call(Tensor(a!) calls, Tensor target, Tensor key) -> Tensor")
-_LIBRARY.define("spoil_partly_ignored(Tensor target, int ignore_index) -> Tensor")
+_LIBRARY.define("mark_partly_ignored(Tensor target, int ignore_index) -> Tensor")
 _LIBRARY.define(f"nce_loss({_LOSS_ARGUMENTS}) -> Tensor")
 _LIBRARY.define(
     f"nce_loss_and_grad({_LOSS_ARGUMENTS}, Tensor? grad_loss, bool mean, bool[3] gradients) -> "
@@ -50,7 +50,7 @@ _LIBRARY.define(
 for _name, _kernel, _shape in (
     ("log_uniform_candidates", _kernels.log_uniform_candidates, _shapes.candidates),
     ("next_call", lambda *arguments: next_call(*arguments).clone(), lambda calls, *_: calls.clone()),
-    ("spoil_partly_ignored", spoil_partly_ignored, lambda target, ignore_index: torch.empty_like(target)),
+    ("mark_partly_ignored", mark_partly_ignored, lambda target, ignore_index: torch.empty_like(target)),
     ("nce_loss", _kernels.nce_loss, _shapes.loss),
     ("nce_loss_and_grad", _kernels.nce_loss_and_grad, _shapes.loss_and_gradients),
 ):

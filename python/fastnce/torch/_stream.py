@@ -36,9 +36,9 @@ def next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor:
         if not _repeats():
             _numbers[mark] = calls.clone()
             _numbers.move_to_end(mark)
-            calls.add_(1)
             if len(_numbers) > _REMEMBERED:
                 _numbers.popitem(last=False)
+            calls.add_(1)  # last, so that an interrupt before it leaves no count
         number = _numbers.get(mark)
     if number is None:
         raise RuntimeError(
