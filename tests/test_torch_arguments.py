@@ -104,7 +104,7 @@ OF_CONSTRUCTOR = [
     (lambda a: dict(num_classes=2.0), TypeError, "num_classes is a float: expected integers"),
     (lambda a: dict(embedding_dim="6"), TypeError, "embedding_dim is a str: expected integers"),
     (lambda a: dict(embedding_dim=-1), ValueError, "embedding_dim = -1: expected at least 0"),
-    (lambda a: dict(num_sampled=None), TypeError, "num_sampled is a NoneType: expected integers"),
+    (lambda a: dict(num_sampled=2.5), TypeError, "num_sampled is a float: expected integers"),
     (lambda a: dict(num_classes=5, num_sampled=40), ValueError, "num_sampled = 40"),
     (lambda a: dict(num_true=1.0), TypeError, "num_true is a float: expected integers"),
     (lambda a: dict(ignore_index="pad"), TypeError, "ignore_index is a str: expected integers"),

@@ -234,5 +234,5 @@ def test_an_exported_module_is_the_module_for_any_batch(reduction):
 )
 def test_function_transforms_are_refused(transform):
     criterion, (x, target) = module(), batch()
-    with pytest.raises(RuntimeError):
+    with pytest.raises((RuntimeError, ValueError)):  # a ValueError where PyTorch 2.6 cannot export the target
         transform(lambda x: criterion(x, target), x.detach())

@@ -19,6 +19,8 @@ Reduction: TypeAlias = Literal["mean", "sum", "none"]
 Precision: TypeAlias = Literal["highest", "high", "medium"]
 Sampler: TypeAlias = Literal["log_uniform"]
 
+# Constants, because torch.compile in PyTorch 2.6 cannot trace get_args, nor `tuple | list` below.
+REDUCTIONS, PRECISIONS, SAMPLERS = get_args(Reduction), get_args(Precision), get_args(Sampler)
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -62,7 +64,7 @@ def require_loss_arguments(
     input: Tensor, target: Tensor, weight: Tensor, bias: Tensor, reduction: str, ignore_index: int | None
 ) -> None:
     """Checks what both losses take."""
-    require_option("reduction", reduction, get_args(Reduction))
+    require_option("reduction", reduction, REDUCTIONS)
     if ignore_index is not None:
         integer(ignore_index, "ignore_index")
     require_tensors(input=input, target=target, weight=weight, bias=bias)
@@ -87,7 +89,7 @@ def require_example_weight(name: str, factors: Tensor | None, input: Tensor) -> 
 
 def require_sampled_values(sampled_values: Any, device: torch.device) -> None:
     """Raises TypeError or ValueError for what is no ``SampledValues`` of tensors on ``device``."""
-    if not isinstance(sampled_values, tuple | list):
+    if not isinstance(sampled_values, (tuple, list)):
         raise TypeError(f"sampled_values {is_a(sampled_values)}: expected three tensors, {SampledValues._fields}")
     if len(sampled_values) != 3:
         raise ValueError(

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from fastnce.torch import _kernels
 from fastnce.torch._kernels import BIASES, INPUTS, PAD_ROWS, SPARSE, TENSORS, WEIGHTS
+from fastnce.torch._shapes import certainly
 
 # PyTorch warns, once per process, that invariants of sparse tensors are not checked by default. The step of Adagrad on
 # a sparse gradient of ours makes it do so, and no user can act on that: the once is spent here, no setting changes.
@@ -103,6 +104,8 @@ class Reduced(torch.autograd.Function):
         """All examples' losses have ``grad_total`` in common, so that it may multiply sums over examples."""
         if grad_total is None:
             return (None,) * ctx.count
+        if certainly(ctx.receivers[0].shape[0] == 0):
+            grad_total = grad_total.new_zeros(())  # the sampled rows of an empty batch stay 0, where 0 * inf is NaN
         grad_inputs, ids, *tables = ctx.saved_tensors
         results = (grad_inputs * grad_total, ids, *(values * grad_total for values in tables))
         return _gradients(ctx, ctx.count, ctx.wanted, ctx.receivers, ctx.sparse, ctx.padded, results)

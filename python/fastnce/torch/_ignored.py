@@ -39,10 +39,6 @@ def leave_out(input: Tensor, target: Tensor, ignore_index: int | None, eager: bo
         ValueError: On the CPU, a row of target in which only some of the classes are ``ignore_index``. On a CUDA device
             such an example gets a class that does not exist, and so a loss of NaN.
     """
-    empty = input.shape[:1] == (0,) if eager else ignore_index is None and _known_to_be_empty(input)
-    if empty:
-        # Masked like a batch of ignored examples: the zero gradients of the sampled rows must stay 0, not 0 * inf.
-        return Batch(input, target, torch.zeros(0, dtype=torch.bool, device=input.device))
     # The library refuses shapes that do not match; masks must not fail first.
     num_true = target.shape[1] if target.dim() == 2 else 1
     fits = input.dim() == 2 and target.dim() in (1, 2) and target.shape[0] == input.shape[0] and num_true > 0
@@ -72,13 +68,6 @@ def mark_partly_ignored(target: Tensor, ignore_index: int) -> Tensor:
             f"{int(target[row, other])} is a class: expected classes only, or ignore_index in the whole row"
         )
     return torch.where(partly, -1, target)
-
-
-def _known_to_be_empty(input: Tensor) -> bool:
-    """Whether a graph is made for B = 0; where B depends on data the answer is no."""
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads SymPy, which compilers have loaded
-
-    return input.dim() > 0 and statically_known_true(input.shape[0] == 0)
 
 
 def _reads(target: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from fastnce import _core
 from fastnce._seed import Seed, integer
 from fastnce.torch._arguments import (
     FLOATS,
+    PRECISIONS,
+    REDUCTIONS,
+    SAMPLERS,
     Precision,
     Reduction,
     Sampler,
@@ -106,10 +109,10 @@ class NCELoss(nn.Embedding):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        require_option("sampler", sampler, get_args(Sampler))
-        require_option("reduction", reduction, get_args(Reduction))
+        require_option("sampler", sampler, SAMPLERS)
+        require_option("reduction", reduction, REDUCTIONS)
         if precision is not None:
-            require_option("precision", precision, get_args(Precision))
+            require_option("precision", precision, PRECISIONS)
         if ignore_index is not None:
             integer(ignore_index, "ignore_index")
         if dtype is not None and dtype not in FLOATS:

@@ -66,17 +66,19 @@ def _require_shapes(arguments: Any) -> None:
 
     if inputs.dim() != 2:
         refuse("inputs", inputs, "[B, D]")
-    if weights.dim() != 2 or _differ(weights.shape[1], inputs.shape[1]):
+    if weights.dim() != 2 or certainly(weights.shape[1] != inputs.shape[1]):
         refuse("weights", weights, f"[V, D] with D = {inputs.shape[1]}, the width of inputs")
     if biases.dim() != 1:
         refuse("biases", biases, "[V]")
-    fits = labels.dim() in (1, 2) and not _differ(labels.shape[0], inputs.shape[0])
-    if not fits or _differ(num_true_of(labels), arguments[NUM_TRUE]):
+    fits = labels.dim() in (1, 2) and not certainly(labels.shape[0] != inputs.shape[0])
+    if not fits or certainly(num_true_of(labels) != arguments[NUM_TRUE]):
         refuse("labels", labels, f"[B, num_true] = [{inputs.shape[0]}, {arguments[NUM_TRUE]}]")
 
 
-def _differ(one: Any, other: Any) -> bool:
-    """Whether two sizes certainly differ: those that depend on data are compared when the graph runs."""
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads SymPy, which compilers have loaded
+def certainly(condition: Any) -> bool:
+    """Whether a comparison of sizes holds as far as is known: sizes that depend on data have no value in a graph."""
+    if isinstance(condition, bool):
+        return condition
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # loads SymPy, as symbolic sizes have done
 
-    return bool(statically_known_true(one != other))
+    return bool(statically_known_true(condition))
