@@ -124,7 +124,7 @@ bench-peers: $(VENV)/.built
 JAX-OLDEST     := 0.5.0
 JAX-NEWEST     := 0.10.2
 PACKAGES-tf    := tensorflow-cpu==2.21.0
-PACKAGES-torch := torch==2.13.0
+PACKAGES-torch := torch==2.13.0 mypy
 PACKAGES-jax   := jax==$(JAX-NEWEST) jaxlib==$(JAX-NEWEST)
 TESTS-tf       := tests/test_tensorflow*.py
 TESTS-torch    := tests/test_torch*.py tests/test_examples_torch.py

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import gc
-import io
-import pickle
 import weakref
 
 import numpy as np
@@ -19,23 +16,10 @@ from tolerances import Results
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import fastnce.torch  # noqa: E402
-from torch_cases import assert_equal, batch, module, step  # noqa: E402
+from torch_cases import assert_equal, batch, given, leaves, module, step  # noqa: E402
 
 SPARSE = pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
 REDUCTION = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-
-
-def leaves(problem):
-    """Input, weight and bias of a problem, each with a gradient to come."""
-    arrays = (problem.inputs, problem.weights, problem.biases)
-    return [torch.tensor(array).requires_grad_() for array in arrays]
-
-
-def given(problem, labels=None):
-    """Target, and the samples as the losses take them."""
-    ids, *counts = problem.sampled_values
-    target = torch.from_numpy(problem.labels if labels is None else labels)
-    return target, fastnce.SampledValues(torch.from_numpy(ids), *map(torch.from_numpy, counts))
 
 
 def loss_of(problem, tensors, **options):
@@ -234,61 +218,6 @@ def test_the_functional_sampler_draws_what_a_sampler_object_draws():
     assert_equal(repeated, fastnce.log_uniform_candidate_sampler(target, 1, 2000, False, 1000, seed=9))
 
 
-@REDUCTION
-@pytest.mark.parametrize("num_true", [1, 2])
-def test_ignored_examples_are_as_if_they_were_not_there(reduction, num_true):
-    problem = Case(batch=6, num_true=num_true, sampled=3).problem()
-    ignored = np.array([True, False, True, False, False, True])
-    labels = problem.labels.copy()
-    labels[ignored, -1] = -1
-    problem.inputs[ignored] = np.nan
-    tensors, kept = leaves(problem), leaves(problem)
-    target, sampled = given(problem, labels)
-    options = {"reduction": reduction, "example_weight": torch.arange(1.0, 7.0)}
-    loss = fastnce.torch.nce_loss(tensors[0], target, *tensors[1:], sampled, ignore_index=-1, **options)
-    options["example_weight"] = options["example_weight"][~ignored]
-    few = sampled._replace(true_expected_count=sampled.true_expected_count[~ignored])
-    expected = fastnce.torch.nce_loss(kept[0][~ignored], target[~ignored], *kept[1:], few, **options)
-    if reduction == "none":
-        assert torch.equal(loss[ignored], torch.zeros(3))
-        loss = loss[~ignored]
-    torch.testing.assert_close(loss, expected)
-    loss.sum().backward()
-    expected.sum().backward()
-    assert torch.equal(tensors[0].grad[ignored], torch.zeros_like(tensors[0].grad[ignored]))
-    torch.testing.assert_close(tensors[0].grad[~ignored], kept[0].grad[~ignored])
-    for tensor, other in zip(tensors[1:], kept[1:], strict=True):
-        assert torch.equal(tensor.grad.indices(), other.grad.indices())  # no row more
-        torch.testing.assert_close(tensor.grad.values(), other.grad.values())
-
-
-def test_a_class_of_the_table_may_be_ignored():
-    x, target = batch()
-    target[2] = 0
-    criterion = module(ignore_index=0, reduction="none")
-    losses = criterion(x, target)
-    assert (losses == 0).tolist() == (target == 0).tolist()
-
-
-def test_nothing_need_be_ignored():
-    x, target = batch()
-    assert torch.equal(module(ignore_index=None)(x, target), module()(x, target))
-    target[0] = -100
-    with pytest.raises(ValueError, match=r"labels\[0, 0\] = -100 is outside"):
-        module(ignore_index=None)(x, target)
-
-
-def test_a_batch_of_ignored_examples_is_as_in_cross_entropy():
-    x, target = batch()
-    target[:] = -100
-    assert module()(x, target).isnan()
-    criterion = module(reduction="sum")
-    loss = criterion(x, target)
-    loss.backward()
-    assert loss.item() == 0
-    assert x.grad.abs().sum() == criterion.weight.grad.to_dense().abs().sum() == 0
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_gradients_have_the_dtype_of_their_tensors(dtype):
     x, target = batch()
@@ -313,42 +242,16 @@ def test_inputs_may_be_of_less_precision_than_the_table():
 def test_precision_is_asked_for(monkeypatch):
     x, target = batch()
     asked = []
-    run = fastnce.torch._ops.run
-    monkeypatch.setattr(fastnce.torch._ops, "run", lambda *args: asked.append(args[14]) or run(*args))
+    run = fastnce.torch._kernels.run
+    monkeypatch.setattr(fastnce.torch._kernels, "run", lambda *args: asked.append(args[14]) or run(*args))
     module(precision="medium")(x, target)
     module()(x, target)
     assert asked == ["medium", None]
 
 
-def test_state_dict_holds_the_stream_of_samples():
-    x, target = batch()
-    criterion = module()
-    criterion(x, target)
-    file = io.BytesIO()
-    torch.save(criterion.state_dict(), file)
-    file.seek(0)
-    resumed = module(seed=1)
-    resumed.load_state_dict(torch.load(file, weights_only=True))
-    assert resumed.calls == 1
-    assert torch.equal(resumed(x, target), criterion(x, target))
-
-
 def test_without_a_seed_modules_draw_differently():
     x, target = batch()
     assert module(seed=None)(x, target) != module(seed=None)(x, target)
-
-
-@pytest.mark.parametrize(
-    "duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"]
-)
-def test_copies_go_on_by_themselves(duplicate):
-    x, target = batch()
-    criterion = module()
-    criterion(x, target)
-    other = duplicate(criterion)
-    assert torch.equal(other(x, target), criterion(x, target))
-    other(x, target)
-    assert (criterion.calls, other.calls) == (2, 3)
 
 
 def test_tables_may_be_tied():
@@ -377,14 +280,6 @@ def test_a_table_may_have_more_rows_than_classes():
     loss.backward()
     assert torch.equal(loss, expected)
     assert wide.grad.shape == (48, 6)
-
-
-def test_repr_says_what_the_module_is():
-    assert repr(fastnce.torch.NCELoss(50, 8, 4)) == "NCELoss(50, 8, num_sampled=4)"
-    criterion = fastnce.torch.NCELoss(50, 8, 4, num_true=2, sparse=False, reduction="sum", precision="high")
-    assert (
-        repr(criterion) == "NCELoss(50, 8, num_sampled=4, num_true=2, sparse=False, reduction='sum', precision='high')"
-    )
 
 
 @pytest.mark.parametrize("name", ["weights", "biases", "labels", "inputs"])
@@ -441,28 +336,6 @@ def test_gradients_are_no_windows_on_what_a_second_pass_needs():
     first[1]._values().zero_()
     second = torch.autograd.grad(loss, [x, criterion.weight])
     assert_equal((second[0], second[1].to_dense()), expected)
-
-
-def test_modules_may_be_made_without_memory_first():
-    with torch.device("meta"):
-        criterion = module()
-    criterion.to_empty(device="cpu").reset_parameters()
-    assert criterion.calls == 0
-    torch.testing.assert_close(criterion(*batch()), module()(*batch()), rtol=0.2, atol=0)  # other weights
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16])
-def test_narrow_targets_are_compared_as_numbers(dtype):
-    x, _ = batch()
-    target = torch.tensor([156, 3, 4, 5, 6, 7, 8]).to(dtype)
-    criterion = fastnce.torch.NCELoss(300, 6, 5, seed=1, reduction="none")
-    expected = criterion(x, target.long())
-    for ignored in (False, True):
-        criterion.calls.zero_()
-        if ignored:
-            criterion.ignore_index = 3
-        losses = criterion(x, target)
-        assert torch.equal(losses, expected * (target.long() != criterion.ignore_index))
 
 
 def test_the_twin_agrees_on_a_training_step():

@@ -40,6 +40,7 @@ def loss_arguments(sparse):
 def test_pytorchs_operator_checks_pass(sparse):
     operators, arguments = torch.ops.fastnce, loss_arguments(sparse)
     torch.library.opcheck(operators.log_uniform_candidates, (arguments[2], torch.tensor(3), SEED, 5, True, CLASSES))
+    torch.library.opcheck(operators.mark_partly_ignored, (torch.tensor([[1, 2], [-100, -100]]), -100))
     torch.library.opcheck(operators.nce_loss, arguments)
     torch.library.opcheck(operators.nce_loss_and_grad, (*arguments, None, True, [True, True, True]))
     factors = torch.rand(len(arguments[3]))
@@ -233,5 +234,5 @@ def test_an_exported_module_is_the_module_for_any_batch(reduction):
 )
 def test_function_transforms_are_refused(transform):
     criterion, (x, target) = module(), batch()
-    with pytest.raises(RuntimeError):
+    with pytest.raises((RuntimeError, ValueError)):  # a ValueError where PyTorch 2.6 cannot export the target
         transform(lambda x: criterion(x, target), x.detach())

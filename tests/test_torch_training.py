@@ -17,9 +17,6 @@ import fastnce  # noqa: E402
 import fastnce.torch  # noqa: E402
 from torch_cases import BATCH, assert_equal, batch, module, step  # noqa: E402
 
-# What PyTorch's optimisers do not say about the sparse tensors that they make.
-pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")
-
 OPTIMISERS = {
     "SGD": lambda params: torch.optim.SGD(params, lr=0.5),
     "momentum": lambda params: torch.optim.SGD(params, lr=0.5, momentum=0.9),

@@ -1,9 +1,10 @@
-"""What the tests of fastnce.torch share: a small module, a batch for it, and the gradients of a step."""
+"""What the tests of fastnce.torch share: a small module, a batch for it, a step, problems as tensors."""
 
 from __future__ import annotations
 
 import torch
 
+import fastnce
 import fastnce.torch
 
 CLASSES, WIDTH, SAMPLED, BATCH = 40, 6, 5, 7
@@ -36,3 +37,16 @@ def assert_equal(first, second):
     """The same numbers, bit for bit."""
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a, b)
+
+
+def leaves(problem):
+    """Input, weight and bias of a problem, each with a gradient to come."""
+    arrays = (problem.inputs, problem.weights, problem.biases)
+    return [torch.tensor(array).requires_grad_() for array in arrays]
+
+
+def given(problem, labels=None):
+    """Target, and the samples as the losses take them."""
+    ids, *counts = problem.sampled_values
+    target = torch.from_numpy(problem.labels if labels is None else labels)
+    return target, fastnce.SampledValues(torch.from_numpy(ids), *map(torch.from_numpy, counts))

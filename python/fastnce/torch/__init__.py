@@ -17,6 +17,7 @@ except ImportError as error:
 if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 6):
     raise ImportError(f"fastnce.torch needs PyTorch 2.6 or later: this is {_torch.__version__}")
 
+from fastnce.torch import _ops  # noqa: F401 (registers torch.ops.fastnce)
 from fastnce.torch._functional import log_uniform_candidates, nce_loss
 from fastnce.torch._modules import NCELoss
 

@@ -7,18 +7,35 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from fastnce import _core
-from fastnce._seed import Seed, integer, seed_words
+from fastnce._seed import Seed, integer
 from fastnce._types import SampledValues
-from fastnce.torch import _ops
+from fastnce.torch import _autograd, _kernels
+from fastnce.torch._arguments import (
+    Precision,
+    Reduction,
+    is_eager,
+    require_device,
+    require_example_weight,
+    require_integers,
+    require_loss_arguments,
+    require_sampled_values,
+    require_tensors,
+    seed_tensor,
+)
+from fastnce.torch._ignored import Batch, leave_out
 
-REDUCTIONS = ("mean", "sum", "none")
+__all__ = ["log_uniform_candidates", "nce_loss"]
 
 
 def log_uniform_candidates(
-    target: Tensor, num_sampled: int, num_classes: int, *, unique: bool = True, seed: Seed = None, calls: Any = 0
+    target: Tensor,
+    num_sampled: int,
+    num_classes: int,
+    *,
+    unique: bool = True,
+    seed: Seed = None,
+    calls: int | Tensor = 0,
 ) -> SampledValues:
     """Sample classes log-uniformly: :func:`fastnce.log_uniform_candidate_sampler`, also under ``torch.compile``.
 
@@ -40,9 +57,16 @@ def log_uniform_candidates(
         TypeError: Classes that are not integers.
     """
     require_tensors(target=target)
-    if not isinstance(calls, Tensor):
+    require_integers("target", target)
+    sizes = integer(num_sampled, "num_sampled"), bool(unique), integer(num_classes, "num_classes")
+    if isinstance(calls, Tensor):
+        require_integers("calls", calls)
+        require_device(target.device, "target", calls=calls)
+        if calls.dim() > 0:
+            raise ValueError(f"calls has shape {list(calls.shape)}: expected a scalar")
+    else:
         calls = torch.tensor(integer(calls, "calls"), dtype=torch.int64, device=target.device)
-    arguments = (target, calls, seed_tensor(seed), num_sampled, unique, num_classes)
+    arguments = (target, calls, seed_tensor(seed), *sizes)
     return SampledValues(*torch.ops.fastnce.log_uniform_candidates(*arguments))
 
 
@@ -55,10 +79,10 @@ def nce_loss(
     example_weight: Tensor | None = None,
     *,
     remove_accidental_hits: bool = False,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     ignore_index: int | None = -100,
     sparse: bool = True,
-    precision: str | None = None,
+    precision: Precision | None = None,
 ) -> Tensor:
     """Noise-contrastive estimation loss, :func:`fastnce.nce_loss`, differentiable in input, tables and example weights.
 
@@ -77,8 +101,9 @@ def nce_loss(
         example_weight: ``[B]`` factors of the examples' losses.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
-        ignore_index: Examples with this target are left out: a loss of 0, no gradient. ``None``: there are none, which
-            saves some work on a CUDA device and in compiled graphs, where nobody can look whether there are.
+        ignore_index: Examples whose classes are all ``ignore_index`` are left out: a loss of 0, gradients of 0. If all
+            examples are, the mean is 0, too. ``None`` disables this, which saves work on a CUDA device and in compiled
+            graphs, where reading the classes would synchronise with the device or break the graph.
         sparse: Gradients of weight and bias are sparse COO tensors, coalesced, instead of dense ones.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` for the setting of :func:`fastnce.set_precision`.
 
@@ -86,125 +111,67 @@ def nce_loss(
         A scalar, or ``[B]`` for ``"none"``; float64 for float64 inputs, else float32.
 
     Raises:
-        ValueError: Shapes that do not match, classes out of range (on the CPU), tensors on different devices.
+        ValueError: Shapes that do not match, tensors on different devices; on the CPU, classes out of range and rows of
+            target in which only some classes are ``ignore_index`` (on a CUDA device such an example's loss is NaN).
         TypeError: Unsupported or mixed dtypes.
     """
-    if not isinstance(sampled_values, tuple | list) or len(sampled_values) != 3:
-        got = f"{len(sampled_values)} values" if isinstance(sampled_values, tuple | list) else "something else"
-        raise ValueError(f"sampled_values is {got}: expected three values, {SampledValues._fields}")
-    require_tensors(**dict(zip(SampledValues._fields, sampled_values, strict=True)))
-    require_tensors(target=target, weight=weight)
+    tables = (weight, bias)
+    require_loss_arguments(input, target, *tables, reduction, ignore_index)
+    require_example_weight("example_weight", example_weight, input)
+    require_sampled_values(sampled_values, input.device)
+    sampled, true_count, sampled_count = sampled_values
+    eager = is_eager(input, target, *tables)
+    batch = leave_out(input, target, ignore_index, eager)
     num_true = target.shape[1] if target.dim() == 2 else 1
-    num_sampled = sampled_values[0].numel()
-    sizes = (num_sampled, weight.shape[0] if weight.dim() else 0, num_true)
-    candidates = (*sampled_values, None, None, *sizes)
+    sizes = (sampled.numel(), weight.shape[0] if weight.dim() else 0, num_true)
+    # Ignored examples may hold counts without a logarithm.
+    candidates = (sampled, batch.fill_ignored(true_count, 1), sampled_count, None, None, *sizes)
     options = (remove_accidental_hits, precision, sparse)
-    return sampled_loss(input, target, weight, bias, candidates, example_weight, reduction, ignore_index, options)
+    return sampled_loss(batch, *tables, candidates, example_weight, reduction, options, eager)
 
 
 def sampled_loss(
-    input: Tensor,
-    target: Tensor,
+    batch: Batch,
     weight: Tensor,
     bias: Tensor,
     candidates: tuple[Any, ...],
     example_weight: Tensor | None,
-    reduction: str,
-    ignore_index: int | None,
+    reduction: Reduction,
     options: tuple[bool, str | None, bool],
+    eager: bool,
 ) -> Tensor:
-    """:func:`nce_loss`, given ``candidates`` and ``options`` as the operators take them."""
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction = {reduction!r}: expected 'mean', 'sum' or 'none'")
-    require_tensors(input=input, target=target, weight=weight, bias=bias)
-    if example_weight is not None:
-        require_tensors(weight=example_weight)
-        if example_weight.shape != input.shape[:1]:
-            raise ValueError(f"weight has shape {list(example_weight.shape)}: expected [B] = {list(input.shape[:1])}")
-        if example_weight.device != input.device:
-            raise ValueError(f"weight is on device {example_weight.device}: expected {input.device}, that of input")
-    eager = is_eager(input, target, weight, bias)
-    ignored = _ignored_examples(target, ignore_index, eager)
-    if ignored is not None:
-        target = _with_stand_ins(_wide(target), ignored)
-        input = input.masked_fill(ignored.unsqueeze(1), 0)  # whatever stands there: 0 * NaN would be NaN
+    """:func:`nce_loss` of checked arguments, given ``candidates`` and ``options`` as the operators take them."""
+    input = batch.input
     # Where a graph is made, shapes must not depend on data.
     pad_rows = not (eager and options[2])
-    arguments = (weight, bias, target, input, *candidates, *options, pad_rows)
-    factors, mean = _factors(input, example_weight, ignored, reduction)
+    arguments = (weight, bias, batch.target, input, *candidates, *options, pad_rows)
+    factors, mean = _factors(batch, example_weight, reduction)
     gradients = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (input, weight, bias)]
     constant = factors is None or not (torch.is_grad_enabled() and factors.requires_grad)
     if reduction != "none" and any(gradients) and constant:
         # One pass for the loss and its gradients, since the factor of every example is known.
-        reduced: Callable[..., Any] = _ops.Reduced.apply if eager else torch.ops.fastnce.nce_loss_and_grad
+        reduced: Callable[..., Any] = _autograd.Reduced.apply if eager else torch.ops.fastnce.nce_loss_and_grad
         total: Tensor = reduced(*arguments, factors, mean, gradients)[0]
-        return total
-    per_example: Callable[..., Tensor] = _ops.PerExample.apply if eager else torch.ops.fastnce.nce_loss
-    loss = per_example(*arguments)
+        return total if batch.ignored is None else total.masked_fill(batch.ignored.all(), 0)
+    per_example: Callable[..., Tensor] = _autograd.PerExample.apply if eager else torch.ops.fastnce.nce_loss
+    loss = batch.fill_ignored(per_example(*arguments), 0)
     if factors is not None:
         loss = loss * factors
     elif mean:
-        loss = loss * _ops.equal_share(input)
+        loss = loss * _kernels.equal_share(input)
     return loss if reduction == "none" else loss.sum()
 
 
-def _factors(
-    input: Tensor, example_weight: Tensor | None, ignored: Tensor | None, reduction: str
-) -> tuple[Tensor | None, bool]:
+def _factors(batch: Batch, example_weight: Tensor | None, reduction: Reduction) -> tuple[Tensor | None, bool]:
     """``[B]`` factors of the losses; or ``None`` for equal ones, and whether those are of a mean."""
+    input, ignored = batch.input, batch.ignored
     mean = reduction == "mean"
     if example_weight is None and ignored is None:
         return None, mean
     factors = input.new_ones(input.shape[0]) if example_weight is None else example_weight
-    factors = factors.to(torch.float64 if input.dtype == torch.float64 else torch.float32)
-    count: Any = input.shape[0]
-    if ignored is not None:
-        factors = factors.masked_fill(ignored, 0)
-        count = (~ignored).sum()
-    return factors / count if mean else factors, False
-
-
-def _ignored_examples(target: Tensor, ignore_index: int | None, eager: bool) -> Tensor | None:
-    """``[B]``: which examples to leave out; ``None`` where it is known that there are none."""
-    if ignore_index is None:
-        return None
-    # On a device, or while a graph is made, nobody may look.
-    if eager and target.device.type == "cpu" and not _core.contains(target, "labels", ignore_index):
-        return None
-    ignored = _wide(target) == ignore_index
-    return ignored.any(1) if target.dim() == 2 else ignored
-
-
-def _wide(target: Tensor) -> Tensor:
-    """Integers as int64: narrow ones would wrap what they are compared with. What is none is left to be refused."""
-    return target if target.is_floating_point() or target.dtype == torch.bool else target.long()
-
-
-def _with_stand_ins(target: Tensor, ignored: Tensor) -> Tensor:
-    """``target`` with the class of another example for the ignored ones', so that no further class takes part."""
-    if target.shape[0] == 0:
-        return target
-    kept = target.index_select(0, ignored.to(torch.uint8).argmin().unsqueeze(0))
-    mask = ignored if target.dim() == 1 else ignored.unsqueeze(1)
-    # If all are ignored, that one is, too: then any class in range will do.
-    return torch.where(mask, torch.where(ignored.all(), 0, kept), target)
-
-
-def is_eager(*tensors: Tensor) -> bool:
-    """Whether tensors are just memory, and nothing records what is done with them."""
-    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
-        return False
-    return all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors)
-
-
-def seed_tensor(seed: Seed) -> Tensor:
-    """A seed's two 64-bit words as the operators take them."""
-    words = [word - 2**64 if word >= 2**63 else word for word in seed_words(seed)]
-    return torch.tensor(words, dtype=torch.int64, device="cpu")
-
-
-def require_tensors(**tensors: Any) -> None:
-    """Throws TypeError, naming the argument, for what is no tensor."""
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} is a {type(tensor).__name__}: expected a torch.Tensor")
+    factors = batch.fill_ignored(factors.to(torch.float64 if input.dtype == torch.float64 else torch.float32), 0)
+    if not mean:
+        return factors, False
+    # Without an example left the mean is 0, not 0 / 0.
+    count: Any = max(input.shape[0], 1) if ignored is None else (~ignored).sum().clamp(min=1)
+    return factors / count, False

@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from fastnce import _core
 from fastnce._seed import Seed, integer
-from fastnce.torch._functional import REDUCTIONS, is_eager, require_tensors, sampled_loss, seed_tensor
-from fastnce.torch._stream import new_key, next_call
+from fastnce.torch._arguments import (
+    FLOATS,
+    PRECISIONS,
+    REDUCTIONS,
+    SAMPLERS,
+    Precision,
+    Reduction,
+    Sampler,
+    is_eager,
+    require_device,
+    require_example_weight,
+    require_loss_arguments,
+    require_option,
+    seed_tensor,
+)
+from fastnce.torch._functional import sampled_loss
+from fastnce.torch._ignored import leave_out
+from fastnce.torch._stream import give_back, new_key, next_call
+
+
+class _NotOfALoss:
+    """An attribute of ``nn.Embedding`` that a loss does not use: it has the default, and setting another is refused."""
+
+    def __init__(self, default: Any, remedy: str) -> None:
+        self.default, self.remedy = default, remedy
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, module: Any, owner: Any = None) -> Any:
+        return self.default
+
+    def __set__(self, module: Any, value: Any) -> None:
+        if value != self.default:
+            raise NotImplementedError(f"{type(module).__name__} has no {self.name}: {self.remedy}")
 
 
 class NCELoss(nn.Embedding):
@@ -36,8 +69,9 @@ class NCELoss(nn.Embedding):
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         sparse: Gradients of weight and bias are sparse: for ``SGD``, ``Adagrad`` and ``SparseAdam``.
         reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
-        ignore_index: Examples with this target are left out: a loss of 0, no gradient. ``None``: there are none, which
-            saves some work on a CUDA device and in compiled graphs.
+        ignore_index: Examples whose classes are all ``ignore_index`` are left out: a loss of 0, gradients of 0. If all
+            examples are, the mean is 0, too. ``None`` disables this, which saves work on a CUDA device and in compiled
+            graphs.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` for the setting of :func:`fastnce.set_precision`.
         seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`.
         device: Device of the parameters.
@@ -47,7 +81,7 @@ class NCELoss(nn.Embedding):
         weight: ``[V, D]``, uniform in ``+-1 / sqrt(D)`` at first.
         bias: ``[V]``.
         calls: How many times the module has sampled: a buffer, saved with the seed in ``state_dict``, so that a resumed
-            run draws the same samples.
+            run draws the same samples. A call that fails is not counted.
 
     Raises:
         ValueError: Sizes or options out of range.
@@ -65,28 +99,34 @@ class NCELoss(nn.Embedding):
         num_sampled: int,
         *,
         num_true: int = 1,
-        sampler: str = "log_uniform",
+        sampler: Sampler = "log_uniform",
         remove_accidental_hits: bool = False,
         sparse: bool = True,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         ignore_index: int | None = -100,
-        precision: str | None = None,
+        precision: Precision | None = None,
         seed: Seed = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if sampler != "log_uniform":
-            raise ValueError(f"sampler = {sampler!r}: expected 'log_uniform'")
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction = {reduction!r}: expected 'mean', 'sum' or 'none'")
+        require_option("sampler", sampler, SAMPLERS)
+        require_option("reduction", reduction, REDUCTIONS)
+        if precision is not None:
+            require_option("precision", precision, PRECISIONS)
+        if ignore_index is not None:
+            integer(ignore_index, "ignore_index")
+        if dtype is not None and dtype not in FLOATS:
+            raise TypeError(f"dtype is {dtype}: expected float32, float64, float16 or bfloat16")
+        num_classes, embedding_dim = integer(num_classes, "num_classes"), integer(embedding_dim, "embedding_dim")
+        num_sampled, num_true = integer(num_sampled, "num_sampled"), integer(num_true, "num_true")
         _core.check_sampler(num_true, num_sampled, True, num_classes)
+        if embedding_dim < 0:
+            raise ValueError(f"embedding_dim = {embedding_dim}: expected at least 0")
         table = torch.empty((num_classes, embedding_dim), device=device, dtype=dtype)
         super().__init__(num_classes, embedding_dim, sparse=sparse, _weight=table)
         self.num_sampled, self.num_true = num_sampled, num_true
         self.sampler, self.reduction, self.ignore_index = sampler, reduction, ignore_index
         self.remove_accidental_hits, self.precision = remove_accidental_hits, precision
-        if ignore_index is not None:
-            integer(ignore_index, "ignore_index")
         self._seed, self._key = seed_tensor(seed), new_key()
         self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
@@ -116,26 +156,79 @@ class NCELoss(nn.Embedding):
             A scalar, or ``[B]`` for ``reduction="none"``; float64 for float64 inputs, else float32.
 
         Raises:
-            ValueError: Shapes that do not match, classes out of range (on the CPU), tensors on different devices.
+            ValueError: Shapes that do not match, tensors on different devices; on the CPU, classes out of range and
+                rows of target in which only some classes are ``ignore_index`` (on a CUDA device the loss is NaN).
             TypeError: Unsupported or mixed dtypes.
         """
-        require_tensors(target=target)  # before it is counted
-        count = next_call if is_eager(self.calls) else torch.ops.fastnce.next_call
-        sizes = (self.num_sampled, self.num_embeddings, self.num_true)
-        candidates = (None, None, None, count(self.calls, target, self._key), self._seed, *sizes)
+        tables = (self.weight, self.bias)
+        require_loss_arguments(input, target, *tables, self.reduction, self.ignore_index)
+        require_example_weight("weight", weight, input)
+        require_device(input.device, "input", calls=self.calls)
+        eager = is_eager(input, target, *tables, self.calls)
+        batch = leave_out(input, target, self.ignore_index, eager)
         options = (self.remove_accidental_hits, self.precision, self.sparse)
-        tables = self.weight, self.bias
-        return sampled_loss(input, target, *tables, candidates, weight, self.reduction, self.ignore_index, options)
+
+        def loss_of(number: Tensor) -> Tensor:
+            sizes = (self.num_sampled, self.num_embeddings, self.num_true)
+            candidates = (None, None, None, number, self._seed, *sizes)
+            return sampled_loss(batch, *tables, candidates, weight, self.reduction, options, eager)
+
+        if not eager:
+            return loss_of(torch.ops.fastnce.next_call(self.calls, target, self._key))
+        number = next_call(self.calls, target, self._key)
+        try:
+            return loss_of(number)
+        except BaseException:
+            give_back(self.calls, number)
+            raise
+
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor: ...
 
     def get_extra_state(self) -> Tensor:
-        """The seed of the samples, for ``state_dict``."""
-        return self._seed
+        """The seed of the samples, for ``state_dict``: its 16 bytes, numbers that every floating-point dtype holds.
+
+        So a state whose values were cast, or averaged over modules of one seed, still has the seed.
+        """
+        return self._seed.view(torch.uint8).to(torch.int64)
 
     def set_extra_state(self, state: Tensor) -> None:
         """The seed, from ``state_dict``."""
-        if not isinstance(state, Tensor) or state.shape != (2,) or state.dtype != torch.int64:
-            raise ValueError(f"the extra state is {state!r}: expected a seed of two words, an int64 tensor")
-        self._seed = state.detach().clone().cpu()
+        if not isinstance(state, Tensor) or state.shape != (16,):
+            raise ValueError(f"the state of the seed is {state!r}: expected a tensor of 16 bytes")
+        seed_bytes = state.detach().cpu().double().round()
+        if not ((seed_bytes >= 0) & (seed_bytes <= 255)).all():  # NaN is neither
+            raise ValueError(f"the state of the seed is {state!r}: expected bytes, numbers from 0 to 255")
+        self._seed = seed_bytes.to(torch.uint8).view(torch.int64)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *options: Any) -> None:
+        # Casting and averaging change the dtype of the count. Copied into int64, inf and NaN would become numbers.
+        error_messages: list[str] = options[-1]
+        calls = state_dict.get(f"{prefix}calls")
+        if isinstance(calls, Tensor) and not calls.is_meta:
+            usable = bool(((calls.double() >= 0) & (calls.double() < 2**62)).all())  # neither NaN nor inf
+            if not usable:
+                error_messages.append(f"{prefix}calls = {calls!r}: expected how many calls there were, at least 0")
+            count = calls.to(torch.int64) if usable else self.calls
+            state_dict = {**state_dict, f"{prefix}calls": count}
+        try:
+            super()._load_from_state_dict(state_dict, prefix, *options)
+        except ValueError as error:
+            error_messages.append(f"{prefix}_extra_state: {error}")
+
+    @classmethod
+    def from_pretrained(cls, *_arguments: Any, **_options: Any) -> NCELoss:
+        """Not available: ``nn.Embedding`` has no argument for the number of samples."""
+        raise NotImplementedError(
+            f"{cls.__name__}.from_pretrained: make {cls.__name__}(num_classes, embedding_dim, num_sampled), then set "
+            "its weight = nn.Parameter(embeddings), and its bias likewise; requires_grad=False freezes them"
+        )
+
+    padding_idx = _NotOfALoss(None, "ignore_index leaves examples out")
+    max_norm = _NotOfALoss(None, "scale the rows of weight after the optimizer's step, as torch.renorm does")
+    norm_type = _NotOfALoss(2.0, "it goes with max_norm of nn.Embedding")
+    scale_grad_by_freq = _NotOfALoss(False, "the weight that forward takes scales the losses of examples")
 
     def extra_repr(self) -> str:
         """What the module was made with, without what is as by default."""

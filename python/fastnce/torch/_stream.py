@@ -31,15 +31,14 @@ def next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor:
     """The number of this call of a stream, a scalar; ``calls``, how many there were, is counted up in place."""
     # Somebody may set the random state back between two calls, or another thread restore it.
     content = hash(target.resolve_neg().numpy().tobytes()) if target.device.type == "cpu" else 0
-    mark = int(key), int(torch.randint(2**63 - 1, ())), content
-    repeats = torch._C._current_graph_task_id() != -1  # within a backward pass; what checkpointing itself asks
+    mark = int(key), int(torch.randint(2**63 - 1, (), device="cpu")), content
     with _lock:
-        if not repeats:
+        if not _repeats():
             _numbers[mark] = calls.clone()
             _numbers.move_to_end(mark)
-            calls.add_(1)
             if len(_numbers) > _REMEMBERED:
                 _numbers.popitem(last=False)
+            calls.add_(1)  # last, so that an interrupt before it leaves no count
         number = _numbers.get(mark)
     if number is None:
         raise RuntimeError(
@@ -48,3 +47,15 @@ def next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor:
             f"{_REMEMBERED:,} calls of such losses in between"
         )
     return number
+
+
+def give_back(calls: Tensor, number: Tensor) -> None:
+    """Undoes the count of a call that failed, unless a later one of another thread has been counted since."""
+    if not _repeats():
+        with _lock:
+            calls.sub_((calls == number + 1).to(calls.dtype))  # without reading it, which a CUDA device would wait for
+
+
+def _repeats() -> bool:
+    """Whether this is within a backward pass; what checkpointing itself asks."""
+    return bool(torch._C._current_graph_task_id() != -1)

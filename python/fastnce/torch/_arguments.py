@@ -1,0 +1,117 @@
+"""Checks of the arguments before anything is counted or computed: what they are, dtypes, devices.
+
+Shapes and values are checked by the library, under the names that the NumPy functions use.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from fastnce._errors import is_a
+from fastnce._seed import Seed, integer, seed_words
+from fastnce._types import SampledValues
+
+Reduction: TypeAlias = Literal["mean", "sum", "none"]
+Precision: TypeAlias = Literal["highest", "high", "medium"]
+Sampler: TypeAlias = Literal["log_uniform"]
+
+# Constants, because torch.compile in PyTorch 2.6 cannot trace get_args, nor `tuple | list` below.
+REDUCTIONS, PRECISIONS, SAMPLERS = get_args(Reduction), get_args(Precision), get_args(Sampler)
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def require_option(name: str, value: object, options: tuple[str, ...]) -> None:
+    """Raises ValueError for what is none of the options."""
+    if value not in options:
+        *most, last = map(repr, options)
+        expected = f"{', '.join(most)} or {last}" if most else last
+        raise ValueError(f"{name} = {value!r}: expected {expected}")
+
+
+def require_tensors(**tensors: Any) -> None:
+    """Raises TypeError, naming the argument, for what is no tensor with strides."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} {is_a(tensor)}: expected a torch.Tensor")
+        if tensor.layout is not torch.strided:
+            raise TypeError(f"{name} has layout {tensor.layout}: expected torch.strided; call {name}.to_dense()")
+
+
+def require_integers(name: str, tensor: Tensor, remedy: str = "") -> None:
+    """Raises TypeError for a tensor of anything but integers."""
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{name} has dtype {tensor.dtype}: expected integers{remedy}")
+
+
+def require_floats(name: str, tensor: Tensor) -> None:
+    """Raises TypeError for a tensor of anything but floating-point numbers."""
+    if tensor.dtype not in FLOATS:
+        raise TypeError(f"{name} has dtype {tensor.dtype}: expected float32, float64, float16 or bfloat16")
+
+
+def require_device(device: torch.device, decided_by: str, **tensors: Tensor | None) -> None:
+    """Raises ValueError for a tensor on another device."""
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.device != device:
+            raise ValueError(f"{name} is on device {tensor.device}: expected {device}, the device of {decided_by}")
+
+
+def require_loss_arguments(
+    input: Tensor, target: Tensor, weight: Tensor, bias: Tensor, reduction: str, ignore_index: int | None
+) -> None:
+    """Checks what both losses take."""
+    require_option("reduction", reduction, REDUCTIONS)
+    if ignore_index is not None:
+        integer(ignore_index, "ignore_index")
+    require_tensors(input=input, target=target, weight=weight, bias=bias)
+    swapped = "" if input.is_floating_point() else "; input comes before target"
+    require_integers("target", target, swapped)
+    for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
+        require_floats(name, tensor)
+    require_device(input.device, "input", target=target, weight=weight, bias=bias)
+
+
+def require_example_weight(name: str, factors: Tensor | None, input: Tensor) -> None:
+    """Checks the factors of the examples' losses, which have a name of their own in each loss."""
+    if factors is None:
+        return
+    require_tensors(**{name: factors})
+    if factors.is_complex():
+        raise TypeError(f"{name} has dtype {factors.dtype}: expected real numbers")
+    if factors.shape != input.shape[:1]:
+        raise ValueError(f"{name} has shape {list(factors.shape)}: expected [B] = {list(input.shape[:1])}")
+    require_device(input.device, "input", **{name: factors})
+
+
+def require_sampled_values(sampled_values: Any, device: torch.device) -> None:
+    """Raises TypeError or ValueError for what is no ``SampledValues`` of tensors on ``device``."""
+    if not isinstance(sampled_values, (tuple, list)):
+        raise TypeError(f"sampled_values {is_a(sampled_values)}: expected three tensors, {SampledValues._fields}")
+    if len(sampled_values) != 3:
+        raise ValueError(
+            f"sampled_values has {len(sampled_values)} values: expected three tensors, {SampledValues._fields}"
+        )
+    named = dict(zip(SampledValues._fields, sampled_values, strict=True))
+    require_tensors(**named)
+    require_integers("sampled_candidates", named["sampled_candidates"])
+    require_device(device, "input", **named)
+    for name, tensor in named.items():
+        if tensor.requires_grad:
+            raise ValueError(f"{name} requires a gradient, which the loss does not have: pass {name}.detach()")
+
+
+def is_eager(*tensors: Tensor) -> bool:
+    """Whether tensors are just memory, and nothing records what is done with them."""
+    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
+        return False
+    return all(type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_meta for tensor in tensors)
+
+
+def seed_tensor(seed: Seed) -> Tensor:
+    """A seed's two 64-bit words as the operators take them."""
+    words = [word - 2**64 if word >= 2**63 else word for word in seed_words(seed)]
+    return torch.tensor(words, dtype=torch.int64, device="cpu")

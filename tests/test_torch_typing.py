@@ -1,0 +1,69 @@
+"""What mypy says of right and wrong user code, with PyTorch's types at hand."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("mypy", reason="mypy is not installed")
+
+import fastnce
+
+# Kept, since reading PyTorch's types takes a minute.
+CACHE = pathlib.Path(__file__).parents[1] / "build" / "mypy"
+CODE = """
+from typing import assert_type
+
+import torch
+
+import fastnce.torch
+
+x, target = torch.randn(7, 6), torch.zeros(7, dtype=torch.int64)
+criterion = fastnce.torch.NCELoss(40, 6, 5, reduction="sum", precision="high", seed=(1, 2), ignore_index=None)
+assert_type(criterion(x, target, torch.ones(7)), torch.Tensor)
+assert_type(criterion.weight, torch.nn.Parameter)
+assert_type(criterion.num_classes, int)
+assert_type(criterion.calls, torch.Tensor)
+sampled = fastnce.torch.log_uniform_candidates(target, 5, 40, calls=torch.tensor(3))
+assert_type(sampled, fastnce.SampledValues)
+weight, bias = criterion.weight, criterion.bias
+assert_type(fastnce.torch.nce_loss(x, target, weight, bias, sampled, reduction="none"), torch.Tensor)
+
+fastnce.torch.NCELoss(40, 6, 5, reduction="average")  # error: arg-type
+fastnce.torch.NCELoss(40, 6, 5, precision="hihg")  # error: arg-type
+fastnce.torch.NCELoss(40, 6, 5, sampler="uniform")  # error: arg-type
+fastnce.torch.NCELoss(40, 6)  # error: call-arg
+fastnce.torch.NCELoss(40, 6, 5, seed="one")  # error: arg-type
+criterion(x)  # error: call-arg
+criterion(x, [1, 2])  # error: arg-type
+fastnce.torch.log_uniform_candidates(target, 5, 40, calls=1.5)  # error: arg-type
+fastnce.torch.nce_loss(x, target, weight, bias, x)  # error: arg-type
+fastnce.torch.nce_loss(x, target, weight, bias, sampled, reduction="average")  # error: arg-type
+fastnce.torch.nce_loss(x, target, weight, bias, sampled, precision="hihg")  # error: arg-type
+fastnce.torch.nce_loss("x", target, weight, bias, sampled)  # error: arg-type
+"""
+
+
+def test_mistakes_and_nothing_else_are_errors(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(CODE)
+    package = pathlib.Path(fastnce.__file__).parent
+    config = tmp_path / "mypy.ini"  # what an installed package says of itself is not reported
+    config.write_text(f"[mypy]\nmypy_path = {package.parent}\n[mypy-fastnce.*]\nfollow_imports = silent\n")
+    command = [sys.executable, "-m", "mypy", "--config-file", str(config), "--cache-dir", str(CACHE), str(program)]
+    report = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path).stdout
+    found = {
+        (int(line.split(":")[1]), line.rpartition("[")[2].rstrip("]"))
+        for line in report.splitlines()
+        if ": error: " in line
+    }
+    expected = {
+        (number, line.rpartition("# error: ")[2])
+        for number, line in enumerate(CODE.splitlines(), 1)
+        if "# error: " in line
+    }
+    assert found == expected, report
