@@ -116,7 +116,7 @@ void compute_on_cpu(const xla::CallFrame& frame) {
   nce_loss(params);
 }
 
-void queue_on_cuda(const xla::CallFrame& frame) {
+void queue_loss_on_cuda(const xla::CallFrame& frame) {
   LossCall call(frame);
   DeviceCall gpu(frame);
   SampledLossParams& params = call.params;
@@ -133,6 +133,6 @@ void queue_on_cuda(const xla::CallFrame& frame) {
 }  // namespace
 
 xla::Handler* const kLossOnCpu = kOnCpu<compute_on_cpu>;
-xla::Handler* const kLossOnCuda = kOnCuda<queue_on_cuda>;
+xla::Handler* const kLossOnCuda = kOnCuda<queue_loss_on_cuda>;
 
 }  // namespace fastnce::bindings::jax

@@ -63,7 +63,7 @@ void draw_on_cpu(const xla::CallFrame& frame) {
 }
 
 // The backend takes seeds from the host: this waits for the key.
-void queue_on_cuda(const xla::CallFrame& frame) {
+void queue_draw_on_cuda(const xla::CallFrame& frame) {
   const SamplerCall call(frame);
   DeviceCall gpu(frame);
   std::vector<std::uint32_t> words;
@@ -84,6 +84,6 @@ void queue_on_cuda(const xla::CallFrame& frame) {
 }  // namespace
 
 xla::Handler* const kSamplerOnCpu = kOnCpu<draw_on_cpu>;
-xla::Handler* const kSamplerOnCuda = kOnCuda<queue_on_cuda>;
+xla::Handler* const kSamplerOnCuda = kOnCuda<queue_draw_on_cuda>;
 
 }  // namespace fastnce::bindings::jax
