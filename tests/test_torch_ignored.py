@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 
 import numpy as np
 import pytest
@@ -12,13 +11,21 @@ from cases import Case
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-import torch.distributed as dist  # noqa: E402
-from torch import multiprocessing  # noqa: E402
 
 import fastnce  # noqa: E402
 import fastnce.torch  # noqa: E402
 from fastnce.torch import _ignored  # noqa: E402
-from torch_cases import BATCH, assert_equal, batch, given, leaves, module, step  # noqa: E402
+from torch_cases import (  # noqa: E402
+    BATCH,
+    assert_equal,
+    assert_trained_alike,
+    batch,
+    given,
+    leaves,
+    module,
+    step,
+    train_in_two_processes,
+)
 
 # PyTorch's own use of what it has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -138,37 +145,16 @@ def test_a_scaled_step_on_ignored_examples_changes_nothing(sparse, dtype, scale)
     assert torch.equal(criterion.weight, before)
 
 
-def train_beside_nothing(rank, store, sparse, results):
-    """One of two processes; the second has ignored examples only."""
-    torch.set_num_threads(1)
-    fastnce.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    criterion, (x, target) = module(sparse=sparse), batch()
-    parallel = torch.nn.parallel.DistributedDataParallel(criterion)
-    optimiser = torch.optim.SGD(criterion.parameters(), lr=0.5)
-    for _ in range(2):
-        optimiser.zero_grad()
-        parallel(x.detach(), target if rank == 0 else torch.full_like(target, -100)).backward()
-        optimiser.step()
-    if rank == 0:
-        torch.save(criterion.state_dict(), results)
-    dist.barrier()
-    os._exit(0)  # as in test_torch_training.py
+def ignored_on_the_second(rank):
+    x, target = batch()
+    return x, target if rank == 0 else torch.full_like(target, -100)
 
 
 @SPARSE
 def test_a_process_with_ignored_examples_only_adds_nothing(sparse, tmp_path):
-    results = tmp_path / "state.pt"
-    multiprocessing.spawn(train_beside_nothing, (tmp_path / "store", sparse, results), nprocs=2)
-    criterion, (x, target) = module(sparse=sparse), batch()
-    optimiser = torch.optim.SGD(criterion.parameters(), lr=0.25)  # gradients are averaged over the processes
-    for _ in range(2):
-        optimiser.zero_grad()
-        criterion(x.detach(), target).backward()
-        optimiser.step()
-    trained = torch.load(results)
-    for name, value in criterion.state_dict().items():
-        torch.testing.assert_close(trained[name], value, msg=name)
+    options = {"sparse": sparse}
+    state = train_in_two_processes(tmp_path, options, ignored_on_the_second, steps=2)
+    assert_trained_alike(state, options, *batch(), steps=2)
 
 
 PARTLY = torch.tensor([[4, 5], [-100, -100], [6, -100], [-100, 7], [8, 9]])

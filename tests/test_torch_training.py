@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
-import os
 import threading
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-import torch.distributed as dist  # noqa: E402
-from torch import multiprocessing  # noqa: E402
 
 import fastnce  # noqa: E402
 import fastnce.torch  # noqa: E402
-from torch_cases import BATCH, assert_equal, batch, module, step  # noqa: E402
+from torch_cases import (  # noqa: E402
+    BATCH,
+    assert_equal,
+    assert_trained_alike,
+    batch,
+    module,
+    step,
+    train_in_two_processes,
+)
 
 OPTIMISERS = {
     "SGD": lambda params: torch.optim.SGD(params, lr=0.5),
@@ -135,39 +140,16 @@ def test_threads_share_a_module():
         assert_equal([loss, gradient], [true_loss, true_gradient])
 
 
-def train_in_parallel(rank, store, results):
-    """One of two processes, each with half of the batch and the same samples."""
-    torch.set_num_threads(1)
-    fastnce.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    criterion, (x, target) = module(reduction="sum"), batch(2 * BATCH)
-    parallel = torch.nn.parallel.DistributedDataParallel(criterion)
+def half(rank):
+    x, target = batch(2 * BATCH)
     mine = slice(rank * BATCH, (rank + 1) * BATCH)
-    optimiser = torch.optim.SGD(criterion.parameters(), lr=0.5)
-    for _ in range(3):
-        optimiser.zero_grad()
-        parallel(x[mine].detach(), target[mine]).backward()
-        optimiser.step()
-    if rank == 0:
-        torch.save(criterion.state_dict(), results)
-    dist.barrier()
-    # Not by way of destroy_process_group: after gloo has summed up sparse gradients, those of nn.Embedding, too,
-    # PyTorch 2.13 aborts now and then when it takes its threads down.
-    os._exit(0)
+    return x[mine], target[mine]
 
 
 def test_two_processes_train_as_one(tmp_path):
-    results = tmp_path / "state.pt"
-    multiprocessing.spawn(train_in_parallel, (tmp_path / "store", results), nprocs=2)
-    criterion, (x, target) = module(reduction="sum"), batch(2 * BATCH)
-    optimiser = torch.optim.SGD(criterion.parameters(), lr=0.25)  # gradients are averaged over the processes
-    for _ in range(3):
-        optimiser.zero_grad()
-        criterion(x.detach(), target).backward()
-        optimiser.step()
-    trained = torch.load(results)
-    for name, value in criterion.state_dict().items():
-        torch.testing.assert_close(trained[name], value, msg=name)
+    options = {"reduction": "sum"}
+    state = train_in_two_processes(tmp_path, options, half, steps=3)
+    assert_trained_alike(state, options, *batch(2 * BATCH), steps=3)
 
 
 @pytest.mark.cuda

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
+import torch.distributed as dist
+from torch import multiprocessing
 
 import fastnce
 import fastnce.torch
@@ -50,3 +54,42 @@ def given(problem, labels=None):
     ids, *counts = problem.sampled_values
     target = torch.from_numpy(problem.labels if labels is None else labels)
     return target, fastnce.SampledValues(torch.from_numpy(ids), *map(torch.from_numpy, counts))
+
+
+def train_in_two_processes(directory, options, share, steps):
+    """The state of ``module(**options)`` after steps of SGD, each process on its ``share(rank)``: input and target."""
+    results = directory / "state.pt"
+    multiprocessing.spawn(_train_process, (directory / "store", results, options, share, steps), nprocs=2)
+    return torch.load(results)
+
+
+def _train_process(rank, store, results, options, share, steps):
+    torch.set_num_threads(1)
+    fastnce.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    criterion = module(**options)
+    parallel = torch.nn.parallel.DistributedDataParallel(criterion)
+    train(criterion, parallel, *share(rank), steps, learning_rate=0.5)
+    if rank == 0:
+        torch.save(criterion.state_dict(), results)
+    dist.barrier()
+    # Not by way of destroy_process_group: after gloo has summed up sparse gradients, those of nn.Embedding, too,
+    # PyTorch 2.13 aborts now and then when it takes its threads down.
+    os._exit(0)
+
+
+def train(criterion, call, x, target, steps, learning_rate):
+    """Steps of SGD on the parameters of ``criterion`` by the gradients of ``call``."""
+    optimiser = torch.optim.SGD(criterion.parameters(), lr=learning_rate)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        call(x.detach(), target).backward()
+        optimiser.step()
+
+
+def assert_trained_alike(state, options, x, target, steps):
+    """One process reaches the state of two at half their rate, since gradients are averaged over processes."""
+    criterion = module(**options)
+    train(criterion, criterion, x, target, steps, learning_rate=0.25)
+    for name, value in criterion.state_dict().items():
+        torch.testing.assert_close(state[name], value, msg=name)

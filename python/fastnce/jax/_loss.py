@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fastnce import _core
-from fastnce._types import RowGrads, SampledValues
+from fastnce._types import Precision, RowGrads, SampledValues
 from fastnce.jax import _arguments
 from fastnce.jax._arguments import Operands
 from fastnce.jax._handlers import Options, draw, replace_rows, run
@@ -27,7 +27,7 @@ def nce_loss(
     remove_accidental_hits: bool = False,
     *,
     key: Any = None,
-    precision: str | None = None,
+    precision: Precision | None = None,
 ) -> Any:
     """:func:`fastnce.nce_loss` for ``jit``, ``grad``, ``value_and_grad``, ``vmap`` and ``scan``.
 
@@ -81,7 +81,7 @@ def nce_value_and_rows(
     remove_accidental_hits: bool = False,
     *,
     key: Any = None,
-    precision: str | None = None,
+    precision: Precision | None = None,
     grad_loss: Any = None,
 ) -> tuple[Any, Any, RowGrads]:
     """:func:`nce_loss` and, in the same pass, its gradients, those of the tables as rows.

@@ -13,10 +13,9 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from fastnce._errors import is_a
 from fastnce._seed import Seed, integer, seed_words
-from fastnce._types import SampledValues
+from fastnce._types import Precision, SampledValues
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
-Precision: TypeAlias = Literal["highest", "high", "medium"]
 Sampler: TypeAlias = Literal["log_uniform"]
 
 # Constants, because torch.compile in PyTorch 2.6 cannot trace get_args, nor `tuple | list` below.

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from fastnce._seed import Seed, integer
-from fastnce._types import SampledValues
+from fastnce._types import Precision, SampledValues
 from fastnce.torch import _autograd, _kernels
 from fastnce.torch._arguments import (
-    Precision,
     Reduction,
     is_eager,
     require_device,

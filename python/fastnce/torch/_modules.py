@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from fastnce import _core
 from fastnce._seed import Seed, integer
+from fastnce._types import Precision
 from fastnce.torch._arguments import (
     FLOATS,
     PRECISIONS,
     REDUCTIONS,
     SAMPLERS,
-    Precision,
     Reduction,
     Sampler,
     is_eager,
