@@ -147,7 +147,10 @@ def test_float64_is_refused(cuda_array):
         ({"labels": PROBLEM.labels[:5]}, r"labels has shape \[5, 2\]"),
         ({"num_sampled": 6}, r"sampled_candidates has shape \[7\]: expected \[num_sampled\] = \[6\]"),
         ({"num_classes": 10**6}, "weights has 10 rows: expected at least num_classes"),
-        ({"sampled_values": None, "num_sampled": 11}, "num_sampled = 11 is larger than range_max = 10"),
+        (
+            {"sampled_values": None, "num_sampled": 11},
+            r"num_sampled = 11 is larger than the number of classes, 10 \(num_classes or range_max\)",
+        ),
         ({"sampled_values": None, "num_sampled": -1}, "num_sampled = -1"),
         ({"inputs": PROBLEM.inputs[:, :4]}, r"weights has shape \[10, 5\]: expected \[V, D\] with D = 4"),
     ],

@@ -236,8 +236,8 @@ def test_a_candidate_out_of_range_spoils_everything_and_is_reported(bad, cuda_ar
         fastnce.cuda.check()
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, -np.inf, np.nan])
-def test_a_true_count_that_is_not_positive_gives_nan_in_its_example_alone(bad, cuda_array):
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.inf, -np.inf, np.nan])
+def test_an_unusable_true_count_gives_nan_in_its_example_alone(bad, cuda_array):
     """On the CPU it is an error; here reading it would synchronise the device."""
     problem = Case(batch=6, dim=5, sampled=7, num_true=2).problem()
     clean_ids, clean = cuda_array.solve(problem)
@@ -253,8 +253,8 @@ def test_a_true_count_that_is_not_positive_gives_nan_in_its_example_alone(bad, c
     assert np.isfinite(results.weights).all() and np.isfinite(results.biases).all()
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, -np.inf, np.nan])
-def test_a_sampled_count_that_is_not_positive_spoils_the_examples_that_use_it(bad, cuda_array):
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.inf, -np.inf, np.nan])
+def test_an_unusable_sampled_count_spoils_the_examples_that_use_it(bad, cuda_array):
     problem = Case(batch=6, dim=5, sampled=7, remove_hits=True).problem()
     ids, _, sampled_count = problem.sampled_values
     sampled_count[ids == ids[2]] = bad  # the arrays are this test's own

@@ -341,16 +341,11 @@ def test_removed_hits_stay_out_of_gradients_with_an_infinite_factor(factor):
 
 
 @pytest.mark.parametrize("num_true", [1, 2])
-@pytest.mark.parametrize(
-    ("where", "value"),
-    [("biases", np.inf), ("biases", -np.inf), ("biases", np.nan), ("true_count", np.inf), ("sampled_count", np.inf)],
-)
-def test_infinities_and_nans_come_out_where_the_formulas_put_them(where, value, num_true):
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_infinities_and_nans_come_out_where_the_formulas_put_them(value, num_true):
     """No error, no spoiled neighbour."""
     problem = Case(batch=6, dim=5, sampled=10, num_true=num_true).problem()
-    ids, true_count, sampled_count = problem.sampled_values
-    arrays = {"biases": problem.biases, "true_count": true_count, "sampled_count": sampled_count}
-    arrays[where].flat[ids[0] if where == "biases" else 0] = value  # the arrays are this test's own
+    problem.biases[problem.sampled_values[0][0]] = value  # the arrays are this test's own
     results, truth = problem.solve()[1], problem.truth()[1]
     for ours, true in zip(results, truth, strict=True):
         np.testing.assert_array_equal(np.isnan(ours), np.isnan(true))

@@ -148,6 +148,11 @@ LOSS_ERRORS = [
         ValueError,
         ["sampled_expected_count[0] = nan:"],
     ),
+    ("true-count-inf", values(true_count=np.inf), ValueError, ["true_expected_count[0, 0] = inf:", "finite"]),
+    ("sampled-count-inf", values(sampled_count=np.inf), ValueError, ["sampled_expected_count[0] = inf:", "finite"]),
+    # float64 counts beside float32 tables
+    ("count-overflows", values(sampled_count=1e300), ValueError, ["sampled_expected_count[0] = inf:", "float32"]),
+    ("count-underflows", values(true_count=1e-300), ValueError, ["true_expected_count[0, 0] = 0:", "float32"]),
     # dtypes
     ("inputs-longdouble", {"inputs": INPUTS.astype("g")}, TypeError, ["inputs", "float128", "float32"]),
     ("inputs-int", {"inputs": INPUTS.astype(int)}, TypeError, ["inputs", "int64", "float32"]),
@@ -355,7 +360,7 @@ SAMPLER_ERRORS = [
     ("V-negative", {"range_max": -5}, ValueError, ["range_max = -5", "1"]),
     ("V-2-to-the-63", {"range_max": 2**63}, ValueError, ["range_max = 9223372036854775808", "2^63 - 1"]),
     ("V-float", {"range_max": 50.0}, TypeError, ["range_max", "float", "integer"]),
-    ("S-above-V", {"num_sampled": 51}, ValueError, ["num_sampled = 51", "range_max = 50"]),
+    ("S-above-V", {"num_sampled": 51}, ValueError, ["num_sampled = 51", "50 (num_classes or range_max)"]),
     ("unique-string", {"unique": "no"}, TypeError, ["unique", "str", "bool"]),
     ("S-zero", {"num_sampled": 0}, ValueError, ["num_sampled = 0", "1"]),
     ("S-negative", {"num_sampled": -1}, ValueError, ["num_sampled = -1", "1"]),

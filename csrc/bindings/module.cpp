@@ -22,6 +22,7 @@ PYBIND11_MODULE(_core_contents, module) {
       fastnce::bindings::restore_interrupt();
     }
   });
+  fastnce::bindings::remember_main_thread();
   fastnce::isa_in_use();  // a wrong FASTNCE_ISA is reported at import, not at the first loss
   fastnce::bindings::register_config(module);
   fastnce::bindings::register_sampler(module);

@@ -12,22 +12,17 @@ namespace py = pybind11;
 
 namespace {
 
-// Python handles signals on this thread alone. A forked child has one thread, which becomes its main thread.
-std::atomic<unsigned long>& main_thread() {
-  static std::atomic<unsigned long> thread = [] {
-    pthread_atfork(nullptr, nullptr, [] { main_thread() = PyThread_get_thread_ident(); });
-    return py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
-  }();
-  return thread;
-}
+std::atomic<unsigned long> main_thread{0};
 
-// Only the main thread uses it, with the lock held. It must outlive the interpreter's end, so it is never destroyed.
+// Only the main thread uses it, with the GIL held. It must outlive the interpreter's end, so it is never destroyed.
 std::optional<py::error_already_set>& raised() {
   static auto* const error = new std::optional<py::error_already_set>;
   return *error;
 }
 
 bool run_signal_handlers() {
+  // A handler may compute, too. What it calls must not end because this call shall.
+  const InterruptScope nothing(nullptr);
   const PyGILState_STATE state = PyGILState_Ensure();
   const bool failed = PyErr_CheckSignals() != 0;
   if (failed) raised().emplace();  // takes the error over, so that destructors on the way out may use Python
@@ -37,8 +32,16 @@ bool run_signal_handlers() {
 
 }  // namespace
 
+void remember_main_thread() {
+  main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
+  static bool follows_forks = false;
+  if (follows_forks) return;
+  follows_forks = true;
+  pthread_atfork(nullptr, nullptr, [] { main_thread = PyThread_get_thread_ident(); });
+}
+
 bool (*python_interrupt_request())() {
-  return PyThread_get_thread_ident() == main_thread() ? &run_signal_handlers : nullptr;
+  return PyThread_get_thread_ident() == main_thread ? &run_signal_handlers : nullptr;
 }
 
 void restore_interrupt() {

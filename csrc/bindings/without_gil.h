@@ -12,6 +12,10 @@
 
 namespace fastnce::bindings {
 
+// Python handles signals on its main thread alone; in a forked child that is the thread that forked. To be called when
+// the module is initialised, because it runs Python code, during which other threads may take the GIL.
+void remember_main_thread();
+
 // The function that a call of this thread polls for signals: on Python's main thread it takes the GIL and runs Python's
 // signal handlers; elsewhere null. Needs the GIL.
 bool (*python_interrupt_request())();

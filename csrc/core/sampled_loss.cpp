@@ -8,6 +8,7 @@
 #include "cpu/row_plan.h"
 #include "cpu/sampled_loss.h"
 #include "fastnce/error.h"
+#include "math/expected_count.h"
 
 namespace fastnce {
 
@@ -68,14 +69,15 @@ void validate_ids(const char* name, const std::int64_t* ids, std::int64_t count,
   throw InvalidValue(concat(name, "[", at, "] = ", ids[bad], " is outside [0, num_classes = ", num_classes, ")"));
 }
 
-// The first expected count that has no logarithm or an infinite one; -1 if there is none.
+// The position of the first number that is no expected count; -1 if there is none.
 template <class T>
-std::int64_t first_unusable(const void* counts, std::int64_t count) {
+std::int64_t first_unexpected(const void* counts, std::int64_t count) {
   const auto* const values = static_cast<const T*>(counts);
   bool usable = true;
-  for (std::int64_t i = 0; i < count; ++i) usable &= values[i] > T{0};  // a vector at a time; NaN is not above 0
+  // Without branches: a vector at a time.
+  for (std::int64_t i = 0; i < count; ++i) usable &= math::is_expected_count(values[i]);
   for (std::int64_t i = 0; i < count && !usable; ++i) {
-    if (!(values[i] > T{0})) return i;
+    if (!math::is_expected_count(values[i])) return i;
   }
   return -1;
 }
@@ -94,21 +96,22 @@ bool uses_sample(const SampledLossParams& p, std::int64_t position) {
   return false;
 }
 
-// Q is subtracted as its logarithm: 0, negative numbers and NaN would make NaN of every result that they touch.
 void validate_counts(const SampledLossParams& p) {
   const auto first = [&](const void* counts, std::int64_t count) {
-    return p.dtype == DType::kFloat64 ? first_unusable<double>(counts, count) : first_unusable<float>(counts, count);
+    return p.dtype == DType::kFloat64 ? first_unexpected<double>(counts, count)
+                                      : first_unexpected<float>(counts, count);
   };
   const auto refuse = [&](const std::string& element, const void* counts, std::int64_t at) {
-    throw InvalidValue(concat(element, " = ", count_at(p, counts, at),
-                              ": expected a positive number, how often the class is expected among the samples"));
+    throw InvalidValue(concat(element, " = ", count_at(p, counts, at), ": expected a positive, finite ",
+                              p.dtype == DType::kFloat64 ? "float64" : "float32",
+                              " number, how often the class is expected among the samples"));
   };
   if (const std::int64_t at = first(p.true_count, p.batch * p.num_true); at >= 0) {
     refuse(concat("true_expected_count[", at / p.num_true, ", ", at % p.num_true, "]"), p.true_count, at);
   }
   if (first(p.sampled_count, p.num_sampled) < 0) return;
   for (std::int64_t s = 0; s < p.num_sampled; ++s) {
-    if (!(count_at(p, p.sampled_count, s) > 0) && uses_sample(p, s)) {
+    if (!math::is_expected_count(count_at(p, p.sampled_count, s)) && uses_sample(p, s)) {
       refuse(concat("sampled_expected_count[", s, "]"), p.sampled_count, s);
     }
   }

@@ -18,9 +18,9 @@ void validate(const LogUniformParams& params) {
     throw InvalidValue(concat("num_sampled = ", params.num_sampled, ": expected 1 to ", kMostSamples));
   }
   if (params.unique && params.num_sampled > params.range_max) {
-    throw InvalidValue(concat("num_sampled = ", params.num_sampled, " is larger than range_max = ", params.range_max,
-                              ", the number of classes: expected at most that for unique samples (the sampler's range "
-                              "is too small)"));
+    throw InvalidValue(concat("num_sampled = ", params.num_sampled, " is larger than the number of classes, ",
+                              params.range_max, " (num_classes or range_max): expected at most ", params.range_max,
+                              ", because samples are unique"));
   }
 }
 

@@ -51,8 +51,8 @@ double flops(const SampledLossParams& p) {
           static_cast<double>(p.num_true) * kTrueClass);
 }
 
-// Examples or rows of gradients between two polls for an interrupt: a few milliseconds of work.
-constexpr std::int64_t kRowsAtOnce = 8192;
+// Elements read between two polls for an interrupt: some 10 ms where they come from memory.
+constexpr std::int64_t kElementsAtOnce = 1 << 24;
 
 // Rows [begin, end) of thread `rank`, so that threads have equal numbers of rows plus entries: the row of the most
 // frequent class can hold a tenth of all labels.
@@ -70,6 +70,19 @@ Range share_of_rows(const RowPlan& plan, const Team& team) {
   };
   return {first_row(total * team.rank / team.size),
           team.rank + 1 == team.size ? rows : first_row(total * (team.rank + 1) / team.size)};
+}
+
+// Calls work(part) for parts of `rows` that poll often enough, until the call shall end. A row of many entries is not
+// cut.
+template <class Work>
+void in_parts_of_rows(const RowPlan& plan, Range rows, std::int64_t dim, Interruption& interruption, const Work& work) {
+  const std::int64_t most_entries = kElementsAtOnce / (dim + 1) + 1;
+  for (std::int64_t begin = rows.begin; begin < rows.end && !interruption.requested();) {
+    std::int64_t end = begin + 1;
+    while (end < rows.end && plan.offsets[end + 1] - plan.offsets[begin] + (end - begin) < most_entries) ++end;
+    work(Range{begin, end});
+    begin = end;
+  }
 }
 
 // Accidental hits in the form the kernels read.
@@ -241,17 +254,22 @@ void run(const SampledLossParams& params) {
     T* const scratch = all_scratch + team.rank * scratch_elements;
 
     const Range examples = team.share(own.batch);
-    in_parts(examples, kRowsAtOnce, interruption, [&](Range part) {
+    const std::int64_t elements_per_example = (own.num_true + 1) * (own.dim + 1);
+    in_parts(examples, kElementsAtOnce / elements_per_example + 1, interruption, [&](Range part) {
       if (narrow.inputs) widen_inputs(kernels, params, own, part);
       kernels.true_classes(own, part, scratch);
     });
     kernels.sampled_offsets(own, team.share(own.num_sampled));
     team.barrier();
     const Range rows = own.wants_rows() ? share_of_rows(*params.rows, team) : Range{0, 0};
-    in_parts(rows, kRowsAtOnce, interruption, [&](Range part) { kernels.start_rows(own, part); });
+    const auto for_rows = [&](auto kernel) {
+      if (!own.wants_rows()) return;
+      in_parts_of_rows(*params.rows, rows, own.dim, interruption, [&](Range part) { kernel(own, part); });
+    };
+    for_rows(kernels.start_rows);
     if (own.num_sampled > 0) {
       sampled_classes(tiles, own, schedule, team, scratch);
-      in_parts(rows, kRowsAtOnce, interruption, [&](Range part) { kernels.finish_rows(own, part); });
+      for_rows(kernels.finish_rows);
     }
     if (interruption.requested()) return;  // loss_sum and the rows are not complete
     if (narrow.grad_inputs) {

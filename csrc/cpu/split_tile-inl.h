@@ -1,7 +1,8 @@
 // A tile whose GEMMs are computed from bfloat16 parts (split-inl.h). Compiled once per instruction set; the rules are
 // in simd-inl.h. Include after a micro-kernel: a class, alive while its instructions may be used, with
 //   multiply_square<kParts, kWrite>(a, b, depth_chunks, c)
-// which stores in (or adds to) the 32 x 32 floats at c the product of 32 rows of A and 32 columns of B.
+// which stores in (or adds to) the 32 x 32 floats at c the product of 32 rows of A and 32 columns of B. It lives as
+// long as one GEMM of one tile: between tiles a signal handler may run, and what it calls may configure AMX for itself.
 
 // Packed X of some examples and W of some samples, each twice: with the inner dimension along and across its rows.
 //
@@ -68,12 +69,13 @@ class SplitTile {
   }
 
   void multiply_logits() {
+    const Multiplier multiplier;
     const std::int64_t depth = chunks(dim_);
     for (std::int64_t i = 0; i < chunks(num_examples_); ++i) {
       for (std::int64_t j = 0; j < chunks(num_samples_); ++j) {
-        Multiplier::template multiply_square<kParts, Write::kSet>(rows_of(x_along_, i, depth),
-                                                                  rows_of(w_along_, j, depth), depth,
-                                                                  logits + j * logits_panel + i * kSquare * kSquare);
+        multiplier.template multiply_square<kParts, Write::kSet>(rows_of(x_along_, i, depth),
+                                                                 rows_of(w_along_, j, depth), depth,
+                                                                 logits + j * logits_panel + i * kSquare * kSquare);
       }
     }
   }
@@ -81,11 +83,12 @@ class SplitTile {
   void enter_grad() { pack_grad<kParts>(logits, logits_panel, num_examples_, num_samples_, g_along_, g_across_); }
 
   void add_grad_inputs(float* const* dx_rows) {
+    const Multiplier multiplier;
     const std::int64_t depth = chunks(num_samples_);
     for (std::int64_t i = 0; i < chunks(num_examples_); ++i) {
       for (std::int64_t j = 0; j < chunks(dim_); ++j) {
-        Multiplier::template multiply_square<kParts, Write::kSet>(rows_of(g_along_, i, depth),
-                                                                  rows_of(w_across_, j, depth), depth, square_);
+        multiplier.template multiply_square<kParts, Write::kSet>(rows_of(g_along_, i, depth),
+                                                                 rows_of(w_across_, j, depth), depth, square_);
         const std::int64_t rows = clamp(num_examples_ - i * kSquare, 0, kSquare);
         for (std::int64_t r = 0; r < rows; ++r) {
           add_columns(dx_rows[i * kSquare + r], j * kSquare, load(square_ + r * kSquare));
@@ -98,6 +101,7 @@ class SplitTile {
   // At full accuracy a tile's share is summed up by itself, and so are those of kTilesSummed tiles: six products per
   // number, or the shares of thousands of examples, each rounded to the size of the whole sum, would cost a digit.
   void add_grad_weights(float* const* dw_rows) {
+    const Multiplier multiplier;
     const std::int64_t depth = chunks(num_examples_);
     for (std::int64_t i = 0; i < chunks(dim_); ++i) {
       for (std::int64_t j = 0; j < chunks(num_samples_); ++j) {
@@ -105,9 +109,9 @@ class SplitTile {
         const Bf16* const g = rows_of(g_across_, j, depth);
         float* const dw = dw_ + (i * chunks(num_samples_) + j) * kSquare * kSquare;
         if constexpr (kParts < 3) {
-          Multiplier::template multiply_square<kParts, Write::kAdd>(x, g, depth, dw);
+          multiplier.template multiply_square<kParts, Write::kAdd>(x, g, depth, dw);
         } else {
-          Multiplier::template multiply_square<kParts, Write::kSet>(x, g, depth, square_);
+          multiplier.template multiply_square<kParts, Write::kSet>(x, g, depth, square_);
           for (std::int64_t at = 0; at < kSquare * kSquare; at += kLanes<float>) {
             store(dw + at, load(dw + at) + load(square_ + at));
           }
@@ -158,7 +162,6 @@ class SplitTile {
     }
   }
 
-  Multiplier multiplier_;
   std::int64_t dim_;
   Bf16 *x_along_, *x_across_;  // A of the logits, A of dW
   Bf16 *w_along_, *w_across_;  // B of the logits, B of dX

@@ -19,12 +19,13 @@ struct Release {
 struct Kept {
   std::unique_ptr<std::byte, Release> memory;
   std::size_t size = 0;
+  bool taken = false;  // by a call in progress: a signal handler that it polls may call the library, too
 };
 thread_local Kept kept;
 
 }  // namespace
 
-Workspace::Workspace(std::size_t bytes) : kept_(bytes <= kKeptBytes) {
+Workspace::Workspace(std::size_t bytes) : kept_(bytes <= kKeptBytes && !kept.taken) {
   if (!kept_) {
     memory_ = allocate(bytes);
     return;
@@ -35,10 +36,15 @@ Workspace::Workspace(std::size_t bytes) : kept_(bytes <= kKeptBytes) {
     kept.size = bytes;
   }
   memory_ = kept.memory.get();
+  kept.taken = true;
 }
 
 Workspace::~Workspace() {
-  if (!kept_) Release{}(memory_);
+  if (kept_) {
+    kept.taken = false;
+  } else {
+    Release{}(memory_);
+  }
 }
 
 std::pmr::memory_resource* call_memory() {

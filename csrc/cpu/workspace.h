@@ -30,7 +30,7 @@ class Carver {
 };
 
 // A block of at least `bytes`, aligned to 64, of arbitrary content. Up to kKeptBytes the calling thread keeps it for
-// its next call. Throws std::bad_alloc.
+// its next call; a call within a call gets a block of its own. Throws std::bad_alloc.
 class Workspace {
  public:
   static constexpr std::size_t kKeptBytes = std::size_t{64} << 20;

@@ -4,6 +4,7 @@
 
 #include "cuda/ids.cuh"
 #include "cuda/warp.cuh"
+#include "math/expected_count.h"
 #include "math/logistic.h"
 
 namespace fastnce::cuda {
@@ -29,7 +30,7 @@ FASTNCE_KERNEL(kThreads, 2) enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesA
   if (lane_index() != 0 || !exists) return;
   check_id(args.faults, IdArgument::kSampled, s, id, 1, args.num_classes);
   const float count = args.sampled_count[s];
-  args.offset[s] = valid && count > 0.0f ? args.biases.row(id)[0] - logf(count) : not_a_number();
+  args.offset[s] = valid && math::is_expected_count(count) ? args.biases.row(id)[0] - logf(count) : not_a_number();
 }
 
 // Each lane sums every 32nd product; float32 as everywhere in this file.
@@ -53,7 +54,7 @@ FASTNCE_KERNEL(kThreads, 2) enter_examples_kernel(FASTNCE_ARGUMENTS EnterExample
     const std::int64_t at = b * args.num_true + t;
     const std::int64_t id = args.labels[at];
     const float count = args.true_count[at];
-    const bool valid = is_valid_id(id, args.num_classes) && count > 0.0f;  // a count may be 0, negative or NaN
+    const bool valid = is_valid_id(id, args.num_classes) && math::is_expected_count(count);
     const float product = valid ? dot(x, args.weights.row(id), args.dim) : 0.0f;
     if (lane_index() != 0) continue;
     check_id(args.faults, IdArgument::kLabels, at, id, args.num_true, args.num_classes);

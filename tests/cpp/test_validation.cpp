@@ -81,10 +81,12 @@ TEST(Validation, WantsArraysWhereThereAreElements) {
 }
 
 TEST(Validation, ExpectedCountsArePositive) {
-  const std::string rest = ": expected a positive number, how often the class is expected among the samples";
+  const std::string rest =
+      ": expected a positive, finite float32 number, how often the class is expected among the samples";
   EXPECT_EQ(message_with([](auto& p) { p.true_count[5] = 0; }), "true_expected_count[2, 1] = 0" + rest);
   EXPECT_EQ(message_with([](auto& p) { p.sampled_count[0] = -2; }), "sampled_expected_count[0] = -2" + rest);
   EXPECT_EQ(message_with([](auto& p) { p.sampled_count[1] = NAN; }), "sampled_expected_count[1] = nan" + rest);
+  EXPECT_EQ(message_with([](auto& p) { p.true_count[0] = INFINITY; }), "true_expected_count[0, 0] = inf" + rest);
 }
 
 TEST(Validation, WantsLabelsInWholeRowsForHits) {
@@ -103,8 +105,8 @@ TEST(Validation, WantsAPlanForRowGradients) {
 TEST(Validation, WantsARangeThatHoldsTheUniqueSamples) {
   std::int64_t ids[3];
   EXPECT_EQ(message_of([&] { log_uniform_sample({.range_max = 2, .num_sampled = 3}, ids); }),
-            "num_sampled = 3 is larger than range_max = 2, the number of classes: expected at most that for unique "
-            "samples (the sampler's range is too small)");
+            "num_sampled = 3 is larger than the number of classes, 2 (num_classes or range_max): expected at most 2, "
+            "because samples are unique");
   EXPECT_EQ(message_of([&] { log_uniform_sample({.range_max = 0, .num_sampled = 3}, ids); }),
             "range_max = 0: expected at least 1");
 }

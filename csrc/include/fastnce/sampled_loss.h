@@ -51,8 +51,8 @@ struct SampledLossParams {
   const void* inputs = nullptr;           // x [B, D]
   std::int64_t inputs_stride = 0;         // elements from one row of x to the next; 0 repeats one row
   const std::int64_t* sampled = nullptr;  // z [S], each in [0, V)
-  const void* true_count = nullptr;       // Q(y) [B, T], expected counts, positive
-  const void* sampled_count = nullptr;    // Q(z) [S], positive but for samples that every example removes as hits
+  const void* true_count = nullptr;       // Q(y) [B, T], expected counts, positive and finite
+  const void* sampled_count = nullptr;    // Q(z) [S], likewise but for samples that every example removes as hits
   const void* grad_loss = nullptr;        // upstream factor per example [B]; null means 1. The loss is not scaled.
   bool remove_accidental_hits = false;    // sampled classes equal to a true class of the example contribute nothing
 
