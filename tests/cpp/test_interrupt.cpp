@@ -78,6 +78,33 @@ TEST(Interrupt, EndsLossesOfTrueClassesAlone) {
   expect_interruptible([&] { nce_loss(problem.params); });
 }
 
+Problem<float>* inner = nullptr;
+bool compute_and_go_on() {
+  const InterruptScope nothing(nullptr);
+  nce_loss(inner->params);
+  return false;
+}
+
+// As a signal handler in Python does.
+TEST(Interrupt, ARequestMayCallTheLibrary) {
+  for (const Precision precision : kLevels) {
+    const Sizes sizes{.batch = 300, .num_true = 1, .num_sampled = 300, .dim = 40, .num_classes = 500};
+    Problem<float> undisturbed(sizes), disturbed(sizes);
+    Problem<float> larger({.batch = 20, .num_true = 2, .num_sampled = 900, .dim = 70, .num_classes = 1000});
+    undisturbed.params.precision = disturbed.params.precision = larger.params.precision = precision;
+    nce_loss(undisturbed.params);
+    inner = &larger;
+    {
+      const InterruptScope scope(&compute_and_go_on, kAtOnce);
+      nce_loss(disturbed.params);
+    }
+    EXPECT_EQ(disturbed.loss, undisturbed.loss);
+    EXPECT_EQ(disturbed.grad_inputs, undisturbed.grad_inputs);
+    EXPECT_EQ(disturbed.grad_weights, undisturbed.grad_weights);
+    EXPECT_LE(relative_error(larger.grad_weights, solve(larger).grad_weights), tolerance(precision));
+  }
+}
+
 TEST(Interrupt, DoesNotAskWithinTheInterval) {
   std::vector<std::int64_t> ids(1000);
   const InterruptScope scope(&stop, std::chrono::hours{1});
