@@ -258,7 +258,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--loss", choices=["nce", "softmax", "torch-nce"], default="nce", help="training loss of the output layer")
-    add("--corpus", type=Path, default=SHIPPED_CORPUS, help="text; a paragraph per line, a blank line between documents")
+    add("--corpus", type=Path, default=SHIPPED_CORPUS, help="text; one paragraph per line, blank line after a document")
     add("--sampled", type=natural, default=1024, help="number of sampled words per batch (num_sampled)")
     add("--dim", type=natural, default=128, help="width of embeddings and GRU")
     add("--epochs", type=natural, default=3, help="passes over the text")
