@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """A small language model in PyTorch, with noise-contrastive estimation in place of the softmax over all words.
 
-A GRU reads a text and predicts every next word out of V. In training, the full softmax multiplies each of the N
-positions of a batch with the rows of all V words; `fastnce.torch.NCELoss` takes the N true words and S sampled ones,
-and its gradients are sparse. Whatever the model was trained with, it is judged by the perplexity of held-out documents
-under the full softmax.
+A GRU reads a text and predicts each next word out of V. In training, the full softmax multiplies each of the N
+positions of a batch with the rows of all V words; `fastnce.torch.NCELoss` uses only the N true words and S sampled
+ones, and its gradients are sparse. Evaluation is the same for all losses: the perplexity of held-out documents under
+the full softmax.
 
     python examples/language_model.py                                      # NCELoss: about a minute
-    python examples/language_model.py --loss softmax --lr 0.1              # nn.Linear and cross entropy: five
+    python examples/language_model.py --loss softmax --lr 0.1              # nn.Linear, cross entropy: five minutes
     python examples/language_model.py --loss torch-nce                     # NCE written by hand in PyTorch
     python examples/language_model.py --corpus mine.txt.gz --sampled 256   # your own text: plain, .gz or .xz
 
 Needs PyTorch (`pip install torch`). With the same seed, the three losses start from the same weights and see the same
-batches. Threads wait for each other: where other programs keep the cores busy, `--threads 1` is faster.
+batches. If other programs keep the cores busy, `--threads 1` is faster, because threads wait for each other.
 
 Shape letters: V words in the vocabulary, D width, L streams of text read side by side, C words of each in a batch,
 N = L C positions in a batch, S sampled words.
@@ -47,6 +47,7 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 UNKNOWN, END_OF_PARAGRAPH = "<unk>", "<end>"
 HELD_OUT = 20  # every 20th document
 STREAMS, CHUNK = 32, 32  # L, C
+PROGRESS = 200  # steps between two lines of progress
 
 
 class Corpus(NamedTuple):
@@ -57,7 +58,7 @@ class Corpus(NamedTuple):
     train: Tensor
     """The documents to train on, one after the other."""
     held_out: Tensor
-    """The documents to judge by."""
+    """The documents to evaluate on."""
 
 
 def read_corpus(path: Path, min_count: int) -> Corpus:
@@ -192,7 +193,7 @@ class Trainer:
         start = time.perf_counter()
         hidden, state = self.model(words, state)
 
-        # The output layer for itself, so that its time can be taken.
+        # The output layer runs separately, so that its time can be measured.
         output_start = time.perf_counter()
         leaf = hidden.detach().requires_grad_()
         loss = self.model.output(leaf, following)
@@ -213,16 +214,16 @@ class Quality(NamedTuple):
     """How well a model predicts a text."""
 
     perplexity: float
-    """By the full softmax."""
+    """Under the full softmax."""
     self_normalized: float
-    """Of exp(logit) taken as it is, as if it were a probability: what NCE strives for."""
+    """With exp(logit) used as the probability, without normalisation. NCE trains towards that."""
     log_z: float
-    """Mean logarithm of what the softmax divides by: 0 where exp(logit) is a probability."""
+    """Mean logarithm of the softmax's denominator. At 0, exp(logit) is a probability."""
 
 
 @torch.no_grad()
-def judge(model: LanguageModel, ids: Tensor) -> Quality:
-    """Perplexity over all words, whatever the model was trained with."""
+def evaluate(model: LanguageModel, ids: Tensor) -> Quality:
+    """Perplexity over all words, with any training loss."""
     model.eval()
     state, count, logits, log_z = None, 0, 0.0, 0.0
     for words, following in batches(ids):
@@ -238,31 +239,34 @@ def judge(model: LanguageModel, ids: Tensor) -> Quality:
 def train(corpus: Corpus, args: argparse.Namespace) -> Iterator[tuple[list[Step], Quality]]:
     """The steps of each epoch, and the model's quality after it."""
     trainer = Trainer(corpus.counts, args)
-    for _ in range(args.epochs):
+    for epoch in range(1, args.epochs + 1):
         state, steps = None, []
         for words, following in batches(corpus.train):
             step, state = trainer.step(words, following, state)
             steps.append(step)
-        yield steps, judge(trainer.model, corpus.held_out)
+            if len(steps) % PROGRESS == 0:
+                loss = statistics.mean(step.loss for step in steps[-PROGRESS:])
+                print(f"epoch {epoch:2}, step {len(steps)}: loss {loss:.3f}", flush=True)
+        yield steps, evaluate(trainer.model, corpus.held_out)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line, or ``arguments``."""
     parser = argparse.ArgumentParser(
-        description="a language model (embedding, GRU) with noise-contrastive estimation, or without it",
+        description="Train a language model (embedding, GRU) with noise-contrastive estimation or the full softmax.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--loss", choices=["nce", "softmax", "torch-nce"], default="nce", help="what to train the output layer by")
-    add("--corpus", type=Path, default=SHIPPED_CORPUS, help="one paragraph a line, blank line between documents")
-    add("--sampled", type=natural, default=1024, help="sampled words, shared by a batch (num_sampled)")
+    add("--loss", choices=["nce", "softmax", "torch-nce"], default="nce", help="training loss of the output layer")
+    add("--corpus", type=Path, default=SHIPPED_CORPUS, help="text; one paragraph per line, blank line after a document")
+    add("--sampled", type=natural, default=1024, help="number of sampled words per batch (num_sampled)")
     add("--dim", type=natural, default=128, help="width of embeddings and GRU")
     add("--epochs", type=natural, default=3, help="passes over the text")
     add("--lr", type=float, default=0.05, help="learning rate of Adagrad")
-    add("--dropout", type=float, default=0.2, help="before and after the GRU")
-    add("--min-count", type=natural, default=2, help="rarer words count as one, <unk>")
-    add("--threads", type=natural, default=2, help="threads of PyTorch and of fastnce")
-    add("--seed", type=int, default=1, help="of everything random")
+    add("--dropout", type=float, default=0.2, help="dropout probability before and after the GRU")
+    add("--min-count", type=natural, default=2, help="words that occur less often are replaced by <unk>")
+    add("--threads", type=natural, default=2, help="threads of PyTorch and fastnce; use 1 if the cores are busy")
+    add("--seed", type=int, default=1, help="random seed of weights, dropout and samples")
     args = parser.parse_args(arguments)
     if not args.corpus.is_file():
         parser.error(f"--corpus {args.corpus}: no such file")
@@ -277,14 +281,15 @@ def natural(text: str) -> int:
 
 
 def main() -> None:
-    """Read, train, judge."""
+    """Read, train, evaluate."""
     args = parse_arguments()
     torch.set_num_threads(args.threads)
     fastnce.set_num_threads(args.threads)
     corpus = read_corpus(args.corpus, args.min_count)
     print(
         f"{args.corpus.name}: {len(corpus.train):,} words to train on, {len(corpus.held_out):,} held out, "
-        f"{len(corpus.counts):,} different ones"
+        f"{len(corpus.counts):,} different ones",
+        flush=True,
     )
     if min(len(corpus.train), len(corpus.held_out)) <= STREAMS:
         sys.exit(

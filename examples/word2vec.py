@@ -3,8 +3,8 @@
 
 A word's vector should tell which words stand near it, so every word of a text is asked to predict its
 neighbours out of a vocabulary of V words. A softmax would need V dot products for each pair of words.
-Noise-contrastive estimation only tells the neighbour from S sampled words, and `fastnce.nce_loss_and_grad`
-does that for a whole batch of pairs, with gradients of only those rows of the tables that took part.
+Noise-contrastive estimation only distinguishes the neighbour from S sampled words. `fastnce.nce_loss_and_grad`
+does that for a whole batch of pairs, and returns gradients only of the rows that occur in it.
 
     python examples/word2vec.py                                   # some twenty seconds
     python examples/word2vec.py --corpus mine.txt.gz --dim 200    # your own text: plain, .gz or .xz
@@ -253,25 +253,25 @@ def plot_map(path: Path, groups: dict[str, list[str]], words: list[str], embeddi
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description="word2vec (skip-gram) with noise-contrastive estimation",
+        description="Train word2vec (skip-gram) with noise-contrastive estimation.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--corpus", type=Path, default=SHIPPED_CORPUS, help="text, one paragraph a line; plain, .gz or .xz")
+    add("--corpus", type=Path, default=SHIPPED_CORPUS, help="text, one paragraph per line; plain, .gz or .xz")
     add("--dim", type=natural, default=100, help="width of a vector")
-    add("--negatives", type=natural, default=128, help="sampled words, shared by a batch (num_sampled)")
-    add("--window", type=natural, default=5, help="largest distance of a neighbour")
+    add("--negatives", type=natural, default=128, help="number of sampled words per batch (num_sampled)")
+    add("--window", type=natural, default=5, help="largest distance between a word and its neighbour")
     add("--batch", type=natural, default=256, help="words per step; each has up to 2 * window neighbours")
     add("--epochs", type=natural, default=6, help="passes over the text")
-    add("--lr", type=float, default=0.2, help="learning rate of Adagrad, falling linearly")
-    add("--min-count", type=natural, default=10, help="leave out rarer words")
-    add("--sample", type=float, default=1e-4, help="thin out words of a higher frequency than this; 0: none")
-    # Steps of half a millisecond gain little from a second thread, and lose much where other programs use the cores.
+    add("--lr", type=float, default=0.2, help="initial learning rate of Adagrad; falls linearly")
+    add("--min-count", type=natural, default=10, help="words that occur less often are left out")
+    add("--sample", type=float, default=1e-4, help="more frequent words are dropped at random (subsampling); 0: none")
+    # Steps of half a millisecond gain little from a second thread, and lose much if other programs use the cores.
     add("--threads", type=natural, default=1, help="threads of fastnce")
-    add("--seed", type=int, default=1, help="of everything random")
-    add("--probes", nargs="*", default=PROBES, metavar="WORD", help="words to show the neighbours of")
-    add("--plot", type=Path, help="a map of the probes and their neighbours, as an image (needs Matplotlib)")
-    add("--output", type=Path, default=Path("word2vec.txt"), help="the vectors, in word2vec's text format")
+    add("--seed", type=int, default=1, help="random seed of weights, subsampling and samples")
+    add("--probes", nargs="*", default=PROBES, metavar="WORD", help="words whose nearest neighbours are printed")
+    add("--plot", type=Path, help="image file for a 2-D map of the probes and their neighbours (needs Matplotlib)")
+    add("--output", type=Path, default=Path("word2vec.txt"), help="file for the vectors, in word2vec's text format")
     args = parser.parse_args()
     if not args.corpus.is_file():
         parser.error(f"--corpus {args.corpus}: no such file")

@@ -54,7 +54,7 @@ MODEL = """- **Data**: {train:,} words to train on, {held_out:,} held out (every
   sparse gradients were no faster."""
 
 COLUMNS = """- **ms per step**: the whole training step: forward, backward, clipping, update.
-- **x**: time of a step relative to that with `NCELoss`, median over interleaved rounds.
+- **time relative to**: time of a step divided by that of a step with `NCELoss`, median over interleaved rounds.
 - **rest**, **output**: the step without its output layer, and the output layer alone (loss, gradients, update of its
   tables).
 - **perplexity**: held-out, after {epochs} epochs, of {seeds}. **cost**: how far it is above that of the full softmax.
@@ -149,7 +149,7 @@ def main_table(steps: Results, quality: Results) -> list[str]:
             "" if is_softmax else f"{last(quality, name, 'self_normalized'):.1f}",
         ]
 
-    times = (f"x {LABELS[base]}" for base in BASES)
+    times = (f"time relative to {LABELS[base]}" for base in BASES)
     head = ["", "ms per step", *times, "rest", "output", "perplexity", "cost", "log Z", "self-normalised"]
     return markdown(head, map(row, LABELS))
 

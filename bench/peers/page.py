@@ -69,7 +69,9 @@ MEMORY = """Increase of the peak resident memory during one call in a fresh proc
 FRONT_ENDS = """The same step through the front ends. fastnce.torch is the module, eager and compiled, with `backward`
 and sparse gradients. fastnce.jax is `nce_value_and_rows` under `jit` with a fresh key. "autograd alone" computes
 nothing: it passes ready-made gradients of the same sizes to PyTorch, the least that a module with sparse gradients
-costs. In brackets: time relative to the NumPy function."""
+costs. In brackets: time relative to the NumPy function. The overhead below is the median over rounds of the difference
+between two measured times. On large shapes it is small beside the noise of those times and can be negative: then no
+overhead was measurable."""
 
 REPLACED = """Speedup of the front ends over the code that they replace: time of NCE written by hand (PyTorch: the
 faster of eager and `torch.compile`) over the time of the front end (PyTorch: eager), median over rounds."""

@@ -16,6 +16,11 @@ from shapes import Shape
 
 # Share of the machine that others may take before the report says so.
 OTHER_LOAD = 0.05
+# What --allocator means.
+ALLOCATED = {
+    "retain": "glibc set to keep freed memory (`--allocator retain`)",
+    "system": "glibc's default allocator (`--allocator system`)",
+}
 
 
 def save(kind: str, results: dict[str, Any], folder: Path) -> Path:
@@ -55,15 +60,15 @@ def setting(results: dict[str, Any]) -> list[str]:
         for key, value in facts.items()
         if key != "python"
     )
-    # How each fastnce was set is in its name.
+    # The precision of each fastnce is in its name; everything runs on the CPU.
     ours = (
         f"{key} {value}"
         for key, value in versions[FASTNCE].items()
-        if isinstance(value, str | int) and key != "precision"
+        if isinstance(value, str | int) and key not in ("precision", "cuda")
     )
     return [
         f"- Measured {results['date']} on {machine['cpu']}, {machine['cores']} cores ({' '.join(machine['flags'])}), "
-        f"{results['threads']} threads, `--allocator {results['allocator']}`.",
+        f"{results['threads']} threads, {ALLOCATED[results['allocator']]}.",
         f"- fastnce at {results['fastnce_commit'] or 'unknown commit'}: {', '.join(ours)}.",
         f"- Peers: {', '.join(dict.fromkeys(libraries))}.",
     ]
