@@ -114,14 +114,14 @@ def nce_loss(
         v = x @ w[z].T + c[z] - np.log(sampled_count)
         loss = (np.logaddexp(0, u) - u / T).sum(1) + np.logaddexp(0, v).sum(1)
 
-    Arrays are NumPy arrays or anything that exports ``__dlpack__``, on the CPU or on a CUDA device: all on the device
-    of ``inputs``. On the CPU, Ctrl-C on the main thread ends a call within about a tenth of a second, unless it has
-    begun to write its results.
+    Arrays are NumPy arrays or anything that exports ``__dlpack__``, on the CPU or on a CUDA device (not yet run on a
+    GPU): all on the device of ``inputs``. On the CPU, Ctrl-C on the main thread ends a call within about a tenth of a
+    second, unless it has begun to write its results.
 
-    CUDA is implemented but not yet run on a GPU. Work is queued on the current stream of the framework of ``inputs``;
-    calls from JAX and unknown frameworks wait for it. Tables and inputs are float32, float16 or bfloat16. Expected
-    counts and ``grad_loss`` are float32, contiguous and not broadcast. Values are not checked: an example with a label
-    out of range, or with an expected count that is not positive, gets a loss of NaN; see :func:`fastnce.cuda.check`.
+    On CUDA (not yet run on a GPU) work is queued on the current stream of the framework of ``inputs``; calls from JAX
+    and unknown frameworks wait for it. Tables and inputs are float32, float16 or bfloat16. Expected counts and
+    ``grad_loss`` are float32, contiguous and not broadcast. Values are not checked: an example with a label out of
+    range, or with an expected count that is not positive, gets a loss of NaN; see :func:`fastnce.cuda.check`.
 
     Args:
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never

@@ -94,7 +94,8 @@ def nce_value_and_rows(
             loss, dinputs, rows = nce_value_and_rows(weights, biases, labels, inputs, S, V, key=key)
             return *sgd_rows(weights, biases, rows, 0.1), loss, dinputs
 
-    Not itself differentiable. If inputs are computed from parameters, pass ``dinputs`` to the function of ``jax.vjp``.
+    Not itself differentiable. If inputs are computed from parameters, pass ``dinputs`` to the function that
+    ``jax.vjp`` returns.
 
     Args:
         grad_loss: ``[B]`` upstream gradient of each example's loss. It multiplies the gradients, not the loss. ``None``
@@ -104,7 +105,7 @@ def nce_value_and_rows(
 
     Returns:
         ``(loss [B], dinputs [B, D], RowGrads(ids=[n], weights=[n, D], biases=[n]))`` with ``n = B * num_true + S``. Row
-        ids are ascending, int32 or with ``jax_enable_x64`` int64; unused rows repeat the last id, with gradients of
+        ids are ascending, int32, or int64 with ``jax_enable_x64``; unused rows repeat the last id, with gradients of
         zero. Gradients have the dtypes of their arrays.
     """
     arguments = (weights, biases, labels, inputs, num_sampled, num_classes, num_true, sampled_values)
@@ -124,12 +125,12 @@ def log_uniform_candidate_sampler(
         num_sampled: Classes to sample, S.
         unique: Sample without repetition.
         range_max: Number of classes, V; at most 2**31 without ``jax_enable_x64``.
-        key: A key from ``jax.random.key``, or its words as uint32. Four words make two of 64 bits: each pair one, its
-            first word the upper half.
+        key: A key from ``jax.random.key``, or its words as uint32. Four words make two 64-bit words; the
+            first of each pair is the upper half.
 
     Returns:
         ``SampledValues(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``. Ids are
-        int32, or with ``jax_enable_x64`` int64.
+        int32, or int64 with ``jax_enable_x64``.
 
     Raises:
         ValueError, TypeError: When traced, as the NumPy function.

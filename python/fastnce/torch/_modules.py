@@ -56,7 +56,7 @@ class NCELoss(nn.Embedding):
 
     Every call samples afresh, log-uniformly and uniquely: classes should be sorted by falling frequency. The bias
     starts at ``-log(num_classes)``, so that a model whose logits are still small is normalised: NCE learns the
-    log-probability of a class as ``input . weight[k] + bias[k]``. ``loss.weight = embedding.weight`` ties tables.
+    log-probability of a class as ``input . weight[k] + bias[k]``. ``criterion.weight = embedding.weight`` ties tables.
 
     It subclasses ``nn.Embedding`` because ``DistributedDataParallel`` accepts sparse gradients of no other module.
 
