@@ -152,8 +152,12 @@ def test_what_is_no_key_is_refused(key, error, message):
 
 
 def test_shards_are_refused():
-    with pytest.raises(TypeError, match="weights is a list: expected one array"):
-        call_with(weights=[PROBLEM.weights[:7], PROBLEM.weights[7:]])
+    for name in ("weights", "biases"):
+        array = PROBLEM.arguments()[name]
+        with pytest.raises(TypeError, match=f"^{name} is a list: expected one array; fastnce.nce_loss takes shards$"):
+            call_with(**{name: [array[:7], array[7:]]})
+    with pytest.raises(TypeError, match=r"^inputs is a list: expected one array$"):  # which never has shards
+        call_with(inputs=PROBLEM.inputs.tolist())
 
 
 def test_bits_of_bfloat16_are_refused():
@@ -403,6 +407,42 @@ def test_a_count_may_be_zero_where_its_sample_is_left_out(counts):
 
     for ours in (loss(labels), loss(jnp.asarray(labels)), jax.jit(loss)(labels)):
         np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("true_count", [1, 1.0, [[1], [1]], np.ones((2, 1), int)], ids=repr)
+@pytest.mark.parametrize("count", [[0, 1, 1], [0.0, 1.0, 1.0], (0, 1.0, 1), np.array([0, 1, 1])], ids=repr)
+@pytest.mark.parametrize("traced", ["labels", "ids"])
+def test_a_count_of_any_kind_may_be_zero_where_its_sample_is_left_out(true_count, count, traced):
+    labels, sampled = np.array([[2], [2]]), np.array([2, 3, 1])
+    arguments = {**TABLES, "labels": labels, "inputs": np.ones((2, 4), np.float32), "num_sampled": 3, "num_classes": 50}
+    options = {"remove_accidental_hits": True}
+    expected = fastnce.nce_loss(**arguments, sampled_values=(sampled, true_count, count), **options)
+    if traced == "labels":
+        arguments["labels"] = jnp.asarray(labels)
+    else:
+        sampled = jnp.asarray(sampled)
+    ours = fastnce.jax.nce_loss(**arguments, sampled_values=(sampled, true_count, count), **options)
+    np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize(
+    ("count", "error", "message"),
+    [
+        (["a"] * 3, TypeError, "sampled_expected_count has dtype <U1: expected an array of plain numbers"),
+        ([True] * 3, TypeError, "sampled_expected_count has dtype bool: expected real numbers"),
+        ([1j] * 3, TypeError, "sampled_expected_count has dtype complex128"),
+        ([1.0] * 4, ValueError, r"sampled_expected_count has shape \[4\]"),
+        ([[1.0], 1.0], ValueError, "sampled_expected_count cannot be made an array"),
+        (np.ma.masked_array([1.0] * 3, [1, 0, 0]), TypeError, "sampled_expected_count is a masked array"),
+        (None, TypeError, "sampled_expected_count is None"),
+    ],
+    ids=str,
+)
+def test_counts_beside_traced_ids_are_refused_by_kind_and_shape(count, error, message):
+    arguments = {**TABLES, "labels": jnp.array([[2], [2]]), "inputs": np.ones((2, 4), np.float32)}
+    arguments.update(num_sampled=3, num_classes=50, sampled_values=(np.arange(3), 1.0, count))
+    with pytest.raises(error, match=f"^{message}"):
+        fastnce.jax.nce_loss(**arguments, remove_accidental_hits=True)
 
 
 @pytest.mark.parametrize("name", ["weights", "labels", "inputs"])

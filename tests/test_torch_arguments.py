@@ -19,6 +19,7 @@ FLOATS = "{} has dtype torch.{}: expected float32, float64, float16 or bfloat16"
 SWAPPED = INTEGERS.format("float32") + "; input comes before target"
 NO_TENSOR = "{} is {}: expected a torch.Tensor"
 ON_META = "{} is on device meta: expected cpu, the device of input"
+TOO_LARGE = f"{{}} = {2**63}: expected an integer of at most 2^63 - 1"
 SPARSE = "{} has layout torch.sparse_coo: expected torch.strided; call {}.to_dense()"
 
 # What replaces arguments, by name, the type of the error, and how its message begins.
@@ -38,6 +39,13 @@ OF_BOTH_LOSSES = [
     (lambda a: dict(input=a["input"].detach().to_sparse()), TypeError, SPARSE.format("input", "input")),
     (lambda a: dict(target=a["target"].to("meta")), ValueError, ON_META.format("target")),
     (lambda a: dict(input=a["input"][0]), ValueError, "inputs has shape [6]"),
+    (lambda a: dict(input=a["input"][0, 0]), ValueError, "input has shape []: expected [B, D]"),
+    (
+        lambda a: dict(input=a["input"].double()),
+        TypeError,
+        "weight has dtype torch.float32 but input has dtype torch.float64: expected torch.float64, too; "
+        "call input.float()",
+    ),
     (lambda a: dict(input=a["input"][:, :5]), ValueError, "weights has shape [40, 6]: expected [V, D] with D = 5"),
     (lambda a: dict(input=a["input"][:6]), ValueError, "labels has shape [7]: expected [B, num_true] = [6, 1]"),
     (lambda a: dict(target=a["target"][:6]), ValueError, "labels has shape [6]: expected [B, num_true] = [7, 1]"),
@@ -58,6 +66,13 @@ OF_MODULE = [
 OF_FUNCTION = [
     (lambda a: dict(weight=a["bias"], bias=a["weight"]), ValueError, "weights has shape [40]"),
     (lambda a: dict(weight=a["weight"].long()), TypeError, FLOATS.format("weight", "int64")),
+    (
+        lambda a: dict(bias=a["bias"].double()),
+        TypeError,
+        "bias has dtype torch.float64 but input has dtype torch.float32: expected float32, float16 or bfloat16; "
+        "call bias.float()",
+    ),
+    (lambda a: dict(ignore_index=2**63), ValueError, TOO_LARGE.format("ignore_index")),
     (lambda a: dict(bias=a["bias"].long()), TypeError, FLOATS.format("bias", "int64")),
     (lambda a: dict(weight=a["weight"].detach().to("meta")), ValueError, ON_META.format("weight")),
     (lambda a: dict(weight=None), TypeError, NO_TENSOR.format("weight", "None")),
@@ -80,18 +95,24 @@ OF_FUNCTION = [
     ),
     (lambda a: dict(reduction="average"), ValueError, "reduction = 'average': expected 'mean', 'sum' or 'none'"),
     (lambda a: dict(precision="tf32"), ValueError, "precision = 'tf32': expected 'highest', 'high' or 'medium'"),
-    (lambda a: dict(ignore_index=1.5), TypeError, "ignore_index is a float: expected integers"),
+    (lambda a: dict(ignore_index=1.5), TypeError, "ignore_index is a float: expected an integer"),
 ]
 OF_SAMPLER = [
     (lambda a: dict(target=5), TypeError, NO_TENSOR.format("target", "an int")),
     (lambda a: dict(target=a["input"]), TypeError, INTEGERS.format("float32")),
     (lambda a: dict(num_sampled=a["target"], target=5), TypeError, NO_TENSOR.format("target", "an int")),
-    (lambda a: dict(num_sampled=2.5), TypeError, "num_sampled is a float: expected integers"),
-    (lambda a: dict(num_classes="40"), TypeError, "num_classes is a str: expected integers"),
+    (lambda a: dict(num_sampled=2.5), TypeError, "num_sampled is a float: expected an integer"),
+    (lambda a: dict(num_classes="40"), TypeError, "num_classes is a str: expected an integer"),
     (lambda a: dict(num_classes=5, num_sampled=40), ValueError, "num_sampled = 40"),
-    (lambda a: dict(seed="one"), TypeError, "seed is a str: expected integers"),
+    (lambda a: dict(seed="one"), TypeError, "seed is a str: expected an integer"),
+    (lambda a: dict(num_sampled=2**63), ValueError, TOO_LARGE.format("num_sampled")),
+    (lambda a: dict(num_classes=2**63), ValueError, TOO_LARGE.format("num_classes")),
+    (lambda a: dict(calls=2**63), ValueError, TOO_LARGE.format("calls")),
+    (lambda a: dict(calls=-(2**64)), ValueError, f"calls = {-(2**64)}: expected an integer of at least -2^63"),
+    (lambda a: dict(target=a["target"][0]), ValueError, "true_classes has shape []"),
+    (lambda a: dict(target=a["target"][0].to("meta")), ValueError, "true_classes has shape []"),
     (lambda a: dict(calls=-1), ValueError, "calls = -1: expected at least 0"),
-    (lambda a: dict(calls=1.5), TypeError, "calls is a float: expected integers"),
+    (lambda a: dict(calls=1.5), TypeError, "calls is a float: expected an integer"),
     (lambda a: dict(calls=torch.tensor(1.5)), TypeError, "calls has dtype torch.float32: expected integers"),
     (lambda a: dict(calls=torch.tensor([1, 2])), ValueError, "calls has shape [2]: expected a scalar"),
     (
@@ -101,14 +122,18 @@ OF_SAMPLER = [
     ),
 ]
 OF_CONSTRUCTOR = [
-    (lambda a: dict(num_classes=2.0), TypeError, "num_classes is a float: expected integers"),
-    (lambda a: dict(embedding_dim="6"), TypeError, "embedding_dim is a str: expected integers"),
+    (lambda a: dict(num_classes=2.0), TypeError, "num_classes is a float: expected an integer"),
+    (lambda a: dict(embedding_dim="6"), TypeError, "embedding_dim is a str: expected an integer"),
+    (lambda a: dict(num_classes=2**63), ValueError, TOO_LARGE.format("num_classes")),
+    (lambda a: dict(embedding_dim=2**63), ValueError, TOO_LARGE.format("embedding_dim")),
+    (lambda a: dict(ignore_index=2**63), ValueError, TOO_LARGE.format("ignore_index")),
+    (lambda a: dict(seed=(1, 2**64)), ValueError, f"seed[1] = {2**64}: expected a 64-bit integer"),
     (lambda a: dict(embedding_dim=-1), ValueError, "embedding_dim = -1: expected at least 0"),
-    (lambda a: dict(num_sampled=2.5), TypeError, "num_sampled is a float: expected integers"),
+    (lambda a: dict(num_sampled=2.5), TypeError, "num_sampled is a float: expected an integer"),
     (lambda a: dict(num_classes=5, num_sampled=40), ValueError, "num_sampled = 40"),
-    (lambda a: dict(num_true=1.0), TypeError, "num_true is a float: expected integers"),
-    (lambda a: dict(ignore_index="pad"), TypeError, "ignore_index is a str: expected integers"),
-    (lambda a: dict(seed=0.5), TypeError, "seed is a float: expected integers"),
+    (lambda a: dict(num_true=1.0), TypeError, "num_true is a float: expected an integer"),
+    (lambda a: dict(ignore_index="pad"), TypeError, "ignore_index is a str: expected an integer"),
+    (lambda a: dict(seed=0.5), TypeError, "seed is a float: expected an integer"),
     (
         lambda a: dict(dtype=torch.int64),
         TypeError,

@@ -122,6 +122,18 @@ def test_errors_of_a_compiled_module_are_the_modules():
         compiled(x, target)
 
 
+def test_an_ignore_index_beyond_64_bits_is_refused_in_a_compiled_function():
+    criterion, (x, target) = module(), batch()
+    sampled = fastnce.torch.log_uniform_candidates(target, 5, CLASSES, seed=3)
+
+    @torch.compile(backend="aot_eager")
+    def loss(x):
+        return fastnce.torch.nce_loss(x, target, criterion.weight, criterion.bias, sampled, ignore_index=2**63)
+
+    with pytest.raises(ValueError, match="ignore_index = 9223372036854775808: expected an integer of at most"):
+        loss(x)
+
+
 def test_the_functional_loss_and_sampler_are_compiled():
     criterion, (x, target) = module(), batch()
 

@@ -79,6 +79,27 @@ def test_without_an_example_loss_and_gradients_are_zero(make, kind, upstream, re
     assert torch.equal(factors.grad, torch.zeros_like(factors))
 
 
+@REDUCTION
+@pytest.mark.parametrize("num_sampled", [5, BATCH])
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_without_an_example_no_expected_count_is_used(reduction, num_sampled, backend):
+    x, target = ignored_batch("ignored")
+    criterion = module()
+    sampled = fastnce.SampledValues(torch.arange(num_sampled), torch.zeros(BATCH, 1), torch.zeros(num_sampled))
+
+    def call(x, target):
+        tables = (criterion.weight, criterion.bias)
+        return fastnce.torch.nce_loss(x, target, *tables, sampled, reduction=reduction)
+
+    loss = torch.compile(call, fullgraph=True, backend=backend)(x, target)
+    assert torch.equal(loss, torch.zeros_like(loss))
+    results = step(loss.sum(), criterion, x)
+    assert_equal(results[1:], map(torch.zeros_like, results[1:]))
+    target[2] = 3
+    with pytest.raises(ValueError, match="expected_count"):
+        call(x, target)
+
+
 @SPARSE
 @pytest.mark.parametrize("upstream", [1.0, math.inf])
 @pytest.mark.parametrize(("kind", "ignore_index"), [("ignored", -100), ("empty", -100), ("empty", None)])

@@ -64,6 +64,14 @@ def test_a_state_may_be_cast(seed, dtype, assign):
     assert other.calls == 5
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64], ids=str)
+def test_a_seed_that_a_cast_may_have_changed_is_refused(dtype):
+    criterion = module(seed=(0xFF17, 3))
+    with pytest.raises(ValueError, match=f"^the state of the seed has dtype {dtype}, which does not hold every byte"):
+        criterion.set_extra_state(module().get_extra_state().to(dtype))
+    assert torch.equal(criterion.get_extra_state(), module(seed=(0xFF17, 3)).get_extra_state())
+
+
 @SEEDS
 @pytest.mark.parametrize("clients", [2, 3, 10])
 def test_states_may_be_averaged(seed, clients):
@@ -108,6 +116,10 @@ def test_the_average_of_different_seeds_is_a_seed():
         ("_extra_state", torch.zeros(3), "_extra_state: the state of the seed is tensor([0., 0., 0.]): expected a ten"),
         ("_extra_state", torch.full((16,), 256), "expected bytes, numbers from 0 to 255"),
         ("_extra_state", torch.full((16,), math.nan), "expected bytes, numbers from 0 to 255"),
+        *(
+            ("_extra_state", torch.ones(16).to(dtype), f"_extra_state: the state of the seed has dtype {dtype}, which")
+            for dtype in (torch.bool, torch.float8_e4m3fn, torch.float8_e5m2)
+        ),
         ("_extra_state", 3, "_extra_state: the state of the seed is 3: expected a tensor of 16 bytes"),
     ],
 )
@@ -210,6 +222,12 @@ def test_from_pretrained_says_what_to_do():
     criterion(x, target).backward()
     assert criterion.weight.grad is None
     assert criterion.bias.grad is not None
+
+
+@pytest.mark.parametrize("name", ["__init__", "forward", "reset_parameters", "get_extra_state", "set_extra_state"])
+def test_help_is_of_the_loss(name):
+    method = getattr(fastnce.torch.NCELoss, name)
+    assert method.__doc__ and method.__doc__ != getattr(torch.nn.Embedding, name).__doc__
 
 
 def test_reset_parameters_starts_anew():

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import fastnce  # noqa: E402
 import fastnce.torch  # noqa: E402
+from fastnce.torch import _stream  # noqa: E402
 from torch_cases import (  # noqa: E402
     BATCH,
     assert_equal,
@@ -110,6 +111,16 @@ def test_hooks_see_sparse_gradients():
     criterion.weight.register_post_accumulate_grad_hook(lambda parameter: seen.append(parameter.grad.layout))
     criterion(x, target).backward()
     assert seen == [torch.sparse_coo]
+
+
+def test_a_signal_handler_may_call_a_loss():
+    """Also a handler that runs while its thread holds the lock of the streams."""
+    x, target = batch()
+    expected = module()(x, target)
+    with _stream._lock:
+        assert _stream._lock.acquire(timeout=1)  # first, because a loss would wait for ever
+        _stream._lock.release()
+        assert torch.equal(module()(x, target), expected)
 
 
 def test_threads_share_a_module():

@@ -11,10 +11,9 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("mypy", reason="mypy is not installed")
 
-import fastnce
-
+ROOT = pathlib.Path(__file__).parents[1]
 # Kept, since reading PyTorch's types takes a minute.
-CACHE = pathlib.Path(__file__).parents[1] / "build" / "mypy"
+CACHE = ROOT / "build" / "mypy"
 CODE = """
 from typing import assert_type
 
@@ -25,13 +24,18 @@ import fastnce.torch
 x, target = torch.randn(7, 6), torch.zeros(7, dtype=torch.int64)
 criterion = fastnce.torch.NCELoss(40, 6, 5, reduction="sum", precision="high", seed=(1, 2), ignore_index=None)
 assert_type(criterion(x, target, torch.ones(7)), torch.Tensor)
-assert_type(criterion.weight, torch.nn.Parameter)
+assert_type(criterion.weight, torch.Tensor)
+embedding = torch.nn.Embedding(40, 6)
+criterion.weight = embedding.weight
 assert_type(criterion.num_classes, int)
 assert_type(criterion.calls, torch.Tensor)
 sampled = fastnce.torch.log_uniform_candidates(target, 5, 40, calls=torch.tensor(3))
 assert_type(sampled, fastnce.SampledValues)
 weight, bias = criterion.weight, criterion.bias
 assert_type(fastnce.torch.nce_loss(x, target, weight, bias, sampled, reduction="none"), torch.Tensor)
+fastnce.torch.nce_loss(x, target, weight, bias, (sampled[0], sampled[1], sampled[2]))
+fastnce.torch.nce_loss(x, target, weight, bias, (target, x, x))
+fastnce.torch.nce_loss(x, target, weight, bias, [target, x, x])
 
 fastnce.torch.NCELoss(40, 6, 5, reduction="average")  # error: arg-type
 fastnce.torch.NCELoss(40, 6, 5, precision="hihg")  # error: arg-type
@@ -42,6 +46,8 @@ criterion(x)  # error: call-arg
 criterion(x, [1, 2])  # error: arg-type
 fastnce.torch.log_uniform_candidates(target, 5, 40, calls=1.5)  # error: arg-type
 fastnce.torch.nce_loss(x, target, weight, bias, x)  # error: arg-type
+fastnce.torch.nce_loss(x, target, weight, bias, (target, x))  # error: arg-type
+criterion.weight = "weight"  # error: assignment
 fastnce.torch.nce_loss(x, target, weight, bias, sampled, reduction="average")  # error: arg-type
 fastnce.torch.nce_loss(x, target, weight, bias, sampled, precision="hihg")  # error: arg-type
 fastnce.torch.nce_loss("x", target, weight, bias, sampled)  # error: arg-type
@@ -51,11 +57,13 @@ fastnce.torch.nce_loss("x", target, weight, bias, sampled)  # error: arg-type
 def test_mistakes_and_nothing_else_are_errors(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(CODE)
-    package = pathlib.Path(fastnce.__file__).parent
     config = tmp_path / "mypy.ini"  # what an installed package says of itself is not reported
-    config.write_text(f"[mypy]\nmypy_path = {package.parent}\n[mypy-fastnce.*]\nfollow_imports = silent\n")
+    # The sources: mypy exits with an error where mypy_path names a site-packages directory.
+    config.write_text(f"[mypy]\nmypy_path = {ROOT / 'python'}\n[mypy-fastnce.*]\nfollow_imports = silent\n")
     command = [sys.executable, "-m", "mypy", "--config-file", str(config), "--cache-dir", str(CACHE), str(program)]
-    report = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path).stdout
+    run = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path)
+    assert run.returncode == 1, run.stdout + run.stderr  # some errors
+    report = run.stdout
     found = {
         (int(line.split(":")[1]), line.rpartition("[")[2].rstrip("]"))
         for line in report.splitlines()

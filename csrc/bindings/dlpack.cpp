@@ -133,7 +133,7 @@ void refuse_traced(py::handle object, const char* name) {
 void refuse_recorded(py::handle object, const char* name) {
   const std::string_view type = Py_TYPE(object.ptr())->tp_name;
   const auto remedy = [&] {
-    return concat(": use tf.custom_gradient, see docs/tensorflow.md, or pass tf.stop_gradient(", name, ")");
+    return concat(" use tf.custom_gradient, see docs/tensorflow.md, or pass tf.stop_gradient(", name, ")");
   };
   if (type.ends_with("EagerTensor")) {
     // TensorFlow has no public way to ask. Nothing is imported: the module is there wherever a tensor is.
@@ -141,10 +141,11 @@ void refuse_recorded(py::handle object, const char* name) {
     const py::object tapes = modules.attr("get")("tensorflow.python.pywrap_tfe");
     const py::object is_watched = py::getattr(tapes, "TFE_Py_TapeSetShouldRecordBackprop", py::none());
     if (is_watched.is_none() || !py::bool_(is_watched(py::make_tuple(object)))) return;
-    throw InvalidValue(concat(name, " is watched by a tf.GradientTape, which cannot record this function", remedy()));
+    throw InvalidValue(concat(name, " is watched by a tf.GradientTape, which cannot record this function:", remedy()));
   }
   if (type.ends_with("Variable") && is_of_tensorflow(object)) {
-    throw InvalidType(concat(name, is_a(object), ", whose gradient would be lost", remedy()));
+    throw InvalidType(concat(name, is_a(object), ": expected a tensor; pass ", name, ".value(). A tf.GradientTape ",
+                             "cannot record this function: under one", remedy()));
   }
 }
 

@@ -17,6 +17,11 @@ struct LossCall {
   explicit LossCall(const xla::CallFrame& frame) : LossCall(Call(frame, 8, 5)) {}
   LossCall(const LossCall&) = delete;
 
+  // How many rows of gradients were asked for: none, or B T + S.
+  std::size_t rows() const {
+    return grad_weights.elements() + grad_biases.elements() > 0 ? labels.elements() + sampled.elements() : 0;
+  }
+
   // After everything else is validated.
   void want_rows() {
     params.grad_weights = grad_weights.wanted();
@@ -78,17 +83,20 @@ struct LossCall {
     params.loss = loss.wanted();
     params.grad_inputs = grad_inputs.wanted();
     const auto batch = static_cast<std::size_t>(params.batch), dim = static_cast<std::size_t>(params.dim);
-    const std::size_t rows = labels.elements() + sampled.elements();
+    const std::size_t entries = labels.elements() + sampled.elements();
     require_extent(true_count, "true_expected_count", labels.elements(), params.dtype);
     require_extent(sampled_count, "sampled_expected_count", sampled.elements(), params.dtype);
     require_extent_or_nothing(grad_loss, "grad_loss", batch, params.dtype);
     require_extent_or_nothing(loss, "the loss", batch, params.dtype);
     require_extent_or_nothing(grad_inputs, "the gradient of inputs", batch * dim, *params.inputs_dtype);
-    require_extent_or_nothing(grad_weights, "the gradient of weights", rows * dim, *params.weights_dtype);
-    require_extent_or_nothing(grad_biases, "the gradient of biases", rows, *params.biases_dtype);
-    if (labels.dimension(0) != params.batch || weights.dimension(1) != params.dim ||
-        (row_ids.elements() != 0 && row_ids.bytes() != rows * sizeof(std::int64_t))) {
-      throw InvalidValue("labels, weights or row ids do not fit inputs");
+    require_extent_or_nothing(grad_weights, "the gradient of weights", entries * dim, *params.weights_dtype);
+    require_extent_or_nothing(grad_biases, "the gradient of biases", entries, *params.biases_dtype);
+    if (labels.dimension(0) != params.batch || weights.dimension(1) != params.dim) {
+      throw InvalidValue("labels or weights do not fit inputs");
+    }
+    if (row_ids.bytes() != rows() * sizeof(std::int64_t)) {
+      throw InvalidValue(concat("row ids have ", row_ids.bytes(), " bytes: expected ", rows(),
+                                " 64-bit words, one for each row of gradients"));
     }
   }
 
@@ -101,7 +109,7 @@ void compute_on_cpu(const xla::CallFrame& frame) {
   const HostIds labels(call.labels), sampled(call.sampled);
   params.labels = labels.all().data();
   params.sampled = sampled.all().data();
-  const auto rows = static_cast<std::int64_t>(call.grad_biases.elements());
+  const auto rows = static_cast<std::int64_t>(call.rows());
   RowPlan plan;
   if (rows > 0) {
     validate(params);
@@ -122,7 +130,7 @@ void queue_loss_on_cuda(const xla::CallFrame& frame) {
   SampledLossParams& params = call.params;
   params.labels = gpu.ids(call.labels);
   params.sampled = gpu.ids(call.sampled);
-  if (call.grad_biases.elements() > 0) {
+  if (call.rows() > 0) {
     params.row_ids = id_words(call.row_ids);
     params.row_count = gpu.temporary<std::int64_t>(1);
     call.want_rows();

@@ -114,21 +114,22 @@ def nce_loss(
         v = x @ w[z].T + c[z] - np.log(sampled_count)
         loss = (np.logaddexp(0, u) - u / T).sum(1) + np.logaddexp(0, v).sum(1)
 
-    Arrays are NumPy arrays or anything that exports ``__dlpack__``, on the CPU or on a CUDA device: all on the device
-    of ``inputs``. On the CPU, Ctrl-C on the main thread ends a call within about a tenth of a second, unless it has
-    begun to write its results.
+    Arrays are NumPy arrays or anything that exports ``__dlpack__``, on the CPU or on a CUDA device (not yet run on a
+    GPU): all on the device of ``inputs``. On the CPU, Ctrl-C on the main thread ends a call within about a tenth of a
+    second, unless it has begun to write its results.
 
-    CUDA is implemented but not yet run on a GPU. Work is queued on the current stream of the framework of ``inputs``;
-    calls from JAX and unknown frameworks wait for it. Tables and inputs are float32, float16 or bfloat16. Expected
-    counts and ``grad_loss`` are float32, contiguous and not broadcast. Values are not checked: an example with a label
-    out of range, or with an expected count that is not positive, gets a loss of NaN; see :func:`fastnce.cuda.check`.
+    On CUDA (not yet run on a GPU) work is queued on the current stream of the framework of ``inputs``; calls from JAX
+    and unknown frameworks wait for it. Tables and inputs are float32, float16 or bfloat16. Expected counts and
+    ``grad_loss`` are float32, contiguous and not broadcast. Values are not checked: an example with a label out of
+    range, or with an expected count that is not positive, gets a loss of NaN; see :func:`fastnce.cuda.check`.
 
     Args:
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never
             copied; may be a read-only memory map. At least ``num_classes`` rows. float32, float64, float16 or bfloat16
             (of the package ml_dtypes, or its bits as uint16).
         biases: ``[V]``, or a list of shards.
-        labels: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes in [0, num_classes).
+        labels: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes in [0, num_classes). Where classes
+            are sampled log-uniformly, class 0 should be the most frequent one, class 1 the next, and so on.
         inputs: ``[B, D]`` input embeddings; copied if rows are not contiguous. If one of weights, biases and inputs is
             float64, all must be; float32, float16 and bfloat16 may be mixed and are computed in float32.
         num_sampled: Classes to sample, S.
@@ -261,7 +262,7 @@ def nce_loss_and_grad(
     grad_dtype: Literal["float32"] | None = None,
     pad_rows: bool | np.bool = False,
 ) -> tuple[Any, Grads]:
-    """:func:`nce_loss` and, in the same pass, its gradients.
+    """:func:`nce_loss` and, in the same pass, the gradients of the sum of the losses.
 
     Gradients of weights and biases are sparse: the rows of the classes that occur in ``labels`` or among the samples,
     each once, ascending. A step of stochastic gradient descent is ::
@@ -277,7 +278,7 @@ def nce_loss_and_grad(
             to the dtype of its array.
         pad_rows: Return ``B * num_true + num_sampled`` rows instead of n. Rows left over repeat the last id with zero
             gradients: ``index_add_`` is correct with them; ``weights[ids] -= ...`` is not, because it keeps one row of
-            a repeated id. On CUDA (not yet run on a GPU), a call without padding waits for n; with padding it never
+            a repeated id. On CUDA (not yet run on a GPU) a call without padding waits for n; with padding it never
             synchronises, and a CUDA graph can capture it.
 
     The other arguments and the errors are those of :func:`nce_loss`.

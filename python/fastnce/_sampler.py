@@ -206,11 +206,12 @@ class LogUniformSampler:
     def state(self, state: SamplerState | tuple[int, int, int]) -> None:
         if not isinstance(state, tuple | list) or len(state) != 3:
             raise ValueError(f"state is {state!r}: expected (seed, seed2, calls)")
-        seed, seed2, calls = (integer(part, "state") for part in state)
+        names = [f"state.{field}" for field in SamplerState._fields]
+        seed, seed2, calls = map(integer, state, names)
         if not 0 <= calls < 2**63:
             raise ValueError(f"state.calls = {calls}: expected an integer in [0, 2**63)")
         with self._lock:
-            self._seed, self._seed2, self._calls = word(seed, "state"), word(seed2, "state"), calls
+            self._seed, self._seed2, self._calls = word(seed, names[0]), word(seed2, names[1]), calls
             if self._counter is not None:
                 self._counter.write(calls)  # in place: a captured graph may hold its address
 

@@ -21,7 +21,7 @@ def seed_words(seed: Seed) -> tuple[int, int]:
     if isinstance(seed, tuple | list):
         if len(seed) != 2:
             raise ValueError(f"seed has {len(seed)} parts: expected a pair (seed, seed2)")
-        first, second = (word(integer(part, "seed"), "seed") for part in seed)
+        first, second = (word(integer(part, f"seed[{i}]"), f"seed[{i}]") for i, part in enumerate(seed))
         return (first, second) if first or second else _core.fresh_seed()
     return _DEFAULT_GRAPH_SEED, integer(seed, "seed") % _OP_SEED_MODULUS
 
@@ -29,7 +29,7 @@ def seed_words(seed: Seed) -> tuple[int, int]:
 def word(value: int, name: str) -> int:
     """A signed or unsigned 64-bit integer as an unsigned one."""
     if not -(2**63) <= value < 2**64:
-        raise ValueError(f"{name} holds {value}: expected 64-bit integers")
+        raise ValueError(f"{name} = {value}: expected a 64-bit integer")
     return value % 2**64
 
 
@@ -40,4 +40,13 @@ def integer(value: Any, name: str) -> int:
             return operator.index(value)
         except TypeError:
             pass
-    raise TypeError(f"{name} {is_a(value)}: expected integers")
+    raise TypeError(f"{name} {is_a(value)}: expected an integer")
+
+
+def int64(value: Any, name: str) -> int:
+    """The same within 64 bits, in the core's words."""
+    number = integer(value, name)
+    if not -(2**63) <= number < 2**63:
+        bound = "at most 2^63 - 1" if number > 0 else "at least -2^63"
+        raise ValueError(f"{name} = {number}: expected an integer of {bound}")
+    return number

@@ -42,7 +42,7 @@ Table: TypeAlias = DLPackArray | Sequence[DLPackArray]
 IdLists: TypeAlias = Sequence[SupportsIndex | Sequence[SupportsIndex]]
 IdsLike: TypeAlias = DLPackArray | IdLists
 FloatsLike: TypeAlias = DLPackArray | SupportsFloat | Sequence[SupportsFloat | Sequence[SupportsFloat]]
-SampledValuesLike: TypeAlias = tuple[IdsLike, FloatsLike, FloatsLike]
+SampledValuesLike: TypeAlias = tuple[IdsLike, FloatsLike, FloatsLike] | list[Any]
 
 Precision: TypeAlias = Literal["highest", "high", "medium"]
 PartitionStrategy: TypeAlias = Literal["div", "mod"]
@@ -60,7 +60,7 @@ class SampledValues(NamedTuple, Generic[IdsT, FloatsT]):
 
 
 class RowGrads(NamedTuple, Generic[IdsT, FloatsT]):
-    """Gradients of the n table rows that a batch touches; every other row's is zero."""
+    """Gradients of the n table rows that a batch touches; those of all other rows are zero."""
 
     ids: IdsT
     """int64 ``[n]``, ascending, each id once."""

@@ -4,8 +4,8 @@
     >>> loss, dinputs, rows = fastnce.jax.nce_value_and_rows(weights, biases, labels, inputs, S, V, key=key)
     >>> weights, biases = fastnce.jax.sgd_rows(weights, biases, rows, 0.1)
 
-Nothing that is passed in is written to, unless you donate it to a ``jit`` of yours: then XLA lets ``sgd_rows`` and
-``adagrad_rows`` work in its memory.
+No function writes to its arguments, unless you donate them to a ``jit`` of yours: then ``sgd_rows`` and
+``adagrad_rows`` update their memory in place.
 """
 
 from fastnce import _core

@@ -37,7 +37,8 @@ def table(array: Any, name: str) -> Any:
     """An array of floating-point numbers as JAX has it: float64 is float32 without ``jax_enable_x64``. What is none is
     left for the core to refuse."""
     if isinstance(array, list | tuple):
-        raise TypeError(f"{name} {is_a(array)}: expected one array; fastnce.nce_loss takes shards")
+        shards = "" if name == "inputs" else "; fastnce.nce_loss takes shards"
+        raise TypeError(f"{name} {is_a(array)}: expected one array{shards}")
     if getattr(array, "dtype", None) == np.uint16:  # the bits of bfloat16 elsewhere
         raise TypeError(f"{name} has dtype uint16: expected float32, float64, float16 or bfloat16")
     refuse_float64(array, name)
@@ -87,15 +88,26 @@ def seen_by_core(array: Any, value: int = 0) -> Any:
     return np.broadcast_to(row, array.shape)
 
 
-def _samples_seen_by_core(sampled_values: Any, labels: Any) -> Any:
-    """The same of samples and their expected counts. Counts are positive where ids are not known: whether a count may
-    be 0 depends on whether its sample is used, so the handler decides, which knows all of them."""
+def _samples_seen_by_core(sampled_values: Any, labels: Any, remove_accidental_hits: Any) -> Any:
+    """The same of samples and their expected counts. A sampled count need not be positive where all examples remove its
+    sample: if ids are not known, the core sees ones, and the handler decides."""
     if not isinstance(sampled_values, list | tuple) or len(sampled_values) != 3:
         return sampled_values
-    ids, *counts = sampled_values
-    if isinstance(labels, jax.Array) or isinstance(ids, jax.Array):
-        counts = [np.ones_like(count) if is_plain(count) else count for count in counts]
-    return (seen_by_core(ids), *(seen_by_core(count, 1) for count in counts))
+    ids, true_count, sampled_count = sampled_values
+    ids_are_known = not isinstance(labels, jax.Array) and not isinstance(ids, jax.Array)
+    if not ids_are_known and remove_accidental_hits is not False and not isinstance(sampled_count, jax.Array):
+        sampled_count = _ones_for(sampled_count)
+    return seen_by_core(ids), seen_by_core(true_count, 1), seen_by_core(sampled_count, 1)
+
+
+def _ones_for(counts: Any) -> Any:
+    """Ones of the shape and dtype of real numbers, which may be a list or a scalar; anything else unchanged."""
+    try:
+        array = np.asarray(counts)
+    except Exception:  # such as a ragged list, which the core refuses in its own words
+        return counts
+    is_real = array.dtype.kind in "iuf" or array.dtype in _FLOATS
+    return np.ones_like(array) if is_real and not isinstance(counts, np.ma.MaskedArray) else counts
 
 
 def is_plain(array: Any) -> bool:
@@ -156,7 +168,7 @@ def check_loss(
         num_sampled,
         num_classes,
         num_true,
-        _samples_seen_by_core(sampled_values, labels),
+        _samples_seen_by_core(sampled_values, labels, remove_accidental_hits),
         remove_accidental_hits,
         precision,
         seen_by_core(grad_loss),

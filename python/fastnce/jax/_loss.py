@@ -31,7 +31,7 @@ def nce_loss(
 ) -> Any:
     """:func:`fastnce.nce_loss` for ``jit``, ``grad``, ``value_and_grad``, ``vmap`` and ``scan``.
 
-    Differentiable, in reverse mode and once, with respect to ``weights``, ``biases`` and ``inputs``; expected counts
+    Differentiable once, in reverse mode, with respect to ``weights``, ``biases`` and ``inputs``; expected counts
     are constants. The gradients of the tables are dense, as large as the tables: for many classes use
     :func:`nce_value_and_rows`. A table that is not differentiated costs nothing in the backward pass.
 
@@ -39,18 +39,20 @@ def nce_loss(
         weights: ``[V, D]`` class embeddings, one array, of at least ``num_classes`` rows: float32, float16, bfloat16,
             or float64 (with ``jax_enable_x64``).
         biases: ``[V]``.
-        labels: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes in [0, num_classes).
-        inputs: ``[B, D]`` input embeddings. Where one of weights, biases and inputs is float64, all are; float32,
-            float16 and bfloat16 may be mixed, and are computed with in float32.
-        num_sampled: Classes to sample, S. This and the other numbers and options are static.
+        labels: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes in [0, num_classes). With ``key``,
+            class 0 should be the most frequent one, class 1 the next, and so on.
+        inputs: ``[B, D]`` input embeddings. If one of weights, biases and inputs is float64, all must be; float32,
+            float16 and bfloat16 may be mixed and are computed in float32.
+        num_sampled: Classes to sample, S. This argument and the other numbers and options are static.
         num_classes: Number of classes, V; at most 2**31 without ``jax_enable_x64``.
         num_true: True classes per example, T. Each has target 1 / T.
         sampled_values: ``(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
-        key: Instead of ``sampled_values``: of ``jax.random.key``, or its words, ``[2]`` or ``[4]`` uint32. Samples as
-            :func:`log_uniform_candidate_sampler` does, uniquely. Traced: another key compiles nothing anew.
-        precision: ``"highest"``, ``"high"`` or ``"medium"``, as in :func:`fastnce.set_precision`; ``None`` stands for
-            its setting when the call runs.
+        key: A key from ``jax.random.key``, or its words, ``[2]`` or ``[4]`` uint32, in place of ``sampled_values``:
+            classes are sampled as by :func:`log_uniform_candidate_sampler`, without repetition. A key may be traced;
+            another key does not recompile.
+        precision: ``"highest"``, ``"high"`` or ``"medium"``, as in :func:`fastnce.set_precision`; ``None`` uses the
+            setting at the time the call runs.
 
     Returns:
         ``[B]`` losses, float32, or float64 for float64 arrays.
@@ -60,9 +62,8 @@ def nce_loss(
             ``sampled_values``, arrays committed to another device than ``inputs``.
         TypeError: When traced: unsupported or mixed dtypes, arguments of the wrong kind.
         jax.errors.JaxRuntimeError: When run on the CPU: classes out of range, expected counts that are not positive;
-            the message says which. (Where XLA runs a program at once, as it does with small ones, JAX makes it a
-            ValueError.) On a GPU an example with such a label or count gets a loss of NaN instead, see
-            :func:`fastnce.cuda.check`.
+            the message says which. (For small programs, which XLA runs synchronously, JAX raises ValueError instead.)
+            On a GPU (not yet run on one) such an example gets a loss of NaN; see :func:`fastnce.cuda.check`.
     """
     arguments = (weights, biases, labels, inputs, num_sampled, num_classes, num_true, sampled_values)
     options, operands, _ = _prepare(*arguments, remove_accidental_hits, key, precision, None)
@@ -84,26 +85,27 @@ def nce_value_and_rows(
     precision: Precision | None = None,
     grad_loss: Any = None,
 ) -> tuple[Any, Any, RowGrads]:
-    """:func:`nce_loss` and, in the same pass, its gradients, those of the tables as rows.
+    """:func:`nce_loss` and, in the same pass, the gradients of the sum of the losses; those of the tables as rows.
 
-    A step of training, in which XLA updates the donated tables where they are::
+    A training step in which XLA updates the donated tables in place::
 
         @functools.partial(jax.jit, donate_argnums=(0, 1))
         def step(weights, biases, labels, inputs, key):
             loss, dinputs, rows = nce_value_and_rows(weights, biases, labels, inputs, S, V, key=key)
             return *sgd_rows(weights, biases, rows, 0.1), loss, dinputs
 
-    Not differentiable itself. Where inputs are computed from parameters, hand ``dinputs`` to their ``jax.vjp``.
+    Not itself differentiable. If inputs are computed from parameters, pass ``dinputs`` to the function that
+    ``jax.vjp`` returns.
 
     Args:
-        grad_loss: ``[B]`` upstream gradient of each example's loss, by which its gradients (not the loss) are
-            multiplied; ``None`` means 1. ``1 / B`` gives the gradients of the mean.
+        grad_loss: ``[B]`` upstream gradient of each example's loss. It multiplies the gradients, not the loss. ``None``
+            means 1; ``1 / B`` gives the gradients of the mean.
 
     The other arguments and the errors are those of :func:`nce_loss`.
 
     Returns:
         ``(loss [B], dinputs [B, D], RowGrads(ids=[n], weights=[n, D], biases=[n]))`` with ``n = B * num_true + S``. Row
-        ids are ascending, int32 or with ``jax_enable_x64`` int64; rows left over repeat the last id, with gradients of
+        ids are ascending, int32, or int64 with ``jax_enable_x64``; unused rows repeat the last id, with gradients of
         zero. Gradients have the dtypes of their arrays.
     """
     arguments = (weights, biases, labels, inputs, num_sampled, num_classes, num_true, sampled_values)
@@ -123,12 +125,12 @@ def log_uniform_candidate_sampler(
         num_sampled: Classes to sample, S.
         unique: Sample without repetition.
         range_max: Number of classes, V; at most 2**31 without ``jax_enable_x64``.
-        key: Of ``jax.random.key``, or its words as uint32. Of four words each two make one of 64 bits, the first its
-            upper half.
+        key: A key from ``jax.random.key``, or its words as uint32. Four words make two 64-bit words; the
+            first of each pair is the upper half.
 
     Returns:
         ``SampledValues(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``. Ids are
-        int32, or with ``jax_enable_x64`` int64.
+        int32, or int64 with ``jax_enable_x64``.
 
     Raises:
         ValueError, TypeError: When traced, as the NumPy function.

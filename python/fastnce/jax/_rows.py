@@ -15,18 +15,18 @@ from fastnce.jax._handlers import replace_rows
 def sgd_rows(weights: Any, biases: Any, rows: RowGrads, learning_rate: Any) -> tuple[Any, Any]:
     """A step of stochastic gradient descent on the rows that a batch touches.
 
-    Pure, as all of JAX. Under a ``jit`` that the tables are donated to (``donate_argnums``) they are updated where they
-    are, in O(rows); otherwise they are copied first.
+    A pure function: it returns new tables. Under a ``jit`` to which the tables are donated (``donate_argnums``), XLA
+    updates them in place, in O(rows); otherwise it copies them first.
 
     Args:
         weights: ``[V, D]``.
         biases: ``[V]``.
-        rows: Of :func:`nce_value_and_rows`. Ids ascending; of rows with the same id the first counts, the others are
-            taken for padding.
+        rows: As :func:`nce_value_and_rows` returns them, ids ascending. The first of the rows with one id counts; the
+            others are padding.
         learning_rate: A scalar, which may be traced.
 
     Returns:
-        ``(weights, biases)``. 16-bit tables are computed with in float32 and rounded once.
+        ``(weights, biases)``. The step of a 16-bit table is computed in float32 and rounded once.
 
     Raises:
         ValueError: When traced: rows that do not fit the tables, a learning rate that is no scalar.
@@ -53,7 +53,7 @@ def adagrad_rows(
     *,
     epsilon: float = 1e-10,
 ) -> tuple[Any, Any, tuple[Any, Any]]:
-    """A step of Adagrad on the rows that a batch touches, as ``torch.optim.Adagrad`` does it for sparse gradients.
+    """A step of Adagrad on the rows that a batch touches, as ``torch.optim.Adagrad`` with sparse gradients.
 
     ::
 
@@ -61,8 +61,8 @@ def adagrad_rows(
         w[id] -= learning_rate * g / (sqrt(a[id]) + epsilon)
 
     Args:
-        accumulators: ``(of weights [V, D], of biases [V])``, of any floating-point dtype; zeros to begin with. Donate
-            them with the tables.
+        accumulators: ``(of weights [V, D], of biases [V])``, of any floating-point dtype, initially zeros. Donate them
+            with the tables.
         epsilon: The default is PyTorch's. (``optax.adagrad`` has 1e-7, under the root, and begins with 0.1.)
 
     The other arguments, donation and the errors are those of :func:`sgd_rows`.

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from fastnce._errors import is_a
-from fastnce._seed import Seed, integer, seed_words
+from fastnce._seed import Seed, int64, seed_words
 from fastnce._types import Precision, SampledValues
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
@@ -65,13 +65,28 @@ def require_loss_arguments(
     """Checks what both losses take."""
     require_option("reduction", reduction, REDUCTIONS)
     if ignore_index is not None:
-        integer(ignore_index, "ignore_index")
+        int64(ignore_index, "ignore_index")
     require_tensors(input=input, target=target, weight=weight, bias=bias)
     swapped = "" if input.is_floating_point() else "; input comes before target"
     require_integers("target", target, swapped)
     for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
         require_floats(name, tensor)
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        _require_mixable(name, tensor, input)
     require_device(input.device, "input", target=target, weight=weight, bias=bias)
+    if input.dim() == 0:
+        raise ValueError("input has shape []: expected [B, D]")
+
+
+def _require_mixable(name: str, table: Tensor, input: Tensor) -> None:
+    """Raises TypeError where just one of a table and the input is float64."""
+    wide_input = input.dtype == torch.float64
+    if (table.dtype == torch.float64) == wide_input:
+        return
+    expected, wide = ("torch.float64, too", "input") if wide_input else ("float32, float16 or bfloat16", name)
+    raise TypeError(
+        f"{name} has dtype {table.dtype} but input has dtype {input.dtype}: expected {expected}; call {wide}.float()"
+    )
 
 
 def require_example_weight(name: str, factors: Tensor | None, input: Tensor) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastnce._seed import Seed, integer
+from fastnce._seed import Seed, int64
 from fastnce._types import Precision, SampledValues
 from fastnce.torch import _autograd, _kernels
 from fastnce.torch._arguments import (
@@ -44,8 +44,8 @@ def log_uniform_candidates(
         num_classes: Number of classes, V.
         unique: Sample without repetition.
         seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`.
-        calls: The position in that stream: an int, or a scalar int64 tensor on the device of ``target``, which under
-            ``torch.compile`` may change without compiling again.
+        calls: The position in the stream of the seed: an int, or a scalar int64 tensor on the device of ``target``,
+            which may change under ``torch.compile`` without recompilation.
 
     Returns:
         ``SampledValues(sampled_candidates int64 [S], true_expected_count float32 [B, T], sampled_expected_count
@@ -57,14 +57,14 @@ def log_uniform_candidates(
     """
     require_tensors(target=target)
     require_integers("target", target)
-    sizes = integer(num_sampled, "num_sampled"), bool(unique), integer(num_classes, "num_classes")
+    sizes = int64(num_sampled, "num_sampled"), bool(unique), int64(num_classes, "num_classes")
     if isinstance(calls, Tensor):
         require_integers("calls", calls)
         require_device(target.device, "target", calls=calls)
         if calls.dim() > 0:
             raise ValueError(f"calls has shape {list(calls.shape)}: expected a scalar")
     else:
-        calls = torch.tensor(integer(calls, "calls"), dtype=torch.int64, device=target.device)
+        calls = torch.tensor(int64(calls, "calls"), dtype=torch.int64, device=target.device)
     arguments = (target, calls, seed_tensor(seed), *sizes)
     return SampledValues(*torch.ops.fastnce.log_uniform_candidates(*arguments))
 
@@ -74,7 +74,7 @@ def nce_loss(
     target: Tensor,
     weight: Tensor,
     bias: Tensor,
-    sampled_values: SampledValues,
+    sampled_values: tuple[Tensor, Tensor, Tensor] | list[Tensor],
     example_weight: Tensor | None = None,
     *,
     remove_accidental_hits: bool = False,
@@ -94,24 +94,28 @@ def nce_loss(
     Args:
         input: ``[B, D]``.
         target: ``[B]`` or ``[B, T]`` true classes, integers.
-        weight: ``[V, D]`` class embeddings. Float32, float16 and bfloat16 may be mixed; float64 may not.
+        weight: ``[V, D]`` class embeddings. If one of input, weight and bias is float64, all must be; float32, float16
+            and bfloat16 may be mixed.
         bias: ``[V]``.
-        sampled_values: From :func:`log_uniform_candidates`; samples are shared by the batch.
+        sampled_values: ``(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``, as from
+            :func:`log_uniform_candidates`; samples are shared by the batch.
         example_weight: ``[B]`` factors of the examples' losses.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
         ignore_index: Examples whose classes are all ``ignore_index`` are left out: a loss of 0, gradients of 0. If all
-            examples are, the mean is 0, too. ``None`` disables this, which saves work on a CUDA device and in compiled
-            graphs, where reading the classes would synchronise with the device or break the graph.
+            examples are, the mean is 0, too. ``None`` disables this, which saves work in compiled graphs, where reading
+            the classes would break the graph, and on a CUDA device (not yet run on a GPU), where it would synchronise.
         sparse: Gradients of weight and bias are sparse COO tensors, coalesced, instead of dense ones.
-        precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` for the setting of :func:`fastnce.set_precision`.
+        precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` uses the setting of
+            :func:`fastnce.set_precision`.
 
     Returns:
         A scalar, or ``[B]`` for ``"none"``; float64 for float64 inputs, else float32.
 
     Raises:
         ValueError: Shapes that do not match, tensors on different devices; on the CPU, classes out of range and rows of
-            target in which only some classes are ``ignore_index`` (on a CUDA device such an example's loss is NaN).
+            target in which only some classes are ``ignore_index`` (on a CUDA device, not yet run on a GPU, such an
+            example's loss is NaN).
         TypeError: Unsupported or mixed dtypes.
     """
     tables = (weight, bias)
@@ -123,8 +127,11 @@ def nce_loss(
     batch = leave_out(input, target, ignore_index, eager)
     num_true = target.shape[1] if target.dim() == 2 else 1
     sizes = (sampled.numel(), weight.shape[0] if weight.dim() else 0, num_true)
-    # Ignored examples may hold counts without a logarithm.
-    candidates = (sampled, batch.fill_ignored(true_count, 1), sampled_count, None, None, *sizes)
+    # Ignored examples may hold counts without a logarithm; if all examples are ignored, none uses a sample.
+    if batch.ignored is not None:
+        true_count = batch.fill_ignored(true_count, 1)
+        sampled_count = sampled_count.masked_fill(batch.ignored.all(), 1)
+    candidates = (sampled, true_count, sampled_count, None, None, *sizes)
     options = (remove_accidental_hits, precision, sparse)
     return sampled_loss(batch, *tables, candidates, example_weight, reduction, options, eager)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastnce import _core
-from fastnce._seed import Seed, integer
+from fastnce._seed import Seed, int64
 from fastnce._types import Precision
 from fastnce.torch._arguments import (
     FLOATS,
@@ -31,7 +31,7 @@ from fastnce.torch._stream import give_back, new_key, next_call
 
 
 class _NotOfALoss:
-    """An attribute of ``nn.Embedding`` that a loss does not use: it has the default, and setting another is refused."""
+    """An attribute of ``nn.Embedding`` that a loss does not use: fixed at its default, other values are refused."""
 
     def __init__(self, default: Any, remedy: str) -> None:
         self.default, self.remedy = default, remedy
@@ -56,7 +56,7 @@ class NCELoss(nn.Embedding):
 
     Every call samples afresh, log-uniformly and uniquely: classes should be sorted by falling frequency. The bias
     starts at ``-log(num_classes)``, so that a model whose logits are still small is normalised: NCE learns the
-    log-probability of a class as ``input . weight[k] + bias[k]``. ``loss.weight = embedding.weight`` ties tables.
+    log-probability of a class as ``input . weight[k] + bias[k]``. ``criterion.weight = embedding.weight`` ties tables.
 
     It subclasses ``nn.Embedding`` because ``DistributedDataParallel`` accepts sparse gradients of no other module.
 
@@ -67,29 +67,33 @@ class NCELoss(nn.Embedding):
         num_true: True classes per example, T.
         sampler: ``"log_uniform"``, the only one so far.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
-        sparse: Gradients of weight and bias are sparse: for ``SGD``, ``Adagrad`` and ``SparseAdam``.
+        sparse: Gradients of weight and bias are sparse COO tensors, which ``SGD``, ``Adagrad`` and ``SparseAdam`` take.
+            ``Adam``, ``AdamW`` and ``clip_grad_norm_`` need dense gradients: ``sparse=False``.
         reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
         ignore_index: Examples whose classes are all ``ignore_index`` are left out: a loss of 0, gradients of 0. If all
-            examples are, the mean is 0, too. ``None`` disables this, which saves work on a CUDA device and in compiled
-            graphs.
-        precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` for the setting of :func:`fastnce.set_precision`.
+            examples are, the mean is 0, too. ``None`` disables this, which saves work in compiled graphs and on a CUDA
+            device (not yet run on a GPU).
+        precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` uses the setting of
+            :func:`fastnce.set_precision`.
         seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`.
         device: Device of the parameters.
         dtype: Dtype of the parameters: float32, float64, float16 or bfloat16.
 
     Attributes:
-        weight: ``[V, D]``, uniform in ``+-1 / sqrt(D)`` at first.
-        bias: ``[V]``.
-        calls: How many times the module has sampled: a buffer, saved with the seed in ``state_dict``, so that a resumed
-            run draws the same samples. A call that fails is not counted.
+        weight: ``[V, D]``, initialised uniformly in ``[-1 / sqrt(D), 1 / sqrt(D)]``.
+        bias: ``[V]``, initialised to ``-log(V)``.
+        calls: Number of times the module has sampled: a buffer, saved with the seed in ``state_dict``, so that a
+            resumed run draws the same samples. In eager mode a call that fails is not counted; under ``torch.compile``
+            a call that fails while its graph runs is counted.
 
     Raises:
         ValueError: Sizes or options out of range.
         TypeError: Sizes that are not integers.
     """
 
-    weight: nn.Parameter
-    bias: nn.Parameter
+    # As nn.Embedding declares its weight, so that type checkers allow assigning the weight of another module.
+    weight: Tensor
+    bias: Tensor
     calls: Tensor
 
     def __init__(
@@ -109,16 +113,17 @@ class NCELoss(nn.Embedding):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        """Initialise the parameters and the stream of samples; see the class for the arguments."""
         require_option("sampler", sampler, SAMPLERS)
         require_option("reduction", reduction, REDUCTIONS)
         if precision is not None:
             require_option("precision", precision, PRECISIONS)
         if ignore_index is not None:
-            integer(ignore_index, "ignore_index")
+            int64(ignore_index, "ignore_index")
         if dtype is not None and dtype not in FLOATS:
             raise TypeError(f"dtype is {dtype}: expected float32, float64, float16 or bfloat16")
-        num_classes, embedding_dim = integer(num_classes, "num_classes"), integer(embedding_dim, "embedding_dim")
-        num_sampled, num_true = integer(num_sampled, "num_sampled"), integer(num_true, "num_true")
+        num_classes, embedding_dim = int64(num_classes, "num_classes"), int64(embedding_dim, "embedding_dim")
+        num_sampled, num_true = int64(num_sampled, "num_sampled"), int64(num_true, "num_true")
         _core.check_sampler(num_true, num_sampled, True, num_classes)
         if embedding_dim < 0:
             raise ValueError(f"embedding_dim = {embedding_dim}: expected at least 0")
@@ -138,14 +143,14 @@ class NCELoss(nn.Embedding):
         return self.num_embeddings
 
     def reset_parameters(self) -> None:
-        """Everything as it is at first, but for the seed: parameters, and the position in the stream of samples."""
+        """Initialise weight and bias again and set ``calls`` to 0; the seed stays."""
         bound = 1 / math.sqrt(max(self.embedding_dim, 1))
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.constant_(self.bias, -math.log(self.num_embeddings))
         self.calls.zero_()
 
     def forward(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss.
+        """The loss of a batch.
 
         Args:
             input: ``[B, D]``.
@@ -157,7 +162,8 @@ class NCELoss(nn.Embedding):
 
         Raises:
             ValueError: Shapes that do not match, tensors on different devices; on the CPU, classes out of range and
-                rows of target in which only some classes are ``ignore_index`` (on a CUDA device the loss is NaN).
+                rows of target in which only some classes are ``ignore_index`` (on a CUDA device, not yet run on a GPU,
+                the loss is NaN).
             TypeError: Unsupported or mixed dtypes.
         """
         tables = (self.weight, self.bias)
@@ -187,16 +193,22 @@ class NCELoss(nn.Embedding):
         def __call__(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor: ...
 
     def get_extra_state(self) -> Tensor:
-        """The seed of the samples, for ``state_dict``: its 16 bytes, numbers that every floating-point dtype holds.
+        """The seed of the samples, for ``state_dict``: its 16 bytes as int64 numbers.
 
-        So a state whose values were cast, or averaged over modules of one seed, still has the seed.
+        float16, bfloat16, float32 and float64 hold them exactly, so a state that was cast to one of these, or averaged
+        over modules of one seed, still has the seed. States cast to bool or to 8-bit floating point are refused.
         """
         return self._seed.view(torch.uint8).to(torch.int64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """The seed, from ``state_dict``."""
+        """Set the seed from the value that ``get_extra_state`` returned."""
         if not isinstance(state, Tensor) or state.shape != (16,):
             raise ValueError(f"the state of the seed is {state!r}: expected a tensor of 16 bytes")
+        if state.dtype not in FLOATS and (state.dtype == torch.bool or state.is_floating_point() or state.is_complex()):
+            raise ValueError(
+                f"the state of the seed has dtype {state.dtype}, which does not hold every byte: expected integers, "
+                "float16, bfloat16, float32 or float64; save the state before it is cast"
+            )
         seed_bytes = state.detach().cpu().double().round()
         if not ((seed_bytes >= 0) & (seed_bytes <= 255)).all():  # NaN is neither
             raise ValueError(f"the state of the seed is {state!r}: expected bytes, numbers from 0 to 255")
@@ -231,7 +243,7 @@ class NCELoss(nn.Embedding):
     scale_grad_by_freq = _NotOfALoss(False, "the weight that forward takes scales the losses of examples")
 
     def extra_repr(self) -> str:
-        """What the module was made with, without what is as by default."""
+        """The sizes, and the options that differ from their defaults, for ``repr``."""
         options = {
             "num_true": (self.num_true, 1),
             "remove_accidental_hits": (self.remove_accidental_hits, False),

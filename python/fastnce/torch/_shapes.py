@@ -26,6 +26,8 @@ from fastnce.torch._kernels import (
 def candidates(
     true_classes: Tensor, calls: Tensor, seed: Tensor, num_sampled: int, unique: bool, range_max: int
 ) -> tuple[Tensor, ...]:
+    if true_classes.dim() not in (1, 2):
+        raise ValueError(f"true_classes has shape {list(true_classes.shape)}: expected [B] or [B, num_true]")
     return (
         true_classes.new_empty((num_sampled,), dtype=torch.int64),
         true_classes.new_empty((true_classes.shape[0], num_true_of(true_classes)), dtype=torch.float32),

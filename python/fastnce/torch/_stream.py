@@ -17,7 +17,7 @@ from torch import Tensor
 
 _REMEMBERED = 4096
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may call a loss while its thread holds the lock
 _numbers: OrderedDict[tuple[int, int, int], Tensor] = OrderedDict()
 _keys = itertools.count()
 
@@ -32,13 +32,16 @@ def next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor:
     # Somebody may set the random state back between two calls, or another thread restore it.
     content = hash(target.resolve_neg().numpy().tobytes()) if target.device.type == "cpu" else 0
     mark = int(key), int(torch.randint(2**63 - 1, (), device="cpu")), content
+    number: Tensor | None
     with _lock:
         if not _repeats():
-            _numbers[mark] = calls.clone()
-            _numbers.move_to_end(mark)
+            number = calls.clone()
+            _numbers.pop(mark, None)
+            _numbers[mark] = number  # as the newest
             if len(_numbers) > _REMEMBERED:
                 _numbers.popitem(last=False)
             calls.add_(1)  # last, so that an interrupt before it leaves no count
+            return number
         number = _numbers.get(mark)
     if number is None:
         raise RuntimeError(
