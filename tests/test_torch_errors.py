@@ -117,7 +117,7 @@ def test_expected_counts_without_a_logarithm_are_refused(count, mode):
     for name, at, element in (("true_expected_count", (4, 0), "4, 0"), ("sampled_expected_count", (3,), "3")):
         spoilt = getattr(sampled, name).clone()
         spoilt[at] = count
-        with pytest.raises(ValueError, match=rf"^{name}\[{element}\] = {count:g}: expected a positive number"):
+        with pytest.raises(ValueError, match=rf"^{name}\[{element}\] = {count:g}: expected a positive, finite"):
             loss(sampled._replace(**{name: spoilt}))
 
 
