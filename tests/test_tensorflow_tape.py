@@ -165,6 +165,30 @@ def test_the_recipe_takes_shards_and_draws_the_default_samples(recipe):
         assert_same_as_tensorflow(ours, theirs)
 
 
+def test_the_recipe_takes_positional_arguments_as_tensorflow(recipe):
+    # TensorFlow removes only one of several equal hits.
+    problem = Case(batch=7, dim=6, sampled=10, num_true=2, remove_hits=True, distinct=True).problem()
+    tables = tf.constant(problem.weights), tf.constant(problem.biases)
+    samples = tuple(map(tf.constant, problem.sampled_values))
+    arguments = (*tables, problem.labels, problem.inputs, 10, problem.num_classes, 2, samples, True, "name")
+    assert_same_as_tensorflow(recipe(*arguments).numpy(), tf.nn.nce_loss(*arguments).numpy())
+
+
+def test_the_recipe_refuses_another_partition_of_shards(recipe):
+    """It reads shards as tf.nn.nce_loss does: "div"."""
+    problem = Case().problem()
+    with pytest.raises(TypeError, match="partition_strategy"):
+        recipe(
+            [problem.weights[::2], problem.weights[1::2]],
+            problem.biases,
+            problem.labels,
+            problem.inputs,
+            7,
+            problem.num_classes,
+            partition_strategy="mod",
+        )
+
+
 def test_the_rows_of_the_recipe_are_each_once(recipe):
     problem = Case(batch=9, sampled=10, num_true=2).problem()
     tables = [tf.Variable(problem.weights), tf.Variable(problem.biases)]
