@@ -76,7 +76,7 @@ py::object export_from(py::handle producer, const Place& place) {
   }
 }
 
-// Gradients would stop here without a word; PyTorch's own refusal does not know the way on.
+// Gradients would be lost silently. PyTorch's own error does not name the remedy.
 void refuse_gradients(py::handle producer, const char* name) {
   if (!py::bool_(py::getattr(producer, "requires_grad", py::bool_(false)))) return;
   throw InvalidValue(concat(name,

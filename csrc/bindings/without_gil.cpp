@@ -21,7 +21,7 @@ std::optional<py::error_already_set>& raised() {
 }
 
 bool run_signal_handlers() {
-  // A handler may compute, too. What it calls must not end because this call shall.
+  // A handler may call the library. Those calls must not be ended by the interrupt of this one.
   const InterruptScope nothing(nullptr);
   const PyGILState_STATE state = PyGILState_Ensure();
   const bool failed = PyErr_CheckSignals() != 0;

@@ -1,4 +1,4 @@
-// Whether a call shall end early. A call makes one Interruption; its threads ask it between parts of their work that
+// Interrupts of long calls. A call makes one Interruption; its threads ask it between parts of their work that
 // take some milliseconds. Inside parallel() a thread then skips what is left of its work but still meets the others at
 // their barriers; check() throws once all are out.
 #pragma once
@@ -34,7 +34,7 @@ class Interruption {
   std::chrono::steady_clock::time_point next_;  // the calling thread's
 };
 
-// Calls work(part) for parts of `whole` of at most `size`, until the call shall end.
+// Calls work(part) for parts of `whole` of at most `size`, until the call is interrupted.
 template <class Work>
 void in_parts(Range whole, std::int64_t size, Interruption& interruption, const Work& work) {
   for (std::int64_t begin = whole.begin; begin < whole.end && !interruption.requested(); begin += size) {

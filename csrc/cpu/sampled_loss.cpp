@@ -72,8 +72,8 @@ Range share_of_rows(const RowPlan& plan, const Team& team) {
           team.rank + 1 == team.size ? rows : first_row(total * (team.rank + 1) / team.size)};
 }
 
-// Calls work(part) for parts of `rows` that poll often enough, until the call shall end. A row of many entries is not
-// cut.
+// Calls work(part) for parts of `rows` that poll often enough, until the call is interrupted. A row of many entries is
+// not cut.
 template <class Work>
 void in_parts_of_rows(const RowPlan& plan, Range rows, std::int64_t dim, Interruption& interruption, const Work& work) {
   const std::int64_t most_entries = kElementsAtOnce / (dim + 1) + 1;

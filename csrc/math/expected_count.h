@@ -7,8 +7,8 @@
 
 namespace fastnce::math {
 
-// Whether Q has a finite logarithm. 0, infinity, negative numbers and NaN would spoil what they touch or, as infinity
-// does, remove it without a word.
+// Whether Q has a finite logarithm. Negative numbers and NaN give NaN, 0 gives infinite logits, and infinity removes a
+// class silently.
 template <class T>
 FASTNCE_HD constexpr bool is_expected_count(T count) {
   constexpr T kLargest = std::numeric_limits<T>::max();

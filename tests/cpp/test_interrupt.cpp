@@ -1,4 +1,4 @@
-// Every call that can take long asks whether it shall end, throws Interrupted when told so, and succeeds afterwards.
+// Every long call polls for an interrupt, throws Interrupted on request, and succeeds when repeated.
 #include "fastnce/interrupt.h"
 
 #include <gtest/gtest.h>

@@ -15,7 +15,7 @@ from fastnce.torch._kernels import BIASES, INPUTS, PAD_ROWS, SPARSE, TENSORS, WE
 from fastnce.torch._shapes import certainly
 
 # PyTorch warns, once per process, that invariants of sparse tensors are not checked by default. The step of Adagrad on
-# a sparse gradient of ours makes it do so, and no user can act on that: the once is spent here, no setting changes.
+# a sparse gradient of ours triggers it, and users cannot act on it. So it is triggered here, silenced; settings stay.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     _one = torch.ones((1, 1), device="cpu")
@@ -60,13 +60,13 @@ def _gradients(
         elif receiver.position != INPUTS:
             gradient = gradient.new_zeros(receiver.shape).index_add_(0, ids, gradient)
         gradients[receiver.position] = gradient
-    # Autograd takes over a sparse tensor that nobody else holds, and forgets that it is coalesced; others it copies.
+    # Autograd moves a sparse tensor without other references, and loses the coalesced flag; it copies others.
     ctx.held = gradients
     return tuple(gradients)
 
 
 def _once(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """PyTorch's ``once_differentiable``, which lets pass what does not depend on the incoming gradient.
+    """PyTorch's ``once_differentiable``, which ignores what does not depend on the incoming gradient.
 
     Ours depend on the saved tensors, too, and a second derivative without that part would be wrong.
     """
