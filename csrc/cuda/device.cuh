@@ -36,6 +36,14 @@ FASTNCE_DEVICE void forget_loads() { asm volatile("" ::: "memory"); }
 
 FASTNCE_DEVICE void sync_block() { __syncthreads(); }
 
+// What a lane has written before, the warp's other lanes read after. The warp-wide operations below promise no such
+// order.
+FASTNCE_DEVICE void sync_warp() { __syncwarp(); }
+
+template <class T>
+FASTNCE_DEVICE T shuffle(T value, int lane) {  // what `lane` brought
+  return __shfl_sync(0xFFFFFFFFu, value, lane);
+}
 template <class T>
 FASTNCE_DEVICE T shuffle_xor(T value, int mask) {
   return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
@@ -45,10 +53,31 @@ FASTNCE_DEVICE T shuffle_up(T value, int distance) {  // lanes below `distance` 
   return __shfl_up_sync(0xFFFFFFFFu, value, distance);
 }
 
-// In one access, both aligned to 16 bytes.
-FASTNCE_DEVICE void copy_16_bytes(void* to, const void* from) {
-  *static_cast<uint4*>(to) = *static_cast<const uint4*>(from);
+// Where row `row` of an array begins, in elements. In 64 bits: tables have more than 2^31 elements.
+FASTNCE_DEVICE std::int64_t row_offset(std::int64_t row, std::int64_t pitch) { return row * pitch; }
+
+// 8 and 16 bytes in one access, aligned to as many.
+struct alignas(8) Words2 {
+  std::uint32_t word[2];
+};
+struct alignas(16) Words4 {
+  std::uint32_t word[4];
+};
+FASTNCE_DEVICE Words2 load_8_bytes(const void* from) {
+  const uint2 words = *static_cast<const uint2*>(from);
+  return {{words.x, words.y}};
 }
+FASTNCE_DEVICE Words4 load_16_bytes(const void* from) {
+  const uint4 words = *static_cast<const uint4*>(from);
+  return {{words.x, words.y, words.z, words.w}};
+}
+FASTNCE_DEVICE void store_8_bytes(void* to, const Words2& words) {
+  *static_cast<uint2*>(to) = make_uint2(words.word[0], words.word[1]);
+}
+FASTNCE_DEVICE void store_16_bytes(void* to, const Words4& words) {
+  *static_cast<uint4*>(to) = make_uint4(words.word[0], words.word[1], words.word[2], words.word[3]);
+}
+FASTNCE_DEVICE void copy_16_bytes(void* to, const void* from) { store_16_bytes(to, load_16_bytes(from)); }
 struct alignas(8) FloatPair {
   float low, high;
 };

@@ -28,6 +28,9 @@ inline unsigned char* shared_memory() { return emulated::current().shared; }
 
 inline void forget_loads() {}
 inline void sync_block() { emulated::sync_block(); }
+inline void sync_warp() {
+  emulated::meet_warp(nullptr, [](void* const(&)[kWarp]) {});
+}
 
 // Every thread of the warp gets what `source(lane)` names.
 template <class T, class Source>
@@ -43,6 +46,10 @@ T exchange(T value, const Source& source) {
   return own.result;
 }
 template <class T>
+T shuffle(T value, int from) {
+  return exchange(value, [&](int) { return from; });
+}
+template <class T>
 T shuffle_xor(T value, int mask) {
   return exchange(value, [&](int lane) { return lane ^ mask; });
 }
@@ -51,7 +58,19 @@ T shuffle_up(T value, int distance) {
   return exchange(value, [&](int lane) { return lane < distance ? lane : lane - distance; });
 }
 
-inline void copy_16_bytes(void* to, const void* from) { std::memcpy(to, from, 16); }
+inline std::int64_t row_offset(std::int64_t row, std::int64_t pitch) { return row * pitch; }
+
+struct alignas(8) Words2 {
+  std::uint32_t word[2];
+};
+struct alignas(16) Words4 {
+  std::uint32_t word[4];
+};
+inline Words2 load_8_bytes(const void* from) { return *static_cast<const Words2*>(from); }
+inline Words4 load_16_bytes(const void* from) { return *static_cast<const Words4*>(from); }
+inline void store_8_bytes(void* to, const Words2& words) { *static_cast<Words2*>(to) = words; }
+inline void store_16_bytes(void* to, const Words4& words) { *static_cast<Words4*>(to) = words; }
+inline void copy_16_bytes(void* to, const void* from) { store_16_bytes(to, load_16_bytes(from)); }
 struct alignas(8) FloatPair {
   float low, high;
 };
