@@ -44,9 +44,19 @@ if(FASTNCE_CUDA_BACKEND STREQUAL "REAL")
   set_source_files_properties(csrc/cuda/sampler.cu PROPERTIES COMPILE_OPTIONS --fmad=false)
 elseif(FASTNCE_CUDA_BACKEND STREQUAL "EMULATED")
   set(emulated tests/cpp/emulated_cuda)
-  target_sources(fastnce PRIVATE ${emulated}/block.cpp ${emulated}/row_sort.cpp ${emulated}/runtime.cpp)
+  target_sources(fastnce PRIVATE
+    ${emulated}/accesses.cpp
+    ${emulated}/block.cpp
+    ${emulated}/memory.cpp
+    ${emulated}/mutation.cpp
+    ${emulated}/row_sort.cpp
+    ${emulated}/runtime.cpp
+    ${emulated}/shared_memory.cpp
+    ${emulated}/warp.cpp)
   # Before csrc, whose cuda/device.cuh it replaces.
   target_include_directories(fastnce BEFORE PRIVATE ${PROJECT_SOURCE_DIR}/${emulated})
-  # -O2: where every thread of a block is emulated, -O3 takes longer to compile than it saves.
-  set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-O2;-Wno-unknown-pragmas")
+  # -O2: where every thread of a block is emulated, -O3 takes longer to compile than it saves. The sanitizer's calls at
+  # each access to memory go to accesses.cpp; its library is not linked.
+  set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
+    "-O2;-Wno-unknown-pragmas;-fsanitize=thread;--param=tsan-instrument-func-entry-exit=0")
 endif()

@@ -162,7 +162,7 @@ class LogitsTile {
           }
         }
         column_sum = over_column(column_sum);
-        shared_.column_sum[Product::warp_row()][column(j, odd)] = column_sum;  // the same in the eight lanes
+        if (thread_index() % kWarp < 4) shared_.column_sum[Product::warp_row()][column(j, odd)] = column_sum;
       }
     }
 #pragma unroll

@@ -1,12 +1,11 @@
-// The tests' version of csrc/cuda/runtime.cu: one device, whose memory is the host's and whose streams are done at
-// once.
+// The tests' version of csrc/cuda/runtime.cu: one device, whose memory is the host's.
 #include "cuda/runtime.h"
 
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "fastnce/error.h"
+#include "memory.h"
 
 namespace fastnce::cuda::runtime {
 
@@ -30,20 +29,33 @@ Limits limits(int) { return {4, 400 * 1024}; }
 CurrentDevice::CurrentDevice(int device) : device_(device), previous_(device) {}
 CurrentDevice::~CurrentDevice() = default;
 
-void* allocate(std::size_t bytes, const Stream&) {
-  constexpr std::size_t kAlignment = 256;
-  const std::size_t whole = (bytes + kAlignment) / kAlignment * kAlignment;
-  return std::memset(std::aligned_alloc(kAlignment, whole), 0xFF, whole);  // NaN
+void* allocate(std::size_t bytes, const Stream& stream) { return emulated::allocate(bytes, stream); }
+void release(void* memory, const Stream& stream) { emulated::release(memory, stream); }
+
+std::int64_t read(const std::int64_t* value, const Stream& stream) {
+  const emulated::Work work("read", stream);
+  emulated::access_global(value, sizeof *value, emulated::Access::kRead);
+  emulated::synchronize(stream);
+  return *value;
 }
 
-void release(void* memory, const Stream&) { std::free(memory); }
-std::int64_t read(const std::int64_t* value, const Stream&) { return *value; }
-void wait_for(const Stream&, const Stream&) {}
-void fill_bytes(void* memory, int value, std::size_t bytes, const Stream&) {
-  if (bytes > 0) std::memset(memory, value, bytes);
+void wait_for(const Stream& waiting, const Stream& producing) { emulated::wait_for(waiting, producing); }
+
+void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream) {
+  if (bytes == 0) return;
+  const emulated::Work work("fill_bytes", stream);
+  emulated::access_global(memory, bytes, emulated::Access::kWrite);
+  std::memset(memory, value, bytes);
 }
 
-FaultRecord* fault_record() { return &fault; }
-FaultRecord take_fault_record() { return std::exchange(fault, {}); }
+FaultRecord* fault_record() {
+  static const bool lent = (emulated::lend(&fault, sizeof fault), true);
+  return lent ? &fault : nullptr;
+}
+
+FaultRecord take_fault_record() {
+  emulated::synchronize();
+  return std::exchange(fault, {});
+}
 
 }  // namespace fastnce::cuda::runtime

@@ -1,15 +1,21 @@
 // The tests' version of csrc/cuda/device.cuh, which explains each name: the same kernels, compiled for the
-// host and run by block.h.
+// host and run by block.h. Operations carry the line of the kernel that they stand in.
 #pragma once
 
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
+#include <string>
+#include <string_view>
+#include <type_traits>
 
 #include "block.h"
 #include "cuda/runtime.h"
 #include "fastnce/cuda.h"
+#include "memory.h"
+#include "mutation.h"
+#include "shared_memory.h"
+#include "warp.h"
 
 #define FASTNCE_DEVICE inline
 #define FASTNCE_KERNEL(most_threads, least_blocks) static void
@@ -17,48 +23,41 @@
 
 namespace fastnce::cuda {
 
+using emulated::Site;
+
 inline constexpr int kWarp = emulated::kWarpThreads;
 
-inline int thread_index() { return emulated::current().index; }
-inline int block_threads() { return emulated::current().block_threads; }
-inline std::int64_t block_x() { return emulated::current().block[0]; }
-inline std::int64_t block_y() { return emulated::current().block[1]; }
-inline std::int64_t grid_x() { return emulated::current().grid_x; }
-inline unsigned char* shared_memory() { return emulated::current().shared; }
+using emulated::block_threads;
+using emulated::block_x;
+using emulated::block_y;
+using emulated::grid_x;
+using emulated::shared_memory;
+using emulated::thread_index;
 
 inline void forget_loads() {}
-inline void sync_block() { emulated::sync_block(); }
-inline void sync_warp() {
-  emulated::meet_warp(nullptr, [](void* const(&)[kWarp]) {});
+inline void sync_block(const Site& site = Site::current()) { emulated::sync_block(site); }
+inline void sync_warp(const Site& site = Site::current()) { emulated::sync_warp(site); }
+
+template <class T>
+T shuffle(T value, int lane, const Site& site = Site::current()) {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 8);
+  emulated::exchange(&value, sizeof value, lane, site);
+  return value;
+}
+template <class T>
+T shuffle_xor(T value, int mask, const Site& site = Site::current()) {
+  return cuda::shuffle(value, thread_index() % kWarp ^ mask, site);
+}
+template <class T>
+T shuffle_up(T value, int distance, const Site& site = Site::current()) {
+  const int lane = thread_index() % kWarp;
+  return cuda::shuffle(value, lane < distance ? lane : lane - distance, site);
 }
 
-// Every thread of the warp gets what `source(lane)` names.
-template <class T, class Source>
-T exchange(T value, const Source& source) {
-  struct Brought {
-    T value, result;
-  } own{value, value};
-  emulated::meet_warp(&own, [&](void* const(&all)[kWarp]) {
-    for (int lane = 0; lane < kWarp; ++lane) {
-      static_cast<Brought*>(all[lane])->result = static_cast<Brought*>(all[source(lane)])->value;
-    }
-  });
-  return own.result;
+inline std::int64_t row_offset(std::int64_t row, std::int64_t pitch, const Site& site = Site::current()) {
+  const std::int64_t offset = row * pitch;
+  return emulated::is_mutated(emulated::Mutation::kNarrowRow, site) ? static_cast<std::int32_t>(offset) : offset;
 }
-template <class T>
-T shuffle(T value, int from) {
-  return exchange(value, [&](int) { return from; });
-}
-template <class T>
-T shuffle_xor(T value, int mask) {
-  return exchange(value, [&](int lane) { return lane ^ mask; });
-}
-template <class T>
-T shuffle_up(T value, int distance) {
-  return exchange(value, [&](int lane) { return lane < distance ? lane : lane - distance; });
-}
-
-inline std::int64_t row_offset(std::int64_t row, std::int64_t pitch) { return row * pitch; }
 
 struct alignas(8) Words2 {
   std::uint32_t word[2];
@@ -66,10 +65,26 @@ struct alignas(8) Words2 {
 struct alignas(16) Words4 {
   std::uint32_t word[4];
 };
-inline Words2 load_8_bytes(const void* from) { return *static_cast<const Words2*>(from); }
-inline Words4 load_16_bytes(const void* from) { return *static_cast<const Words4*>(from); }
-inline void store_8_bytes(void* to, const Words2& words) { *static_cast<Words2*>(to) = words; }
-inline void store_16_bytes(void* to, const Words4& words) { *static_cast<Words4*>(to) = words; }
+template <class Words>
+void require_aligned(const void* address) {
+  if (reinterpret_cast<std::uintptr_t>(address) % sizeof(Words) != 0) {
+    emulated::fail("an access of several words that is not aligned to their size");
+  }
+}
+template <class Words>
+Words load_words(const void* from) {
+  require_aligned<Words>(from);
+  return *static_cast<const Words*>(from);
+}
+template <class Words>
+void store_words(void* to, const Words& words) {
+  require_aligned<Words>(to);
+  *static_cast<Words*>(to) = words;
+}
+inline Words2 load_8_bytes(const void* from) { return load_words<Words2>(from); }
+inline Words4 load_16_bytes(const void* from) { return load_words<Words4>(from); }
+inline void store_8_bytes(void* to, const Words2& words) { store_words(to, words); }
+inline void store_16_bytes(void* to, const Words4& words) { store_words(to, words); }
 inline void copy_16_bytes(void* to, const void* from) { store_16_bytes(to, load_16_bytes(from)); }
 struct alignas(8) FloatPair {
   float low, high;
@@ -107,81 +122,25 @@ inline SharedAddress shared_address(const void* pointer) {
   return static_cast<SharedAddress>(static_cast<const unsigned char*>(pointer) - shared_memory());
 }
 
-inline void copy_async(SharedAddress to, const void* from) {
-  emulated::current().copies.back().push_back({shared_memory() + to, from});
+inline void copy_async(SharedAddress to, const void* from, const Site& site = Site::current()) {
+  emulated::copy_async(to, from, site);
 }
-inline void commit_copies() { emulated::current().copies.emplace_back(); }
+inline void commit_copies(const Site& site = Site::current()) { emulated::commit_copies(site); }
 template <int kPending>
-void wait_for_copies() {
-  auto& copies = emulated::current().copies;
-  while (copies.size() > kPending + 1) {  // and the group being formed
-    for (const emulated::Copy& copy : copies.front()) std::memcpy(copy.to, copy.from, 16);
-    copies.erase(copies.begin());
-  }
+void wait_for_copies(const Site& site = Site::current()) {
+  emulated::wait_for_copies(kPending, site);
 }
 
-template <bool kTransposed>
-void load_matrices_as(std::uint32_t (&matrix)[4], SharedAddress row) {
-  struct Brought {
-    const unsigned char* row;
-    std::uint32_t* matrix;
-  } own{shared_memory() + row, matrix};
-  emulated::meet_warp(&own, [](void* const(&all)[kWarp]) {
-    const auto element = [&](int index, int r, int c) {
-      std::uint16_t value;
-      std::memcpy(&value, static_cast<Brought*>(all[8 * index + r])->row + 2 * c, sizeof value);
-      return std::uint32_t{value};
-    };
-    for (int lane = 0; lane < kWarp; ++lane) {
-      for (int index = 0; index < 4; ++index) {
-        const int line = lane / 4;
-        const int pair = 2 * (lane % 4);
-        static_cast<Brought*>(all[lane])->matrix[index] =
-            kTransposed ? element(index, pair, line) | element(index, pair + 1, line) << 16
-                        : element(index, line, pair) | element(index, line, pair + 1) << 16;
-      }
-    }
-  });
+inline void load_matrices(std::uint32_t (&matrix)[4], SharedAddress row, const Site& site = Site::current()) {
+  emulated::load_matrices(matrix, row, false, site);
 }
-inline void load_matrices(std::uint32_t (&matrix)[4], SharedAddress row) { load_matrices_as<false>(matrix, row); }
-inline void load_matrices_transposed(std::uint32_t (&matrix)[4], SharedAddress row) {
-  load_matrices_as<true>(matrix, row);
+inline void load_matrices_transposed(std::uint32_t (&matrix)[4], SharedAddress row,
+                                     const Site& site = Site::current()) {
+  emulated::load_matrices(matrix, row, true, site);
 }
-
-inline void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
-  struct Brought {
-    float* c;
-    const std::uint32_t* a;
-    std::uint32_t b[2];
-  } own{c, a, {b0, b1}};
-  emulated::meet_warp(&own, [](void* const(&all)[kWarp]) {
-    float wide_a[16][16];
-    float wide_b[16][8];
-    for (int lane = 0; lane < kWarp; ++lane) {
-      const Brought& from = *static_cast<Brought*>(all[lane]);
-      const int g = lane / 4;
-      const int t = lane % 4;
-      for (int half = 0; half < 2; ++half) {
-        const auto part = [&](std::uint32_t pair) {
-          return from_bfloat16(static_cast<std::uint16_t>(half == 0 ? pair : pair >> 16));
-        };
-        wide_a[g][2 * t + half] = part(from.a[0]);
-        wide_a[g + 8][2 * t + half] = part(from.a[1]);
-        wide_a[g][2 * t + 8 + half] = part(from.a[2]);
-        wide_a[g + 8][2 * t + 8 + half] = part(from.a[3]);
-        wide_b[2 * t + half][g] = part(from.b[0]);
-        wide_b[2 * t + 8 + half][g] = part(from.b[1]);
-      }
-    }
-    for (int lane = 0; lane < kWarp; ++lane) {
-      float* const to = static_cast<Brought*>(all[lane])->c;
-      for (int e = 0; e < 4; ++e) {
-        const int row = lane / 4 + 8 * (e / 2);
-        const int column = 2 * (lane % 4) + e % 2;
-        for (int k = 0; k < 16; ++k) to[e] += wide_a[row][k] * wide_b[k][column];
-      }
-    }
-  });
+inline void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
+                         const Site& site = Site::current()) {
+  emulated::multiply_add(c, a, b0, b1, emulated::Format::kBFloat16, site);
 }
 
 struct Grid {
@@ -189,9 +148,27 @@ struct Grid {
 };
 
 template <class Arguments>
-void launch(void (*kernel)(Arguments), const Grid& grid, int threads, int shared_bytes, const Stream&,
-            const Arguments& arguments) {
-  emulated::run({grid.x, grid.y}, threads, static_cast<std::size_t>(shared_bytes), [&] { kernel(arguments); });
+struct Call {
+  void (*kernel)(Arguments);
+  const Arguments& arguments;
+
+  // Not watched: reading the arguments is no access to the device's memory.
+  [[gnu::no_sanitize("thread")]] static void run(const void* call) {
+    const Call& self = *static_cast<const Call*>(call);
+    self.kernel(self.arguments);
+  }
+};
+
+template <class Arguments>
+void launch_named(std::string_view text, void (*kernel)(Arguments), const Grid& grid, int threads, int shared_bytes,
+                  const Stream& stream, const Arguments& arguments) {
+  static_assert(std::is_trivially_copyable_v<Arguments> && sizeof(Arguments) <= 4096);
+  const std::string name(text.substr(0, text.find_first_of("<,")));
+  const emulated::Work work(name, stream);
+  const Call<Arguments> call{kernel, arguments};
+  emulated::run(name.c_str(), {grid.x, grid.y}, threads, static_cast<std::size_t>(shared_bytes), &Call<Arguments>::run,
+                &call);
 }
+#define launch(...) launch_named(#__VA_ARGS__, __VA_ARGS__)
 
 }  // namespace fastnce::cuda

@@ -1,0 +1,253 @@
+#include "memory.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <vector>
+
+#include "fastnce/error.h"
+
+namespace fastnce::cuda::emulated {
+
+namespace {
+
+constexpr std::size_t kAlignment = 256;
+constexpr std::size_t kMargin = 256;            // before and behind each allocation, not to be touched
+constexpr std::size_t kGranule = 64;            // bytes whose accesses are told apart
+constexpr std::size_t kKeptBytes = 256u << 20;  // of released memory
+constexpr std::size_t kMostStreams = 64;        // and the host, which is number 0
+
+// How far each stream had come when something happened.
+using Clock = std::array<std::uint32_t, kMostStreams>;
+
+struct Granule {
+  std::uint32_t write_time = 0, read_time = 0;
+  std::uint8_t writer = 0, reader = 0;  // streams
+};
+
+struct Allocation {
+  std::size_t bytes = 0;
+  bool live = true;
+  bool lent = false;
+  Clock last_use{};
+  std::vector<Granule> granules;
+};
+
+struct State {
+  std::recursive_mutex mutex;
+  std::map<std::uintptr_t, Allocation> allocations;  // by address
+  std::deque<std::uintptr_t> released;
+  std::size_t released_bytes = 0;
+  bool known = false;
+  std::vector<void*> streams{nullptr};  // handles; the first stands for the host
+  std::array<Clock, kMostStreams> clocks{};
+  std::size_t working = 0;  // the stream whose work goes on
+  Counters* counted = nullptr;
+  std::map<std::string, Counters> counters;
+  std::array<std::pair<const std::uintptr_t, Allocation>*, 8> recent{};
+};
+
+State& state() {
+  static State& one = *new State;  // outlives whatever is released when the process ends
+  return one;
+}
+
+std::size_t number_of(const Stream& stream) {
+  State& s = state();
+  const auto found = std::find(s.streams.begin() + 1, s.streams.end(), stream.handle);
+  if (found != s.streams.end()) return static_cast<std::size_t>(found - s.streams.begin());
+  if (s.streams.size() == kMostStreams) fail("too many streams");
+  s.streams.push_back(stream.handle);
+  return s.streams.size() - 1;
+}
+
+void advance(Clock& clock, const Clock& other) {
+  for (std::size_t i = 0; i < kMostStreams; ++i) clock[i] = std::max(clock[i], other[i]);
+}
+
+std::string stream_text(std::size_t number) {
+  return number == 0 ? "the host" : concat("stream ", state().streams[number]);
+}
+
+// The allocation that an address lies in or next to.
+std::pair<const std::uintptr_t, Allocation>* find(std::uintptr_t address) {
+  State& s = state();
+  const auto holds = [&](const std::pair<const std::uintptr_t, Allocation>* one) {
+    return one != nullptr && address + kMargin >= one->first && address < one->first + one->second.bytes + kMargin;
+  };
+  for (auto* const one : s.recent) {
+    if (holds(one)) return one;
+  }
+  auto after = s.allocations.upper_bound(address + kMargin);
+  if (after == s.allocations.begin()) return nullptr;
+  auto& candidate = *--after;
+  if (!holds(&candidate)) return nullptr;
+  std::rotate(s.recent.begin(), s.recent.end() - 1, s.recent.end());
+  return s.recent[0] = &candidate;
+}
+
+void forget(std::uintptr_t address) {
+  State& s = state();
+  for (auto*& one : s.recent) {
+    if (one != nullptr && one->first == address) one = nullptr;
+  }
+  s.allocations.erase(address);
+}
+
+void access_granule(Granule& granule, std::size_t stream, Access access) {
+  const Clock& clock = state().clocks[stream];
+  const auto came_before = [&](std::uint8_t other, std::uint32_t time) {
+    return other == stream || time <= clock[other];
+  };
+  if (!came_before(granule.writer, granule.write_time)) {
+    fail(concat("memory that work on ", stream_text(granule.writer), " has written, for which ", stream_text(stream),
+                " does not wait"));
+  }
+  if (access == Access::kRead) {
+    granule.reader = static_cast<std::uint8_t>(stream);
+    granule.read_time = clock[stream];
+    return;
+  }
+  if (!came_before(granule.reader, granule.read_time)) {
+    fail(concat("writes to memory that work on ", stream_text(granule.reader), " may still read, for which ",
+                stream_text(stream), " does not wait"));
+  }
+  granule.writer = static_cast<std::uint8_t>(stream);
+  granule.write_time = clock[stream];
+}
+
+}  // namespace
+
+void* allocate(std::size_t bytes, const Stream& stream) {
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  const std::size_t whole = (bytes + 2 * kMargin + kAlignment - 1) / kAlignment * kAlignment;
+  auto* const memory = static_cast<unsigned char*>(std::aligned_alloc(kAlignment, whole));
+  if (memory == nullptr) throw DeviceError("emulated CUDA: no memory left");
+  std::memset(memory, 0xFF, whole);
+  const auto address = reinterpret_cast<std::uintptr_t>(memory) + kMargin;
+  Allocation& made = s.allocations[address];
+  made.bytes = bytes;
+  made.granules.resize(bytes / kGranule + 1);
+  // What comes from another stream must wait for the allocation.
+  const std::size_t number = number_of(stream);
+  const std::uint32_t now = ++s.clocks[number][number];
+  advance(s.clocks[number], s.clocks[0]);
+  std::ranges::fill(made.granules, Granule{now, 0, static_cast<std::uint8_t>(number), 0});
+  return memory + kMargin;
+}
+
+void release(void* memory, const Stream& stream) {
+  if (memory == nullptr) return;
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  const auto address = reinterpret_cast<std::uintptr_t>(memory);
+  const auto found = s.allocations.find(address);
+  if (found == s.allocations.end() || !found->second.live) fail(concat("release of ", memory, ", not allocated"));
+  Allocation& allocation = found->second;
+  const std::size_t number = number_of(stream);
+  advance(s.clocks[number], s.clocks[0]);
+  for (std::size_t other = 1; other < s.streams.size(); ++other) {
+    if (other != number && allocation.last_use[other] > s.clocks[number][other]) {
+      fail(
+          concat("release on ", stream_text(number), " of memory that work on ", stream_text(other), " may still use"));
+    }
+  }
+  allocation.live = false;
+  allocation.granules = {};
+  std::memset(memory, 0xFF, allocation.bytes);
+  s.released.push_back(address);
+  s.released_bytes += allocation.bytes;
+  while (s.released_bytes > kKeptBytes) {
+    const std::uintptr_t oldest = s.released.front();
+    s.released.pop_front();
+    s.released_bytes -= s.allocations[oldest].bytes;
+    forget(oldest);
+    std::free(reinterpret_cast<void*>(oldest - kMargin));
+  }
+}
+
+void wait_for(const Stream& waiting, const Stream& producing) {
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  Clock& clock = s.clocks[number_of(waiting)];
+  advance(clock, s.clocks[number_of(producing)]);
+}
+
+void synchronize(const Stream& stream) {
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  advance(s.clocks[0], s.clocks[number_of(stream)]);
+}
+
+void synchronize() {
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  for (std::size_t number = 1; number < s.streams.size(); ++number) advance(s.clocks[0], s.clocks[number]);
+}
+
+void lend(const void* memory, std::size_t bytes) {
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
+  Allocation& lent = s.allocations[reinterpret_cast<std::uintptr_t>(memory)];
+  lent.bytes = bytes;
+  lent.lent = true;
+}
+
+void take_back(const void* memory) {
+  const std::lock_guard lock(state().mutex);
+  forget(reinterpret_cast<std::uintptr_t>(memory));
+}
+
+void require_known_memory(bool known) { state().known = known; }
+
+Work::Work(const std::string& name, const Stream& stream) : lock_(state().mutex) {
+  State& s = state();
+  s.working = number_of(stream);
+  advance(s.clocks[s.working], s.clocks[0]);
+  ++s.clocks[s.working][s.working];
+  s.counted = &s.counters[name];
+  ++s.counted->launches;
+}
+
+Work::~Work() {
+  state().working = 0;
+  state().counted = nullptr;
+}
+
+void access_global(const void* address, std::size_t bytes, Access access) {
+  State& s = state();
+  if (s.counted != nullptr) (access == Access::kRead ? s.counted->bytes_read : s.counted->bytes_written) += bytes;
+  const auto first = reinterpret_cast<std::uintptr_t>(address);
+  auto* const found = find(first);
+  if (found == nullptr) {
+    if (s.known) fail(concat(bytes, " bytes at ", address, ", outside of every allocation"));
+    return;
+  }
+  Allocation& allocation = found->second;
+  const std::size_t offset = first - found->first;
+  if (first < found->first || offset + bytes > allocation.bytes) {
+    fail(
+        concat(bytes, " bytes at byte ", static_cast<std::int64_t>(offset), " of an allocation of ", allocation.bytes));
+  }
+  if (allocation.lent) return;
+  if (!allocation.live) fail(concat("memory that was released: byte ", offset, " of ", allocation.bytes));
+  allocation.last_use[s.working] = s.clocks[s.working][s.working];
+  for (std::size_t at = offset / kGranule; at <= (offset + bytes - 1) / kGranule; ++at) {
+    access_granule(allocation.granules[at], s.working, access);
+  }
+}
+
+std::map<std::string, Counters> counters() {
+  const std::lock_guard lock(state().mutex);
+  return state().counters;
+}
+
+void reset_counters() {
+  const std::lock_guard lock(state().mutex);
+  state().counters.clear();
+}
+
+}  // namespace fastnce::cuda::emulated

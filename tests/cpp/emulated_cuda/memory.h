@@ -1,0 +1,57 @@
+// Device memory, and the order of the work that touches it. Work happens as soon as it is queued, but each stream has a
+// clock of its own, and so has the host: work fails where it touches
+//  - memory that was released;
+//  - memory that work on another stream has written, or writes while that may still read, unless the clocks say that
+//    the other came before (wait_for(), synchronize());
+//  - what lies outside of every allocation. Only where all memory is known: see require_known_memory().
+// release() fails while work on another stream may still use the memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "cuda/runtime.h"
+#include "fastnce/cuda.h"
+#include "shared_memory.h"
+
+namespace fastnce::cuda::emulated {
+
+void* allocate(std::size_t bytes, const Stream& stream);  // filled with NaNs
+void release(void* memory, const Stream& stream);
+
+void wait_for(const Stream& waiting, const Stream& producing);
+void synchronize(const Stream& stream);  // the host waits
+void synchronize();                      // for all streams
+
+// Memory of the host's that kernels may touch, too; not observed further.
+void lend(const void* memory, std::size_t bytes);
+void take_back(const void* memory);
+
+// Whether kernels may touch nothing but what allocate() gave and lend() has lent.
+void require_known_memory(bool known);
+
+// A piece of work on a stream: a kernel, a fill, a copy. One at a time.
+class Work {
+ public:
+  Work(const std::string& name, const Stream& stream);
+  Work(const Work&) = delete;
+  ~Work();
+
+ private:
+  std::unique_lock<std::recursive_mutex> lock_;
+};
+
+// An access of the work that goes on, or, where there is none, of the host.
+void access_global(const void* address, std::size_t bytes, Access access);
+
+struct Counters {
+  std::int64_t launches = 0;
+  std::int64_t bytes_read = 0, bytes_written = 0;  // of global memory, as asked for by threads
+};
+std::map<std::string, Counters> counters();  // by the work's name
+void reset_counters();
+
+}  // namespace fastnce::cuda::emulated
