@@ -57,6 +57,6 @@ elseif(FASTNCE_CUDA_BACKEND STREQUAL "EMULATED")
   target_include_directories(fastnce BEFORE PRIVATE ${PROJECT_SOURCE_DIR}/${emulated})
   # -O2: where every thread of a block is emulated, -O3 takes longer to compile than it saves. The sanitizer's calls at
   # each access to memory go to accesses.cpp; its library is not linked.
-  set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
-    "-O2;-Wno-unknown-pragmas;-fsanitize=thread;--param=tsan-instrument-func-entry-exit=0")
+  set(FASTNCE_WATCHED -O2 -Wno-unknown-pragmas -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
+  set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${FASTNCE_WATCHED}")
 endif()

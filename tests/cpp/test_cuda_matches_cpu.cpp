@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "device_memory.h"
+#include "device_problem.h"
 #include "fastnce/cuda.h"
 #include "fastnce/error.h"
 #include "fastnce/sampler.h"
@@ -22,91 +23,6 @@ class Cuda : public ::testing::Test {
     const std::string reason = cuda::unavailable_reason();
     if (!reason.empty()) GTEST_SKIP() << "SKIPPED: no CUDA device: " << reason;
   }
-};
-
-// A Problem's arrays on the device. Results are poisoned until solve() writes them.
-class DeviceProblem {
- public:
-  explicit DeviceProblem(Problem<float>& host)
-      : host_(host),
-        rows_(host.labels.size() + host.sampled.size()),
-        weights_(host.weights),
-        biases_(host.biases),
-        inputs_(host.inputs),
-        true_count_(host.true_count),
-        sampled_count_(host.sampled_count),
-        grad_loss_(host.grad_loss),
-        labels_(host.labels),
-        sampled_(host.sampled),
-        loss_(host.loss.size()),
-        grad_inputs_(host.inputs.size()),
-        grad_weights_(rows_ * static_cast<std::size_t>(host.sizes.dim)),
-        grad_biases_(rows_),
-        row_ids_(rows_),
-        row_count_(1),
-        weight_shard_{weights_.data(), host.sizes.num_classes, host.sizes.dim},
-        bias_shard_{biases_.data(), host.sizes.num_classes, 1},
-        params(host.params) {
-    params.weights.shards = {&weight_shard_, 1};
-    params.biases.shards = {&bias_shard_, 1};
-    params.inputs = inputs_.data();
-    params.true_count = true_count_.data();
-    params.sampled_count = sampled_count_.data();
-    params.grad_loss = host.params.grad_loss == nullptr ? nullptr : grad_loss_.data();
-    params.labels = labels_.data();
-    params.sampled = sampled_.data();
-    params.rows = nullptr;
-    params.loss = loss_.data();
-    params.grad_inputs = grad_inputs_.data();
-    params.grad_weights = grad_weights_.data();
-    params.grad_biases = grad_biases_.data();
-    params.row_ids = row_ids_.data();
-    params.row_count = row_count_.data();
-  }
-
-  // Computes and brings the results to the host's arrays; rows beyond the count must be padding.
-  void run() {
-    DeviceArray<unsigned char> workspace(cuda::workspace_bytes(params, 0));
-    cuda::nce_loss(params, {workspace.data(), cuda::workspace_bytes(params, 0)}, {});
-    host_.loss = loss_.values();
-    host_.grad_inputs = grad_inputs_.values();
-    ids = row_ids_.values();
-    const auto count = static_cast<std::size_t>(row_count_.values()[0]);
-    ASSERT_LE(count, rows_);
-    const auto dim = static_cast<std::size_t>(host_.sizes.dim);
-    host_.grad_weights = grad_weights_.values();
-    host_.grad_biases = grad_biases_.values();
-    for (std::size_t row = count; row < rows_; ++row) {
-      ASSERT_EQ(ids[row], count > 0 ? ids[count - 1] : 0);
-      ASSERT_EQ(host_.grad_biases[row], 0.0f);
-      for (std::size_t d = 0; d < dim; ++d) ASSERT_EQ(host_.grad_weights[row * dim + d], 0.0f);
-    }
-    ids.resize(count);
-    host_.grad_weights.resize(count * dim);
-    host_.grad_biases.resize(count);
-  }
-
-  void poison() {
-    loss_.poison();
-    grad_inputs_.poison();
-    grad_weights_.poison();
-    grad_biases_.poison();
-    row_ids_.poison();
-    row_count_.poison();
-  }
-
- private:
-  Problem<float>& host_;
-  std::size_t rows_;
-  DeviceArray<float> weights_, biases_, inputs_, true_count_, sampled_count_, grad_loss_;
-  DeviceArray<std::int64_t> labels_, sampled_;
-  DeviceArray<float> loss_, grad_inputs_, grad_weights_, grad_biases_;
-  DeviceArray<std::int64_t> row_ids_, row_count_;
-  Shard weight_shard_, bias_shard_;
-
- public:
-  SampledLossParams params;
-  std::vector<std::int64_t> ids;
 };
 
 // Twice, with poisoned results: what a call leaves in the workspace must not matter, and results must not vary.

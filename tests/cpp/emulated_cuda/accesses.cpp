@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "fastnce/error.h"
 #include "memory.h"
 #include "shared_memory.h"
 
@@ -11,8 +10,12 @@ namespace fastnce::cuda::emulated {
 
 namespace {
 
+// Of a block. Those of the tests make up to 700,000.
+constexpr std::int64_t kMostAccesses = 1 << 22;
+
 void access(const void* address, std::size_t bytes, Access access) {
   if (running.thread == nullptr || bytes == 0 || running.is_local(address)) return;
+  if (++running.accesses > kMostAccesses) fail("the block does not end");
   const std::size_t offset = running.in_shared(address);
   if (offset < kMostShared) return access_shared(offset, bytes, access);
   access_global(address, bytes, access);
@@ -21,9 +24,7 @@ void access(const void* address, std::size_t bytes, Access access) {
 template <std::size_t kBytes>
 void access_aligned(const void* address, Access kind) {
   if (running.thread == nullptr) return;
-  if (reinterpret_cast<std::uintptr_t>(address) % kBytes != 0) {
-    fail(concat(kBytes, " bytes at ", address, ": not aligned to as many"));
-  }
+  require_aligned(address, kBytes);
   access(address, kBytes, kind);
 }
 

@@ -59,7 +59,7 @@ struct Meeting {
 
   bool same_site(const Site& other) const {
     return site.line() == other.line() && site.column() == other.column() &&
-           std::strcmp(site.file_name(), other.file_name()) == 0;
+           (site.file_name() == other.file_name() || std::strcmp(site.file_name(), other.file_name()) == 0);
   }
 };
 
@@ -158,6 +158,7 @@ class Multiprocessor {
  private:
   void run_block(const std::int64_t (&block)[2], std::int64_t grid_x) {
     alive_ = threads_;
+    running.accesses = 0;
     whole_.arrived = 0;
     running.first_interval = running.interval = ++intervals_;
     begin_shared_memory();

@@ -34,6 +34,7 @@ struct Running {
   std::size_t shared_bytes = 0;
   const char* stacks = nullptr;  // of all threads
   std::size_t stack_bytes = 0;
+  std::int64_t accesses = 0;                         // of the block so far
   std::uint32_t interval = 0;                        // from barrier to barrier; no two blocks have the same
   std::uint32_t first_interval = 0;                  // of the block
   std::uint32_t warp_syncs[kMostThreads / 32] = {};  // sync_warp()s of each warp so far

@@ -240,6 +240,12 @@ void access_global(const void* address, std::size_t bytes, Access access) {
   }
 }
 
+void require_aligned(const void* address, std::size_t bytes) {
+  if (reinterpret_cast<std::uintptr_t>(address) % bytes != 0) {
+    fail(concat(bytes, " bytes at ", address, ": not aligned to as many"));
+  }
+}
+
 std::map<std::string, Counters> counters() {
   const std::lock_guard lock(state().mutex);
   return state().counters;

@@ -47,6 +47,9 @@ class Work {
 // An access of the work that goes on, or, where there is none, of the host.
 void access_global(const void* address, std::size_t bytes, Access access);
 
+// Fails unless an address is a multiple of `bytes`, a power of two.
+void require_aligned(const void* address, std::size_t bytes);
+
 struct Counters {
   std::int64_t launches = 0;
   std::int64_t bytes_read = 0, bytes_written = 0;  // of global memory, as asked for by threads

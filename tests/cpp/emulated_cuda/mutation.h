@@ -16,25 +16,28 @@ enum class Mutation {
   kLateBarrier,  // sync_block() takes place behind the copies that follow it
   kNoWarpSync,   // sync_warp() does nothing
   kShortWait,    // wait_for_copies<N>() waits as if for N + 1
-  kWrongLane,    // each lane gets the part of its neighbour
+  kWrongLane,    // each lane gets the part of another
   kNextStage,    // a copy or a matrix load goes to the next stage
   kNarrowRow,    // row_offset() in 32 bits
 };
 
-// A line that a mutation can apply to.
-struct Mutable {
-  Mutation mutation;
-  std::string file;  // without folders
-  unsigned line;
+// A mutation and the line that it applies to.
+struct Mutant {
+  Mutation mutation = Mutation::kNone;
+  std::string file;
+  unsigned line = 0;
+  bool operator==(const Mutant&) const = default;
 };
 
-// Whether it applies here.
-bool is_mutated(Mutation mutation, const Site& site);
+// From now on, until another is set; one without mutation changes nothing.
+void mutate(const Mutant& mutant);
 
-void mutate(const Mutable& mutant);
-void mutate_nothing();
+// All mutants of what a piece of work comes to.
+std::vector<Mutant> mutants_of(const std::function<void()>& work);
 
-// The sites of all mutations that a piece of work comes to.
-std::vector<Mutable> sites_of(const std::function<void()>& work);
+// Whether a mutation applies here.
+extern bool any_mutation;
+bool applies(Mutation mutation, const Site& site);
+inline bool is_mutated(Mutation mutation, const Site& site) { return any_mutation && applies(mutation, site); }
 
 }  // namespace fastnce::cuda::emulated

@@ -143,6 +143,8 @@ void access_shared(std::size_t offset, std::size_t bytes, Access access) {
   }
 }
 
+unsigned char peek(std::size_t offset) { return running.shared[offset]; }
+
 std::uint32_t stage_bytes() {
   return static_cast<std::uint32_t>(first_group_copies * 16 * static_cast<std::size_t>(running.thread->block_threads));
 }
@@ -151,9 +153,8 @@ void copy_async(std::uint32_t to, const void* from, const Site& site) {
   if (is_mutated(Mutation::kNextStage, site) && stage_bytes() > 0) {
     to = static_cast<std::uint32_t>((to + stage_bytes()) % running.shared_bytes);
   }
-  if (to % 16 != 0 || reinterpret_cast<std::uintptr_t>(from) % 16 != 0) {
-    fail(concat("an asynchronous copy from ", from, " to byte ", to, " of shared memory: not aligned to 16 bytes"));
-  }
+  require_aligned(from, 16);
+  require_aligned(running.shared + to, 16);
   access_global(from, 16, Access::kRead);
   access_shared(to, 16, Access::kWrite);
   in_flight[to / 16] = static_cast<std::uint16_t>(own_index() + 1);

@@ -4,12 +4,16 @@
 #include <cstring>
 
 #include "fastnce/error.h"
+#include "memory.h"
 #include "mutation.h"
 #include "shared_memory.h"
 
 namespace fastnce::cuda::emulated {
 
 namespace {
+
+// Of a mutation. Sums over 2, 4, 8 or 16 lanes would not notice every other lane; this one belongs to another sum.
+int other_lane(int lane) { return (lane + 5) % kWarpThreads; }
 
 int own_lane() { return running.thread->index % kWarpThreads; }
 
@@ -91,7 +95,7 @@ void distribute(void* const (&all)[kWarpThreads]) {
 }  // namespace
 
 void exchange(void* value, int bytes, int from, const Site& site) {
-  if (is_mutated(Mutation::kWrongLane, site)) from ^= 1;
+  if (is_mutated(Mutation::kWrongLane, site)) from = other_lane(from);
   if (from < 0 || from >= kWarpThreads) fail(concat("a shuffle from lane ", from));
   Exchanged own{value, bytes, from};
   const auto combine = [](void* const(&all)[kWarpThreads]) {
@@ -112,16 +116,16 @@ void load_matrices(std::uint32_t (&matrix)[4], std::uint32_t row, bool transpose
   if (is_mutated(Mutation::kNextStage, site) && stage_bytes() > 0) {
     row = static_cast<std::uint32_t>((row + stage_bytes()) % running.shared_bytes);
   }
-  if (row % 16 != 0) fail(concat("a matrix load from byte ", row, " of shared memory: not aligned to 16 bytes"));
+  require_aligned(running.shared + row, 16);
   access_shared(row, 16, Access::kRead);
-  const int lane = is_mutated(Mutation::kWrongLane, site) ? own_lane() ^ 1 : own_lane();
+  const int lane = is_mutated(Mutation::kWrongLane, site) ? other_lane(own_lane()) : own_lane();
   Loaded own{running.shared + row, matrix, transposed, lane};
   meet_warp(&own, distribute, site);
 }
 
 void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, Format format,
                   const Site& site) {
-  const int lane = is_mutated(Mutation::kWrongLane, site) ? own_lane() ^ 1 : own_lane();
+  const int lane = is_mutated(Mutation::kWrongLane, site) ? other_lane(own_lane()) : own_lane();
   Product own{c, a, {b0, b1}, format, lane};
   meet_warp(&own, multiply, site);
 }

@@ -66,19 +66,13 @@ struct alignas(16) Words4 {
   std::uint32_t word[4];
 };
 template <class Words>
-void require_aligned(const void* address) {
-  if (reinterpret_cast<std::uintptr_t>(address) % sizeof(Words) != 0) {
-    emulated::fail("an access of several words that is not aligned to their size");
-  }
-}
-template <class Words>
 Words load_words(const void* from) {
-  require_aligned<Words>(from);
+  emulated::require_aligned(from, sizeof(Words));
   return *static_cast<const Words*>(from);
 }
 template <class Words>
 void store_words(void* to, const Words& words) {
-  require_aligned<Words>(to);
+  emulated::require_aligned(to, sizeof(Words));
   *static_cast<Words*>(to) = words;
 }
 inline Words2 load_8_bytes(const void* from) { return load_words<Words2>(from); }

@@ -1,0 +1,209 @@
+// Kernels broken on purpose: each line with a barrier, a wait, a copy, a matrix load, a warp-wide operation or a row's
+// offset, broken in each way that emulated_cuda/mutation.h knows, must be caught on every seed: by the emulated device,
+// or by wrong results. Prints what caught each.
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "block.h"
+#include "device_memory.h"
+#include "device_problem.h"
+#include "fastnce/cuda.h"
+#include "fastnce/error.h"
+#include "fastnce/sampler.h"
+#include "memory.h"
+#include "mutation.h"
+#include "problem.h"
+
+namespace fastnce {
+namespace {
+
+using cuda::emulated::Mutant;
+using cuda::emulated::Mutation;
+
+constexpr std::uint64_t kSeeds[] = {1, 2, 3, 4, 5};
+
+const char* name_of(Mutation mutation) {
+  switch (mutation) {
+    case Mutation::kNone: return "none";
+    case Mutation::kNoBarrier: return "no barrier";
+    case Mutation::kLateBarrier: return "barrier behind the copies";
+    case Mutation::kNoWarpSync: return "no sync_warp";
+    case Mutation::kShortWait: return "wait for one group less";
+    case Mutation::kWrongLane: return "wrong lane";
+    case Mutation::kNextStage: return "next stage";
+    case Mutation::kNarrowRow: return "row in 32 bits";
+  }
+  return "";
+}
+
+// A piece of work whose results are known. Says what is wrong with them, or nothing.
+struct Probe {
+  const char* name;
+  std::function<std::string()> run;
+};
+
+std::string solve_on_device(const Sizes& sizes, Precision precision) {
+  Problem<float> p(sizes, 20);
+  p.params.remove_accidental_hits = true;
+  const Solution expected = solve(p);
+  DeviceProblem device(p);
+  device.params.precision = precision;
+  device.run();
+  const double allowed = tolerance(precision);
+  if (device.ids != p.plan.ids) return "wrong row ids";
+  if (!(relative_error(p.loss, expected.loss) <= allowed)) return "wrong losses";
+  if (!(relative_error(p.grad_inputs, expected.grad_inputs) <= allowed)) return "wrong gradients of inputs";
+  if (!(relative_error(p.grad_weights, expected.grad_weights) <= allowed)) return "wrong gradients of weights";
+  if (!(relative_error(p.grad_biases, expected.grad_biases) <= allowed)) return "wrong gradients of biases";
+  return "";
+}
+
+std::string draw_on_device(const LogUniformParams& params) {
+  std::vector<std::int64_t> expected(static_cast<std::size_t>(params.num_sampled));
+  log_uniform_sample(params, expected.data());
+  const DeviceArray<std::int64_t> ids(expected.size());
+  const DeviceArray<unsigned char> workspace(cuda::workspace_bytes(params));
+  cuda::log_uniform_candidates(params, nullptr, nullptr, 0, {ids.data()},
+                               {workspace.data(), cuda::workspace_bytes(params)}, {});
+  return ids.values() == expected ? "" : "wrong classes";
+}
+
+// The rows of weights and inputs lie so far apart that the second is beyond 2^31 elements: in memory that is mapped but
+// for its rows not there.
+std::string read_rows_beyond_32_bits() {
+  constexpr std::int64_t kStride = (std::int64_t{1} << 31) + 64;
+  constexpr std::size_t kBytes = (2 * static_cast<std::size_t>(kStride) + 64) * sizeof(float);
+  struct Sparse {
+    void* data = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    Sparse() {
+      if (data == MAP_FAILED) throw DeviceError("no address space for a sparse table");
+      cuda::emulated::lend(data, kBytes);
+    }
+    ~Sparse() {
+      cuda::emulated::take_back(data);
+      munmap(data, kBytes);
+    }
+  } weights, inputs;
+  Problem<float> p({.batch = 3, .num_true = 1, .num_sampled = 3, .dim = 5, .num_classes = 3}, 3);
+  const Solution expected = solve(p);
+  DeviceProblem device(p);
+  for (std::int64_t row = 0; row < 3; ++row) {
+    const auto put = [&](const Sparse& to, const std::vector<float>& from) {
+      std::memcpy(static_cast<float*>(to.data) + row * kStride, from.data() + row * 5, 5 * sizeof(float));
+    };
+    put(weights, p.weights);
+    put(inputs, p.inputs);
+  }
+  const Shard shard{weights.data, 3, kStride};
+  device.params.weights.shards = {&shard, 1};
+  device.params.inputs = inputs.data;
+  device.params.inputs_stride = kStride;
+  device.run();
+  if (!(relative_error(p.loss, expected.loss) <= tolerance(Precision::kHighest))) return "wrong losses";
+  return relative_error(p.grad_weights, expected.grad_weights) <= tolerance(Precision::kHighest) ? "" : "wrong rows";
+}
+
+std::vector<Probe> probes() {
+  return {
+      {"rows beyond 2^31", read_rows_beyond_32_bits},
+      {"unique classes",
+       [] { return draw_on_device({.range_max = 3'000, .num_sampled = 3'000, .seed = 5, .seed2 = 6}); }},
+      {"medium", [] { return solve_on_device({60, 2, 140, 70, 200}, Precision::kMedium); }},
+      {"high", [] { return solve_on_device({40, 1, 60, 60, 200}, Precision::kHigh); }},
+      {"highest", [] { return solve_on_device({40, 1, 140, 130, 200}, Precision::kHighest); }},
+  };
+}
+
+// What a probe finds, or an empty text.
+std::string caught_by(const Probe& probe) {
+  try {
+    const std::string wrong = probe.run();
+    return wrong.empty() ? "" : wrong + " (" + probe.name + ")";
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    const std::size_t thread = text.find("thread ");
+    return thread == std::string::npos ? text : text.substr(text.find(": ", thread) + 2);
+  }
+}
+
+std::string source_line(const Mutant& mutant) {
+  std::ifstream file(mutant.file);
+  std::string line;
+  for (unsigned i = 0; i < mutant.line; ++i) std::getline(file, line);
+  line.erase(0, line.find_first_not_of(' '));
+  return line;
+}
+
+// Mutants that change nothing that anybody could see, and why.
+struct Survivor {
+  Mutation mutation;
+  std::string_view line;  // of the kernel
+  const char* reason;
+};
+constexpr Survivor kSurvivors[] = {
+    {Mutation::kNone, "", ""},
+};
+
+const char* why_it_survives(const Mutant& mutant) {
+  const std::string line = source_line(mutant);
+  const auto* const found = std::ranges::find_if(kSurvivors, [&](const Survivor& survivor) {
+    return survivor.mutation == mutant.mutation && line.find(survivor.line) != std::string::npos;
+  });
+  return found == std::end(kSurvivors) ? nullptr : found->reason;
+}
+
+TEST(CudaMutants, AreCaughtOnEverySeed) {
+  struct Candidate {
+    Mutant mutant;
+    std::vector<const Probe*> probes;  // that come to its line
+  };
+  const std::vector<Probe> all = probes();
+  std::vector<Candidate> candidates;
+  for (const Probe& probe : all) {
+    std::string wrong;
+    const std::vector<Mutant> mutants = cuda::emulated::mutants_of([&] { wrong = caught_by(probe); });
+    ASSERT_EQ(wrong, "") << probe.name << " without a mutation";
+    for (const Mutant& mutant : mutants) {
+      auto found = std::ranges::find(candidates, mutant, &Candidate::mutant);
+      if (found == candidates.end()) found = candidates.insert(found, {mutant, {}});
+      found->probes.push_back(&probe);
+    }
+  }
+  std::ranges::sort(candidates, {},
+                    [](const Candidate& c) { return std::tuple(c.mutant.mutation, c.mutant.file, c.mutant.line); });
+  for (const auto& [mutant, reaching] : candidates) {
+    const char* const survives = why_it_survives(mutant);
+    std::string first;
+    int caught = 0;
+    for (const std::uint64_t seed : kSeeds) {
+      cuda::emulated::set_seed(seed);
+      cuda::emulated::mutate(mutant);
+      std::string how;
+      for (const Probe* const probe : reaching) {
+        how = caught_by(*probe);
+        if (!how.empty()) break;
+      }
+      cuda::emulated::mutate({});
+      caught += how.empty() ? 0 : 1;
+      if (first.empty()) first = how;
+    }
+    const std::string where = mutant.file.substr(mutant.file.rfind('/') + 1) + ":" + std::to_string(mutant.line);
+    std::printf("%-26s %-22s %d/5  %s\n    %s\n", name_of(mutant.mutation), where.c_str(), caught,
+                survives != nullptr ? survives : first.c_str(), source_line(mutant).c_str());
+    EXPECT_EQ(caught, survives == nullptr ? static_cast<int>(std::size(kSeeds)) : 0)
+        << name_of(mutant.mutation) << " at " << where << ": " << source_line(mutant);
+  }
+  cuda::emulated::set_seed(1);
+}
+
+}  // namespace
+}  // namespace fastnce
