@@ -95,9 +95,8 @@ const float* CudaCall::floats(Array array, std::span<const std::int64_t> shape, 
 
 void CudaCall::finish() {
   if (!device_.attr("waits").cast<bool>()) return;
-  const auto* const word = temporary<std::int64_t>("int64", 1);
   const WithoutGil released;
-  cuda::read(word, stream_);
+  cuda::synchronize(stream_);
 }
 
 }  // namespace fastnce::bindings

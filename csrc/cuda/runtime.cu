@@ -91,7 +91,7 @@ void release(void* memory, const Stream& stream) { require(cudaFreeAsync(memory,
 std::int64_t read(const std::int64_t* value, const Stream& stream) {
   std::int64_t copy = 0;
   require(cudaMemcpyAsync(&copy, value, sizeof copy, cudaMemcpyDeviceToHost, native(stream)));
-  require(cudaStreamSynchronize(native(stream)));
+  runtime::synchronize(stream);
   return copy;
 }
 
@@ -105,6 +105,9 @@ void wait_for(const Stream& waiting, const Stream& producing) {
   require(queued);
 }
 
+void synchronize(const Stream& stream) { require(cudaStreamSynchronize(native(stream))); }
+void synchronize_device() { require(cudaDeviceSynchronize()); }
+
 void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream) {
   if (bytes > 0) require(cudaMemsetAsync(memory, value, bytes, native(stream)));
 }
@@ -116,7 +119,7 @@ FaultRecord* fault_record() {
 }
 
 FaultRecord take_fault_record() {
-  require(cudaDeviceSynchronize());
+  synchronize_device();
   FaultRecord record;
   require(cudaMemcpyFromSymbol(&record, fault_record_on_device, sizeof record));
   if (record.count > 0) {

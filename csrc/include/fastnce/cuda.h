@@ -93,5 +93,7 @@ void release(void* memory, const Stream& stream);
 std::int64_t read(const std::int64_t* value, const Stream& stream);  // waits for the stream
 void write(std::int64_t value, std::int64_t* to, const Stream& stream);
 void wait_for(const Stream& waiting, const Stream& producing);  // on the same device; the host goes on
+void synchronize(const Stream& stream);
+void synchronize_device(int device);  // all streams, those of other libraries, too
 
 }  // namespace fastnce::cuda
