@@ -1,0 +1,101 @@
+"""Memory is given back, or freed, once no kernel uses it: on an emulated device, which reports where it is not."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+
+import cuda_arrays
+import fastnce
+from cases import Case
+from fastnce import _core, _devices
+from lending import CUDA, LegacyProducer
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not cuda_arrays.EMULATED, reason="only an emulated device reports it"),
+]
+
+PROBLEM = Case(batch=6, dim=5, sampled=7, num_true=2).problem()
+
+
+class OtherStream(_devices.Device):
+    """Work of somebody else."""
+
+    waits = False
+    stream = 0x7F00
+
+
+OTHER = OtherStream(0)
+
+
+class Lender(LegacyProducer):
+    """An array of a library that, once it has the memory back, gives it to its own stream."""
+
+    def __init__(self, array):
+        super().__init__(array, device=(CUDA, 0))
+        self.memory = _core.new_device_array("uint8", [array.nbytes], OTHER)
+        _core.cuda_synchronize(OTHER)
+        ctypes.memmove(self.memory.address, array.ctypes.data, array.nbytes)
+        self.managed.tensor.data = self.memory.address
+
+    def __dlpack__(self, *, stream):
+        return self.lend()
+
+    def _take_back(self, managed):
+        super()._take_back(managed)
+        self.memory = None  # frees it
+
+
+def lent_problem(**changes):
+    """Keyword arguments with arrays that are lent, and the lenders."""
+    ids, *counts = PROBLEM.sampled_values
+    arrays = {name: getattr(PROBLEM, name) for name in ("weights", "biases", "labels", "inputs")} | changes
+    lent = {name: Lender(array) for name, array in arrays.items()}
+    values = tuple(map(Lender, (ids, *counts)))
+    return {**PROBLEM.arguments(), **lent, "sampled_values": values}, [*lent.values(), *values]
+
+
+def register(monkeypatch, device):
+    """Makes `device` that of the framework of lenders."""
+    monkeypatch.setitem(_devices._DEVICES, __name__, device)
+
+
+def released_address():
+    array = _core.new_device_array("float32", [1000], _devices.Device(0))
+    return array.address  # of an array that ends here
+
+
+# ---- arguments ---------------------------------------------------------------------------------------------
+
+
+def test_arguments_go_back_after_the_kernels_that_read_them():
+    arguments, lenders = lent_problem(grad_loss=np.ones(6, np.float32))
+    fastnce.nce_loss_and_grad(**arguments)
+    fastnce.log_uniform_candidate_sampler(Lender(PROBLEM.labels), 2, 4, True, 50)
+    assert all(lender.memory is None for lender in lenders)
+
+
+def test_arguments_go_back_after_the_kernels_of_a_call_that_is_refused():
+    """Labels of int32 are converted by a kernel before the rest is looked at."""
+    arguments, lenders = lent_problem(labels=PROBLEM.labels.astype(np.int32), grad_loss=np.ones((6, 1), np.float32))
+    with pytest.raises(ValueError, match="grad_loss has shape"):
+        fastnce.nce_loss_and_grad(**arguments)
+    assert [lender.returned for lender in lenders] == [lender.lent for lender in lenders]
+
+
+def test_arguments_go_back_after_the_kernels_of_a_call_that_fails(monkeypatch):
+    """The last kernels fail, when earlier ones have read all arguments."""
+
+    class Failing(_devices.Device):
+        def empty(self, dtype, shape):
+            array, address = super().empty(dtype, shape)
+            return array, released_address() if shape == PROBLEM.inputs.shape else address
+
+    register(monkeypatch, Failing)
+    arguments, lenders = lent_problem()
+    with pytest.raises(RuntimeError, match="memory that was released"):
+        fastnce.nce_loss_and_grad(**arguments)
+    assert all(lender.memory is None for lender in lenders)
