@@ -99,3 +99,35 @@ def test_arguments_go_back_after_the_kernels_of_a_call_that_fails(monkeypatch):
     with pytest.raises(RuntimeError, match="memory that was released"):
         fastnce.nce_loss_and_grad(**arguments)
     assert all(lender.memory is None for lender in lenders)
+
+
+ARRAYS = ["weights", "biases", "labels", "grad_loss", 0, 1, 2]
+"""Names, and positions in ``sampled_values``."""
+
+
+@pytest.mark.parametrize("foreign", ARRAYS)
+def test_arguments_of_another_framework_go_back_after_the_kernels_that_read_them(foreign, monkeypatch):
+    """The framework that the stream belongs to needs no wait; others reuse memory without regard to that stream."""
+    monkeypatch.setitem(_devices._DEVICES, cuda_arrays.__name__, cuda_arrays.PoisoningDevice)
+    arguments = {**PROBLEM.arguments(), "grad_loss": np.ones(6, np.float32)}
+    values = list(map(cuda_arrays.HostBackedCudaArray, arguments["sampled_values"]))
+    names = ("weights", "biases", "labels", "inputs", "grad_loss")
+    arguments |= {name: cuda_arrays.HostBackedCudaArray(arguments[name]) for name in names}
+    if isinstance(foreign, int):
+        values[foreign] = lender = Lender(PROBLEM.sampled_values[foreign])
+    else:
+        lender = Lender(arguments[foreign].array)
+        arguments[foreign] = [lender] if foreign == "weights" else lender
+    fastnce.nce_loss_and_grad(**arguments | {"sampled_values": tuple(values)}, pad_rows=True)
+    assert lender.memory is None
+
+
+@pytest.mark.parametrize("captures", [False, True])
+def test_only_a_call_that_is_captured_does_not_wait_for_another_framework(captures, monkeypatch):
+    monkeypatch.setattr(cuda_arrays.PoisoningDevice, "captures", captures)
+    own, other = cuda_arrays.HostBackedCudaArray(PROBLEM.inputs), Lender(PROBLEM.weights)
+    for arguments, waits in (((own, None, [own]), False), ((own, [own, other]), not captures)):
+        device = cuda_arrays.PoisoningDevice(0)
+        monkeypatch.setitem(_devices._DEVICES, cuda_arrays.__name__, cuda_arrays.PoisoningDevice)
+        with device.call(*arguments):
+            assert device.waits == waits
