@@ -131,3 +131,25 @@ def test_only_a_call_that_is_captured_does_not_wait_for_another_framework(captur
         monkeypatch.setitem(_devices._DEVICES, cuda_arrays.__name__, cuda_arrays.PoisoningDevice)
         with device.call(*arguments):
             assert device.waits == waits
+
+
+# ---- results -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [None, 1, OTHER.stream, -1])
+def test_a_result_is_freed_after_the_consumers_kernels_that_read_it(stream):
+    """Whatever stream the consumer named, it reads on one that we do not know, and gives back what it still reads."""
+    labels = np.arange(4)
+    result = _core.new_device_array("int64", [4], _devices.Device(0))
+    address = result.address
+    ctypes.memmove(address, labels.ctypes.data, labels.nbytes)
+    capsule = result.__dlpack__(stream=stream)
+    del result
+    _core.cuda_synchronize(_devices.Device(0))
+    values = _core.log_uniform_candidates(capsule, 1, 3, True, 50, 1, 2, 0, OTHER, 0)
+    _core.cuda_read(address, OTHER)  # not freed yet
+    _core.new_device_array("int64", [1], _devices.Device(0))
+    with pytest.raises(RuntimeError, match="memory that was released"):
+        _core.cuda_read(address, OTHER)
+    expected = fastnce.log_uniform_candidate_sampler(labels, 1, 3, True, 50, seed=(1, 2))
+    np.testing.assert_array_equal(cuda_arrays.read_device_array(values[0], stream=1), expected[0])
