@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import cuda_arrays
 import fastnce
 from cases import Case
-from fastnce import _core, _devices
+from fastnce import _core, _devices, _sampler
 from lending import CUDA, LegacyProducer
 
 pytestmark = [
@@ -153,3 +154,64 @@ def test_a_result_is_freed_after_the_consumers_kernels_that_read_it(stream):
         _core.cuda_read(address, OTHER)
     expected = fastnce.log_uniform_candidate_sampler(labels, 1, 3, True, 50, seed=(1, 2))
     np.testing.assert_array_equal(cuda_arrays.read_device_array(values[0], stream=1), expected[0])
+
+
+# ---- counters of samplers ----------------------------------------------------------------------------------
+
+
+def test_the_counter_of_a_sampler_outlives_it():
+    """A CUDA graph may go on counting there."""
+    ids = np.arange(4)[:, None]
+    sampler = fastnce.LogUniformSampler(1000, 20, seed=(0, 1))
+    sampler(Lender(ids))
+    address = sampler._counter.address
+    del sampler
+    gc.collect()
+    others = [fastnce.LogUniformSampler(1000, 20, seed=(0, 1)) for _ in range(3)]
+    for other in others:
+        other(Lender(ids))
+    device = _devices.Device(0)
+    replayed = _core.log_uniform_candidates(Lender(ids), 1, 20, True, 1000, 0, 1, 0, device, address)
+    assert _core.cuda_read(address, device) == 2
+    assert [other.state.calls for other in others] == [1, 1, 1]
+    on_cpu = fastnce.LogUniformSampler(1000, 20, seed=(0, 1))
+    on_cpu.state = on_cpu.state._replace(calls=1)
+    expected = on_cpu(ids)
+    np.testing.assert_array_equal(cuda_arrays.read_device_array(replayed[0], stream=1), expected[0])
+
+
+def test_a_sampler_may_end_while_another_stream_counts():
+    sampler = fastnce.LogUniformSampler(1000, 20, seed=(0, 1))
+    sampler(Lender(np.arange(4)))
+    address = sampler._counter.address
+    _core.log_uniform_candidates(Lender(np.arange(4)), 1, 20, True, 1000, 0, 1, 0, OTHER, address)
+    del sampler
+    gc.collect()
+    assert _core.cuda_read(address, OTHER) == 2
+
+
+def test_samplers_may_begin_on_different_streams(monkeypatch):
+    class OwnStream(_devices.Device):
+        waits = False
+
+    monkeypatch.setitem(_devices._DEVICES, cuda_arrays.__name__, OwnStream)
+    monkeypatch.setattr(_sampler._Counter, "_free", {})
+    samplers = {0x7000 + i: fastnce.LogUniformSampler(1000, 20, seed=1) for i in range(3)}
+    for stream, sampler in samplers.items():
+        monkeypatch.setattr(OwnStream, "stream", stream)
+        sampler(cuda_arrays.HostBackedCudaArray(np.arange(4)))
+        for _ in range(8):  # the emulated device does not tell neighbours within 64 bytes apart
+            _sampler._Counter._take(OwnStream(0))
+    for stream, sampler in samplers.items():
+        monkeypatch.setattr(OwnStream, "stream", stream)
+        assert sampler.state.calls == 1
+    assert len(_sampler._Counter._free) == 1
+
+
+def test_a_page_of_counters_is_followed_by_another():
+    samplers = [fastnce.LogUniformSampler(10, 2, seed=1) for _ in range(2 * 512 + 1)]
+    for sampler in samplers:
+        sampler(Lender(np.arange(1)))
+    assert len({sampler._counter.address for sampler in samplers}) == len(samplers)
+    samplers[0](Lender(np.arange(1)))
+    assert [samplers[i].state.calls for i in (0, 1, -1)] == [2, 1, 1]
