@@ -8,6 +8,7 @@ import gc
 import numpy as np
 import pytest
 
+import cuda_arrays
 import fastnce
 from cases import Case, assert_matches_twin
 from cuda_arrays import EMULATED, HostBackedCudaArray, read_device_array
@@ -203,6 +204,23 @@ def test_capsules_are_given_back_after_an_error_too(cuda_array):
     with pytest.raises(ValueError, match="num_classes"):
         fastnce.nce_loss(**{**arguments, "num_classes": 10**6})
     assert [lender.returned for lender in lenders] == [lender.lent for lender in lenders]
+
+
+@cuda
+@emulated
+def test_waiting_takes_no_memory(cuda_array, monkeypatch):
+    made = []
+    empty = cuda_arrays.PoisoningDevice.empty
+    monkeypatch.setitem(_devices._DEVICES, cuda_arrays.__name__, cuda_arrays.PoisoningDevice)
+    monkeypatch.setattr(
+        cuda_arrays.PoisoningDevice, "empty", lambda self, *array: made.append(array) or empty(self, *array)
+    )
+    counts = []
+    for waits in (False, True):
+        monkeypatch.setattr(cuda_arrays.PoisoningDevice, "waits", waits)
+        fastnce.nce_loss_and_grad(**lent_arguments()[0])
+        counts.append(len(made))
+    assert counts[1] == 2 * counts[0]
 
 
 @cuda

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+
 import numpy as np
 import pytest
 
@@ -81,6 +84,22 @@ def test_replays_draw_fresh_ids(torch):
     graph.replay()
     first = fastnce.log_uniform_candidate_sampler(np.zeros((4, 1), np.int64), 1, 50, True, 10_000, seed=(3, 4))
     np.testing.assert_array_equal(values.sampled_candidates.cpu().numpy(), first.sampled_candidates)
+
+
+def test_a_graph_may_outlive_its_sampler(torch):
+    labels = torch.zeros((4, 1), dtype=torch.int64, device="cuda")
+    sampler = fastnce.LogUniformSampler(10_000, 50, seed=(3, 4))
+    graph, values = captured(torch, functools.partial(sampler, labels))
+    on_cpu = fastnce.LogUniformSampler(10_000, 50, seed=(3, 4))
+    on_cpu.state = sampler.state
+    del sampler
+    gc.collect()
+    others = [torch.full((64,), 2**40, dtype=torch.int64, device="cuda") for _ in range(1000)]
+    for _ in range(3):
+        graph.replay()
+        expected = on_cpu(np.zeros((4, 1), np.int64))
+        np.testing.assert_array_equal(values.sampled_candidates.cpu().numpy(), expected.sampled_candidates)
+    assert all((other == 2**40).all() for other in others)
 
 
 def test_a_sampler_is_not_used_first_in_a_capture(torch):

@@ -1,6 +1,7 @@
 #include "bindings/cuda_call.h"
 
 #include <algorithm>
+#include <exception>
 #include <ranges>
 #include <utility>
 
@@ -25,14 +26,25 @@ const char* dtype_name(DType dtype) {
 
 }  // namespace
 
-CudaCall::CudaCall(py::handle device, const char* decided_by)
-    : device_(py::reinterpret_borrow<py::object>(device)),
-      stream_{.device = device.attr("index").cast<int>(),
-              .handle = reinterpret_cast<void*>(device.attr("stream").cast<std::uintptr_t>())},
-      place_{.decided_by = decided_by, .device = {dl::kCuda, stream_.device}} {
+cuda::Stream stream_of(py::handle device) {
+  return {.device = device.attr("index").cast<int>(),
+          .handle = reinterpret_cast<void*>(device.attr("stream").cast<std::uintptr_t>())};
+}
+
+Place place_on(const cuda::Stream& stream, const char* decided_by) {
   // CUDA's own names for the legacy and the per-thread default stream, 1 and 2, are DLPack's, too.
-  place_.stream =
-      stream_.handle == nullptr ? 1 : static_cast<std::int64_t>(device.attr("stream").cast<std::uintptr_t>());
+  const std::int64_t number = stream.handle == nullptr ? 1 : reinterpret_cast<std::int64_t>(stream.handle);
+  return {.decided_by = decided_by, .device = {dl::kCuda, stream.device}, .stream = number};
+}
+
+CudaCall::CudaCall(py::handle device, const cuda::Stream& stream)
+    : device_(py::reinterpret_borrow<py::object>(device)), stream_(stream), waits_(device.attr("waits").cast<bool>()) {}
+
+CudaCall::~CudaCall() {
+  try {
+    finish();
+  } catch (const std::exception&) {  // the device can run nothing, and the caller has an error to report
+  }
 }
 
 CudaCall::Output CudaCall::empty(const char* dtype, const std::vector<std::int64_t>& shape) const {
@@ -94,10 +106,10 @@ const float* CudaCall::floats(Array array, std::span<const std::int64_t> shape, 
 }
 
 void CudaCall::finish() {
-  if (!device_.attr("waits").cast<bool>()) return;
-  const auto* const word = temporary<std::int64_t>("int64", 1);
+  if (!waits_) return;
   const WithoutGil released;
-  cuda::read(word, stream_);
+  cuda::synchronize(stream_);
+  waits_ = false;
 }
 
 }  // namespace fastnce::bindings

@@ -13,14 +13,20 @@
 
 namespace fastnce::bindings {
 
+// The stream of a Device of python/fastnce/_devices.py.
+cuda::Stream stream_of(py::handle device);
+
+// Where the arguments of a call must be; `decided_by` is the one that the device was found by.
+Place place_on(const cuda::Stream& stream, const char* decided_by);
+
 class CudaCall {
  public:
-  // `device` is a Device of python/fastnce/_devices.py; `decided_by` the argument that it was found by.
-  CudaCall(py::handle device, const char* decided_by);
+  // To be declared after what the call borrows, which may go back only after the destructor has waited.
+  CudaCall(py::handle device, const cuda::Stream& stream);
   CudaCall(const CudaCall&) = delete;
+  ~CudaCall();
 
   const cuda::Stream& stream() const { return stream_; }
-  const Place& place() const { return place_; }
 
   // A new array of the framework, and where its elements are (null if there are none).
   struct Output {
@@ -43,7 +49,7 @@ class CudaCall {
   // Contiguous float32 of just this shape. Throws InvalidType or InvalidValue for others.
   const float* floats(Array array, std::span<const std::int64_t> shape, const char* expected);
 
-  // Synchronises if the framework needs it: if it may reuse memory that queued work still reads.
+  // Waits for the work if a framework may reuse memory that it still reads. After an error the destructor does.
   void finish();
 
  private:
@@ -51,7 +57,7 @@ class CudaCall {
 
   py::object device_;
   cuda::Stream stream_;
-  Place place_;
+  bool waits_;
   std::deque<Output> kept_;
   std::deque<Array> borrowed_;
 };

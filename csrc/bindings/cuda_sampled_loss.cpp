@@ -20,9 +20,8 @@ Array borrow_inputs(py::handle inputs, const Place& place) {
   return array;
 }
 
-void use_given_candidates(py::handle given, SampledLossParams& params, CudaCall& gpu) {
+void use_given_candidates(py::handle given, const Place& place, SampledLossParams& params, CudaCall& gpu) {
   const auto values = three_sampled_values(given);
-  const Place& place = gpu.place();
   params.sampled = gpu.ids(borrow_candidates(values[0], params.num_sampled, place), 1);
   const std::int64_t true_shape[] = {params.batch, params.num_true};
   Array true_count = borrow_true_count(values[1], params, place);
@@ -59,20 +58,22 @@ void queue(const SampledLossParams& params, CudaCall& gpu) {
 }  // namespace
 
 py::object cuda_nce_loss(py::handle inputs, const LossArguments& args, py::handle device) {
-  CudaCall gpu(device, "inputs");
-  const Array x = borrow_inputs(inputs, gpu.place());
-  LossCall call(x, args, gpu.place());
+  const cuda::Stream stream = stream_of(device);
+  const Place place = place_on(stream, "inputs");
+  const Array x = borrow_inputs(inputs, place);
+  LossCall call(x, args, place);
+  CudaCall gpu(device, stream);
   SampledLossParams& params = call.params;
-  Array labels = borrow_or_convert(args.labels, "labels", gpu.place());
+  Array labels = borrow_or_convert(args.labels, "labels", place);
   require_classes(labels, params.batch, params.num_true);
   params.labels = gpu.ids(std::move(labels), params.num_true);
   if (!args.grad_loss.is_none()) {
     const std::int64_t shape[] = {params.batch};
-    params.grad_loss = gpu.floats(borrow_or_convert(args.grad_loss, "grad_loss", gpu.place()), shape, "[B]");
+    params.grad_loss = gpu.floats(borrow_or_convert(args.grad_loss, "grad_loss", place), shape, "[B]");
   }
   const bool draws = args.sampled_values.is_none();
-  if (!draws) use_given_candidates(args.sampled_values, params, gpu);
-  cuda::workspace_bytes(params, gpu.stream().device);  // validates, before anything large is allocated
+  if (!draws) use_given_candidates(args.sampled_values, place, params, gpu);
+  cuda::workspace_bytes(params, stream.device);  // validates, before anything large is allocated
   if (draws) draw_candidates(call.sampling(), args.calls, params, gpu);
 
   const CudaCall::Output loss = gpu.empty(DType::kFloat32, {params.batch});
@@ -100,7 +101,7 @@ py::object cuda_nce_loss(py::handle inputs, const LossArguments& args, py::handl
   if (args.row_gradients() && !args.pad_rows) {
     used = py::int_([&] {
       const WithoutGil released;
-      return rows > 0 ? cuda::read(params.row_count, gpu.stream()) : 0;
+      return rows > 0 ? cuda::read(params.row_count, stream) : 0;
     }());
   }
   gpu.finish();

@@ -8,8 +8,9 @@ namespace fastnce::bindings {
 
 py::tuple cuda_log_uniform_candidates(py::handle true_classes, std::int64_t num_true, const LogUniformParams& params,
                                       std::uintptr_t calls, py::handle device) {
-  CudaCall gpu(device, "true_classes");
-  Array classes = borrow_or_convert(true_classes, "true_classes", gpu.place());
+  const cuda::Stream stream = stream_of(device);
+  CudaCall gpu(device, stream);
+  Array classes = borrow_or_convert(true_classes, "true_classes", place_on(stream, "true_classes"));
   require_classes(classes, -1, num_true);
   const std::int64_t batch = classes.shape[0];
   const std::int64_t* const labels = gpu.ids(std::move(classes), num_true);
@@ -24,7 +25,7 @@ py::tuple cuda_log_uniform_candidates(py::handle true_classes, std::int64_t num_
                                  {.sampled = static_cast<std::int64_t*>(ids.data),
                                   .sampled_count = static_cast<float*>(sampled_count.data),
                                   .true_count = static_cast<float*>(true_count.data)},
-                                 workspace, gpu.stream());
+                                 workspace, stream);
   }
   gpu.finish();
   return py::make_tuple(ids.array, true_count.array, sampled_count.array);

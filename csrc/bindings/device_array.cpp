@@ -1,6 +1,5 @@
 #include "bindings/device_array.h"
 
-#include <exception>
 #include <functional>
 #include <numeric>
 #include <utility>
@@ -21,21 +20,11 @@ dl::DataType dlpack_type(const std::string& dtype) {
   throw InvalidValue(concat("dtype = '", dtype, "': expected float32, float16, bfloat16, int64 or uint8"));
 }
 
-std::shared_ptr<void> own_memory(std::size_t bytes, const cuda::Stream& stream) {
-  if (bytes == 0) return nullptr;
-  return {cuda::allocate(bytes, stream), [stream](void* memory) {
-            try {
-              cuda::release(memory, stream);
-            } catch (const std::exception&) {  // the process ends, and CUDA has ended before: nothing to give back
-            }
-          }};
-}
-
 // What a capsule points to. No Python object among it: a consumer may delete it without Python's lock.
 template <class Managed>
 struct Export {
   Managed managed{};
-  std::shared_ptr<void> memory;
+  std::shared_ptr<DeviceAllocation> memory;
   std::vector<std::int64_t> shape, strides;
 };
 
@@ -67,7 +56,8 @@ void destroy(PyObject* capsule, const char* name) {
 DeviceArray::DeviceArray(const std::string& dtype, std::vector<std::int64_t> shape, const cuda::Stream& stream)
     : dtype_(dtype), shape_(std::move(shape)), stream_(stream) {
   const std::int64_t count = std::accumulate(shape_.begin(), shape_.end(), std::int64_t{1}, std::multiplies{});
-  memory_ = own_memory(static_cast<std::size_t>(count * (dlpack_type(dtype).bits / 8)), stream);
+  const std::int64_t bytes = count * (dlpack_type(dtype).bits / 8);
+  if (bytes > 0) memory_ = DeviceAllocation::make(static_cast<std::size_t>(bytes), stream);
 }
 
 DeviceArray DeviceArray::head(std::int64_t rows) const {
@@ -97,6 +87,7 @@ py::capsule DeviceArray::export_capsule(py::handle stream, py::handle max_versio
     refuse_export("a DeviceArray cannot be moved: expected its own device");
   }
   make_wait(stream);
+  if (memory_ != nullptr) memory_->mark_exported();
   const bool versioned =
       !max_version.is_none() && py::tuple(py::reinterpret_borrow<py::object>(max_version))[0].cast<int>() >= 1;
   const auto fill = [&](auto& exported) {
@@ -104,7 +95,7 @@ py::capsule DeviceArray::export_capsule(py::handle stream, py::handle max_versio
     exported.shape = shape_;
     exported.strides.assign(shape_.size(), 1);
     for (std::size_t i = shape_.size(); i-- > 1;) exported.strides[i - 1] = exported.strides[i] * shape_[i];
-    exported.managed.tensor = {.data = memory_.get(),
+    exported.managed.tensor = {.data = data(),
                                .device = {dl::kCuda, device()},
                                .ndim = static_cast<std::int32_t>(shape_.size()),
                                .dtype = dlpack_type(dtype_),

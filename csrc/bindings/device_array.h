@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/device_allocation.h"
 #include "bindings/dlpack.h"
 #include "fastnce/cuda.h"
 
@@ -17,7 +18,7 @@ namespace fastnce::bindings {
 class DeviceArray {
  public:
   // Uninitialised memory. `dtype` is "float32", "float16", "bfloat16", "int64" or "uint8". Throws InvalidValue for
-  // others.
+  // others. May wait for the device, so the caller should not hold the GIL.
   DeviceArray(const std::string& dtype, std::vector<std::int64_t> shape, const cuda::Stream& stream);
 
   // The first rows; they share the memory.
@@ -30,15 +31,16 @@ class DeviceArray {
   const std::string& dtype() const { return dtype_; }
   const std::vector<std::int64_t>& shape() const { return shape_; }
   int device() const { return stream_.device; }
-  std::uintptr_t address() const { return reinterpret_cast<std::uintptr_t>(memory_.get()); }
+  std::uintptr_t address() const { return reinterpret_cast<std::uintptr_t>(data()); }
 
  private:
   void make_wait(py::handle stream) const;
+  void* data() const { return memory_ != nullptr ? memory_->data() : nullptr; }
 
   std::string dtype_;
   std::vector<std::int64_t> shape_;
   cuda::Stream stream_;
-  std::shared_ptr<void> memory_;
+  std::shared_ptr<DeviceAllocation> memory_;  // null if there are no elements
 };
 
 }  // namespace fastnce::bindings

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,8 @@
 namespace fastnce::bindings::jax {
 
 // Where the work of one call is queued, and memory for as long as the handler runs, which XLA gives to later work on
-// the same stream.
+// the same stream. If the handler fails, XLA is told of no work: then the destructor waits for what is queued, which
+// may still use scratch memory, operands and results.
 class DeviceCall {
  public:
   explicit DeviceCall(const xla::CallFrame& frame) : frame_(frame) {
@@ -23,6 +25,7 @@ class DeviceCall {
   }
   DeviceCall(const DeviceCall&) = delete;
   ~DeviceCall() {
+    if (std::uncaught_exceptions() > exceptions_) synchronize();
     for (const cuda::Workspace& memory : allocated_) {
       xla::MemoryFree arguments{xla::head<xla::MemoryFree>(), frame_.context, memory.bytes, memory.data};
       text_of(frame_.api->memory_free(&arguments));  // destroys the error; nothing else can be done about it
@@ -64,6 +67,13 @@ class DeviceCall {
     return text;
   }
 
+  void synchronize() const {
+    try {
+      cuda::synchronize(stream_);
+    } catch (const std::exception&) {  // the device can run nothing, and the handler has an error to report
+    }
+  }
+
   void require(xla::Error* error, const std::string& what) const {
     if (error != nullptr) throw DeviceError(concat(what, ": ", text_of(error)));
   }
@@ -71,6 +81,7 @@ class DeviceCall {
   const xla::CallFrame& frame_;
   cuda::Stream stream_;
   std::vector<cuda::Workspace> allocated_;
+  const int exceptions_ = std::uncaught_exceptions();
 };
 
 }  // namespace fastnce::bindings::jax

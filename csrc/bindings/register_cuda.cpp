@@ -48,7 +48,9 @@ void register_device_array(py::module_& module) {
 void register_cuda(py::module_& module) {
   register_device_array(module);
   module.def("new_device_array", [](const std::string& dtype, std::vector<std::int64_t> shape, py::handle device) {
-    return DeviceArray(dtype, std::move(shape), CudaCall(device, "device").stream());
+    const cuda::Stream stream = stream_of(device);
+    const WithoutGil released;
+    return DeviceArray(dtype, std::move(shape), stream);
   });
   module.def("cuda_built", &cuda::built);
   module.def("cuda_unavailable_reason", &cuda::unavailable_reason);
@@ -69,14 +71,19 @@ void register_cuda(py::module_& module) {
     const WithoutGil released;
     cuda::check(static_cast<int>(index));
   });
+  module.def("cuda_synchronize", [](py::handle device) {
+    const cuda::Stream stream = stream_of(device);
+    const WithoutGil released;
+    cuda::synchronize(stream);
+  });
   // Counters in device memory, by address.
   module.def("cuda_read", [](std::uintptr_t address, py::handle device) {
-    const CudaCall call(device, "device");
+    const cuda::Stream stream = stream_of(device);
     const WithoutGil released;
-    return cuda::read(reinterpret_cast<const std::int64_t*>(address), call.stream());
+    return cuda::read(reinterpret_cast<const std::int64_t*>(address), stream);
   });
   module.def("cuda_write", [](std::int64_t value, std::uintptr_t address, py::handle device) {
-    cuda::write(value, reinterpret_cast<std::int64_t*>(address), CudaCall(device, "device").stream());
+    cuda::write(value, reinterpret_cast<std::int64_t*>(address), stream_of(device));
   });
 }
 

@@ -157,6 +157,18 @@ void wait_for(const Stream& waiting, const Stream& producing) {
   runtime::wait_for(waiting, producing);
 }
 
+void synchronize(const Stream& stream) {
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  runtime::synchronize(stream);
+}
+
+void synchronize_device(int device) {
+  require_device(device);
+  const runtime::CurrentDevice current(device);
+  runtime::synchronize_device();
+}
+
 #else
 
 namespace {
@@ -182,6 +194,8 @@ void release(void*, const Stream&) { refuse(); }
 std::int64_t read(const std::int64_t*, const Stream&) { refuse(); }
 void write(std::int64_t, std::int64_t*, const Stream&) { refuse(); }
 void wait_for(const Stream&, const Stream&) { refuse(); }
+void synchronize(const Stream&) { refuse(); }
+void synchronize_device(int) { refuse(); }
 
 #endif
 

@@ -3,6 +3,9 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <mutex>
 #include <vector>
 
 #include "fastnce/error.h"
@@ -57,6 +60,25 @@ const Machine& machine() {
   return found;
 }
 
+// A device's pool of memory. Calls that wait for their work would make a pool with the default threshold, 0, give
+// everything back to the system, and the next call map it anew. The default pool belongs to all libraries of the
+// process, so its threshold is not ours to set. This one keeps the most that was in use at once until the process ends.
+cudaMemPool_t pool(int device) {
+  static std::mutex mutex;
+  static std::vector<cudaMemPool_t> pools(machine().devices.size());
+  const std::lock_guard<std::mutex> lock(mutex);
+  cudaMemPool_t& own = pools.at(static_cast<std::size_t>(device));
+  if (own != nullptr) return own;
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location = {cudaMemLocationTypeDevice, device};
+  cudaMemPool_t made = nullptr;
+  require(cudaMemPoolCreate(&made, &properties));
+  auto kept_bytes = std::numeric_limits<std::uint64_t>::max();
+  require(cudaMemPoolSetAttribute(made, cudaMemPoolAttrReleaseThreshold, &kept_bytes));
+  return own = made;
+}
+
 }  // namespace
 
 void require(int error) {
@@ -82,7 +104,7 @@ CurrentDevice::~CurrentDevice() {
 
 void* allocate(std::size_t bytes, const Stream& stream) {
   void* memory = nullptr;
-  require(cudaMallocAsync(&memory, bytes, native(stream)));
+  require(cudaMallocFromPoolAsync(&memory, bytes, pool(stream.device), native(stream)));
   return memory;
 }
 
@@ -91,7 +113,7 @@ void release(void* memory, const Stream& stream) { require(cudaFreeAsync(memory,
 std::int64_t read(const std::int64_t* value, const Stream& stream) {
   std::int64_t copy = 0;
   require(cudaMemcpyAsync(&copy, value, sizeof copy, cudaMemcpyDeviceToHost, native(stream)));
-  require(cudaStreamSynchronize(native(stream)));
+  runtime::synchronize(stream);
   return copy;
 }
 
@@ -105,6 +127,9 @@ void wait_for(const Stream& waiting, const Stream& producing) {
   require(queued);
 }
 
+void synchronize(const Stream& stream) { require(cudaStreamSynchronize(native(stream))); }
+void synchronize_device() { require(cudaDeviceSynchronize()); }
+
 void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream) {
   if (bytes > 0) require(cudaMemsetAsync(memory, value, bytes, native(stream)));
 }
@@ -116,7 +141,7 @@ FaultRecord* fault_record() {
 }
 
 FaultRecord take_fault_record() {
-  require(cudaDeviceSynchronize());
+  synchronize_device();
   FaultRecord record;
   require(cudaMemcpyFromSymbol(&record, fault_record_on_device, sizeof record));
   if (record.count > 0) {

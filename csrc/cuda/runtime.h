@@ -45,6 +45,8 @@ void* allocate(std::size_t bytes, const Stream& stream);
 void release(void* memory, const Stream& stream);
 std::int64_t read(const std::int64_t* value, const Stream& stream);
 void wait_for(const Stream& waiting, const Stream& producing);
+void synchronize(const Stream& stream);
+void synchronize_device();  // the current one
 void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream);
 
 // The first id out of range that a kernel found, and how many there were. One per device, in device memory.

@@ -23,6 +23,7 @@ class Device:
     """
 
     waits = True
+    """Whether a call waits for its work before it gives its arguments back."""
 
     def __init__(self, index: int, num_classes: Any = 0) -> None:
         self.index = index
@@ -57,12 +58,25 @@ class Device:
         return array
 
     @contextlib.contextmanager
-    def call(self) -> Iterator[None]:
-        """Around every call. With ``FASTNCE_CHECK=1`` in the environment it ends with ``fastnce.cuda.check``."""
+    def call(self, *arguments: Any) -> Iterator[None]:
+        """Around every call. With ``FASTNCE_CHECK=1`` in the environment it ends with ``fastnce.cuda.check``.
+
+        ``arguments`` are the arrays that it borrows, also in lists, besides the one that decides the device. Another
+        framework does not order the reuse of its memory with our stream, so the call waits, unless it is being
+        captured: then nothing runs yet, and the graph's owner keeps its arrays.
+        """
         with self.current():
+            if not self.waits and self._any_foreign(arguments):
+                self.waits = not self.captures
             yield
         if os.environ.get("FASTNCE_CHECK", "0") not in ("", "0"):
             _core.cuda_check(self.index)
+
+    def _any_foreign(self, arguments: tuple[Any, ...]) -> bool:
+        kinds: set[type] = set()
+        for argument in arguments:
+            kinds.update(map(type, argument) if isinstance(argument, list | tuple) else [type(argument)])
+        return any(_device_type(kind) is not type(self) for kind in kinds - {type(None)})
 
     def __str__(self) -> str:
         return f"cuda:{self.index}"
@@ -138,10 +152,12 @@ def cuda_device_of(example: Any, name: str, num_classes: Any) -> Device | None:
     ``None`` also for devices that cannot be used, which the CPU then refuses.
     """
     index = _core.cuda_device_of(example, name)
-    if index is None:
-        return None
-    for base in type(example).__mro__:  # subclasses defined elsewhere belong to the library they extend
+    return None if index is None else _device_type(type(example))(index, num_classes)
+
+
+def _device_type(kind: type) -> type[Device]:
+    for base in kind.__mro__:  # subclasses defined elsewhere belong to the library they extend
         known = _DEVICES.get(str(base.__module__).partition(".")[0])
         if known is not None:
-            return known(index, num_classes)
-    return Device(index, num_classes)
+            return known
+    return Device

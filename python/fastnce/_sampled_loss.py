@@ -118,10 +118,11 @@ def nce_loss(
     GPU): all on the device of ``inputs``. On the CPU, Ctrl-C on the main thread ends a call within about a tenth of a
     second, unless it has begun to write its results.
 
-    On CUDA (not yet run on a GPU) work is queued on the current stream of the framework of ``inputs``; calls from JAX
-    and unknown frameworks wait for it. Tables and inputs are float32, float16 or bfloat16. Expected counts and
-    ``grad_loss`` are float32, contiguous and not broadcast. Values are not checked: an example with a label out of
-    range, or with an expected count that is not positive, gets a loss of NaN; see :func:`fastnce.cuda.check`.
+    On CUDA (not yet run on a GPU) work is queued on the current stream of the framework of ``inputs``; calls with
+    arrays of JAX, of unknown or of several frameworks wait for it. Tables and inputs are float32, float16 or bfloat16.
+    Expected counts and ``grad_loss`` are float32, contiguous and not broadcast. Values are not checked: an example with
+    a label out of range, or with an expected count that is not positive, gets a loss of NaN; see
+    :func:`fastnce.cuda.check`.
 
     Args:
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never
@@ -326,7 +327,8 @@ def run(
         *arrays, used = call(*arguments, None)
     else:
         convert = device.hand_over
-        with device.call():
+        _num_true, sampled_values, *_, grad_loss, _grad_dtype, _pad_rows = options
+        with device.call(weights, biases, labels, sampled_values, grad_loss):
             *arrays, used = call(*arguments, device)
         if used is not None:
             arrays[2:] = [None if array is None else device.head(array, used) for array in arrays[2:]]

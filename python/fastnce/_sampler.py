@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from typing import Any, SupportsIndex, overload
+from typing import Any, ClassVar, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +104,7 @@ class LogUniformSampler:
     A sampler belongs to the device of its first call; a call on another raises ``ValueError``. A CUDA device (not yet
     run on a GPU) counts the calls itself, so that each replay of a CUDA graph draws fresh ids. The first call must
     precede the capture; the caller must order calls on several streams; ``state`` synchronises. A graph keeps the seed
-    with which it was captured. Copies and pickles belong to no device.
+    with which it was captured, and may outlive the sampler. Copies and pickles belong to no device.
     """
 
     def __init__(
@@ -233,12 +233,33 @@ class LogUniformSampler:
 
 
 class _Counter:
-    """Calls counted in the memory of a CUDA device."""
+    """Calls counted in the memory of a CUDA device.
+
+    Its memory is never freed: a CUDA graph that captured a call may be replayed after the end of the sampler, and work
+    that counts may still be queued on any stream. Counters share pages, so that each costs 8 bytes.
+    """
+
+    _PAGE = 512  # counters
+    _lock = threading.RLock()
+    _pages: ClassVar[list[Any]] = []
+    _free: ClassVar[dict[tuple[type[Device], int], list[int]]] = {}
 
     def __init__(self, device: Device, calls: int) -> None:
         self._device = device
-        self._array, self.address = device.empty("int64", (1,))
+        self.address = self._take(device)
         _core.cuda_write(calls, self.address, device)
+
+    @classmethod
+    def _take(cls, device: Device) -> int:
+        with cls._lock:
+            free = cls._free.setdefault((type(device), device.index), [])
+            if not free:
+                page, address = device.empty("int64", (cls._PAGE,))
+                cls._pages.append(page)
+                # What this stream did before with the memory must not reach counters that are written on another.
+                _core.cuda_synchronize(device)
+                free.extend(range(address, address + 8 * cls._PAGE, 8))
+            return free.pop()
 
     def read(self) -> int:
         """Waits for the framework's current stream."""

@@ -1,9 +1,9 @@
 """CUDA devices that fastnce can use. The CUDA backend is implemented but has not yet run on a GPU.
 
 The functions of :mod:`fastnce` compute on the device of their arrays. They queue their work on the current stream of
-the framework that ``inputs`` belongs to and return without synchronising, so ids are not range-checked: an example with
-a label out of range gets a loss of NaN, and :func:`check` reports the id. The environment variable ``FASTNCE_CHECK=1``
-runs that check after every call.
+the framework that ``inputs`` belongs to. With arrays of PyTorch or of CuPy alone they return without synchronising, so
+ids are not range-checked: an example with a label out of range gets a loss of NaN, and :func:`check` reports the id.
+The environment variable ``FASTNCE_CHECK=1`` runs that check after every call.
 """
 
 from __future__ import annotations

@@ -27,6 +27,9 @@ void copy_to_device(void* to, const void* from, std::size_t bytes) {
 }
 void copy_to_host(void* to, const void* from, std::size_t bytes) { copy_to_device(to, from, bytes); }
 
+OwnStream::OwnStream() { stream_.handle = this; }
+OwnStream::~OwnStream() = default;
+
 #else
 
 namespace {
@@ -41,6 +44,18 @@ void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
 
 void copy_to_device(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes, cudaMemcpyHostToDevice); }
 void copy_to_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes, cudaMemcpyDeviceToHost); }
+
+OwnStream::OwnStream() {
+  cudaStream_t stream = nullptr;
+  if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess) {
+    throw DeviceError(cudaGetErrorString(cudaGetLastError()));
+  }
+  stream_.handle = stream;
+}
+
+OwnStream::~OwnStream() {
+  if (cudaStreamDestroy(static_cast<cudaStream_t>(stream_.handle)) != cudaSuccess) cudaGetLastError();
+}
 
 #endif
 

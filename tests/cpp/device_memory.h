@@ -13,6 +13,18 @@ namespace fastnce {
 void copy_to_device(void* to, const void* from, std::size_t bytes);
 void copy_to_host(void* to, const void* from, std::size_t bytes);
 
+// A stream that the default stream does not wait for.
+class OwnStream {
+ public:
+  OwnStream();
+  OwnStream(const OwnStream&) = delete;
+  ~OwnStream();
+  operator const cuda::Stream&() const { return stream_; }
+
+ private:
+  cuda::Stream stream_;
+};
+
 template <class T>
 class DeviceArray {
  public:

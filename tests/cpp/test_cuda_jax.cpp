@@ -46,7 +46,7 @@ const xla::Api& xla_on_cuda() {
 
 class CudaXlaCall : public XlaCall {
  public:
-  CudaXlaCall() : XlaCall(xla_on_cuda()) {}
+  explicit CudaXlaCall(const xla::Api& api = xla_on_cuda()) : XlaCall(api) {}
   template <class T>
   CudaXlaCall& operand(const DeviceArray<T>& array, Shape shape) {
     XlaCall::operand(array.data(), std::move(shape));
@@ -146,6 +146,50 @@ TEST_F(CudaJax, ErrorsComeBackAsText) {
                                .attribute("unique", true)
                                .run(bindings::jax::kSamplerOnCuda);
   EXPECT_NE(text.find("num_sampled = 5"), std::string::npos) << text;
+}
+
+// XLA has memory for one array of scratch, and gives what comes back to work on another stream than the call's.
+TEST_F(CudaJax, AfterAnErrorMemoryGoesBackOnceItsKernelsHaveRun) {
+  static int left;
+  left = 1;
+  static void* stream;
+  const OwnStream own;
+  stream = static_cast<const cuda::Stream&>(own).handle;
+  xla::Api api = xla_on_cuda();
+  api.stream_get = [](xla::StreamGet* arguments) -> xla::Error* {
+    arguments->stream = stream;
+    return nullptr;
+  };
+  api.memory_allocate = [](xla::MemoryAllocate* arguments) -> xla::Error* {
+    if (left-- == 0) return new xla::Error{xla::ErrorCode::kResourceExhausted, "no memory left"};
+    arguments->data = cuda::allocate(arguments->size, {});
+    cuda::synchronize({});
+    return nullptr;
+  };
+  const std::vector<float> one = {1.0f};
+  const DeviceArray<float> number(one), result(std::size_t{1});
+  const DeviceArray<std::int32_t> id(std::vector<std::int32_t>{0});  // to be widened
+  cuda::synchronize({});
+  const std::string text = CudaXlaCall(api)
+                               .operand(number, {1, 1})
+                               .operand(number, {1})
+                               .operand(id, {1, 1})
+                               .operand(number, {1, 1})
+                               .operand(id, {1})
+                               .operand(number, {1, 1})
+                               .operand(number, {1})
+                               .operand(number, {0})
+                               .result(result, {1})
+                               .result(result, {0, 1})
+                               .result(id, {0, 2})
+                               .result(result, {0, 1})
+                               .result(result, {0})
+                               .attribute("num_classes", std::int64_t{1})
+                               .attribute("precision", "")
+                               .attribute("remove_accidental_hits", false)
+                               .run(bindings::jax::kLossOnCuda);
+  EXPECT_NE(text.find("XLA gave no scratch memory"), std::string::npos) << text;
+  EXPECT_EQ(left, -1);
 }
 
 void expect_draws(const std::vector<std::uint32_t>& words, std::uint64_t seed, std::uint64_t seed2) {

@@ -89,9 +89,11 @@ void check(int device);
 
 // Functions of the CUDA runtime that bindings need.
 void* allocate(std::size_t bytes, const Stream& stream);  // ordered with the stream's work
-void release(void* memory, const Stream& stream);
+void release(void* memory, const Stream& stream);         // the same; work on other streams must have come before
 std::int64_t read(const std::int64_t* value, const Stream& stream);  // waits for the stream
 void write(std::int64_t value, std::int64_t* to, const Stream& stream);
 void wait_for(const Stream& waiting, const Stream& producing);  // on the same device; the host goes on
+void synchronize(const Stream& stream);
+void synchronize_device(int device);  // all streams, those of other libraries, too
 
 }  // namespace fastnce::cuda

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <stdexcept>
 #include <vector>
 
 #include "fastnce/error.h"
@@ -151,8 +153,10 @@ void release(void* memory, const Stream& stream) {
   advance(s.clocks[number], s.clocks[0]);
   for (std::size_t other = 1; other < s.streams.size(); ++other) {
     if (other != number && allocation.last_use[other] > s.clocks[number][other]) {
-      fail(
-          concat("release on ", stream_text(number), " of memory that work on ", stream_text(other), " may still use"));
+      const std::string what =
+          concat("release on ", stream_text(number), " of memory that work on ", stream_text(other), " may still use");
+      std::fprintf(stderr, "emulated CUDA: %s\n", what.c_str());
+      throw std::logic_error(what);
     }
   }
   allocation.live = false;

@@ -4,7 +4,8 @@
 //  - memory that work on another stream has written, or writes while that may still read, unless the clocks say that
 //    the other came before (wait_for(), synchronize());
 //  - what lies outside of every allocation. Only where all memory is known: see require_known_memory().
-// release() fails while work on another stream may still use the memory.
+// release() prints and throws std::logic_error while work on another stream may still use the memory: a device would
+// not notice, so this is no DeviceError, which destructors may ignore.
 #pragma once
 
 #include <cstddef>

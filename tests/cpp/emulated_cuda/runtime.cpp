@@ -40,6 +40,8 @@ std::int64_t read(const std::int64_t* value, const Stream& stream) {
 }
 
 void wait_for(const Stream& waiting, const Stream& producing) { emulated::wait_for(waiting, producing); }
+void synchronize(const Stream& stream) { emulated::synchronize(stream); }
+void synchronize_device() { emulated::synchronize(); }
 
 void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream) {
   if (bytes == 0) return;
