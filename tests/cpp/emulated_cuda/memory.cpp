@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t kAlignment = 256;
 constexpr std::size_t kMargin = 256;            // before and behind each allocation, not to be touched
-constexpr std::size_t kGranule = 64;            // bytes whose accesses are told apart
+constexpr std::size_t kGranule = 8;            // bytes whose accesses are told apart
 constexpr std::size_t kKeptBytes = 256u << 20;  // of released memory
 constexpr std::size_t kMostStreams = 64;        // and the host, which is number 0
 
