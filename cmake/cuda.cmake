@@ -52,6 +52,7 @@ elseif(FASTNCE_CUDA_BACKEND STREQUAL "EMULATED")
     ${emulated}/row_sort.cpp
     ${emulated}/runtime.cpp
     ${emulated}/shared_memory.cpp
+    ${emulated}/touch.cpp
     ${emulated}/warp.cpp)
   # Before csrc, whose cuda/device.cuh it replaces.
   target_include_directories(fastnce BEFORE PRIVATE ${PROJECT_SOURCE_DIR}/${emulated})

@@ -53,21 +53,20 @@ struct Arguments {
 using Kernel = void (*)(Arguments);
 
 // What the device says, or nothing.
-std::string outcome(Kernel kernel, const Arguments& arguments, int shared_bytes = 1024, int threads = 64,
-                    const Stream& stream = kFirst) {
+std::string outcome(Kernel kernel, const Arguments& arguments, std::int64_t blocks = 1, const Stream& stream = kFirst) {
   try {
-    launch(kernel, {.x = 1}, threads, shared_bytes, stream, arguments);
+    launch(kernel, {.x = blocks}, 64, 1024, stream, arguments);
   } catch (const DeviceError& error) {
     return error.what();
   }
   return "";
 }
 
-void expect_found(Kernel kernel, const std::string& message, void* memory = nullptr) {
+void expect_found(Kernel kernel, const std::string& message, void* memory = nullptr, std::int64_t blocks = 1) {
   for (const std::uint64_t seed : kSeeds) {
     emulated::set_seed(seed);
-    EXPECT_EQ(outcome(kernel, {.broken = false, .memory = memory}), "") << "seed " << seed;
-    const std::string found = outcome(kernel, {.broken = true, .memory = memory});
+    EXPECT_EQ(outcome(kernel, {.broken = false, .memory = memory}, blocks), "") << "seed " << seed;
+    const std::string found = outcome(kernel, {.broken = true, .memory = memory}, blocks);
     EXPECT_NE(found.find(message), std::string::npos) << "seed " << seed << ": " << found;
   }
 }
@@ -101,7 +100,7 @@ FASTNCE_KERNEL(64, 1) store_the_same_word(FASTNCE_ARGUMENTS Arguments args) {
   if (args.broken || thread_index() == 0) words()[0] = 7;
 }
 
-TEST_F(EmulatedDevice, FindsLanesThatWriteTheSameWord) { expect_found(store_the_same_word, "has written since"); }
+TEST_F(EmulatedDevice, FindsLanesThatWriteTheSameWord) { expect_found(store_the_same_word, "no barrier lies between"); }
 
 FASTNCE_KERNEL(64, 1) read_what_the_neighbour_wrote(FASTNCE_ARGUMENTS Arguments args) {
   words()[thread_index()] = 1;
@@ -122,7 +121,7 @@ FASTNCE_KERNEL(64, 1) share_half_words(FASTNCE_ARGUMENTS Arguments args) {
 }
 
 TEST_F(EmulatedDevice, KnowsThatThreadsMayWriteBothHalvesOfAWord) {
-  expect_found(share_half_words, "has written since the last barrier");
+  expect_found(share_half_words, "no barrier lies between");
 }
 
 FASTNCE_KERNEL(64, 1) read_what_nobody_wrote(FASTNCE_ARGUMENTS Arguments args) {
@@ -140,6 +139,33 @@ FASTNCE_KERNEL(64, 1) write_behind_shared_memory(FASTNCE_ARGUMENTS Arguments arg
 
 TEST_F(EmulatedDevice, FindsTheEndOfSharedMemory) {
   expect_found(write_behind_shared_memory, "of which the block has 1024");
+}
+
+FASTNCE_KERNEL(64, 1) write_where_other_blocks_write(FASTNCE_ARGUMENTS Arguments args) {
+  static_cast<float*>(args.memory)[args.broken ? thread_index() : 64 * block_x() + thread_index()] = 1.0f;
+}
+
+FASTNCE_KERNEL(64, 1) count_without_atomics(FASTNCE_ARGUMENTS Arguments args) {
+  auto* const count = static_cast<AtomicWord*>(args.memory);
+  if (args.broken && thread_index() == 7) {
+    *count += 1;
+  } else {
+    atomic_add(count, 1);
+  }
+}
+
+FASTNCE_KERNEL(64, 1) pass_on_through_memory(FASTNCE_ARGUMENTS Arguments args) {
+  auto* const own = static_cast<float*>(args.memory) + 64 * block_x();
+  own[thread_index()] = 1.0f;
+  if (!args.broken) sync_block();
+  if (own[thread_index() ^ 32] == 2.0f) sync_warp();
+}
+
+TEST_F(EmulatedDevice, FindsGlobalMemoryThatThreadsTouchInNoOrder) {
+  const Memory memory(3 * 64 * sizeof(float));
+  for (const Kernel kernel : {write_where_other_blocks_write, count_without_atomics, pass_on_through_memory}) {
+    expect_found(kernel, "no barrier lies between", memory.data(), 3);
+  }
 }
 
 FASTNCE_KERNEL(64, 1) read_before_the_copy_arrives(FASTNCE_ARGUMENTS Arguments args) {
@@ -203,22 +229,21 @@ TEST_F(EmulatedDevice, LetsCopiesLandEarlyAndLate) {
 }
 
 FASTNCE_KERNEL(64, 1) note_the_order(FASTNCE_ARGUMENTS Arguments args) {
-  auto* const order = static_cast<std::int32_t*>(args.memory);
-  order[1 + order[0]] = thread_index();
-  ++order[0];
+  auto* const order = static_cast<AtomicWord*>(args.memory);
+  order[1 + atomic_add(order, 1)] = static_cast<AtomicWord>(thread_index());
 }
 
 TEST_F(EmulatedDevice, RunsWarpsAndLanesInAnOrderThatTheSeedDecides) {
-  std::set<std::vector<std::int32_t>> orders;
+  std::set<std::vector<AtomicWord>> orders;
   for (const std::uint64_t seed : kSeeds) {
-    std::vector<std::int32_t> first;
+    std::vector<AtomicWord> first;
     for (int time = 0; time < 2; ++time) {
       emulated::set_seed(seed);
-      const Memory memory(4 * 65);
-      auto* const noted = static_cast<std::int32_t*>(memory.data());
+      const Memory memory(65 * sizeof(AtomicWord));
+      auto* const noted = static_cast<AtomicWord*>(memory.data());
       noted[0] = 0;
       ASSERT_EQ(outcome(note_the_order, {.memory = noted}), "");
-      const std::vector<std::int32_t> order(noted + 1, noted + 65);
+      const std::vector<AtomicWord> order(noted + 1, noted + 65);
       if (time == 1) {
         EXPECT_EQ(order, first);
       }
@@ -315,7 +340,7 @@ FASTNCE_KERNEL(64, 1) read_own(FASTNCE_ARGUMENTS Arguments args) {
 }
 
 std::string outcome_on(const Stream& stream, Kernel kernel, const Memory& memory) {
-  return outcome(kernel, {.memory = memory.data()}, 0, 64, stream);
+  return outcome(kernel, {.memory = memory.data()}, 1, stream);
 }
 
 constexpr const char* kDoesNotWait = "does not wait";
@@ -371,11 +396,11 @@ TEST_F(EmulatedDevice, GoesOnAfterAKernelThatFailed) {
 TEST_F(EmulatedDevice, CountsLaunchesAndBytes) {
   const Memory memory(256);
   emulated::reset_counters();
-  for (int time = 0; time < 3; ++time) launch(write_own, {.x = 2}, 64, 0, kFirst, Arguments{.memory = memory.data()});
+  for (int time = 0; time < 3; ++time) launch(write_own, {.x = 1}, 64, 0, kFirst, Arguments{.memory = memory.data()});
   launch(read_own, {.x = 1}, 64, 0, kFirst, Arguments{.memory = memory.data()});
   const auto counters = emulated::counters();
   EXPECT_EQ(counters.at("write_own").launches, 3);
-  EXPECT_EQ(counters.at("write_own").bytes_written, 3 * 2 * 256);
+  EXPECT_EQ(counters.at("write_own").bytes_written, 3 * 256);
   EXPECT_EQ(counters.at("write_own").bytes_read, 0);
   EXPECT_EQ(counters.at("read_own").bytes_read, 256);
 }

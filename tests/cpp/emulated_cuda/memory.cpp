@@ -6,7 +6,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <memory>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "fastnce/error.h"
@@ -17,24 +19,30 @@ namespace {
 
 constexpr std::size_t kAlignment = 256;
 constexpr std::size_t kMargin = 256;            // before and behind each allocation, not to be touched
-constexpr std::size_t kGranule = 8;            // bytes whose accesses are told apart
 constexpr std::size_t kKeptBytes = 256u << 20;  // of released memory
 constexpr std::size_t kMostStreams = 64;        // and the host, which is number 0
 
 // How far each stream had come when something happened.
 using Clock = std::array<std::uint32_t, kMostStreams>;
 
-struct Granule {
-  std::uint32_t write_time = 0, read_time = 0;
-  std::uint8_t writer = 0, reader = 0;  // streams
+// Four bytes: what touched them last, and on which stream that was.
+struct Shadow {
+  Word word;
+  std::uint32_t write_work = 0, read_work = 0;
+};
+
+// Pages of it that nobody touches take no memory.
+struct FreeShadow {
+  void operator()(Shadow* shadow) const { std::free(shadow); }
 };
 
 struct Allocation {
   std::size_t bytes = 0;
   bool live = true;
   bool lent = false;
+  std::uint32_t made_by = 0;  // which work cannot come before
   Clock last_use{};
-  std::vector<Granule> granules;
+  std::unique_ptr<Shadow[], FreeShadow> shadow;
 };
 
 struct State {
@@ -45,7 +53,13 @@ struct State {
   bool known = false;
   std::vector<void*> streams{nullptr};  // handles; the first stands for the host
   std::array<Clock, kMostStreams> clocks{};
-  std::size_t working = 0;  // the stream whose work goes on
+  struct Done {
+    std::size_t stream;
+    std::uint32_t time;
+  };
+  std::vector<Done> works{{0, 0}};  // all that there were; the first stands for nothing
+  std::size_t working = 0;          // the stream whose work goes on
+  std::uint32_t work = 0;           // and its number
   Counters* counted = nullptr;
   std::map<std::string, Counters> counters;
   std::array<std::pair<const std::uintptr_t, Allocation>*, 8> recent{};
@@ -98,26 +112,43 @@ void forget(std::uintptr_t address) {
   s.allocations.erase(address);
 }
 
-void access_granule(Granule& granule, std::size_t stream, Access access) {
-  const Clock& clock = state().clocks[stream];
-  const auto came_before = [&](std::uint8_t other, std::uint32_t time) {
-    return other == stream || time <= clock[other];
-  };
-  if (!came_before(granule.writer, granule.write_time)) {
-    fail(concat("memory that work on ", stream_text(granule.writer), " has written, for which ", stream_text(stream),
-                " does not wait"));
+// Number of a piece of work, and when it happens on its stream.
+std::uint32_t begin_work(std::size_t stream) {
+  State& s = state();
+  advance(s.clocks[stream], s.clocks[0]);
+  s.works.push_back({stream, ++s.clocks[stream][stream]});
+  return static_cast<std::uint32_t>(s.works.size() - 1);
+}
+
+// Whether the stream of the work that goes on has waited for another piece of work.
+bool has_waited_for(std::uint32_t work) {
+  const auto [stream, time] = state().works[work];
+  return stream == state().working || time <= state().clocks[state().working][stream];
+}
+
+void access_shadow(Shadow& shadow, const Allocation& allocation, std::uint8_t bytes, Access access,
+                   std::size_t offset) {
+  State& s = state();
+  const auto text = [&](std::uint32_t work) { return stream_text(s.works[work].stream); };
+  if (shadow.write_work != s.work) {
+    const std::uint32_t writer = shadow.write_work == 0 ? allocation.made_by : shadow.write_work;
+    if (!has_waited_for(writer)) {
+      fail(concat("memory that work on ", text(writer), " has written, for which ", stream_text(s.working),
+                  " does not wait"));
+    }
+    shadow.word.write = {};
   }
-  if (access == Access::kRead) {
-    granule.reader = static_cast<std::uint8_t>(stream);
-    granule.read_time = clock[stream];
-    return;
+  if (shadow.read_work != s.work) {
+    if (access != Access::kRead && !has_waited_for(shadow.read_work)) {
+      fail(concat("writes to memory that work on ", text(shadow.read_work), " may still read, for which ",
+                  stream_text(s.working), " does not wait"));
+    }
+    shadow.word.read = {};
   }
-  if (!came_before(granule.reader, granule.read_time)) {
-    fail(concat("writes to memory that work on ", stream_text(granule.reader), " may still read, for which ",
-                stream_text(stream), " does not wait"));
+  if (running.thread != nullptr) {
+    shadow.word.access(bytes, access, [&] { return concat("byte ", offset, " of ", allocation.bytes); });
   }
-  granule.writer = static_cast<std::uint8_t>(stream);
-  granule.write_time = clock[stream];
+  (access == Access::kRead ? shadow.read_work : shadow.write_work) = s.work;
 }
 
 }  // namespace
@@ -132,12 +163,9 @@ void* allocate(std::size_t bytes, const Stream& stream) {
   const auto address = reinterpret_cast<std::uintptr_t>(memory) + kMargin;
   Allocation& made = s.allocations[address];
   made.bytes = bytes;
-  made.granules.resize(bytes / kGranule + 1);
-  // What comes from another stream must wait for the allocation.
-  const std::size_t number = number_of(stream);
-  const std::uint32_t now = ++s.clocks[number][number];
-  advance(s.clocks[number], s.clocks[0]);
-  std::ranges::fill(made.granules, Granule{now, 0, static_cast<std::uint8_t>(number), 0});
+  made.shadow.reset(static_cast<Shadow*>(std::calloc(bytes / 4 + 1, sizeof(Shadow))));
+  if (made.shadow == nullptr) throw DeviceError("emulated CUDA: no memory left");
+  made.made_by = begin_work(number_of(stream));
   return memory + kMargin;
 }
 
@@ -160,7 +188,7 @@ void release(void* memory, const Stream& stream) {
     }
   }
   allocation.live = false;
-  allocation.granules = {};
+  allocation.shadow = {};
   std::memset(memory, 0xFF, allocation.bytes);
   s.released.push_back(address);
   s.released_bytes += allocation.bytes;
@@ -210,20 +238,21 @@ void require_known_memory(bool known) { state().known = known; }
 Work::Work(const std::string& name, const Stream& stream) : lock_(state().mutex) {
   State& s = state();
   s.working = number_of(stream);
-  advance(s.clocks[s.working], s.clocks[0]);
-  ++s.clocks[s.working][s.working];
+  s.work = begin_work(s.working);
   s.counted = &s.counters[name];
   ++s.counted->launches;
 }
 
 Work::~Work() {
   state().working = 0;
+  state().work = 0;
   state().counted = nullptr;
 }
 
 void access_global(const void* address, std::size_t bytes, Access access) {
   State& s = state();
-  if (s.counted != nullptr) (access == Access::kRead ? s.counted->bytes_read : s.counted->bytes_written) += bytes;
+  if (s.counted != nullptr)
+    (access == Access::kRead ? s.counted->bytes_read : s.counted->bytes_written) += static_cast<std::int64_t>(bytes);
   const auto first = reinterpret_cast<std::uintptr_t>(address);
   auto* const found = find(first);
   if (found == nullptr) {
@@ -239,9 +268,29 @@ void access_global(const void* address, std::size_t bytes, Access access) {
   if (allocation.lent) return;
   if (!allocation.live) fail(concat("memory that was released: byte ", offset, " of ", allocation.bytes));
   allocation.last_use[s.working] = s.clocks[s.working][s.working];
-  for (std::size_t at = offset / kGranule; at <= (offset + bytes - 1) / kGranule; ++at) {
-    access_granule(allocation.granules[at], s.working, access);
-  }
+  for_each_word(offset, bytes, [&](std::size_t index, std::uint8_t touched) {
+    access_shadow(allocation.shadow[index], allocation, touched, access, 4 * index);
+  });
+}
+
+unsigned long long atomic_cas(unsigned long long* word, unsigned long long expected, unsigned long long desired) {
+  access_global(word, sizeof *word, Access::kAtomic);
+  return *word == expected ? std::exchange(*word, desired) : *word;
+}
+
+void atomic_min(unsigned long long* word, unsigned long long value) {
+  access_global(word, sizeof *word, Access::kAtomic);
+  *word = std::min(*word, value);
+}
+
+unsigned long long atomic_add(unsigned long long* word, unsigned long long value) {
+  access_global(word, sizeof *word, Access::kAtomic);
+  return std::exchange(*word, *word + value);
+}
+
+unsigned long long load_shared_word(const unsigned long long* word) {
+  access_global(word, sizeof *word, Access::kAtomic);
+  return *word;
 }
 
 void require_aligned(const void* address, std::size_t bytes) {

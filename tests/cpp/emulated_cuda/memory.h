@@ -1,6 +1,7 @@
 // Device memory, and the order of the work that touches it. Work happens as soon as it is queued, but each stream has a
 // clock of its own, and so has the host: work fails where it touches
 //  - memory that was released;
+//  - words that threads of one kernel touch with nothing to order them (touch.h);
 //  - memory that work on another stream has written, or writes while that may still read, unless the clocks say that
 //    the other came before (wait_for(), synchronize());
 //  - what lies outside of every allocation. Only where all memory is known: see require_known_memory().
@@ -16,7 +17,7 @@
 
 #include "cuda/runtime.h"
 #include "fastnce/cuda.h"
-#include "shared_memory.h"
+#include "touch.h"
 
 namespace fastnce::cuda::emulated {
 
@@ -47,6 +48,12 @@ class Work {
 
 // An access of the work that goes on, or, where there is none, of the host.
 void access_global(const void* address, std::size_t bytes, Access access);
+
+// On global memory, whole; as in csrc/cuda/device.cuh.
+unsigned long long atomic_cas(unsigned long long* word, unsigned long long expected, unsigned long long desired);
+void atomic_min(unsigned long long* word, unsigned long long value);
+unsigned long long atomic_add(unsigned long long* word, unsigned long long value);
+unsigned long long load_shared_word(const unsigned long long* word);
 
 // Fails unless an address is a multiple of `bytes`, a power of two.
 void require_aligned(const void* address, std::size_t bytes);

@@ -12,17 +12,6 @@ namespace fastnce::cuda::emulated {
 
 namespace {
 
-constexpr std::uint16_t kSeveralWarps = 0xFFFF;
-constexpr std::uint16_t kSeveralLanes = 0x8000;  // and the number of their warp
-
-// The last write and the reads since, of four bytes.
-struct Word {
-  std::uint32_t write_interval = 0, read_interval = 0;
-  std::uint32_t write_sync = 0, read_sync = 0;  // of the warp
-  std::uint16_t writer = 0, reader = 0;
-  std::uint8_t written = 0, read = 0;  // a bit for each byte
-};
-
 struct Copy {
   std::uint32_t to;
   const void* from;
@@ -41,64 +30,11 @@ Copies copies_of[kMostThreads];
 std::size_t first_group_copies;
 
 int own_index() { return running.thread->index; }
-int own_warp() { return own_index() / kWarpThreads; }
-
-// Whether what another thread did in an interval comes before what the current thread does now.
-bool is_ordered(std::uint16_t other, std::uint32_t interval, std::uint32_t sync) {
-  if (interval != running.interval || other == own_index()) return true;
-  if (other == kSeveralWarps) return false;
-  const int warp = (other & kSeveralLanes) != 0 ? other & ~kSeveralLanes : other / kWarpThreads;
-  return warp == own_warp() && sync < running.warp_syncs[warp];
-}
-
-std::string thread_text(std::uint16_t thread) {
-  if (thread == kSeveralWarps) return "several warps";
-  if ((thread & kSeveralLanes) != 0) return concat("lanes of warp ", thread & ~kSeveralLanes);
-  return concat("thread ", thread);
-}
-
-void note_read(Word& word, std::uint8_t bytes) {
-  const std::uint32_t sync = running.warp_syncs[own_warp()];
-  const auto own = static_cast<std::uint16_t>(own_index());
-  const bool first = word.read_interval != running.interval;
-  word.read = first ? bytes : word.read | bytes;
-  if (first || is_ordered(word.reader, word.read_interval, word.read_sync)) {
-    word.reader = own;
-  } else if (word.reader != kSeveralWarps &&
-             ((word.reader & kSeveralLanes) != 0 ? word.reader & ~kSeveralLanes : word.reader / 32) == own_warp()) {
-    word.reader = static_cast<std::uint16_t>(kSeveralLanes | own_warp());
-  } else {
-    word.reader = kSeveralWarps;
-  }
-  word.read_interval = running.interval;
-  word.read_sync = sync;
-}
-
-void note_write(Word& word, std::uint8_t bytes) {
-  word.write_interval = running.interval;
-  word.write_sync = running.warp_syncs[own_warp()];
-  word.writer = static_cast<std::uint16_t>(own_index());
-  word.written = bytes;
-  word.read_interval = 0;
-}
-
-void access_word(std::size_t index, std::uint8_t bytes, Access access) {
+// What earlier blocks have left there is nothing to this one.
+Word& word_of_block(std::size_t index) {
   Word& word = words[index];
-  if ((word.written & bytes) != 0 && !is_ordered(word.writer, word.write_interval, word.write_sync)) {
-    fail(concat(access == Access::kRead ? "reads" : "writes", " byte ", 4 * index, " of shared memory, which ",
-                thread_text(word.writer), " has written since the last barrier"));
-  }
-  if (access == Access::kRead) {
-    if (word.write_interval < running.first_interval) {
-      fail(concat("reads byte ", 4 * index, " of shared memory, which nobody has written"));
-    }
-    return note_read(word, bytes);
-  }
-  if ((word.read & bytes) != 0 && !is_ordered(word.reader, word.read_interval, word.read_sync)) {
-    fail(concat("writes byte ", 4 * index, " of shared memory, which ", thread_text(word.reader),
-                " may still read: there was no barrier since"));
-  }
-  note_write(word, bytes);
+  if (word.write.interval < running.first_interval && word.read.interval < running.first_interval) word = {};
+  return word;
 }
 
 void land(Copy& copy) {
@@ -109,7 +45,7 @@ void land(Copy& copy) {
 void release_copy(Copy& copy) {
   if (!copy.landed) land(copy);
   in_flight[copy.to / 16] = 0;
-  for (std::size_t word = copy.to / 4; word < copy.to / 4 + 4; ++word) note_write(words[word], 0xF);
+  for (std::size_t word = copy.to / 4; word < copy.to / 4 + 4; ++word) words[word].note_write(0xF, false);
 }
 
 }  // namespace
@@ -135,12 +71,13 @@ void access_shared(std::size_t offset, std::size_t bytes, Access access) {
                   " may still arrive"));
     }
   }
-  for (std::size_t at = offset; at < offset + bytes;) {
-    const std::size_t end = std::min(offset + bytes, at / 4 * 4 + 4);
-    const auto mask = static_cast<std::uint8_t>(((1u << (end - at)) - 1) << at % 4);
-    access_word(at / 4, mask, access);
-    at = end;
-  }
+  for_each_word(offset, bytes, [&](std::size_t index, std::uint8_t touched) {
+    Word& word = word_of_block(index);
+    const auto where = [&] { return concat("byte ", 4 * index, " of shared memory"); };
+    if (access == Access::kRead && word.write.interval == 0)
+      fail(concat("reads ", where(), ", which nobody has written"));
+    word.access(touched, access, where);
+  });
 }
 
 unsigned char peek(std::size_t offset) { return running.shared[offset]; }

@@ -1,21 +1,18 @@
-// Shared memory of the block that runs: what was written, by whom, and whether a barrier lies between. Fails on
-//  - words that one thread writes and another reads or writes with no barrier between them, whatever the order in
-//    which they happened to run; within a warp sync_warp() is enough, a shuffle is not;
-//  - words that nobody has written;
-//  - words that an asynchronous copy in flight owns.
-// Copies land at once or not before the wait, at random.
+// Shared memory of the block that runs. Fails on words that threads touch with nothing to order them (touch.h), that
+// nobody has written, or that an asynchronous copy in flight owns. Copies land at once or not before the wait, at
+// random.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "block.h"
+#include "touch.h"
 
 namespace fastnce::cuda::emulated {
 
 void begin_shared_memory();  // a new block: nothing is written
 
-enum class Access { kRead, kWrite };
 void access_shared(std::size_t offset, std::size_t bytes, Access access);
 
 unsigned char peek(std::size_t offset);  // a byte, for tests: no access

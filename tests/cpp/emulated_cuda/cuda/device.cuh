@@ -85,18 +85,10 @@ struct alignas(8) FloatPair {
 };
 
 using AtomicWord = unsigned long long;
-inline AtomicWord atomic_cas(AtomicWord* word, AtomicWord expected, AtomicWord desired) {
-  const AtomicWord old = *word;
-  if (old == expected) *word = desired;
-  return old;
-}
-inline void atomic_min(AtomicWord* word, AtomicWord value) { *word = *word < value ? *word : value; }
-inline AtomicWord atomic_add(AtomicWord* word, AtomicWord value) {
-  const AtomicWord old = *word;
-  *word += value;
-  return old;
-}
-inline AtomicWord load_shared_word(const AtomicWord* word) { return *word; }
+using emulated::atomic_add;
+using emulated::atomic_cas;
+using emulated::atomic_min;
+using emulated::load_shared_word;
 
 inline float from_float16(std::uint16_t bits) { return static_cast<float>(std::bit_cast<_Float16>(bits)); }
 inline std::uint16_t to_float16(float value) { return std::bit_cast<std::uint16_t>(static_cast<_Float16>(value)); }
