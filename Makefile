@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 CMAKE_FLAGS ?=
 export CMAKE_FLAGS
 
-.PHONY: help demo test test-all test-cpp test-python test-cuda cuda cuda-report test-tf test-torch test-jax test-jax-versions lint format asan tidy bench bench-peers clean
+.PHONY: help demo test test-all test-cpp test-python test-cuda test-cuda-seeds cuda cuda-report test-tf test-torch test-jax test-jax-versions lint format asan tidy bench bench-peers clean
 
 help:
 	@echo "make demo         train word embeddings on the text in examples/data"
@@ -73,6 +73,11 @@ test-python: $(VENV)/.built
 # On a device emulated on the host. The kernels themselves are compiled by test-cpp wherever there is nvcc.
 test-cuda: $(VENV)/.tools
 	tools/emulated.sh
+
+# The same C++ tests on many schedules: some 15 seconds for each.
+SEEDS ?= 100
+test-cuda-seeds: $(VENV)/.tools
+	tools/emulated_seeds.sh $(SEEDS)
 
 # A compiler from PyPI. The extension is built anew with it the next time it is used.
 $(VENV)/.cuda: $(VENV)/.tools

@@ -5,8 +5,10 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <utility>
@@ -90,8 +92,8 @@ class Multiprocessor {
     shared_.reset(static_cast<unsigned char*>(std::aligned_alloc(128, (kMostShared + 127) / 128 * 128)));
   }
 
-  void run(const char* name, const std::int64_t (&blocks)[2], int threads, std::size_t shared_bytes,
-           void (*kernel)(const void*), const void* context) {
+  std::int64_t run(const char* name, const std::int64_t (&blocks)[2], int threads, std::size_t shared_bytes,
+                   void (*kernel)(const void*), const void* context) {
     name_ = name;
     kernel_ = kernel;
     context_ = context;
@@ -101,13 +103,19 @@ class Multiprocessor {
     running.shared_bytes = shared_bytes;
     running.stacks = stacks_;
     running.stack_bytes = kMostThreads * kStackBytes;
-    if (blocks[0] * blocks[1] == 0) return;
-    RandomOrder order(static_cast<std::uint64_t>(blocks[0] * blocks[1]));
-    for (std::int64_t i = 0; i < blocks[0] * blocks[1]; ++i) {
+    const std::int64_t count = blocks[0] * blocks[1];
+    if (count == 0) return 0;
+    const auto limited = most_blocks_.find(name);
+    const std::int64_t wanted = limited == most_blocks_.end() ? count : std::min(count, limited->second);
+    RandomOrder order(static_cast<std::uint64_t>(count));
+    for (std::int64_t i = 0; i < wanted; ++i) {
       const auto block = static_cast<std::int64_t>(order.next());
       run_block({block % blocks[0], block / blocks[0]}, blocks[0]);
     }
+    return wanted;
   }
+
+  void run_at_most(const std::string& name, std::int64_t blocks) { most_blocks_[name] = blocks; }
 
   void sync(const Site& site) {
     arrive(whole_, site, "barrier");
@@ -277,6 +285,7 @@ class Multiprocessor {
   jmp_buf scheduler_;
   Fiber* current_ = nullptr;
   std::string failure_;
+  std::map<std::string, std::int64_t, std::less<>> most_blocks_;  // by the kernel's name
   std::uint64_t seed_ = seed_from_environment(), launches_ = 0, random_ = 1;
 };
 
@@ -338,11 +347,12 @@ void sync_warp(const Site& site) {
 std::uint32_t random_number() { return multiprocessor().random_number(); }
 void set_seed(std::uint64_t seed) { multiprocessor().set_seed(seed); }
 std::uint64_t seed() { return multiprocessor().seed(); }
+void run_at_most(const std::string& name, std::int64_t blocks) { multiprocessor().run_at_most(name, blocks); }
 
-void run(const char* name, const std::int64_t (&blocks)[2], int threads, std::size_t shared_bytes,
-         void (*kernel)(const void*), const void* context) {
+std::int64_t run(const char* name, const std::int64_t (&blocks)[2], int threads, std::size_t shared_bytes,
+                 void (*kernel)(const void*), const void* context) {
   require_within_limits(blocks, threads, shared_bytes);
-  multiprocessor().run(name, blocks, threads, shared_bytes, kernel, context);
+  return multiprocessor().run(name, blocks, threads, shared_bytes, kernel, context);
 }
 
 }  // namespace fastnce::cuda::emulated

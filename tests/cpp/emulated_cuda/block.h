@@ -77,8 +77,12 @@ void set_seed(std::uint64_t seed);
 std::uint64_t seed();
 
 // Runs a kernel's blocks, one after the other in random order; each thread calls kernel(context). Fails where threads
-// wait for each other for ever.
-void run(const char* name, const std::int64_t (&blocks)[2], int threads, std::size_t shared_bytes,
-         void (*kernel)(const void*), const void* context);
+// wait for each other for ever. Returns how many blocks it has run.
+std::int64_t run(const char* name, const std::int64_t (&blocks)[2], int threads, std::size_t shared_bytes,
+                 void (*kernel)(const void*), const void* context);
+
+// From now on, of kernels with this name only so many blocks of a launch run: their results are wrong then, but bytes
+// are counted as if all had run.
+void run_at_most(const std::string& name, std::int64_t blocks);
 
 }  // namespace fastnce::cuda::emulated

@@ -87,21 +87,25 @@ std::string stream_text(std::size_t number) {
   return number == 0 ? "the host" : concat("stream ", state().streams[number]);
 }
 
-// The allocation that an address lies in or next to.
+// The allocation that an address lies in, or whose margin it lies in.
 std::pair<const std::uintptr_t, Allocation>* find(std::uintptr_t address) {
   State& s = state();
   const auto holds = [&](const std::pair<const std::uintptr_t, Allocation>* one) {
-    return one != nullptr && address + kMargin >= one->first && address < one->first + one->second.bytes + kMargin;
+    const std::size_t margin = one->second.lent ? 0 : kMargin;
+    return address + margin >= one->first && address < one->first + one->second.bytes + margin;
   };
   for (auto* const one : s.recent) {
-    if (holds(one)) return one;
+    if (one != nullptr && holds(one)) return one;
   }
-  auto after = s.allocations.upper_bound(address + kMargin);
-  if (after == s.allocations.begin()) return nullptr;
-  auto& candidate = *--after;
-  if (!holds(&candidate)) return nullptr;
-  std::rotate(s.recent.begin(), s.recent.end() - 1, s.recent.end());
-  return s.recent[0] = &candidate;
+  for (auto next = s.allocations.upper_bound(address + kMargin); next != s.allocations.begin();) {
+    auto& candidate = *--next;
+    if (holds(&candidate)) {
+      std::rotate(s.recent.begin(), s.recent.end() - 1, s.recent.end());
+      return s.recent[0] = &candidate;
+    }
+    if (candidate.first <= address) break;
+  }
+  return nullptr;
 }
 
 void forget(std::uintptr_t address) {
@@ -241,6 +245,16 @@ Work::Work(const std::string& name, const Stream& stream) : lock_(state().mutex)
   s.work = begin_work(s.working);
   s.counted = &s.counters[name];
   ++s.counted->launches;
+  read_before_ = s.counted->bytes_read;
+  written_before_ = s.counted->bytes_written;
+}
+
+void Work::extrapolate(double factor) {
+  const auto grow = [&](std::int64_t& now, std::int64_t before) {
+    now = before + static_cast<std::int64_t>(factor * static_cast<double>(now - before));
+  };
+  grow(state().counted->bytes_read, read_before_);
+  grow(state().counted->bytes_written, written_before_);
 }
 
 Work::~Work() {

@@ -28,6 +28,9 @@ void wait_for(const Stream& waiting, const Stream& producing);
 void synchronize(const Stream& stream);  // the host waits
 void synchronize();                      // for all streams
 
+// Of the device. So small a cache that batches of a few hundred examples come in several chunks.
+inline runtime::Limits limits{4, 400 * 1024};
+
 // Memory of the host's that kernels may touch, too; not observed further.
 void lend(const void* memory, std::size_t bytes);
 void take_back(const void* memory);
@@ -42,8 +45,12 @@ class Work {
   Work(const Work&) = delete;
   ~Work();
 
+  // Its bytes so far, and a multiple of them.
+  void extrapolate(double factor);
+
  private:
   std::unique_lock<std::recursive_mutex> lock_;
+  std::int64_t read_before_ = 0, written_before_ = 0;
 };
 
 // An access of the work that goes on, or, where there is none, of the host.

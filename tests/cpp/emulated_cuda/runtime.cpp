@@ -23,8 +23,7 @@ std::string unavailable_reason() { return ""; }
 int device_count() { return 1; }
 Device properties(int) { return {"emulated on the host", kLeastCapability, 0, 4, std::int64_t{1} << 30}; }
 
-// So small a cache that batches of a few hundred examples come in several chunks.
-Limits limits(int) { return {4, 400 * 1024}; }
+Limits limits(int) { return emulated::limits; }
 
 CurrentDevice::CurrentDevice(int device) : device_(device), previous_(device) {}
 CurrentDevice::~CurrentDevice() = default;

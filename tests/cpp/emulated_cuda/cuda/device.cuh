@@ -150,10 +150,11 @@ void launch_named(std::string_view text, void (*kernel)(Arguments), const Grid& 
                   const Stream& stream, const Arguments& arguments) {
   static_assert(std::is_trivially_copyable_v<Arguments> && sizeof(Arguments) <= 4096);
   const std::string name(text.substr(0, text.find_first_of("<,")));
-  const emulated::Work work(name, stream);
+  emulated::Work work(name, stream);
   const Call<Arguments> call{kernel, arguments};
-  emulated::run(name.c_str(), {grid.x, grid.y}, threads, static_cast<std::size_t>(shared_bytes), &Call<Arguments>::run,
-                &call);
+  const std::int64_t blocks_run = emulated::run(name.c_str(), {grid.x, grid.y}, threads,
+                                                static_cast<std::size_t>(shared_bytes), &Call<Arguments>::run, &call);
+  if (blocks_run > 0) work.extrapolate(static_cast<double>(grid.x * grid.y) / static_cast<double>(blocks_run));
 }
 #define launch(...) launch_named(#__VA_ARGS__, __VA_ARGS__)
 
