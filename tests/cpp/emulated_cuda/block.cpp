@@ -291,7 +291,7 @@ class Multiprocessor {
 
 // One, and one kernel at a time on it (memory.h sees to that).
 Multiprocessor& multiprocessor() {
-  static Multiprocessor one;
+  static Multiprocessor& one = *new Multiprocessor;
   return one;
 }
 

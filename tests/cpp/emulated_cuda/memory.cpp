@@ -308,7 +308,7 @@ unsigned long long load_shared_word(const unsigned long long* word) {
 }
 
 void require_aligned(const void* address, std::size_t bytes) {
-  if (reinterpret_cast<std::uintptr_t>(address) % bytes != 0) {
+  if ((reinterpret_cast<std::uintptr_t>(address) & (bytes - 1)) != 0) {
     fail(concat(bytes, " bytes at ", address, ": not aligned to as many"));
   }
 }

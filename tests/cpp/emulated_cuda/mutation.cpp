@@ -31,9 +31,13 @@ std::vector<Mutant> mutants_of(const std::function<void()>& work) {
 }
 
 bool applies(Mutation mutation, const Site& site) {
-  const Mutant here{mutation, site.file_name(), site.line()};
-  if (noted != nullptr && std::ranges::find(*noted, here) == noted->end()) noted->push_back(here);
-  return here == applied;
+  const auto is_here = [&](const Mutant& mutant) {
+    return mutant.mutation == mutation && mutant.line == site.line() && mutant.file == site.file_name();
+  };
+  if (noted != nullptr && std::ranges::none_of(*noted, is_here)) {
+    noted->push_back({mutation, site.file_name(), site.line()});
+  }
+  return is_here(applied);
 }
 
 }  // namespace fastnce::cuda::emulated
