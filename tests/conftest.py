@@ -19,7 +19,7 @@ def pytest_report_header() -> str:
     return (
         f"fastnce {config['version']}, instruction set {config['isa']} of {available}, "
         f"{fastnce.get_num_threads()} threads, NumPy {np.__version__}, "
-        f"CUDA arrays of {', '.join(cuda_arrays.available()) or f'no library: {cuda_arrays.why_not()}'}"
+        f"CUDA arrays of {', '.join(cuda_arrays.installed()) or f'no library: {cuda_arrays.why_not()}'}"
     )
 
 
@@ -31,15 +31,13 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     fastnce.set_num_threads(before)
 
 
-@pytest.fixture(params=cuda_arrays.available() or ["none"])
+@pytest.fixture(params=cuda_arrays.installed() or ["none"])
 def cuda_array(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> cuda_arrays.CudaArrays:
     """Arrays on a CUDA device, of every framework that there is in turn."""
-    if request.param == "none":
-        pytest.skip(cuda_arrays.why_not())
+    if reason := cuda_arrays.why_not(request.param):
+        pytest.skip(reason)
     if request.param == "emulated":
         monkeypatch.setitem(_devices._DEVICES, cuda_arrays.__name__, cuda_arrays.PoisoningDevice)
-    if request.param == "jax":
-        monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave memory to the others
     forget_bad_ids()
     return cuda_arrays.CudaArrays(request.param)
 

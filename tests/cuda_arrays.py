@@ -7,17 +7,19 @@ A build for an emulated device, whose memory is the host's, is tested with the d
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.util
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 import fastnce
 from cases import Problem
 from fastnce import _devices
+from halves import BFLOAT16, is_bfloat16
 from lending import (
     CUDA,
     DLManagedTensor,
@@ -53,7 +55,7 @@ class PoisoningDevice(_devices.Device):
     waits = False
 
     def empty(self, dtype: str, shape: tuple[int, ...]) -> tuple[Any, int]:
-        kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+        kind = np.dtype(BFLOAT16 if dtype == "bfloat16" else dtype)
         size = int(np.prod(shape)) * kind.itemsize
         memory = np.full(size + 256, POISON, np.uint8)
         start = -memory.ctypes.data % 256
@@ -83,7 +85,7 @@ def read_device_array(array: Any, **options: Any) -> np.ndarray:
 def read_tensor(tensor: DLTensor) -> np.ndarray:
     """A copy of a compact tensor in the host's memory."""
     shape = tuple(tensor.shape[: tensor.ndim])
-    kind = {(0, 64): np.int64, (1, 8): np.uint8, (2, 32): np.float32, (2, 16): np.float16, (4, 16): ml_dtypes.bfloat16}[
+    kind = {(0, 64): np.int64, (1, 8): np.uint8, (2, 32): np.float32, (2, 16): np.float16, (4, 16): BFLOAT16}[
         tensor.dtype_code, tensor.dtype_bits
     ]
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
@@ -105,13 +107,13 @@ class CudaArrays:
         if self.name == "torch":
             import torch
 
-            if array.dtype == ml_dtypes.bfloat16:
+            if is_bfloat16(array):
                 return torch.from_numpy(array.view(np.int16).copy()).cuda().view(torch.bfloat16)
             return torch.from_numpy(array.copy()).cuda()
         if self.name == "cupy":
             import cupy
 
-            return cupy.asarray(array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array)
+            return cupy.asarray(array.view(np.uint16) if is_bfloat16(array) else array)
         import jax
 
         return jax.device_put(array, jax.devices("cuda")[0])
@@ -126,7 +128,7 @@ class CudaArrays:
             import torch
 
             if array.dtype == torch.bfloat16:
-                return array.view(torch.int16).cpu().numpy().view(ml_dtypes.bfloat16)
+                return array.view(torch.int16).cpu().numpy().view(BFLOAT16)
             return array.cpu().numpy()
         if self.name == "cupy":
             return array.get()
@@ -163,15 +165,37 @@ class CudaArrays:
         return self.get(grads.rows.ids), Results(*map(self.get, results))
 
 
-def available() -> list[str]:
-    """The frameworks to test with."""
+DISGUISES = ["emulated", "unknown"]
+
+
+def installed() -> list[str]:
+    """The frameworks to test with, where there is a device; `why_not` tells which of them cannot use it."""
     if not fastnce.cuda.is_available():
         return []
     if EMULATED:
-        return ["emulated", "unknown"]
+        return DISGUISES
     return [name for name in ("torch", "cupy", "jax") if importlib.util.find_spec(name) is not None]
 
 
-def why_not() -> str:
-    """Why there is nothing to test with."""
-    return fastnce.cuda.unavailable_reason() or "none of PyTorch, CuPy and JAX is installed"
+def why_not(name: str = "none") -> str:
+    """Why there are no CUDA arrays of this framework; empty if there are."""
+    if reason := fastnce.cuda.unavailable_reason():
+        return reason
+    if name == "none":
+        return "none of PyTorch, CuPy and JAX is installed"
+    return "" if name in DISGUISES else _trouble(name)
+
+
+@functools.cache
+def _trouble(name: str) -> str:
+    """What goes wrong when an array is put on the device, as with a JAX for the CPU or a CuPy for another CUDA."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX must leave memory to the others
+    framework, numbers = CudaArrays(name), np.arange(3, dtype=np.float32)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pytest turns them into errors, and imports give many
+            np.testing.assert_array_equal(framework.get(framework.put(numbers)), numbers)
+    except Exception as error:
+        first_line = str(error).strip().partition("\n")[0]
+        return f"{name} has no CUDA device: {type(error).__name__}: {first_line}"
+    return ""

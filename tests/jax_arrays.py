@@ -8,6 +8,7 @@ import fastnce
 
 jax = pytest.importorskip("jax", reason="JAX is not installed")
 import jax.numpy as jnp  # noqa: E402
+import ml_dtypes  # noqa: E402, F401 (JAX requires it; for the modules that import this one)
 import numpy as np  # noqa: E402
 
 import fastnce.jax  # noqa: E402

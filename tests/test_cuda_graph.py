@@ -20,8 +20,8 @@ PROBLEM = Case(batch=70, dim=65, sampled=130, num_true=2, remove_hits=True).prob
 
 @pytest.fixture
 def torch():
-    if cuda_arrays.EMULATED or not fastnce.cuda.is_available():
-        pytest.skip(cuda_arrays.why_not() if not fastnce.cuda.is_available() else "needs a real device")
+    if reason := "needs a real device" if cuda_arrays.EMULATED else cuda_arrays.why_not("torch"):
+        pytest.skip(reason)
     return pytest.importorskip("torch", reason="PyTorch is not installed")
 
 

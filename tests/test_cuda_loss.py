@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import ml_dtypes
 import numpy as np
 import pytest
 
 import cuda_arrays
 import fastnce
 from cases import EMPTY, Case, assert_matches_twin, sizes_id
+from halves import HALVES, half_cases
 
 pytestmark = pytest.mark.cuda
 
-HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 ROLES = ("weights", "biases", "inputs")
 
 RAGGED = [
@@ -90,7 +89,7 @@ def narrowed(problem, **dtypes):
 
 
 @pytest.mark.parametrize("dim", [1, 3, 64, 65])
-@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("dtype", half_cases(HALVES))
 def test_halves_are_read_exactly(dtype, dim, cuda_array):
     problem = Case(batch=33, dim=dim, sampled=70, num_true=2, remove_hits=True).problem()
     half, wide = narrowed(problem, **dict.fromkeys(ROLES, HALVES[dtype]))
@@ -99,7 +98,9 @@ def test_halves_are_read_exactly(dtype, dim, cuda_array):
 
 @pytest.mark.parametrize(
     "roles",
-    [("float16", "float32", "bfloat16"), ("bfloat16", "float16", "float32"), ("float32", "bfloat16", "float16")],
+    half_cases(
+        [("float16", "float32", "bfloat16"), ("bfloat16", "float16", "float32"), ("float32", "bfloat16", "float16")]
+    ),
     ids="-".join,
 )
 def test_mixtures_are_computed_in_float32_and_rounded_once(roles, cuda_array):

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 
-import ml_dtypes
 import numpy as np
 import pytest
 
 import fastnce
 from cases import LENGTHS, Case
+from halves import BFLOAT16, HALVES, half_cases, needs_bfloat16
 
-HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 ROLES = ("weights", "biases", "inputs")
 PROBLEM = Case(batch=33, dim=40, sampled=70, num_true=2, remove_hits=True).problem()
 
@@ -29,14 +28,14 @@ def gradients(problem, **changes):
     return {"loss": loss, "inputs": grads.inputs, "weights": grads.rows.weights, "biases": grads.rows.biases}
 
 
-@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("dtype", half_cases(HALVES))
 @pytest.mark.parametrize("dim", [n for n in LENGTHS if 0 < n < 70])
 def test_numbers_are_read_exactly_at_every_width(dim, dtype):
     half, wide = narrowed(Case(batch=5, dim=dim, sampled=7).problem(), **dict.fromkeys(ROLES, HALVES[dtype]))
     np.testing.assert_equal(gradients(half, grad_dtype="float32"), gradients(wide))
 
 
-@pytest.mark.parametrize("roles", list(product((np.float32, *HALVES.values()), repeat=3)), ids=str)
+@pytest.mark.parametrize("roles", half_cases(product((np.float32, *HALVES.values()), repeat=3)), ids=str)
 def test_any_mixture_is_computed_in_float32_and_rounded_once(roles):
     half, wide = narrowed(PROBLEM, **dict(zip(ROLES, roles, strict=True)))
     expected = gradients(wide)
@@ -50,7 +49,7 @@ def test_any_mixture_is_computed_in_float32_and_rounded_once(roles):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("dtype", half_cases(HALVES))
 def test_many_tiles_and_threads_make_no_difference(dtype, threads, set_threads):
     set_threads(threads)
     problem = Case(batch=700, dim=66, sampled=900).problem()
@@ -58,7 +57,7 @@ def test_many_tiles_and_threads_make_no_difference(dtype, threads, set_threads):
     np.testing.assert_equal(gradients(half, grad_dtype="float32"), gradients(wide))
 
 
-@pytest.mark.parametrize("dtype", HALVES.values(), ids=str)
+@pytest.mark.parametrize("dtype", half_cases(HALVES.values()), ids=str)
 def test_every_16_bit_number_is_read(dtype):
     """Zero weights, so that the biases are the logits: all 65,536 of them, true classes of one example each."""
     biases = np.arange(2**16, dtype=np.uint16).view(dtype)
@@ -73,7 +72,7 @@ def test_every_16_bit_number_is_read(dtype):
     assert len(np.unique(losses[0])) > 2**14
 
 
-@pytest.mark.parametrize("dtype", HALVES.values(), ids=str)
+@pytest.mark.parametrize("dtype", half_cases(HALVES.values()), ids=str)
 def test_gradients_of_every_size_are_rounded_to_nearest_even(dtype):
     """Upstream factors over all exponents, infinity and NaN, and near every tie."""
     exponents = np.ldexp(np.float32(1), np.arange(-149, 128))
@@ -99,16 +98,18 @@ def test_gradients_of_every_size_are_rounded_to_nearest_even(dtype):
     np.testing.assert_array_equal(rounded.astype(np.float32), expected.astype(np.float32))
 
 
+@needs_bfloat16
 def test_uint16_holds_bfloat16():
-    half, _ = narrowed(PROBLEM, **dict.fromkeys(ROLES, HALVES["bfloat16"]))
+    half, _ = narrowed(PROBLEM, **dict.fromkeys(ROLES, BFLOAT16))
     bits = replace(half, **{name: getattr(half, name).view(np.uint16) for name in ROLES})
     for expected, got in zip(gradients(half).values(), gradients(bits).values(), strict=True):
         assert got.dtype in (np.float32, np.uint16)
         np.testing.assert_array_equal(got.view(expected.dtype), expected)
 
 
+@needs_bfloat16
 def test_shards_and_strides_of_halves_are_read():
-    half, _ = narrowed(PROBLEM, weights=HALVES["bfloat16"])
+    half, _ = narrowed(PROBLEM, weights=BFLOAT16)
     padded = np.zeros((len(half.weights), 57), half.weights.dtype)
     padded[:, :40] = half.weights
     cut = (len(half.weights) + 1) // 2
@@ -116,8 +117,9 @@ def test_shards_and_strides_of_halves_are_read():
     np.testing.assert_equal(gradients(half, weights=shards), gradients(half))
 
 
+@needs_bfloat16
 def test_memory_maps_of_halves_are_read(tmp_path):
-    half, _ = narrowed(PROBLEM, weights=HALVES["bfloat16"])
+    half, _ = narrowed(PROBLEM, weights=BFLOAT16)
     half.weights.view(np.uint16).tofile(tmp_path / "table")
     table = np.memmap(tmp_path / "table", np.uint16, "r", shape=half.weights.shape)
     for expected, got in zip(gradients(half).values(), gradients(half, weights=table).values(), strict=True):
@@ -135,9 +137,10 @@ def test_float64_gradients_are_float64():
         gradients(Case(dtype="float64").problem(), grad_dtype="float32")
 
 
+@needs_bfloat16
 def test_torch_halves_come_back_as_torch_halves():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    expected = gradients(narrowed(PROBLEM, **dict.fromkeys(ROLES, HALVES["bfloat16"]))[0])
+    expected = gradients(narrowed(PROBLEM, **dict.fromkeys(ROLES, BFLOAT16))[0])
     lent = {name: torch.from_numpy(getattr(PROBLEM, name)).bfloat16() for name in ROLES}
     got = gradients(PROBLEM, **lent)
     for name in ROLES:
@@ -145,9 +148,10 @@ def test_torch_halves_come_back_as_torch_halves():
         np.testing.assert_array_equal(got[name].float().numpy(), expected[name].astype(np.float32))
 
 
+@needs_bfloat16
 def test_jax_halves_come_back_as_jax_halves():
     jax = pytest.importorskip("jax", reason="JAX is not installed")
-    expected = gradients(narrowed(PROBLEM, **dict.fromkeys(ROLES, HALVES["bfloat16"]))[0])
+    expected = gradients(narrowed(PROBLEM, **dict.fromkeys(ROLES, BFLOAT16))[0])
     lent = {name: jax.numpy.asarray(getattr(PROBLEM, name), jax.numpy.bfloat16) for name in ROLES}
     got = gradients(PROBLEM, **lent)
     for name in ROLES:

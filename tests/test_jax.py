@@ -7,13 +7,12 @@ import sys
 from dataclasses import replace
 from itertools import product
 
-import ml_dtypes
 import numpy as np
 import pytest
 
 import fastnce
 from cases import EMPTY, LENGTHS, Case, assert_matches_twin, shape_sweep, sizes_id
-from jax_arrays import assert_same, enable_x64, expected_rows, jax, jnp, split
+from jax_arrays import assert_same, enable_x64, expected_rows, jax, jnp, ml_dtypes, split
 from tolerances import Results
 
 PROBLEM = Case(batch=6, dim=9, sampled=7, num_true=2, remove_hits=True).problem()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import cuda_arrays
 import fastnce
 from cases import Case
 from jax_arrays import jax, jnp, split
@@ -15,14 +16,10 @@ PROBLEM = Case(batch=70, dim=40, sampled=65, num_true=2, remove_hits=True).probl
 
 
 @pytest.fixture
-def device(monkeypatch):
-    if not fastnce.cuda.is_available():
-        pytest.skip(fastnce.cuda.unavailable_reason())
-    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave memory to the others
-    try:
-        return jax.devices("cuda")[0]
-    except RuntimeError as error:
-        pytest.skip(f"JAX has no CUDA device: {error}")
+def device():
+    if reason := cuda_arrays.why_not("jax"):
+        pytest.skip(reason)
+    return jax.devices("cuda")[0]
 
 
 def on(device, arrays):

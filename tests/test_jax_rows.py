@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-import ml_dtypes
 import numpy as np
 import pytest
 
 import fastnce
 from cases import Case
-from jax_arrays import RUN_TIME_ERRORS, enable_x64, jax, jnp, split
+from jax_arrays import RUN_TIME_ERRORS, enable_x64, jax, jnp, ml_dtypes, split
 from tolerances import UNITS
 
 RATE = 0.3
