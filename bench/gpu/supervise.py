@@ -21,13 +21,17 @@ HERE = Path(__file__).resolve().parent
 STALL_SECONDS = 75.0
 # Of a shape: of its budget, to build the problem, check and warm up; the rest is for timing.
 LEAST_SECONDS = 12.0
+# Exit status, as of the program timeout.
+OUT_OF_TIME = 124
 
 
 def finished(output: Path) -> list[str]:
     """Names of the shapes that have a line."""
-    if not output.exists():
-        return []
-    return [json.loads(line)["name"] for line in output.read_text().splitlines() if line.strip()]
+    names = []
+    for line in output.read_text().splitlines() if output.exists() else []:
+        with contextlib.suppress(ValueError):  # the line of a process that was stopped
+            names.append(json.loads(line)["name"])
+    return names
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -99,7 +103,9 @@ def main() -> None:
         twice = crashes[culprit["contender"]] > 1
         exclude.append(culprit["contender"] if twice else f"{culprit['shape']}/{culprit['contender']}")
     (options.work / "supervise.json").write_text(json.dumps({"events": events}))
-    sys.exit(0 if set(shapes) <= set(finished(output)) else 1)
+    if set(shapes) <= set(finished(output)):
+        sys.exit(0)
+    sys.exit(OUT_OF_TIME if time.monotonic() > deadline - 5 else 1)
 
 
 if __name__ == "__main__":
