@@ -31,7 +31,7 @@ struct Level {
 constexpr Level kLevels[] = {{"bfloat16, medium", DType::kBFloat16, Precision::kMedium},
                              {"float32, highest", DType::kFloat32, Precision::kHighest}};
 
-// Rows that nobody has written read as zeros and take no memory.
+// Rows that were never written read as zeros and take no memory.
 void* sparse(std::int64_t elements, DType dtype) {
   const std::size_t bytes = static_cast<std::size_t>(elements) * static_cast<std::size_t>(element_bytes(dtype));
   void* const data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

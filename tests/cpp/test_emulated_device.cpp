@@ -130,7 +130,7 @@ FASTNCE_KERNEL(64, 1) read_what_nobody_wrote(FASTNCE_ARGUMENTS Arguments args) {
 }
 
 TEST_F(EmulatedDevice, FindsSharedMemoryThatNobodyHasWritten) {
-  expect_found(read_what_nobody_wrote, "which nobody has written");
+  expect_found(read_what_nobody_wrote, "which no thread has written");
 }
 
 FASTNCE_KERNEL(64, 1) write_behind_shared_memory(FASTNCE_ARGUMENTS Arguments args) {

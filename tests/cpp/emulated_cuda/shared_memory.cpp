@@ -75,7 +75,7 @@ void access_shared(std::size_t offset, std::size_t bytes, Access access) {
     Word& word = word_of_block(index);
     const auto where = [&] { return concat("byte ", 4 * index, " of shared memory"); };
     if (access == Access::kRead && word.write.interval == 0)
-      fail(concat("reads ", where(), ", which nobody has written"));
+      fail(concat("reads ", where(), ", which no thread has written"));
     word.access(touched, access, where);
   });
 }

@@ -1,5 +1,5 @@
 // Shared memory of the block that runs. Fails on words that threads touch with nothing to order them (touch.h), that
-// nobody has written, or that an asynchronous copy in flight owns. Copies land at once or not before the wait, at
+// no thread has written, or that an asynchronous copy in flight owns. Copies land at once or not before the wait, at
 // random.
 #pragma once
 
