@@ -11,6 +11,7 @@ set(kernels
   csrc/cuda/grad_weights.cu
   csrc/cuda/ids.cu
   csrc/cuda/logits.cu
+  csrc/cuda/row_order.cu
   csrc/cuda/rows.cu
   csrc/cuda/sampled_loss.cu
   csrc/cuda/sampler.cu)

@@ -37,8 +37,6 @@ void require_at_most(std::int64_t most, const char* argument, std::int64_t value
     throw InvalidValue(concat(argument, " = ", value, ": expected at most ", most, " on a CUDA device"));
 }
 
-// Positions are counted in 32 bits, and the sampler's table has several places for each.
-constexpr std::int64_t kMostEntries = 1 << 28;
 // Tiles of sampled classes run along a side of the grid that ends at 65535.
 constexpr std::int64_t kMostSamples = 1 << 22;
 
@@ -51,6 +49,7 @@ void validate_for_device(const SampledLossParams& params) {
   if (params.dtype != DType::kFloat32) throw InvalidValue("dtype: expected kFloat32 on a CUDA device");
   validate_shapes(params);
   require_at_most(kMostSamples, "num_sampled", params.num_sampled);
+  require_at_most(kMostClasses, "num_classes", params.num_classes);
   require_at_most(kMostEntries, "batch", params.batch);
   require_at_most(kMostEntries, "num_true", params.num_true);
   require_at_most(kMostEntries, "batch * num_true + num_sampled", params.batch * params.num_true + params.num_sampled);

@@ -77,12 +77,4 @@ inline Geometry geometry_of(const SampledLossParams& p, const runtime::Limits& l
   return g;
 }
 
-// Sorted row entries that one block adds up.
-inline constexpr std::int64_t kPieceEntries = 32;
-
-// Threads for rows of `dim` elements, a column each at a time.
-constexpr int row_threads(std::int64_t dim) {
-  return static_cast<int>(std::clamp<std::int64_t>(padded(dim + 1, kWarpThreads), kWarpThreads, 256));
-}
-
 }  // namespace fastnce::cuda

@@ -2,23 +2,35 @@
 
 #include <algorithm>
 
+#include <thrust/iterator/counting_iterator.h>
+#include <thrust/iterator/transform_iterator.h>
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_scan.cuh>
 
+#include "cuda/row_order.cuh"
 #include "cuda/runtime.h"
 
 namespace fastnce::cuda {
 
 namespace {
 
+// In 32 bits, as CUB's counters then are.
+using Count = std::int32_t;
+static_assert(kMostEntries <= std::numeric_limits<Count>::max());
+
+auto starts_of(const RowEntry* sorted, std::int64_t num_classes) {
+  return thrust::make_transform_iterator(thrust::counting_iterator<Count>(0), RowStarts{sorted, num_classes});
+}
+
 std::size_t ask_cub(std::int64_t count) {
-  const std::uint64_t* keys = nullptr;
-  const std::uint32_t* values = nullptr;
+  const RowEntry* const from = nullptr;
+  RowEntry* const to = nullptr;
+  std::uint32_t* const rows = nullptr;
   std::size_t sorting = 0;
   std::size_t summing = 0;
-  runtime::require(cub::DeviceRadixSort::SortPairs(nullptr, sorting, keys, const_cast<std::uint64_t*>(keys), values,
-                                                   const_cast<std::uint32_t*>(values), count));
-  runtime::require(cub::DeviceScan::InclusiveSum(nullptr, summing, values, const_cast<std::uint32_t*>(values), count));
+  runtime::require(cub::DeviceRadixSort::SortKeys(nullptr, sorting, from, to, static_cast<Count>(count)));
+  runtime::require(
+      cub::DeviceScan::InclusiveSum(nullptr, summing, starts_of(from, 0), rows, static_cast<Count>(count)));
   return std::max(sorting, summing);
 }
 
@@ -38,21 +50,16 @@ std::size_t sort_bytes(std::int64_t count) {
   return last.bytes;
 }
 
-void sort_by_key(const SortArrays& arrays, std::int64_t count, int key_bits, void* scratch, std::size_t scratch_bytes,
-                 const Stream& stream) {
-  if (count == 0) return;
-  const std::uint64_t* const keys = arrays.keys[0];
-  const std::uint32_t* const values = arrays.values[0];
-  runtime::require(cub::DeviceRadixSort::SortPairs(scratch, scratch_bytes, keys, arrays.keys[1], values,
-                                                   arrays.values[1], count, 0, key_bits,
-                                                   static_cast<cudaStream_t>(stream.handle)));
+void sort_entries(const RowEntry* entries, RowEntry* sorted, std::int64_t count, int first_bit, int end_bit,
+                  void* scratch, std::size_t scratch_bytes, const Stream& stream) {
+  runtime::require(cub::DeviceRadixSort::SortKeys(scratch, scratch_bytes, entries, sorted, static_cast<Count>(count),
+                                                  first_bit, end_bit, static_cast<cudaStream_t>(stream.handle)));
 }
 
-void running_sum(const std::uint32_t* flags, std::uint32_t* sums, std::int64_t count, void* scratch,
-                 std::size_t scratch_bytes, const Stream& stream) {
-  if (count == 0) return;
-  runtime::require(cub::DeviceScan::InclusiveSum(scratch, scratch_bytes, flags, sums, count,
-                                                 static_cast<cudaStream_t>(stream.handle)));
+void number_rows(const RowEntry* sorted, std::int64_t num_classes, std::uint32_t* rows_so_far, std::int64_t count,
+                 void* scratch, std::size_t scratch_bytes, const Stream& stream) {
+  runtime::require(cub::DeviceScan::InclusiveSum(scratch, scratch_bytes, starts_of(sorted, num_classes), rows_so_far,
+                                                 static_cast<Count>(count), static_cast<cudaStream_t>(stream.handle)));
 }
 
 }  // namespace fastnce::cuda

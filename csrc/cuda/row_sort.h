@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/row_order.h"
 #include "fastnce/cuda.h"
 
 namespace fastnce::cuda {
@@ -11,17 +12,12 @@ namespace fastnce::cuda {
 // Scratch bytes for both functions below, for that many elements on the current device.
 std::size_t sort_bytes(std::int64_t count);
 
-// Sorts values by their keys' lowest `key_bits` bits; equal keys keep their order. The sorted keys and values go to the
-// second arrays.
-struct SortArrays {
-  std::uint64_t* keys[2];
-  std::uint32_t* values[2];
-};
-void sort_by_key(const SortArrays& arrays, std::int64_t count, int key_bits, void* scratch, std::size_t scratch_bytes,
-                 const Stream& stream);
+// Sorts entries by their bits from `first_bit` up to `end_bit`; entries equal in these keep their order.
+void sort_entries(const RowEntry* entries, RowEntry* sorted, std::int64_t count, int first_bit, int end_bit,
+                  void* scratch, std::size_t scratch_bytes, const Stream& stream);
 
-// sums[i] = flags[0] + .. + flags[i].
-void running_sum(const std::uint32_t* flags, std::uint32_t* sums, std::int64_t count, void* scratch,
-                 std::size_t scratch_bytes, const Stream& stream);
+// rows_so_far[i] = rows that start at entries 0 to i.
+void number_rows(const RowEntry* sorted, std::int64_t num_classes, std::uint32_t* rows_so_far, std::int64_t count,
+                 void* scratch, std::size_t scratch_bytes, const Stream& stream);
 
 }  // namespace fastnce::cuda

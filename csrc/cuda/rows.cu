@@ -1,203 +1,252 @@
-// All entries are sorted by class, and the sorted sequence is cut into pieces of equal length, one block each,
-// regardless of row boundaries, because the most frequent class can hold a tenth of all labels. A row within one piece
-// is finished there. A row that spans pieces leaves one sum per piece; the block of its first piece adds them. All sums
-// have a fixed order, so results do not change from run to run.
+// All entries are sorted by class (cuda/row_order.h), and the sorted sequence is cut into pieces of equal length, one
+// block each, regardless of row boundaries, because the most frequent class can hold a tenth of all labels. A row
+// within one piece is finished there. A row that spans pieces leaves one sum per piece; the block of its first piece
+// adds them. All sums have a fixed order, so results do not change from run to run.
 #include "cuda/rows.h"
 
-#include <bit>
-
+#include "cuda/columns.cuh"
 #include "cuda/device.cuh"
-#include "cuda/geometry.h"
-#include "cuda/ids.cuh"
+#include "cuda/row_order.cuh"
+#include "cuda/warp.cuh"
 
 namespace fastnce::cuda {
 
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kMostThreads = 256;
+constexpr int kAtOnce = 8;  // loads that a thread issues before it uses the first
+static_assert(kPieceEntries % kAtOnce == 0);
 
-FASTNCE_KERNEL(kThreads, 2) make_keys_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
-  const std::int64_t e = block_x() * kThreads + thread_index();
-  if (e >= args.entries()) return;
-  const std::int64_t id = e < args.num_labels ? args.labels[e] : args.sampled[e - args.num_labels];
-  // Ids out of range come last and belong to no row.
-  args.sort.keys[0][e] = static_cast<std::uint64_t>(is_valid_id(id, args.num_classes) ? id : args.num_classes);
-  args.sort.values[0][e] = static_cast<std::uint32_t>(e);
+// What is added to a row, and where the sum goes. In shared memory: the same for all columns.
+struct PieceEntry {
+  std::int64_t from;  // where the row begins, in bytes: of `inputs` or of `weight_parts`
+  std::int64_t to;    // likewise: of `grad_weights` or of `row_parts`
+  float factor;
+  bool of_label;  // `from` the inputs
+  bool ends;      // the sum is to be stored: the row or the piece ends
+  bool whole;     // `to` the gradients: the sum is all of the row
+};
+
+FASTNCE_DEVICE std::int64_t row_bytes(std::int64_t row, std::int64_t pitch, DType dtype) {
+  return row_offset(row, pitch) * element_bytes(dtype);
 }
 
-FASTNCE_KERNEL(kThreads, 2) mark_starts_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
-  const std::int64_t at = block_x() * kThreads + thread_index();
-  if (at >= args.entries()) return;
-  const std::uint64_t* const keys = args.sort.keys[1];
-  const bool valid = keys[at] < static_cast<std::uint64_t>(args.num_classes);
-  args.row_starts[at] = valid && (at == 0 || keys[at] != keys[at - 1]) ? 1 : 0;
+FASTNCE_DEVICE float start_of_sums(const RowSummary& summary) {
+  return summary.has_bad_sample ? __builtin_nanf("") : 0.0f;
 }
 
-// A sampled class out of range belongs to no row, so that only this tells: it makes all gradients NaN. Ids out of range
-// are the last entries, and among these labels come before samples.
-FASTNCE_DEVICE bool has_bad_sample(const RowsArguments& args) {
-  const std::int64_t last = args.entries() - 1;
-  return args.sort.keys[1][last] >= static_cast<std::uint64_t>(args.num_classes) &&
-         args.sort.values[1][last] >= static_cast<std::uint64_t>(args.num_labels);
-}
+// One warp, a lane for each entry, writes what needs no column: the entries, ids, and gradients of biases. Loads come
+// in two rounds, positions and then values, and have no branches: lanes without an entry repeat the last one.
+FASTNCE_DEVICE void enter_piece(const RowsArguments& args, const RowSummary& summary, PieceEntry* piece) {
+  const RowOrder& order = args.order;
+  const std::int64_t entries = order.entries();
+  const std::int64_t first = block_x() * kPieceEntries;
+  const std::int64_t own = first + thread_index();
+  const std::int64_t at = own < entries ? own : entries - 1;
+  const std::int64_t id = class_of(order.sorted[at]);
+  const std::int64_t e = number_of(order.sorted[at]);
+  const std::int64_t before = class_of(order.sorted[at > 0 ? at - 1 : 0]);
+  const std::int64_t after = class_of(order.sorted[at + 1 < entries ? at + 1 : at]);
+  const std::int64_t before_piece = class_of(order.sorted[first > 0 ? first - 1 : 0]);
+  const std::int64_t row = static_cast<std::int64_t>(order.rows_so_far[at]) - 1;
 
-// Column `column` of an output row; column D is the bias.
-FASTNCE_DEVICE void store_element(const RowsArguments& args, std::int64_t row, std::int64_t column, float sum) {
-  const float value = has_bad_sample(args) ? __builtin_nanf("") : sum;
-  if (column < args.dim) {
-    store_as(args.grad_weights, args.grad_weights_dtype, row * args.dim + column, value);
-  } else if (args.grad_biases != nullptr) {
-    store_as(args.grad_biases, args.grad_biases_dtype, row, value);
+  const bool is_label = e < order.num_labels;
+  const float gradient = *(is_label ? args.true_grad + e : args.bias_sums + (e - order.num_labels));
+  const bool valid = own < summary.valid_entries;
+  const bool starts_row = valid && (own == 0 || before != id);
+  const bool ends_row = valid && (own + 1 == entries || after != id);
+  const bool ends_here = ends_row || (valid && thread_index() == kPieceEntries - 1);
+  const bool began_before = first > 0 && before_piece == id;
+  const bool whole = ends_row && !began_before;
+  const std::int64_t part = 2 * block_x() + (began_before ? 0 : 1);
+
+  const auto example = static_cast<std::uint32_t>(e) / static_cast<std::uint32_t>(is_label ? args.num_true : 1);
+  PieceEntry entry{.from = is_label ? row_bytes(example, args.inputs.stride, args.inputs.dtype)
+                                    : row_bytes(e - order.num_labels, args.weight_pitch, DType::kFloat32),
+                   .to = whole ? row_bytes(row, args.dim, args.grad_weights_dtype)
+                               : row_bytes(part, args.row_part_pitch(), DType::kFloat32),
+                   .factor = is_label ? gradient : 1.0f,
+                   .of_label = is_label,
+                   .ends = ends_here,
+                   .whole = whole};
+  piece[thread_index()] = entry;
+
+  float bias = gradient;  // then the sum over the row's entries up to this one
+  for (int distance = 1; distance < kWarp; distance *= 2) {
+    const float sum = shuffle_up(bias, distance);
+    const std::int64_t of_row = shuffle_up(row, distance);
+    if (thread_index() >= distance && of_row == row) bias += sum;
   }
-}
-
-FASTNCE_DEVICE std::int64_t first_column(const RowsArguments& args) {
-  return args.grad_weights != nullptr ? thread_index() : args.dim + thread_index();
-}
-
-// Rows that are left over repeat the last id, with gradients of zero.
-FASTNCE_DEVICE void pad_rows(const RowsArguments& args, std::int64_t begin, std::int64_t end, std::int64_t rows) {
-  if (end <= rows) return;
-  std::int64_t low = 0;  // where the ids out of range begin
-  std::int64_t high = args.entries();
-  while (low < high) {
-    const std::int64_t middle = (low + high) / 2;
-    if (args.sort.keys[1][middle] < static_cast<std::uint64_t>(args.num_classes)) {
-      low = middle + 1;
+  bias += start_of_sums(summary);
+  if (ends_here && args.grad_biases != nullptr) {
+    if (whole) {
+      store_as(args.grad_biases, args.grad_biases_dtype, row, bias);
     } else {
-      high = middle;
+      args.bias_parts[part] = bias;
     }
   }
-  const std::int64_t last_id = low > 0 ? static_cast<std::int64_t>(args.sort.keys[1][low - 1]) : 0;
-  for (std::int64_t row = begin > rows ? begin : rows; row < end; ++row) {
-    if (thread_index() == 0) args.row_ids[row] = last_id;
-    for (std::int64_t d = first_column(args); d <= args.dim; d += block_threads()) store_element(args, row, d, 0.0f);
+  if (starts_row) args.row_ids[row] = id;
+  if (own >= summary.rows && own < entries) {  // a row that is left over
+    args.row_ids[own] = summary.last_id;
+    if (args.grad_biases != nullptr) store_as(args.grad_biases, args.grad_biases_dtype, own, start_of_sums(summary));
   }
 }
 
-// Stores the running sum at the end of a row or piece.
-enum class Then : int {
-  kGoOn,
-  kFinish,     // the row began in this piece: it is done
-  kLeaveHead,  // the row began in an earlier piece
-  kLeaveTail,  // the row goes on in the next piece
-};
-
-struct PieceEntry {
-  std::int64_t example;  // or -1
-  std::int64_t sample;   // or -1
-  std::int64_t row;
-  float factor;  // of the example's inputs
-  Then then;
-};
-
-FASTNCE_DEVICE PieceEntry piece_entry(const RowsArguments& args, std::int64_t first, std::int64_t end,
-                                      std::int64_t at) {
-  const std::uint64_t* const keys = args.sort.keys[1];
-  const std::uint64_t key = keys[at];
-  const std::int64_t e = args.sort.values[1][at];
-  PieceEntry entry{-1, -1, static_cast<std::int64_t>(args.rows_so_far[at]) - 1, 0.0f, Then::kGoOn};
-  if (key >= static_cast<std::uint64_t>(args.num_classes)) return entry;
-  if (e < args.num_labels) {
-    entry.example = e / args.num_true;
-    entry.factor = args.true_grad[e];
-  } else {
-    entry.sample = e - args.num_labels;
-  }
-  const bool row_ends = at + 1 == args.entries() || keys[at + 1] != key;
-  if (!row_ends && at + 1 < end) return entry;
-  const bool began_before = first > 0 && keys[first - 1] == key;
-  entry.then = began_before ? Then::kLeaveHead : row_ends ? Then::kFinish : Then::kLeaveTail;
-  return entry;
-}
-
-FASTNCE_DEVICE float contribution(const RowsArguments& args, const PieceEntry& entry, std::int64_t column) {
-  if (entry.example >= 0) return column < args.dim ? entry.factor * args.inputs[entry.example][column] : entry.factor;
-  if (entry.sample < 0) return 0.0f;
-  if (column == args.dim) return args.bias_sums[entry.sample];
-  const float* from = args.weight_parts + entry.sample * args.weight_pitch + column;
-  float sum = 0.0f;
-  for (std::int64_t part = 0; part < args.weight_part_count; ++part) sum += from[part * args.weight_part];
-  return sum;
-}
-
-FASTNCE_KERNEL(kThreads, 2) reduce_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
-  constexpr int kAtOnce = 8;  // loads in flight
-  static_assert(kPieceEntries % kAtOnce == 0);
+template <int kColumns>
+FASTNCE_KERNEL(kMostThreads, 2)
+reduce_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
   auto* const piece = reinterpret_cast<PieceEntry*>(shared_memory());
-  const std::int64_t first = block_x() * kPieceEntries;
-  const std::int64_t end = first + kPieceEntries < args.entries() ? first + kPieceEntries : args.entries();
-  const std::int64_t rows = args.rows_so_far[args.entries() - 1];
-  for (std::int64_t i = thread_index(); i < kPieceEntries; i += block_threads()) {
-    const std::int64_t at = first + i;
-    piece[i] = at < end ? piece_entry(args, first, end, at) : PieceEntry{-1, -1, 0, 0.0f, Then::kGoOn};
-    if (at < end && args.row_starts[at] != 0)
-      args.row_ids[piece[i].row] = static_cast<std::int64_t>(args.sort.keys[1][at]);
-  }
-  if (block_x() == 0 && thread_index() == 0) *args.row_count = rows;
+  const RowSummary summary = *args.order.summary;
+  if (thread_index() < kWarp) enter_piece(args, summary, piece);
+  if (args.grad_weights == nullptr) return;
   sync_block();
-  float* const parts = args.row_parts + block_x() * 2 * (args.dim + 1);
-  for (std::int64_t d = first_column(args); d <= args.dim; d += block_threads()) {
-    float sum = 0.0f;
-    for (int i = 0; i < kPieceEntries; i += kAtOnce) {
-      float values[kAtOnce];
+  const std::int64_t first = block_x() * kPieceEntries;
+  const std::int64_t end = first + kPieceEntries < args.order.entries() ? first + kPieceEntries : args.order.entries();
+  const int used = static_cast<int>((summary.valid_entries < end ? summary.valid_entries : end) - first);
+  const float start = start_of_sums(summary);
+  const auto* const inputs = static_cast<const char*>(args.inputs.data);
+  const auto* const weight_sums = reinterpret_cast<const char*>(args.weight_parts);
+  auto* const gradients = static_cast<char*>(args.grad_weights);
+  auto* const parts = reinterpret_cast<char*>(args.row_parts);
+  for (std::int64_t d = thread_index() * kColumns; d < args.dim; d += block_threads() * kColumns) {
+    float sum[kColumns];
+    const auto begin_sum = [&] {
 #pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) values[k] = contribution(args, piece[i + k], d);
+      for (int c = 0; c < kColumns; ++c) sum[c] = start;
+    };
+    begin_sum();
+    for (int i = 0; i < used; i += kAtOnce) {
+      RawColumns<kColumns> raw[kAtOnce];
 #pragma unroll
       for (int k = 0; k < kAtOnce; ++k) {
-        sum += values[k];
-        const Then then = piece[i + k].then;
-        if (then == Then::kGoOn) continue;
-        if (then == Then::kFinish) {
-          store_element(args, piece[i + k].row, d, sum);
-        } else {
-          parts[(then == Then::kLeaveHead ? 0 : args.dim + 1) + d] = sum;
-        }
-        sum = 0.0f;
+        const PieceEntry& entry = piece[i + k];
+        load_columns((entry.of_label ? inputs : weight_sums) + entry.from,
+                     entry.of_label ? args.inputs.dtype : DType::kFloat32, d, raw[k]);
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const PieceEntry& entry = piece[i + k];
+        float value[kColumns];
+        convert_columns(raw[k], entry.of_label ? args.inputs.dtype : DType::kFloat32, value);
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c) sum[c] += entry.factor * value[c];
+        if (!entry.ends) continue;
+        store_columns((entry.whole ? gradients : parts) + entry.to,
+                      entry.whole ? args.grad_weights_dtype : DType::kFloat32, d, sum);
+        begin_sum();
       }
     }
+    begin_sum();
+    for (std::int64_t row = summary.rows > first ? summary.rows : first; row < end; ++row) {  // left over
+      store_columns(gradients + row_bytes(row, args.dim, args.grad_weights_dtype), args.grad_weights_dtype, d, sum);
+    }
   }
-  pad_rows(args, first, end, rows);
 }
 
-FASTNCE_KERNEL(kThreads, 2) join_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
-  const std::uint64_t* const keys = args.sort.keys[1];
+template <int kColumns>
+FASTNCE_KERNEL(kMostThreads, 2)
+join_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
+  const RowOrder& order = args.order;
+  const std::int64_t entries = order.entries();
   const std::int64_t first = block_x() * kPieceEntries;
-  const std::int64_t last = first + kPieceEntries - 1;
-  if (last + 1 >= args.entries()) return;
-  const std::uint64_t key = keys[last];
-  const bool goes_on = key < static_cast<std::uint64_t>(args.num_classes) && keys[last + 1] == key;
-  if (!goes_on || (first > 0 && keys[first - 1] == key)) return;
-  std::int64_t pieces = 1;  // that follow
-  for (std::int64_t next = last + 1 + kPieceEntries; next < args.entries() && keys[next] == key;
-       next += kPieceEntries) {
-    ++pieces;
+  const std::int64_t next = first + kPieceEntries;
+  if (next >= entries) return;
+  const std::int64_t id = class_of(order.sorted[next - 1]);
+  const std::int64_t before = class_of(order.sorted[first > 0 ? first - 1 : 0]);
+  if (class_of(order.sorted[next]) != id || id >= order.num_classes || (first > 0 && before == id)) return;
+  std::int64_t followers = 0;  // pieces that the row goes on in
+  const int lane = thread_index() % kWarp;
+  for (int found = kWarp; found == kWarp; followers += found) {
+    const std::int64_t at = next + (followers + lane) * kPieceEntries;
+    found = sum_over_warp(at < entries && class_of(order.sorted[at]) == id ? 1 : 0);
   }
-  const std::int64_t width = args.dim + 1;
-  const float* const tail = args.row_parts + (block_x() * 2 + 1) * width;
-  const std::int64_t row = static_cast<std::int64_t>(args.rows_so_far[last]) - 1;
-  for (std::int64_t d = first_column(args); d <= args.dim; d += block_threads()) {
-    float sum = tail[d];
-    for (std::int64_t i = 0; i < pieces; ++i) sum += tail[(2 * i + 1) * width + d];
-    store_element(args, row, d, sum);
+  const std::int64_t tail = 2 * block_x() + 1;  // its own part; those of the followers are tail + 1, tail + 3 ..
+  const std::int64_t row = static_cast<std::int64_t>(order.rows_so_far[next - 1]) - 1;
+  if (args.grad_biases != nullptr && thread_index() < kWarp) {
+    float sum = 0.0f;
+    for (std::int64_t i = lane; i < followers; i += kWarp) sum += args.bias_parts[tail + 1 + 2 * i];
+    sum = sum_over_warp(sum) + args.bias_parts[tail];
+    if (lane == 0) store_as(args.grad_biases, args.grad_biases_dtype, row, sum);
   }
+  if (args.grad_weights == nullptr) return;
+  const std::int64_t pitch = args.row_part_pitch();
+  const float* const parts = args.row_parts + row_offset(tail, pitch);
+  for (std::int64_t d = thread_index() * kColumns; d < args.dim; d += block_threads() * kColumns) {
+    float sum[kColumns];
+    RawColumns<kColumns> own;
+    load_columns(parts, DType::kFloat32, d, own);
+    convert_columns(own, DType::kFloat32, sum);
+    for (std::int64_t i = 0; i < followers; i += kAtOnce) {
+      RawColumns<kColumns> raw[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const std::int64_t part = i + k < followers ? i + k : followers - 1;
+        load_columns(parts + row_offset(1 + 2 * part, pitch), DType::kFloat32, d, raw[k]);
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        float value[kColumns];
+        convert_columns(raw[k], DType::kFloat32, value);
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c) sum[c] += i + k < followers ? value[c] : 0.0f;
+      }
+    }
+    store_columns(static_cast<char*>(args.grad_weights) + row_bytes(row, args.dim, args.grad_weights_dtype),
+                  args.grad_weights_dtype, d, sum);
+  }
+}
+
+// Adds the parts of the products' sums, four elements a thread. A kernel of its own, because a row has too few threads
+// to wait for as many loads.
+FASTNCE_KERNEL(kMostThreads, 2) add_weight_parts_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
+  const std::int64_t at = (block_x() * kMostThreads + thread_index()) * 4;
+  if (at >= args.weight_part) return;
+  float sum[4] = {};
+  for (std::int64_t i = 0; i < args.weight_part_count; i += kAtOnce) {
+    RawColumns<4> raw[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const std::int64_t part = i + k < args.weight_part_count ? i + k : args.weight_part_count - 1;
+      load_columns(args.weight_parts + row_offset(part, args.weight_part), DType::kFloat32, at, raw[k]);
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      float value[4];
+      convert_columns(raw[k], DType::kFloat32, value);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) sum[c] += i + k < args.weight_part_count ? value[c] : 0.0f;
+    }
+  }
+  store_columns(args.weight_parts, DType::kFloat32, at, sum);
+}
+
+// Whether rows can be read and written four columns at a time.
+bool in_fours(const RowsArguments& args) {
+  const auto aligned = [](const void* data, DType dtype) {
+    return reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(4 * element_bytes(dtype)) == 0;
+  };
+  return args.dim % 4 == 0 && args.inputs.stride % 4 == 0 && aligned(args.inputs.data, args.inputs.dtype) &&
+         aligned(args.grad_weights, args.grad_weights_dtype);
+}
+
+template <int kColumns>
+void queue_sums(const RowsArguments& args, const Stream& stream) {
+  const std::int64_t columns = args.grad_weights != nullptr ? ceiling(args.dim, kColumns) : 0;
+  const auto threads =
+      static_cast<int>(std::clamp<std::int64_t>(padded(columns, kWarpThreads), kWarpThreads, kMostThreads));
+  const Grid grid{.x = args.pieces()};
+  launch(reduce_rows_kernel<kColumns>, grid, threads, static_cast<int>(kPieceEntries * sizeof(PieceEntry)), stream,
+         args);
+  launch(join_rows_kernel<kColumns>, grid, threads, 0, stream, args);
 }
 
 }  // namespace
 
-void queue_rows(const RowsArguments& args, const Stream& stream) {
-  const std::int64_t entries = args.entries();
-  if (entries == 0) return runtime::fill_bytes(args.row_count, 0, sizeof *args.row_count, stream);
-  const Grid by_entry{.x = ceiling(entries, kThreads)};
-  const int key_bits = std::bit_width(static_cast<std::uint64_t>(args.num_classes));
-  launch(make_keys_kernel, by_entry, kThreads, 0, stream, args);
-  sort_by_key(args.sort, entries, key_bits, args.sort_scratch, args.sort_scratch_bytes, stream);
-  launch(mark_starts_kernel, by_entry, kThreads, 0, stream, args);
-  running_sum(args.row_starts, args.rows_so_far, entries, args.sort_scratch, args.sort_scratch_bytes, stream);
-  const Grid by_piece{.x = ceiling(entries, kPieceEntries)};
-  const int threads = row_threads(args.grad_weights != nullptr ? args.dim : 0);
-  launch(reduce_rows_kernel, by_piece, threads, static_cast<int>(kPieceEntries * sizeof(PieceEntry)), stream, args);
-  launch(join_rows_kernel, by_piece, threads, 0, stream, args);
+void queue_row_sums(const RowsArguments& args, const Stream& stream) {
+  if (args.grad_weights != nullptr && args.weight_part_count > 1) {
+    launch(add_weight_parts_kernel, {.x = ceiling(args.weight_part, 4 * kMostThreads)}, kMostThreads, 0, stream, args);
+  }
+  in_fours(args) ? queue_sums<4>(args, stream) : queue_sums<1>(args, stream);
 }
 
 }  // namespace fastnce::cuda

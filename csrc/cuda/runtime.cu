@@ -79,6 +79,24 @@ cudaMemPool_t pool(int device) {
   return own = made;
 }
 
+// The capture of a CUDA graph that a stream is in; 0: none.
+unsigned long long capture_of(const Stream& stream) {
+  cudaStreamCaptureStatus status;
+  unsigned long long id = 0;
+  require(cudaStreamGetCaptureInfo(native(stream), &status, &id));
+  return status == cudaStreamCaptureStatusNone ? 0 : id;
+}
+
+// Never destroyed: the runtime may be gone before static objects are.
+struct SideStreams {
+  std::mutex mutex;
+  std::vector<Stream> free;
+};
+SideStreams& side_streams() {
+  static auto* const all = new SideStreams;
+  return *all;
+}
+
 }  // namespace
 
 void require(int error) {
@@ -132,6 +150,32 @@ void synchronize_device() { require(cudaDeviceSynchronize()); }
 
 void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream) {
   if (bytes > 0) require(cudaMemsetAsync(memory, value, bytes, native(stream)));
+}
+
+// One that has joined a capture stays in it until the capture ends.
+Stream take_side_stream(const Stream& beside) {
+  SideStreams& all = side_streams();
+  {
+    const std::lock_guard lock(all.mutex);
+    for (Stream& stream : all.free) {
+      if (stream.device != beside.device) continue;
+      const unsigned long long capture = capture_of(stream);
+      if (capture != 0 && capture != capture_of(beside)) continue;
+      std::swap(stream, all.free.back());
+      const Stream taken = all.free.back();
+      all.free.pop_back();
+      return taken;
+    }
+  }
+  cudaStream_t stream = nullptr;
+  require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return {beside.device, stream};
+}
+
+void give_side_stream_back(const Stream& stream) noexcept {
+  SideStreams& all = side_streams();
+  const std::lock_guard lock(all.mutex);
+  all.free.push_back(stream);
 }
 
 FaultRecord* fault_record() {

@@ -49,6 +49,10 @@ void synchronize(const Stream& stream);
 void synchronize_device();  // the current one
 void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream);
 
+// A stream that no one else uses, nor any capture of a CUDA graph but the one that `beside` is in, if it is in one.
+Stream take_side_stream(const Stream& beside);
+void give_side_stream_back(const Stream& stream) noexcept;
+
 // The first id out of range that a kernel found, and how many there were. One per device, in device memory.
 struct FaultRecord {
   unsigned long long count = 0;

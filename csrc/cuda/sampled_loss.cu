@@ -1,13 +1,18 @@
 // The sampled loss as a sequence of kernels, and how its workspace is laid out.
 #include "cuda/sampled_loss.h"
 
+#include <bit>
+#include <optional>
+
 #include "cuda/carver.h"
 #include "cuda/examples.h"
 #include "cuda/geometry.h"
 #include "cuda/logits.h"
 #include "cuda/product.h"
+#include "cuda/row_sort.h"
 #include "cuda/rows.h"
 #include "cuda/runtime.h"
+#include "cuda/side_stream.h"
 
 namespace fastnce::cuda {
 
@@ -44,11 +49,18 @@ class SampledLoss {
     Carver memory(workspace);
     take_workspace(memory);
     memory.require_within(workspace);
+    // First, so that the order of rows, which takes one multiprocessor, starts before the products take them all.
+    std::optional<SideStream> side;
+    if (wants_rows()) {
+      if (is_slow(rows_.order)) side.emplace(stream);
+      queue_row_order(rows_.order, side ? side->stream() : stream);
+    }
     enter(stream);
     for (std::int64_t chunk = 0; chunk < g_.chunks; ++chunk) queue_chunk(chunk, stream);
     if (!wants_rows()) return;
     if (g_.chunks == 0) clear_sums(stream);
-    queue_rows(rows_, stream);
+    if (side) side->join();
+    queue_row_sums(rows_, stream);
   }
 
  private:
@@ -90,13 +102,25 @@ class SampledLoss {
   }
 
   void take_rows(Carver& memory) {
-    rows_.labels = p_.labels;
-    rows_.sampled = p_.sampled;
-    rows_.num_labels = p_.batch * p_.num_true;
-    rows_.num_sampled = p_.num_sampled;
+    RowOrder& order = rows_.order;
+    order.labels = p_.labels;
+    order.sampled = p_.sampled;
+    order.num_labels = p_.batch * p_.num_true;
+    order.num_sampled = p_.num_sampled;
+    order.num_classes = p_.num_classes;
+    order.class_bits = std::bit_width(static_cast<std::uint64_t>(p_.num_classes));
+    const std::int64_t entries = order.entries();
+    order.sorted = memory.take<RowEntry>(entries);
+    order.rows_so_far = memory.take<std::uint32_t>(entries);
+    order.summary = memory.take<RowSummary>(1);
+    if (has_many_entries(entries)) {
+      order.unsorted = memory.take<RowEntry>(entries);
+      order.sort_scratch_bytes = sort_bytes(entries);
+      order.sort_scratch = memory.take<unsigned char>(static_cast<std::int64_t>(order.sort_scratch_bytes));
+    }
+    order.row_count = p_.row_count;
     rows_.num_true = p_.num_true;
     rows_.dim = p_.dim;
-    rows_.num_classes = p_.num_classes;
     rows_.inputs = inputs();
     rows_.true_grad = m_.true_grad;
     rows_.weight_parts = m_.weight_parts;
@@ -104,18 +128,9 @@ class SampledLoss {
     rows_.weight_part = g_.samples * g_.dim;
     rows_.weight_pitch = g_.dim;
     rows_.bias_sums = m_.bias_sums;
-    const std::int64_t entries = rows_.entries();
-    for (int i = 0; i < 2; ++i) {
-      rows_.sort.keys[i] = memory.take<std::uint64_t>(entries);
-      rows_.sort.values[i] = memory.take<std::uint32_t>(entries);
-    }
-    rows_.row_starts = memory.take<std::uint32_t>(entries);
-    rows_.rows_so_far = memory.take<std::uint32_t>(entries);
-    rows_.row_parts = memory.take<float>(2 * ceiling(entries, kPieceEntries) * (p_.dim + 1));
-    rows_.sort_scratch_bytes = sort_bytes(entries);
-    rows_.sort_scratch = memory.take<unsigned char>(static_cast<std::int64_t>(rows_.sort_scratch_bytes));
+    rows_.row_parts = memory.take<float>(2 * rows_.pieces() * rows_.row_part_pitch());
+    rows_.bias_parts = memory.take<float>(2 * rows_.pieces());
     rows_.row_ids = p_.row_ids;
-    rows_.row_count = p_.row_count;
     rows_.grad_weights = p_.grad_weights;
     rows_.grad_biases = p_.grad_biases;
     rows_.grad_weights_dtype = p_.grad_weights_dtype.value_or(p_.dtype);

@@ -84,27 +84,6 @@ FASTNCE_KERNEL(kThreads, 2) enter_draws_kernel(FASTNCE_ARGUMENTS SamplerArgument
   if (2 * i < args.draws) enter_draws(args, stream_start(args), 0, i);
 }
 
-// The sum over all threads before this one, and over all.
-struct BlockSum {
-  int before;
-  int total;
-};
-FASTNCE_DEVICE BlockSum sum_over_block(int value, int* warp_sums) {
-  static_assert(kWalkThreads == kWarp * kWarp);  // a lane for each warp's sum
-  const int lane = thread_index() % kWarp;
-  const int warp = thread_index() / kWarp;
-  int up_to = value;
-  for (int distance = 1; distance < kWarp; distance *= 2) {
-    const int below = shuffle_up(up_to, distance);
-    if (lane >= distance) up_to += below;
-  }
-  if (lane == kWarp - 1) warp_sums[warp] = up_to;
-  sync_block();
-  const int of_lane = warp_sums[lane];
-  sync_block();
-  return {sum_over_warp(lane < warp ? of_lane : 0) + up_to - value, sum_over_warp(of_lane)};
-}
-
 FASTNCE_KERNEL(kWalkThreads, 1) walk_kernel(FASTNCE_ARGUMENTS SamplerArguments args) {
   int* const warp_sums = reinterpret_cast<int*>(shared_memory());
   const math::PhiloxCounter start = stream_start(args);
@@ -122,7 +101,7 @@ FASTNCE_KERNEL(kWalkThreads, 1) walk_kernel(FASTNCE_ARGUMENTS SamplerArguments a
         counts[i] = drawn && load_shared_word(args.first + slot[i]) == static_cast<AtomicWord>(begin + own + i);
         own_count += counts[i] ? 1 : 0;
       }
-      const BlockSum sum = sum_over_block(own_count, warp_sums);
+      const BlockSum sum = sum_over_block<kWalkThreads>(own_count, warp_sums);
       std::int64_t at = found + sum.before;
 #pragma unroll
       for (int i = 0; i < kDrawsPerThread; ++i) {
