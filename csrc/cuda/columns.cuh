@@ -18,7 +18,7 @@ struct RawColumns {
 };
 template <>
 struct RawColumns<1> {
-  std::uint32_t wide;
+  float wide;
   std::uint16_t narrow;
 };
 
@@ -35,7 +35,7 @@ FASTNCE_DEVICE void load_columns(const void* row, DType dtype, std::int64_t colu
     }
   } else {
     if (wide) {
-      raw.wide = *reinterpret_cast<const std::uint32_t*>(from);
+      raw.wide = *reinterpret_cast<const float*>(from);
     } else {
       raw.narrow = *reinterpret_cast<const std::uint16_t*>(from);
     }
@@ -47,7 +47,7 @@ FASTNCE_DEVICE std::uint16_t narrow_element(const RawColumns<4>& raw, int i) {
 }
 FASTNCE_DEVICE std::uint16_t narrow_element(const RawColumns<1>& raw, int) { return raw.narrow; }
 FASTNCE_DEVICE float wide_element(const RawColumns<4>& raw, int i) { return std::bit_cast<float>(raw.wide.word[i]); }
-FASTNCE_DEVICE float wide_element(const RawColumns<1>& raw, int) { return std::bit_cast<float>(raw.wide); }
+FASTNCE_DEVICE float wide_element(const RawColumns<1>& raw, int) { return raw.wide; }
 
 template <int kColumns>
 FASTNCE_DEVICE void convert_columns(const RawColumns<kColumns>& raw, DType dtype, float (&value)[kColumns]) {

@@ -105,7 +105,7 @@ FASTNCE_KERNEL(kWarp, 1) summarise_kernel(FASTNCE_ARGUMENTS RowOrder order) {
 void queue_row_order(const RowOrder& order, const Stream& stream) {
   const std::int64_t entries = order.entries();
   if (entries == 0) return runtime::fill_bytes(order.row_count, 0, sizeof *order.row_count, stream);
-  if (entries <= 256 * 4) return order_in_one_block<256, 4>(order, stream);
+  if (entries <= kFewEntries) return order_in_one_block<256, kFewEntries / 256>(order, stream);
   if (entries <= 1024 * 6) return order_in_one_block<1024, 6>(order, stream);
   if (!has_many_entries(entries)) return order_in_one_block<1024, kMostInOneBlock / 1024>(order, stream);
   launch(enter_rows_kernel, {.x = ceiling(entries, kThreads)}, kThreads, 0, stream, order);

@@ -43,13 +43,14 @@ struct RowOrder {
   constexpr std::int64_t entries() const { return num_labels + num_sampled; }
 };
 
-// Up to so many entries one block sorts alone, in one launch.
+// Up to so many entries one block sorts alone, in one launch; up to the first number a small block, quickly.
+inline constexpr std::int64_t kFewEntries = 1024;
 inline constexpr std::int64_t kMostInOneBlock = 12 * 1024;
 constexpr bool has_many_entries(std::int64_t entries) { return entries > kMostInOneBlock; }
 
-// Whether the order takes so long that it pays to compute it on another stream: the two events of that cost the host
-// some 5 us (a prediction), as long as the order of 1024 entries takes the device.
-constexpr bool is_slow(const RowOrder& order) { return order.entries() > 1024; }
+// Whether it pays to compute the order on a stream of its own: the events of that take the host some 5 us, which is as
+// long as few entries take the device (predictions).
+constexpr bool is_slow(const RowOrder& order) { return order.entries() > kFewEntries; }
 
 void queue_row_order(const RowOrder& order, const Stream& stream);
 

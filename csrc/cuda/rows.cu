@@ -115,6 +115,7 @@ reduce_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
       for (int c = 0; c < kColumns; ++c) sum[c] = start;
     };
     begin_sum();
+#pragma unroll 1
     for (int i = 0; i < used; i += kAtOnce) {
       RawColumns<kColumns> raw[kAtOnce];
 #pragma unroll
@@ -143,6 +144,26 @@ reduce_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
   }
 }
 
+// Adds the columns from `d` on of rows that lie `pitch` elements apart, in order.
+template <int kColumns>
+FASTNCE_DEVICE void add_rows(const float* rows, std::int64_t pitch, int count, std::int64_t d, float (&sum)[kColumns]) {
+#pragma unroll 1
+  for (int i = 0; i < count; i += kAtOnce) {
+    RawColumns<kColumns> raw[kAtOnce] = {};
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (i + k < count) load_columns(rows + row_offset(i + k, pitch), DType::kFloat32, d, raw[k]);
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      float value[kColumns];
+      convert_columns(raw[k], DType::kFloat32, value);
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) sum[c] += value[c];
+    }
+  }
+}
+
 template <int kColumns>
 FASTNCE_KERNEL(kMostThreads, 2)
 join_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
@@ -153,19 +174,20 @@ join_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
   if (next >= entries) return;
   const std::int64_t id = class_of(order.sorted[next - 1]);
   const std::int64_t before = class_of(order.sorted[first > 0 ? first - 1 : 0]);
+  const std::int64_t row = static_cast<std::int64_t>(order.rows_so_far[next - 1]) - 1;
   if (class_of(order.sorted[next]) != id || id >= order.num_classes || (first > 0 && before == id)) return;
-  std::int64_t followers = 0;  // pieces that the row goes on in
+  int followers = 0;  // pieces that the row goes on in
   const int lane = thread_index() % kWarp;
   for (int found = kWarp; found == kWarp; followers += found) {
     const std::int64_t at = next + (followers + lane) * kPieceEntries;
     found = sum_over_warp(at < entries && class_of(order.sorted[at]) == id ? 1 : 0);
   }
   const std::int64_t tail = 2 * block_x() + 1;  // its own part; those of the followers are tail + 1, tail + 3 ..
-  const std::int64_t row = static_cast<std::int64_t>(order.rows_so_far[next - 1]) - 1;
   if (args.grad_biases != nullptr && thread_index() < kWarp) {
-    float sum = 0.0f;
-    for (std::int64_t i = lane; i < followers; i += kWarp) sum += args.bias_parts[tail + 1 + 2 * i];
-    sum = sum_over_warp(sum) + args.bias_parts[tail];
+    float sum = lane == 0 ? args.bias_parts[tail] : 0.0f;
+#pragma unroll 1
+    for (int i = lane; i < followers; i += kWarp) sum += args.bias_parts[tail + 1 + 2 * i];
+    sum = sum_over_warp(sum);
     if (lane == 0) store_as(args.grad_biases, args.grad_biases_dtype, row, sum);
   }
   if (args.grad_weights == nullptr) return;
@@ -176,21 +198,7 @@ join_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
     RawColumns<kColumns> own;
     load_columns(parts, DType::kFloat32, d, own);
     convert_columns(own, DType::kFloat32, sum);
-    for (std::int64_t i = 0; i < followers; i += kAtOnce) {
-      RawColumns<kColumns> raw[kAtOnce];
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        const std::int64_t part = i + k < followers ? i + k : followers - 1;
-        load_columns(parts + row_offset(1 + 2 * part, pitch), DType::kFloat32, d, raw[k]);
-      }
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        float value[kColumns];
-        convert_columns(raw[k], DType::kFloat32, value);
-#pragma unroll
-        for (int c = 0; c < kColumns; ++c) sum[c] += i + k < followers ? value[c] : 0.0f;
-      }
-    }
+    add_rows(parts + pitch, 2 * pitch, followers, d, sum);
     store_columns(static_cast<char*>(args.grad_weights) + row_bytes(row, args.dim, args.grad_weights_dtype),
                   args.grad_weights_dtype, d, sum);
   }
@@ -202,21 +210,7 @@ FASTNCE_KERNEL(kMostThreads, 2) add_weight_parts_kernel(FASTNCE_ARGUMENTS RowsAr
   const std::int64_t at = (block_x() * kMostThreads + thread_index()) * 4;
   if (at >= args.weight_part) return;
   float sum[4] = {};
-  for (std::int64_t i = 0; i < args.weight_part_count; i += kAtOnce) {
-    RawColumns<4> raw[kAtOnce];
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k) {
-      const std::int64_t part = i + k < args.weight_part_count ? i + k : args.weight_part_count - 1;
-      load_columns(args.weight_parts + row_offset(part, args.weight_part), DType::kFloat32, at, raw[k]);
-    }
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k) {
-      float value[4];
-      convert_columns(raw[k], DType::kFloat32, value);
-#pragma unroll
-      for (int c = 0; c < 4; ++c) sum[c] += i + k < args.weight_part_count ? value[c] : 0.0f;
-    }
-  }
+  add_rows(args.weight_parts, args.weight_part, static_cast<int>(args.weight_part_count), at, sum);
   store_columns(args.weight_parts, DType::kFloat32, at, sum);
 }
 
