@@ -27,6 +27,7 @@ struct PieceEntry {
   bool whole;     // `to` the gradients: the sum is all of the row
 };
 
+// Where a row begins, in bytes.
 FASTNCE_DEVICE std::int64_t row_bytes(std::int64_t row, std::int64_t pitch, DType dtype) {
   return row_offset(row, pitch) * element_bytes(dtype);
 }
@@ -144,15 +145,15 @@ reduce_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
   }
 }
 
-// Adds the columns from `d` on of rows that lie `pitch` elements apart, in order.
-template <int kColumns>
-FASTNCE_DEVICE void add_rows(const float* rows, std::int64_t pitch, int count, std::int64_t d, float (&sum)[kColumns]) {
+// Adds the columns from `d` on of float32 rows, in order; row_at(i) is where row i begins.
+template <int kColumns, class RowAt>
+FASTNCE_DEVICE void add_rows(int count, const RowAt& row_at, std::int64_t d, float (&sum)[kColumns]) {
 #pragma unroll 1
   for (int i = 0; i < count; i += kAtOnce) {
     RawColumns<kColumns> raw[kAtOnce] = {};
 #pragma unroll
     for (int k = 0; k < kAtOnce; ++k) {
-      if (i + k < count) load_columns(rows + row_offset(i + k, pitch), DType::kFloat32, d, raw[k]);
+      if (i + k < count) load_columns(row_at(i + k), DType::kFloat32, d, raw[k]);
     }
 #pragma unroll
     for (int k = 0; k < kAtOnce; ++k) {
@@ -191,14 +192,13 @@ join_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
     if (lane == 0) store_as(args.grad_biases, args.grad_biases_dtype, row, sum);
   }
   if (args.grad_weights == nullptr) return;
-  const std::int64_t pitch = args.row_part_pitch();
-  const float* const parts = args.row_parts + row_offset(tail, pitch);
+  const auto* const parts = reinterpret_cast<const char*>(args.row_parts);
+  const auto part_at = [&](int i) {
+    return parts + row_bytes(i == 0 ? tail : tail + 2 * i - 1, args.row_part_pitch(), DType::kFloat32);
+  };
   for (std::int64_t d = thread_index() * kColumns; d < args.dim; d += block_threads() * kColumns) {
-    float sum[kColumns];
-    RawColumns<kColumns> own;
-    load_columns(parts, DType::kFloat32, d, own);
-    convert_columns(own, DType::kFloat32, sum);
-    add_rows(parts + pitch, 2 * pitch, followers, d, sum);
+    float sum[kColumns] = {};
+    add_rows(followers + 1, part_at, d, sum);
     store_columns(static_cast<char*>(args.grad_weights) + row_bytes(row, args.dim, args.grad_weights_dtype),
                   args.grad_weights_dtype, d, sum);
   }
@@ -210,7 +210,9 @@ FASTNCE_KERNEL(kMostThreads, 2) add_weight_parts_kernel(FASTNCE_ARGUMENTS RowsAr
   const std::int64_t at = (block_x() * kMostThreads + thread_index()) * 4;
   if (at >= args.weight_part) return;
   float sum[4] = {};
-  add_rows(args.weight_parts, args.weight_part, static_cast<int>(args.weight_part_count), at, sum);
+  const auto* const parts = reinterpret_cast<const char*>(args.weight_parts);
+  const auto part_at = [&](int i) { return parts + row_bytes(i, args.weight_part, DType::kFloat32); };
+  add_rows(static_cast<int>(args.weight_part_count), part_at, at, sum);
   store_columns(args.weight_parts, DType::kFloat32, at, sum);
 }
 

@@ -87,15 +87,9 @@ unsigned long long capture_of(const Stream& stream) {
   return status == cudaStreamCaptureStatusNone ? 0 : id;
 }
 
-// Never destroyed: the runtime may be gone before static objects are.
-struct SideStreams {
-  std::mutex mutex;
-  std::vector<Stream> free;
-};
-SideStreams& side_streams() {
-  static auto* const all = new SideStreams;
-  return *all;
-}
+// Streams that are not in use. They end with the process.
+std::mutex side_streams_mutex;
+std::vector<Stream> side_streams;
 
 }  // namespace
 
@@ -154,18 +148,16 @@ void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream
 
 // One that has joined a capture stays in it until the capture ends.
 Stream take_side_stream(const Stream& beside) {
-  SideStreams& all = side_streams();
-  {
-    const std::lock_guard lock(all.mutex);
-    for (Stream& stream : all.free) {
-      if (stream.device != beside.device) continue;
-      const unsigned long long capture = capture_of(stream);
-      if (capture != 0 && capture != capture_of(beside)) continue;
-      std::swap(stream, all.free.back());
-      const Stream taken = all.free.back();
-      all.free.pop_back();
-      return taken;
-    }
+  const std::lock_guard<std::mutex> lock(side_streams_mutex);
+  const auto found = std::ranges::find_if(side_streams, [&](const Stream& stream) {
+    if (stream.device != beside.device) return false;
+    const unsigned long long capture = capture_of(stream);
+    return capture == 0 || capture == capture_of(beside);
+  });
+  if (found != side_streams.end()) {
+    const Stream taken = *found;
+    side_streams.erase(found);
+    return taken;
   }
   cudaStream_t stream = nullptr;
   require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
@@ -173,9 +165,8 @@ Stream take_side_stream(const Stream& beside) {
 }
 
 void give_side_stream_back(const Stream& stream) noexcept {
-  SideStreams& all = side_streams();
-  const std::lock_guard lock(all.mutex);
-  all.free.push_back(stream);
+  const std::lock_guard<std::mutex> lock(side_streams_mutex);
+  side_streams.push_back(stream);
 }
 
 FaultRecord* fault_record() {

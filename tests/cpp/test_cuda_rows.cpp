@@ -15,10 +15,7 @@
 #include "problem.h"
 
 #ifdef FASTNCE_EMULATED_CUDA
-#include <sys/mman.h>
-
 #include "cuda/rows.h"
-#include "memory.h"
 #endif
 
 namespace fastnce {
@@ -453,38 +450,6 @@ TEST_F(CudaRows, OnASideStreamBothWaitsAreNeeded) {
   cuda::wait_for({}, side);
   cuda::queue_row_sums(rows.args, {});
   EXPECT_EQ(rows.row_count.values()[0], 1);
-}
-
-// Two examples 2^31 + 8 elements apart, in memory that exists only where it is touched.
-TEST_F(CudaRows, InputsBeyond2To31ElementsAreFound) {
-  constexpr std::int64_t kStride = (std::int64_t{1} << 31) + 8;
-  constexpr std::size_t kBytes = (kStride + 4) * sizeof(float);
-  void* const memory =
-      mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  ASSERT_NE(memory, MAP_FAILED);
-  cuda::emulated::lend(memory, kBytes);
-  float* const inputs = static_cast<float*>(memory);
-  SampledRows rows(1);
-  for (int d = 0; d < 4; ++d) {
-    inputs[d] = static_cast<float>(d + 1);
-    inputs[kStride + d] = static_cast<float>(d + 5);
-  }
-  const DeviceArray<std::int64_t> labels(std::vector<std::int64_t>{9, 2});
-  const DeviceArray<float> true_grad(std::vector<float>{2.0f, 3.0f});
-  rows.args.order.labels = labels.data();
-  rows.args.order.num_labels = 2;
-  rows.args.order.num_sampled = 0;
-  rows.args.num_true = 1;
-  rows.args.dim = 4;
-  rows.args.inputs = {memory, kStride, DType::kFloat32};
-  rows.args.true_grad = true_grad.data();
-  cuda::queue_row_order(rows.args.order, {});
-  cuda::queue_row_sums(rows.args, {});
-  std::vector<float> got = rows.grad_weights.values();
-  got.resize(8);
-  EXPECT_EQ(got, (std::vector<float>{15.0f, 18.0f, 21.0f, 24.0f, 2.0f, 4.0f, 6.0f, 8.0f}));
-  cuda::emulated::take_back(memory);
-  munmap(memory, kBytes);
 }
 
 TEST_F(CudaRows, AnExceptionLeavesNoWorkBesideTheStream) {
