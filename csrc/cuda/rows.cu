@@ -204,11 +204,11 @@ join_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
   }
 }
 
-// Adds the parts of the products' sums, four elements a thread. A kernel of its own, because a row has too few threads
-// to wait for as many loads.
+// Adds the parts of the products' sums, four elements a thread. In reduce_rows the few threads of a row would wait for
+// several times as many loads.
 FASTNCE_KERNEL(kMostThreads, 2) add_weight_parts_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
   const std::int64_t at = (block_x() * kMostThreads + thread_index()) * 4;
-  if (at >= args.weight_part) return;
+  if (at >= args.weight_elements()) return;
   float sum[4] = {};
   const auto* const parts = reinterpret_cast<const char*>(args.weight_parts);
   const auto part_at = [&](int i) { return parts + row_bytes(i, args.weight_part, DType::kFloat32); };
@@ -240,7 +240,8 @@ void queue_sums(const RowsArguments& args, const Stream& stream) {
 
 void queue_row_sums(const RowsArguments& args, const Stream& stream) {
   if (args.grad_weights != nullptr && args.weight_part_count > 1) {
-    launch(add_weight_parts_kernel, {.x = ceiling(args.weight_part, 4 * kMostThreads)}, kMostThreads, 0, stream, args);
+    const std::int64_t blocks = ceiling(args.weight_elements(), 4 * kMostThreads);
+    launch(add_weight_parts_kernel, {.x = blocks}, kMostThreads, 0, stream, args);
   }
   in_fours(args) ? queue_sums<4>(args, stream) : queue_sums<1>(args, stream);
 }

@@ -36,6 +36,7 @@ struct RowsArguments {
 
   constexpr std::int64_t pieces() const { return ceiling(order.entries(), kPieceEntries); }
   constexpr std::int64_t row_part_pitch() const { return padded(dim, 4); }
+  constexpr std::int64_t weight_elements() const { return order.num_sampled * weight_pitch; }  // of one part
 };
 
 // Call queue_row_order() first.
