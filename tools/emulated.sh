@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 cmake --preset emulated ${CMAKE_FLAGS:-} -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
   -Dpybind11_DIR="$(.venv/bin/python -m pybind11 --cmakedir)"
 cmake --build --preset emulated --target cuda_tests _core
-ctest --preset emulated -R cuda
+ctest --preset emulated -R cuda -j "$(nproc)"
 
 package=build/emulated/python
 rm -rf "$package" && mkdir -p "$package"

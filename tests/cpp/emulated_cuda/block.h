@@ -46,7 +46,7 @@ struct Running {
     return static_cast<std::size_t>(static_cast<const unsigned char*>(address) - shared);
   }
 };
-extern constinit thread_local Running running;
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local Running running;
 
 // Of the thread that runs. Not inline: what kernels compile is watched, and these are no accesses of theirs.
 int thread_index();

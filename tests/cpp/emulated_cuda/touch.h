@@ -22,10 +22,20 @@ struct Touch {
   std::uint32_t warp_sync = 0;
   std::uint16_t thread = 0;
 
-  static Touch own();
-  bool comes_before() const;
-  void add_own();  // a read, beside those that were noted since the last write
+  static Touch own() {
+    const int thread = running.thread->index;
+    return {running.interval, running.warp_syncs[thread / kWarpThreads], static_cast<std::uint16_t>(thread)};
+  }
+  bool comes_before() const {
+    if (interval == 0) return true;
+    if (interval < running.first_interval || thread == kSeveralBlocks) return false;
+    return interval != running.interval || thread == running.thread->index || is_ordered_in_warp();
+  }
+  void add_own();  // a read, beside others that nothing orders with it
   std::string text() const;
+
+ private:
+  bool is_ordered_in_warp() const;
 };
 
 // Four bytes: the last write and the reads since. Bytes of a word may belong to different threads.
@@ -44,10 +54,23 @@ struct Word {
     if ((read_bytes & bytes) != 0 && !read.comes_before()) fail_at(access, read, " may still read", where());
     note_write(bytes, access == Access::kAtomic);
   }
-  void note_write(std::uint8_t bytes, bool is_atomic);
+  void note_write(std::uint8_t bytes, bool is_atomic) {
+    write = Touch::own();
+    written = bytes;
+    read = {};
+    atomic = is_atomic;
+  }
 
  private:
-  void note_read(std::uint8_t bytes);
+  void note_read(std::uint8_t bytes) {
+    if (read.comes_before()) {
+      read = Touch::own();
+      read_bytes = bytes;
+    } else {
+      read.add_own();
+      read_bytes |= bytes;
+    }
+  }
   [[noreturn]] static void fail_at(Access access, const Touch& other, const char* what, const std::string& where);
 };
 
