@@ -11,13 +11,11 @@
 namespace fastnce::cuda {
 
 inline constexpr int kWarpThreads = 32;
-inline constexpr int kTileRows = 128;       // of every product's tile
-inline constexpr int kSampleColumns = 128;  // of the logits' tiles
-inline constexpr int kTileDepth = 32;       // of one slice along k
-
-// Slices kept in shared memory: as many as let two blocks share a multiprocessor of 228 KiB and one block run where 99
-// KiB are all (compute capability 8.6, 8.9, 12.0).
-constexpr int tile_stages(int stage_bytes) { return std::clamp(96 * 1024 / stage_bytes, 2, 4); }
+inline constexpr int kTileRows = 128;          // of every product's tile
+inline constexpr int kSampleColumns = 128;     // of the logits' tiles
+inline constexpr int kTileDepth = 32;          // of one slice along k
+inline constexpr int kRegisters = 65'536;      // of a multiprocessor
+inline constexpr int kReservedShared = 1'024;  // bytes that CUDA takes of shared memory for each block
 
 constexpr std::int64_t ceiling(std::int64_t value, std::int64_t divisor) { return (value + divisor - 1) / divisor; }
 constexpr std::int64_t padded(std::int64_t value, std::int64_t multiple) { return ceiling(value, multiple) * multiple; }
@@ -32,6 +30,43 @@ inline Parts parts_of(const SampledLossParams& p) {
   const bool stored =
       p.weights_dtype.value_or(p.dtype) == DType::kBFloat16 && p.inputs_dtype.value_or(p.dtype) == DType::kBFloat16;
   return {order, stored ? 1 : order};
+}
+
+// How a block computes a tile of a GEMM, and what that takes of a multiprocessor: kernels are compiled from it and
+// launches planned with it, so that both know how many blocks run at once.
+struct TilePlan {
+  int columns;           // of the tile
+  int warp_columns;      // of a warp's share, which is 64 rows high
+  int parts_a, parts_b;  // of the operands
+  int order;
+  int registers;  // of a thread, at most: the compiler is held to it
+
+  constexpr int warps_across() const { return columns / warp_columns; }
+  constexpr int threads() const { return kTileRows / 64 * warps_across() * kWarpThreads; }
+  constexpr int stage_bytes() const { return (kTileRows * parts_a + columns * parts_b) * kTileDepth * 2; }
+  // Slices kept in shared memory: as many as let two blocks share a multiprocessor of 228 KiB and one block run where
+  // 99 KiB are all (compute capability 8.6, 8.9, 12.0).
+  constexpr int stages() const { return std::clamp(96 * 1024 / stage_bytes(), 2, 4); }
+  constexpr int shared_bytes() const { return stages() * stage_bytes(); }
+  // Blocks for which a multiprocessor has the registers.
+  constexpr int blocks() const { return kRegisters / (registers * threads()); }
+  // Blocks that share a multiprocessor.
+  constexpr int blocks(std::int64_t shared_bytes_in_all) const {
+    return static_cast<int>(std::min<std::int64_t>(blocks(), shared_bytes_in_all / (shared_bytes() + kReservedShared)));
+  }
+};
+
+// Of X W^T. Two blocks share a multiprocessor, so that one multiplies while the other computes its logistic; several
+// parts of two operands do not fit the 128 registers that this leaves. The logistic needs registers beside the sums.
+constexpr TilePlan logits_plan(Parts parts) {
+  return {kSampleColumns, 32, parts.operands, parts.operands, parts.order, parts.operands == 1 ? 128 : 256};
+}
+
+// Of G W and G^T X. Above order 1, several parts of each fragment need registers; narrow tiles of order 1 leave room
+// for a third block.
+constexpr TilePlan product_plan(int columns, Parts parts) {
+  const bool narrow = parts.order > 1 || columns == 64;
+  return {columns, narrow ? 32 : 64, parts.order, parts.operands, parts.order, parts.order == 1 && narrow ? 168 : 256};
 }
 
 // The batch is processed in equal chunks of examples, with three GEMMs each:
@@ -62,18 +97,19 @@ constexpr std::int64_t splits(std::int64_t tiles, std::int64_t slices, std::int6
 
 inline Geometry geometry_of(const SampledLossParams& p, const runtime::Limits& limits) {
   Geometry g{};
-  const int order = parts_of(p).order;
+  const Parts parts = parts_of(p);
   g.samples = padded(p.num_sampled, kSampleColumns);
   g.dim = padded(std::max<std::int64_t>(p.dim, 1), 64);
   g.dim_columns = g.dim % 128 == 0 ? 128 : 64;
-  const std::int64_t row_bytes = std::max<std::int64_t>(g.samples, 1) * 2 * order;
+  const std::int64_t row_bytes = std::max<std::int64_t>(g.samples, 1) * 2 * parts.order;
   const std::int64_t most_rows =
       std::clamp<std::int64_t>(limits.l2_bytes / 2 / row_bytes / kTileRows, 1, 65535) * kTileRows;
   g.chunks = ceiling(p.batch, most_rows);
   g.chunk_rows = g.chunks == 0 ? 0 : padded(ceiling(p.batch, g.chunks), kTileRows);
-  const int blocks_at_once = limits.multiprocessors * (order == 1 ? 2 : 1);
+  const std::int64_t blocks_at_once =
+      limits.multiprocessors * product_plan(g.dim_columns, parts).blocks(limits.shared_bytes);
   g.input_splits = splits(g.chunk_tiles() * g.dim_tiles(), g.samples / kTileDepth, blocks_at_once);
-  g.weight_splits = splits(g.samples / kTileRows * g.dim_tiles(), g.chunk_rows / kTileDepth, blocks_at_once);
+  g.weight_splits = splits(g.sample_tiles() * g.dim_tiles(), g.chunk_rows / kTileDepth, blocks_at_once);
   return g;
 }
 

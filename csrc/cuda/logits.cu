@@ -55,12 +55,7 @@ struct Epilogue {
 template <int kOperandParts, int kOrder>
 class LogitsTile {
  public:
-  static constexpr int kWarpColumns = 32;  // the logistic needs registers beside the accumulators
-  using Product = TileProduct<Contiguous::kReduced, Contiguous::kReduced, kSampleColumns, kWarpColumns, kOperandParts,
-                              kOperandParts, kOrder>;
-  // Two blocks share a multiprocessor, so that one multiplies while the other computes its logistic; several parts of
-  // two operands do not fit the 128 registers that this leaves.
-  static constexpr int kBlocks = kOperandParts == 1 ? 2 : 1;
+  using Product = TileProduct<Contiguous::kReduced, Contiguous::kReduced, logits_plan({kOrder, kOperandParts})>;
   static_assert(Product::kSharedBytes >= static_cast<int>(sizeof(Epilogue)));
   static_assert(Product::kThreads >= kTileRows && kTileRows == kSampleColumns);
 
@@ -104,7 +99,7 @@ class LogitsTile {
   // Marks accidental hits. As bits: a loop that changed the sums themselves would cost registers for two copies of
   // them.
   FASTNCE_DEVICE void find_hits() {
-    const std::int64_t* const labels = args_.labels + first_row() * args_.num_true;
+    const std::int64_t* const labels = args_.labels + row_offset(first_row(), args_.num_true);
     const std::int64_t* const sampled = args_.sampled + first_column();
     const int num_true = static_cast<int>(args_.num_true);
 #pragma unroll
@@ -180,10 +175,10 @@ class LogitsTile {
     if (args_.loss_parts != nullptr) {
       float sum = 0.0f;
       for (int warp = 0; warp < Product::kWarpsAcross; ++warp) sum += shared_.row_sum[warp][at];
-      args_.loss_parts[block_x() * args_.loss_pitch + first_row() + at] = sum;
+      args_.loss_parts[row_offset(block_x(), args_.loss_pitch) + first_row() + at] = sum;
     }
     if (args_.grad.data != nullptr) {
-      args_.bias_parts[block_y() * args_.bias_pitch + first_column() + at] =
+      args_.bias_parts[row_offset(block_y(), args_.bias_pitch) + first_column() + at] =
           shared_.column_sum[0][at] + shared_.column_sum[1][at];
     }
   }
@@ -210,10 +205,10 @@ class LogitsTile {
     constexpr int kChunks = kSampleColumns / 8;
     constexpr int kRowsPerPass = Product::kThreads / kChunks;
     const int chunk = thread_index() % kChunks;
-    std::uint16_t* const to =
-        args_.grad.data + part * args_.grad.plane + first_row() * args_.grad.pitch + first_column();
+    std::uint16_t* const to = args_.grad.data + row_offset(part, args_.grad.plane) +
+                              row_offset(first_row(), args_.grad.pitch) + first_column();
     for (int r = thread_index() / kChunks; r < kTileRows; r += kRowsPerPass) {
-      copy_16_bytes(to + r * args_.grad.pitch + chunk * 8, shared_.grad + r * Epilogue::kPitch + chunk * 8);
+      copy_16_bytes(to + row_offset(r, args_.grad.pitch) + chunk * 8, shared_.grad + r * Epilogue::kPitch + chunk * 8);
     }
     sync_block();
   }
@@ -226,7 +221,7 @@ class LogitsTile {
 };
 
 template <class Tile>
-FASTNCE_KERNEL(Tile::Product::kThreads, Tile::kBlocks)
+FASTNCE_KERNEL(Tile::Product::kThreads, Tile::Product::kBlocks)
 logits_kernel(FASTNCE_ARGUMENTS LogitsArguments args) {
   Tile(args).run();
 }

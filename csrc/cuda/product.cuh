@@ -16,12 +16,12 @@ product_kernel(FASTNCE_ARGUMENTS ProductArguments args) {
   const int last_slice = static_cast<int>(args.slices * (split + 1) / splits);
   Product product;
   product.multiply(args.a, args.b, first_row, first_column, first_slice, last_slice);
-  float* const out = args.out + split * args.part + first_column + Product::column();
+  float* const out = args.out + row_offset(split, args.part) + first_column + Product::column();
 #pragma unroll
   for (int i = 0; i < Product::kRowTiles; ++i) {
 #pragma unroll
     for (int second = 0; second < 2; ++second) {
-      float* const row = out + (first_row + Product::row() + 16 * i + 8 * second) * args.pitch;
+      float* const row = out + row_offset(first_row + Product::row() + 16 * i + 8 * second, args.pitch);
 #pragma unroll
       for (int j = 0; j < Product::kColumnTiles; ++j) {
         FloatPair* const at = reinterpret_cast<FloatPair*>(row + 8 * j);
@@ -39,18 +39,16 @@ product_kernel(FASTNCE_ARGUMENTS ProductArguments args) {
 template <Contiguous kLayoutA, int kColumns>
 void queue_product_of(const ProductArguments& args, std::int64_t row_tiles, std::int64_t splits, Parts parts,
                       const Stream& stream) {
-  const auto queue = [&]<int kPartsB, int kOrder> {
-    constexpr int kWarpColumns =
-        kOrder == 1 ? kColumns / 2 : 32;  // above, several parts of each fragment want registers
-    using Product = TileProduct<kLayoutA, Contiguous::kOuter, kColumns, kWarpColumns, kOrder, kPartsB, kOrder>;
+  const auto queue = [&]<int kOrder, int kOperands> {
+    using Product = TileProduct<kLayoutA, Contiguous::kOuter, product_plan(kColumns, {kOrder, kOperands})>;
     launch(product_kernel<Product, kColumns>, {.x = args.pitch / kColumns * splits, .y = row_tiles}, Product::kThreads,
            Product::kSharedBytes, stream, args);
   };
   if (parts.order == 1) return queue.template operator()<1, 1>();
   if (parts.order == 2) {
-    return parts.operands == 1 ? queue.template operator()<1, 2>() : queue.template operator()<2, 2>();
+    return parts.operands == 1 ? queue.template operator()<2, 1>() : queue.template operator()<2, 2>();
   }
-  parts.operands == 1 ? queue.template operator()<1, 3>() : queue.template operator()<3, 3>();
+  parts.operands == 1 ? queue.template operator()<3, 1>() : queue.template operator()<3, 3>();
 }
 
 template <Contiguous kLayoutA>

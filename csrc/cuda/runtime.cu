@@ -47,7 +47,8 @@ struct Machine {
       require(cudaGetDeviceProperties(&properties, i));
       devices.push_back({properties.name, properties.major, properties.minor, properties.multiProcessorCount,
                          static_cast<std::int64_t>(properties.totalGlobalMem)});
-      limits.push_back({properties.multiProcessorCount, properties.l2CacheSize});
+      limits.push_back({properties.multiProcessorCount, properties.l2CacheSize,
+                        static_cast<std::int64_t>(properties.sharedMemPerMultiprocessor)});
     }
     if (std::ranges::none_of(devices, is_capable)) {
       reason = concat("no CUDA device has compute capability ", kLeastCapability, ".0 or higher");

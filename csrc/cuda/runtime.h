@@ -22,6 +22,7 @@ inline bool is_capable(const Device& device) { return device.major >= kLeastCapa
 struct Limits {
   int multiprocessors;
   std::int64_t l2_bytes;
+  std::int64_t shared_bytes;  // shared memory of a multiprocessor
 };
 Limits limits(int device);
 

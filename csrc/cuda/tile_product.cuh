@@ -11,9 +11,13 @@
 //
 // Warps in two rows compute the tile from slices of 32 k in shared memory, filled ahead by asynchronous copies. All
 // extents are padded with zeros by the kernels that write the operands: nothing is checked here. A warp's share is 64
-// rows and `warp columns`. With 64 columns it reads 8 KiB from shared memory per slice for 128 multiplications of 2,048
-// multiply-adds, so that tensor cores, not memory, are the limit; with 32 it reads 6 KiB for half of that, which leaves
-// registers for more than the sums.
+// rows and `warp columns`. With 64 columns it reads 8 KiB from shared memory per slice for 64 multiplications of 2,048
+// multiply-adds, with 32 columns 6 KiB for 32, which leaves registers for more than the sums.
+//
+// A tile of 128 columns takes 16 KiB per part and slice from the L2 cache for 524,288 multiply-adds per product of
+// parts: 32 per byte at order 1, 48 at order 2, 64 at order 3. At order 1 the L2 cache is therefore the limit (an H100
+// at 5.5 TB/s would allow 350 TFLOP/s, its tensor cores 600 by this instruction), above it tensor cores are. These are
+// predictions: no GPU has run this yet.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +47,9 @@ class SliceCopier {
   FASTNCE_DEVICE SliceCopier(const Operand& operand, std::int64_t outer, int first_slice)
       : operand_(operand), offset_(Layout::offset(row(), chunk())) {
     const std::int64_t depth = std::int64_t{first_slice} * kTileDepth;
-    from_ = operand.data + (kLayout == Contiguous::kReduced ? (outer + row()) * operand.pitch + depth + chunk() * 8
-                                                            : (depth + row()) * operand.pitch + outer + chunk() * 8);
+    from_ = operand.data + chunk() * 8 +
+            (kLayout == Contiguous::kReduced ? row_offset(outer + row(), operand.pitch) + depth
+                                             : row_offset(depth + row(), operand.pitch) + outer);
   }
 
   // Copies the next slice.
@@ -54,10 +59,10 @@ class SliceCopier {
 #pragma unroll
       for (int pass = 0; pass < kPasses; ++pass) {
         copy_async(to + part * Layout::kBytes + offset_ + pass * kRowsPerPass * Layout::kRowBytes,
-                   from_ + part * operand_.plane + pass * kRowsPerPass * operand_.pitch);
+                   from_ + row_offset(part, operand_.plane) + row_offset(pass * kRowsPerPass, operand_.pitch));
       }
     }
-    from_ += kLayout == Contiguous::kReduced ? kTileDepth : kTileDepth * operand_.pitch;
+    from_ += kLayout == Contiguous::kReduced ? kTileDepth : row_offset(kTileDepth, operand_.pitch);
   }
 
  private:
@@ -102,19 +107,22 @@ class FragmentReader {
   int base_;
 };
 
-template <Contiguous kLayoutA, Contiguous kLayoutB, int kColumns, int kWarpColumns, int kPartsA, int kPartsB,
-          int kOrder>
+template <Contiguous kLayoutA, Contiguous kLayoutB, TilePlan kPlan>
 struct TileProduct {
+  static constexpr int kPartsA = kPlan.parts_a;
+  static constexpr int kPartsB = kPlan.parts_b;
+  static constexpr int kOrder = kPlan.order;
   using SliceA = Slice<kLayoutA, kTileRows>;
-  using SliceB = Slice<kLayoutB, kColumns>;
+  using SliceB = Slice<kLayoutB, kPlan.columns>;
   static constexpr int kStageBytes = SliceA::kBytes * kPartsA + SliceB::kBytes * kPartsB;
-  static constexpr int kStages = tile_stages(kStageBytes);
-  static constexpr int kSharedBytes = kStages * kStageBytes;
-  static constexpr int kWarpsAcross = kColumns / kWarpColumns;
-  static constexpr int kThreads = 2 * kWarpsAcross * kWarp;
-  static constexpr int kBlocks = 256 / kThreads;  // that share a multiprocessor's registers
-  static constexpr int kRowTiles = 64 / 16;       // of a warp, 16 rows each
-  static constexpr int kColumnTiles = kWarpColumns / 8;
+  static constexpr int kStages = kPlan.stages();
+  static constexpr int kSharedBytes = kPlan.shared_bytes();
+  static constexpr int kWarpsAcross = kPlan.warps_across();
+  static constexpr int kThreads = kPlan.threads();
+  static constexpr int kBlocks = kPlan.blocks();
+  static constexpr int kRowTiles = 64 / 16;  // of a warp, 16 rows each
+  static constexpr int kColumnTiles = kPlan.warp_columns / 8;
+  static_assert(kStages * kStageBytes == kSharedBytes && kThreads == 2 * kWarpsAcross * kWarp);
 
   // A thread's elements of C. Those of tile (i, j) are at rows row() + 16 i (+ 8 for the second pair) and columns
   // column() + 8 j (+ 1 for the odd ones).
@@ -123,7 +131,7 @@ struct TileProduct {
   FASTNCE_DEVICE static int warp_row() { return thread_index() / kWarp / kWarpsAcross; }
   FASTNCE_DEVICE static int warp_column() { return thread_index() / kWarp % kWarpsAcross; }
   FASTNCE_DEVICE static int row() { return warp_row() * 64 + thread_index() % kWarp / 4; }
-  FASTNCE_DEVICE static int column() { return warp_column() * kWarpColumns + thread_index() % 4 * 2; }
+  FASTNCE_DEVICE static int column() { return warp_column() * kPlan.warp_columns + thread_index() % 4 * 2; }
 
   // Multiplies rows `a_row` .. of A by rows `b_row` .. of B over k slices [first, last). Ends with a barrier: shared
   // memory is free.
@@ -131,9 +139,9 @@ struct TileProduct {
                                int last) {
     const SharedAddress stages = shared_address(shared_memory());
     SliceCopier<kLayoutA, kTileRows, kPartsA, kThreads> copy_a(a, a_row, first);
-    SliceCopier<kLayoutB, kColumns, kPartsB, kThreads> copy_b(b, b_row, first);
+    SliceCopier<kLayoutB, kPlan.columns, kPartsB, kThreads> copy_b(b, b_row, first);
     const FragmentReader<Side::kA, kLayoutA, kTileRows> read_a(warp_row() * 64);
-    const FragmentReader<Side::kB, kLayoutB, kColumns> read_b(warp_column() * kWarpColumns);
+    const FragmentReader<Side::kB, kLayoutB, kPlan.columns> read_b(warp_column() * kPlan.warp_columns);
 #pragma unroll
     for (int i = 0; i < kRowTiles; ++i) {
 #pragma unroll
@@ -160,8 +168,7 @@ struct TileProduct {
       multiply_slice(stages + stage * kStageBytes, read_a, read_b);
       stage = stage == kStages - 1 ? 0 : stage + 1;
     }
-    wait_for_copies<0>();
-    sync_block();
+    sync_block();  // no copy is under way: each slice's was waited for, and the groups that followed are empty
   }
 
  private:

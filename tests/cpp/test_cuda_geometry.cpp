@@ -13,9 +13,27 @@
 namespace fastnce::cuda {
 namespace {
 
-constexpr runtime::Limits kLimits[] = {{.multiprocessors = 132, .l2_bytes = 50 << 20},
-                                       {.multiprocessors = 108, .l2_bytes = 40 << 20},
-                                       {.multiprocessors = 4, .l2_bytes = 1 << 18}};
+constexpr runtime::Limits kH100{.multiprocessors = 132, .l2_bytes = 50 << 20, .shared_bytes = 228 << 10};
+constexpr runtime::Limits kLimits[] = {kH100,
+                                       {.multiprocessors = 108, .l2_bytes = 40 << 20, .shared_bytes = 164 << 10},
+                                       {.multiprocessors = 128, .l2_bytes = 72 << 20, .shared_bytes = 100 << 10},
+                                       {.multiprocessors = 4, .l2_bytes = 1 << 18, .shared_bytes = 100 << 10}};
+
+// Of every pair of products that a call may need.
+constexpr Parts kParts[] = {{1, 1}, {2, 1}, {2, 2}, {3, 1}, {3, 3}};
+
+std::vector<TilePlan> plans() {
+  std::vector<TilePlan> all;
+  for (const Parts parts : kParts) {
+    all.insert(all.end(), {logits_plan(parts), product_plan(64, parts), product_plan(128, parts)});
+  }
+  return all;
+}
+
+// Blocks of dX and dW that run at once.
+std::int64_t product_slots(const Geometry& g, Parts parts, const runtime::Limits& limits) {
+  return limits.multiprocessors * product_plan(g.dim_columns, parts).blocks(limits.shared_bytes);
+}
 
 std::vector<SampledLossParams> problems() {
   std::vector<SampledLossParams> all;
@@ -77,31 +95,65 @@ TEST(CudaGeometry, GridsStayWithinTheLimitsOfCuda) {
 }
 
 TEST(CudaGeometry, SplittingASumFillsTheDeviceWithoutLeavingIdleParts) {
-  constexpr std::int64_t kBlocks = 264;
-  EXPECT_EQ(splits(1'000, 256, kBlocks), 1);
-  EXPECT_EQ(splits(80, 256, kBlocks), 3);  // dX of 2,560 examples by 512 columns
-  EXPECT_EQ(splits(1, 128, kBlocks), 32);  // dW of 64 classes by 128 columns over 4,096 examples
-  EXPECT_EQ(splits(8, 0, kBlocks), 1);     // nothing sampled
+  const std::int64_t slots = kH100.multiprocessors * product_plan(128, {1, 1}).blocks(kH100.shared_bytes);
+  EXPECT_EQ(splits(1'000, 256, slots), 1);
+  EXPECT_EQ(splits(80, 256, slots), 3);  // dX of 2,560 examples by 512 columns
+  EXPECT_EQ(splits(1, 128, slots), 32);  // dW of 64 classes by 128 columns over 4,096 examples
+  EXPECT_EQ(splits(8, 0, slots), 1);     // nothing sampled
   for (std::int64_t tiles = 1; tiles < 400; ++tiles) {
     for (std::int64_t slices = 1; slices < 300; ++slices) {
-      const std::int64_t parts = splits(tiles, slices, kBlocks);
+      const std::int64_t parts = splits(tiles, slices, slots);
       EXPECT_GE(slices / parts, slices < 4 ? 1 : 4);
       if (parts > 1) {
-        EXPECT_LE(parts * tiles, 2 * kBlocks);
+        EXPECT_LE(parts * tiles, slots);
       }
     }
   }
 }
 
-TEST(CudaGeometry, StagesFitTheSharedMemoryOfEveryChip) {
+// More than half of the blocks that run at once, unless the sums are too short or in 64 parts already.
+TEST(CudaGeometry, BothGradientsFillEveryDevice) {
+  for (const runtime::Limits& limits : kLimits) {
+    for (const SampledLossParams& p : problems()) {
+      const Geometry g = geometry_of(p, limits);
+      const std::int64_t slots = product_slots(g, parts_of(p), limits);
+      const auto expect_full = [&](std::int64_t tiles, std::int64_t parts, std::int64_t slices) {
+        if (tiles == 0 || parts == 64 || parts + 1 > slices / 4) return;
+        EXPECT_GT(2 * tiles * parts, slots) << "B = " << p.batch << ", D = " << p.dim << ", S = " << p.num_sampled;
+      };
+      expect_full(g.chunk_tiles() * g.dim_tiles(), g.input_splits, g.samples / kTileDepth);
+      expect_full(g.sample_tiles() * g.dim_tiles(), g.weight_splits, g.chunk_rows / kTileDepth);
+    }
+  }
+}
+
+// 64 columns take 128 threads: two blocks, or three where registers allow it.
+TEST(CudaGeometry, NarrowTablesAreSplitForAllBlocksOfAMultiprocessor) {
+  SampledLossParams recsys;
+  recsys.batch = 8'192;
+  recsys.dim = 64;
+  recsys.num_sampled = 4'096;
+  for (const Precision precision : {Precision::kHighest, Precision::kHigh, Precision::kMedium}) {
+    recsys.precision = precision;
+    const Geometry g = geometry_of(recsys, kH100);
+    const std::int64_t slots = kH100.multiprocessors * (precision == Precision::kMedium ? 3 : 2);
+    EXPECT_GT(g.chunk_tiles() * g.input_splits, slots * 3 / 4);
+    EXPECT_LE(g.chunk_tiles() * g.input_splits, slots);
+    EXPECT_LE(g.sample_tiles() * g.weight_splits, slots);
+  }
+}
+
+TEST(CudaGeometry, BlocksFitTheMultiprocessorThatTheyShare) {
   constexpr int kLeast = 99 * 1024;  // of compute capability 8.6, 8.9 and 12.0
-  for (int parts_a = 1; parts_a <= 3; ++parts_a) {
-    for (int parts_b = 1; parts_b <= 3; ++parts_b) {
-      for (const int columns : {64, 128}) {
-        const int stage = (kTileRows * parts_a + columns * parts_b) * kTileDepth * 2;
-        EXPECT_GE(tile_stages(stage), 2);
-        EXPECT_LE(tile_stages(stage) * stage, kLeast);
-      }
+  for (const TilePlan& plan : plans()) {
+    EXPECT_GE(plan.stages(), 2);
+    EXPECT_LE(plan.shared_bytes(), kLeast);
+    EXPECT_GE(plan.blocks(), 1);
+    EXPECT_LE(plan.blocks() * plan.threads() * plan.registers, kRegisters);
+    EXPECT_EQ(plan.blocks(kH100.shared_bytes), plan.blocks());  // there registers are what limits
+    for (const runtime::Limits& limits : kLimits) {
+      EXPECT_GE(plan.blocks(limits.shared_bytes), 1);
+      EXPECT_LE(plan.blocks(limits.shared_bytes) * (plan.shared_bytes() + kReservedShared), limits.shared_bytes);
     }
   }
 }

@@ -29,7 +29,7 @@ void synchronize(const Stream& stream);  // the host waits
 void synchronize();                      // for all streams
 
 // Of the device. So small a cache that batches of a few hundred examples come in several chunks.
-inline runtime::Limits limits{4, 400 * 1024};
+inline runtime::Limits limits{4, 400 * 1024, 228 * 1024};
 
 // Memory of the host's that kernels may touch, too; not observed further.
 void lend(const void* memory, std::size_t bytes);
