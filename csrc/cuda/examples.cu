@@ -1,6 +1,9 @@
-// A warp per example or sampled row: gathers and dot products, bound by the bytes of the rows. Arithmetic is float32
+// Kernels per example and per sampled class, bound by the bytes of the rows that they gather. They are compiled for
+// each element type, read 16 bytes at a time, and start several loads before they use the first. Arithmetic is float32
 // throughout, as on the CPU.
 #include "cuda/examples.h"
+
+#include <bit>
 
 #include "cuda/ids.cuh"
 #include "cuda/warp.cuh"
@@ -13,109 +16,283 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
+constexpr int kBlocks = 3;  // at least, of a multiprocessor
 
 FASTNCE_DEVICE std::int64_t warp_index() { return block_x() * kWarps + thread_index() / kWarp; }
 FASTNCE_DEVICE int lane_index() { return thread_index() % kWarp; }
 
 FASTNCE_DEVICE float not_a_number() { return __builtin_nanf(""); }
 
-FASTNCE_KERNEL(kThreads, 2) enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
+// Vectors of kCount elements of a row.
+template <DType kType, int kCount>
+struct RowVectors {
+  using Vector = Elements<kType, kCount>;
+  const void* row;
+  std::int64_t dim;
+
+  FASTNCE_DEVICE bool is_aligned() const { return Vector::is_aligned(row); }
+  FASTNCE_DEVICE Vector load(int v) const {
+    Vector vector;
+    vector.load(Vector::at(row, std::int64_t{v} * kCount));
+    return vector;
+  }
+  FASTNCE_DEVICE Vector gather(int v) const {  // zeros beyond the row's end
+    Vector vector;
+    vector.gather(Vector::at(row, std::int64_t{v} * kCount), dim - std::int64_t{v} * kCount);
+    return vector;
+  }
+};
+
+// A warp goes through `whole` vectors that can be loaded, each thread kAtOnce at a time, and then through the others up
+// to `all`.
+template <int kAtOnce, class Row, class Use>
+FASTNCE_DEVICE void for_each_vector(const Row& row, int whole, int all, const Use& use) {
+  for (int first = lane_index(); first < whole; first += kAtOnce * kWarp) {
+    typename Row::Vector held[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (first + k * kWarp < whole) held[k] = row.load(first + k * kWarp);
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (first + k * kWarp < whole) use(first + k * kWarp, held[k]);
+    }
+  }
+  for (int v = whole + lane_index(); v < all; v += kWarp) use(v, row.gather(v));
+}
+
+template <DType kWeights>
+FASTNCE_KERNEL(kThreads, kBlocks)
+enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
+  constexpr int kCount = 16 / element_bytes(kWeights);
+  using Vectors = RowVectors<kWeights, kCount>;
   const std::int64_t s = warp_index();
   if (s >= args.rows) return;
   const bool exists = s < args.num_sampled;
   const std::int64_t id = exists ? args.sampled[s] : -1;
+  const float count = exists ? args.sampled_count[s] : 0.0f;
   const bool valid = is_valid_id(id, args.num_classes);
-  const Row row = valid ? args.weights.row(id) : Row{};
-  write_operand_row(row, valid, args.dim, s, args.planes);
+  const Row bias = args.biases.row(valid ? id : 0);
+  const std::uint32_t bias_bits = load_element(bias.data, bias.dtype, 0);
+  const Vectors from{args.weights.row(valid ? id : 0).data, valid ? args.dim : 0};
+  const std::int64_t to = row_offset(s, args.planes.pitch);
+  for_each_vector<4>(
+      from, from.is_aligned() ? static_cast<int>(from.dim / kCount) : 0, static_cast<int>(args.planes.pitch / kCount),
+      [&](int v, const Vectors::Vector& vector) { write_operand(vector, to + std::int64_t{v} * kCount, args.planes); });
   if (lane_index() != 0 || !exists) return;
   check_id(args.faults, IdArgument::kSampled, s, id, 1, args.num_classes);
-  const float count = args.sampled_count[s];
-  args.offset[s] = valid && math::is_expected_count(count) ? args.biases.row(id)[0] - logf(count) : not_a_number();
+  args.offset[s] =
+      valid && math::is_expected_count(count) ? widened(bias_bits, bias.dtype) - logf(count) : not_a_number();
 }
 
-// Each lane sums every 32nd product; float32 as everywhere in this file.
-FASTNCE_DEVICE float dot(const Row& a, const Row& b, std::int64_t n) {
-  float sum = 0.0f;
-  for (std::int64_t i = lane_index(); i < n; i += kWarp) sum += a[i] * b[i];
-  return sum_over_warp(sum);
-}
+// The inputs of an example beside the row of a true class.
+template <DType kInputs, DType kWeights, int kCount>
+struct TwoRows {
+  RowVectors<kInputs, kCount> x;
+  RowVectors<kWeights, kCount> w;
+  struct Vector {
+    Elements<kInputs, kCount> x;
+    Elements<kWeights, kCount> w;
+  };
+  FASTNCE_DEVICE bool is_aligned() const { return x.is_aligned() && w.is_aligned(); }
+  FASTNCE_DEVICE Vector load(int v) const { return {x.load(v), w.load(v)}; }
+  FASTNCE_DEVICE Vector gather(int v) const { return {x.gather(v), w.gather(v)}; }
+};
 
-FASTNCE_KERNEL(kThreads, 2) enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
-  const std::int64_t b = warp_index();
+// A warp per true class: the dot product of its row and the example's. The warp of an example's first class also packs
+// the example's inputs; more warps follow for the padding.
+template <DType kInputs, DType kWeights>
+FASTNCE_KERNEL(kThreads, kBlocks)
+enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
+  constexpr int kCount = 16 / std::min(element_bytes(kInputs), element_bytes(kWeights));
+  using Rows = TwoRows<kInputs, kWeights, kCount>;
+  const std::int64_t per_example = args.num_true > 1 ? args.num_true : 1;
+  const std::int64_t warp = warp_index();
+  const std::int64_t padding = warp - args.batch * per_example;
+  const bool exists = padding < 0;
+  const std::int64_t b = !exists ? args.batch + padding : per_example > 1 ? warp / per_example : warp;
   if (b >= args.rows) return;
-  const bool exists = b < args.batch;
-  const Row x = exists ? args.inputs[b] : Row{};
-  write_operand_row(x, exists, args.dim, b, args.planes);
-  if (!exists) return;
-  const float target = args.num_true > 0 ? 1.0f / static_cast<float>(args.num_true) : 0.0f;
-  const float factor = args.grad_loss != nullptr ? args.grad_loss[b] : 1.0f;
-  float loss = 0.0f;
-  for (std::int64_t t = 0; t < args.num_true; ++t) {
-    const std::int64_t at = b * args.num_true + t;
-    const std::int64_t id = args.labels[at];
-    const float count = args.true_count[at];
-    const bool valid = is_valid_id(id, args.num_classes) && math::is_expected_count(count);
-    const float product = valid ? dot(x, args.weights.row(id), args.dim) : 0.0f;
-    if (lane_index() != 0) continue;
-    check_id(args.faults, IdArgument::kLabels, at, id, args.num_true, args.num_classes);
-    const float u = valid ? product + args.biases.row(id)[0] - logf(count) : not_a_number();
-    const auto logistic = math::logistic<float>(u);
-    // softplus(u) - u / T and sigmoid(u) - 1 / T, in the order that loses nothing to cancellation when T = 1.
-    const float positive = u < 0.0f ? 0.0f : u;
-    const float slope = u > 0.0f ? (1.0f - target) - logistic.complement : logistic.sigmoid - target;
-    loss += (positive - u * target) + logistic.log1p_e;
-    args.true_grad[at] = valid ? slope * factor : 0.0f;
-  }
-  if (lane_index() == 0) args.true_loss[b] = loss;
+  const std::int64_t t = exists ? warp - b * per_example : 0;
+  const std::int64_t at = row_offset(b, args.num_true) + t;
+  const bool has_label = exists && args.num_true > 0;
+  const std::int64_t id = has_label ? args.labels[at] : -1;
+  const float count = has_label ? args.true_count[at] : 0.0f;
+  const float factor = has_label && args.grad_loss != nullptr ? args.grad_loss[b] : 1.0f;
+  const bool in_range = is_valid_id(id, args.num_classes);
+  const std::int64_t class_id = in_range ? id : 0;  // class 0 in place of none: its product is not used
+  const Row bias = args.biases.row(class_id);
+  const std::uint32_t bias_bits = load_element(bias.data, bias.dtype, 0);
+  const std::int64_t dim = exists ? args.dim : 0;
+  const Rows rows{{args.inputs[b].data, dim}, {args.weights.row(class_id).data, dim}};
+  const std::int64_t to = row_offset(b, args.planes.pitch);
+  float product = 0.0f;
+  for_each_vector<2>(rows, rows.is_aligned() ? static_cast<int>(dim / kCount) : 0,
+                     static_cast<int>(args.planes.pitch / kCount), [&](int v, const Rows::Vector& vector) {
+                       if (t == 0) write_operand(vector.x, to + std::int64_t{v} * kCount, args.planes);
+#pragma unroll
+                       for (int k = 0; k < kCount; ++k) product += vector.x[k] * vector.w[k];
+                     });
+  product = sum_over_warp(product);
+  if (lane_index() != 0 || !has_label) return;
+  check_id(args.faults, IdArgument::kLabels, at, id, args.num_true, args.num_classes);
+  const bool valid = in_range && math::is_expected_count(count);
+  const float u = valid ? product + widened(bias_bits, bias.dtype) - logf(count) : not_a_number();
+  const auto logistic = math::logistic<float>(u);
+  // softplus(u) - u / T and sigmoid(u) - 1 / T, in the order that loses nothing to cancellation when T = 1.
+  const float target = 1.0f / static_cast<float>(args.num_true);
+  const float positive = u < 0.0f ? 0.0f : u;
+  const float slope = u > 0.0f ? (1.0f - target) - logistic.complement : logistic.sigmoid - target;
+  args.true_loss[at] = (positive - u * target) + logistic.log1p_e;
+  args.true_grad[at] = valid ? slope * factor : 0.0f;
 }
 
-FASTNCE_KERNEL(kThreads, 2) finish_examples_kernel(FASTNCE_ARGUMENTS FinishExamplesArguments args) {
-  const std::int64_t in_chunk = warp_index();
+// Some blocks add up losses, the others dX.
+struct FinishBlocks {
+  FinishExamplesArguments args;
+  std::int64_t loss_blocks;
+  int row_bits;  // 2^row_bits threads for a row of dX
+};
+
+constexpr int kExamplesPerWarp = 8;  // of the losses: so many of a tile are 32 bytes, the least that memory gives
+
+// Four threads of a warp share the parts of an example.
+FASTNCE_DEVICE void finish_losses(const FinishExamplesArguments& args, std::int64_t block) {
+  constexpr int kThreadsPerExample = kWarp / kExamplesPerWarp;
+  constexpr int kAtOnce = 16;  // loads in flight
+  const std::int64_t in_chunk =
+      (block * kWarps + thread_index() / kWarp) * kExamplesPerWarp + lane_index() % kExamplesPerWarp;
+  const int share = lane_index() / kExamplesPerWarp;
+  const bool exists = in_chunk < args.examples;
+  const std::int64_t parts = exists ? args.loss_part_count : 0;
+  const std::int64_t classes = exists ? args.num_true : 0;
+  const float* const true_loss = args.true_loss + row_offset(args.first + in_chunk, args.num_true);
+  const float own = share < classes ? true_loss[share] : 0.0f;  // used after the parts, whose wait is its own
+  double sum = 0.0;  // float64, so that the number of tiles does not show in the result
+  for (std::int64_t first = share; first < parts; first += kAtOnce * kThreadsPerExample) {
+    float loss[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const std::int64_t part = first + k * kThreadsPerExample;
+      loss[k] = part < parts ? args.loss_parts[row_offset(part, args.loss_pitch) + in_chunk] : 0.0f;
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) sum += loss[k];
+  }
+  sum += own;
+  for (std::int64_t t = share + kThreadsPerExample; t < classes; t += kThreadsPerExample) sum += true_loss[t];
+  for (int distance = kWarp / 2; distance >= kExamplesPerWarp; distance /= 2) sum += shuffle_xor(sum, distance);
+  if (exists && share == 0) args.loss[args.first + in_chunk] = static_cast<float>(sum);
+}
+
+// A thread adds up four columns of a row: parts of the sum over the sampled classes, then true classes.
+template <DType kWeights>
+FASTNCE_DEVICE void finish_inputs(const FinishExamplesArguments& args, int row_bits, std::int64_t block) {
+  constexpr int kColumns = 4;
+  constexpr int kPartsAtOnce = 8;  // loads in flight, beside those of as many true classes:
+  constexpr int kClassesAtOnce = 2;
+  using Part = Elements<DType::kFloat32, kColumns>;
+  using Weights = Elements<kWeights, kColumns>;
+  const std::int64_t in_chunk = block * (kThreads >> row_bits) + (thread_index() >> row_bits);
   if (in_chunk >= args.examples) return;
   const std::int64_t b = args.first + in_chunk;
-  const int lane = lane_index();
-  if (args.loss != nullptr && lane == 0) {
-    double sum = args.true_loss[b];  // float64, so that the number of tiles does not show in the result
-    for (std::int64_t part = 0; part < args.loss_part_count; ++part) {
-      sum += args.loss_parts[part * args.loss_pitch + in_chunk];
+  const std::int64_t first_class = row_offset(b, args.num_true);
+  const int first_column = (thread_index() & ((1 << row_bits) - 1)) * kColumns;
+  for (std::int64_t d = first_column; d < args.dim; d += kColumns << row_bits) {
+    const float* const parts = args.input_parts + row_offset(in_chunk, args.input_pitch) + d;
+    const std::int64_t columns = args.dim - d;
+    float sum[kColumns] = {};
+    std::int64_t next_part = 0;
+    std::int64_t next_class = 0;
+    while (next_part < args.input_part_count || next_class < args.num_true) {
+      std::int64_t id[kClassesAtOnce];
+      float factor[kClassesAtOnce];
+      Part part[kPartsAtOnce];
+      Weights weights[kClassesAtOnce];
+#pragma unroll
+      for (int k = 0; k < kClassesAtOnce; ++k) {
+        const bool exists = next_class + k < args.num_true;
+        id[k] = exists ? args.labels[first_class + next_class + k] : -1;
+        factor[k] = exists ? args.true_grad[first_class + next_class + k] : 0.0f;
+      }
+#pragma unroll
+      for (int k = 0; k < kPartsAtOnce; ++k) {
+        if (next_part + k < args.input_part_count) part[k].load(parts + row_offset(next_part + k, args.input_part));
+      }
+#pragma unroll
+      for (int k = 0; k < kClassesAtOnce; ++k) {
+        if (!is_valid_id(id[k], args.num_classes)) continue;
+        const char* const from = Weights::at(args.weights.row(id[k]).data, d);
+        if (columns >= kColumns && Weights::is_aligned(from)) {
+          weights[k].load(from);
+        } else {
+          weights[k].gather(from, columns);
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < kPartsAtOnce; ++k) {
+#pragma unroll
+        for (int i = 0; i < kColumns; ++i) sum[i] += part[k][i];
+      }
+#pragma unroll
+      for (int k = 0; k < kClassesAtOnce; ++k) {
+#pragma unroll
+        for (int i = 0; i < kColumns; ++i) sum[i] += factor[k] * weights[k][i];
+      }
+      next_part += kPartsAtOnce;
+      next_class += kClassesAtOnce;
     }
-    args.loss[b] = static_cast<float>(sum);
-  }
-  if (args.grad_inputs == nullptr) return;
-  for (std::int64_t d = lane; d < args.dim; d += kWarp) {
-    float sum = 0.0f;
-    for (std::int64_t part = 0; part < args.input_part_count; ++part) {
-      sum += args.input_parts[part * args.input_part + in_chunk * args.input_pitch + d];
-    }
-    for (std::int64_t t = 0; t < args.num_true; ++t) {
-      const std::int64_t at = b * args.num_true + t;
-      const std::int64_t id = args.labels[at];
-      if (is_valid_id(id, args.num_classes)) sum += args.true_grad[at] * args.weights.row(id)[d];
-    }
-    store_as(args.grad_inputs, args.grad_inputs_dtype, b * args.dim + d, sum);
+    store_4_as(args.grad_inputs, args.grad_inputs_dtype, row_offset(b, args.dim) + d, sum, columns);
   }
 }
 
-FASTNCE_KERNEL(kThreads, 2) finish_samples_kernel(FASTNCE_ARGUMENTS FinishSamplesArguments args) {
+template <DType kWeights>
+FASTNCE_KERNEL(kThreads, kBlocks)
+finish_examples_kernel(FASTNCE_ARGUMENTS FinishBlocks blocks) {
+  if (block_x() < blocks.loss_blocks) {
+    finish_losses(blocks.args, block_x());
+  } else {
+    finish_inputs<kWeights>(blocks.args, blocks.row_bits, block_x() - blocks.loss_blocks);
+  }
+}
+
+FASTNCE_KERNEL(kThreads, kBlocks) finish_samples_kernel(FASTNCE_ARGUMENTS FinishSamplesArguments args) {
   const std::int64_t s = block_x() * kThreads + thread_index();
   if (s >= args.num_sampled) return;
   float sum = args.accumulate ? args.bias_sums[s] : 0.0f;
-  for (std::int64_t part = 0; part < args.bias_part_count; ++part) sum += args.bias_parts[part * args.bias_pitch + s];
+#pragma unroll 8
+  for (std::int64_t part = 0; part < args.bias_part_count; ++part) {
+    sum += args.bias_parts[row_offset(part, args.bias_pitch) + s];
+  }
   args.bias_sums[s] = sum;
 }
 
 }  // namespace
 
 void queue_enter_samples(const EnterSamplesArguments& args, const Stream& stream) {
-  launch(enter_samples_kernel, {.x = ceiling(args.rows, kWarps)}, kThreads, 0, stream, args);
+  with_type(args.weights.dtype, [&]<DType kWeights> {
+    launch(enter_samples_kernel<kWeights>, {.x = ceiling(args.rows, kWarps)}, kThreads, 0, stream, args);
+  });
 }
 
 void queue_enter_examples(const EnterExamplesArguments& args, const Stream& stream) {
-  launch(enter_examples_kernel, {.x = ceiling(args.rows, kWarps)}, kThreads, 0, stream, args);
+  const std::int64_t warps = args.rows - args.batch + args.batch * std::max<std::int64_t>(args.num_true, 1);
+  with_type(args.inputs.dtype, [&]<DType kInputs> {
+    with_type(args.weights.dtype, [&]<DType kWeights> {
+      launch(enter_examples_kernel<kInputs, kWeights>, {.x = ceiling(warps, kWarps)}, kThreads, 0, stream, args);
+    });
+  });
 }
 
 void queue_finish_examples(const FinishExamplesArguments& args, const Stream& stream) {
-  launch(finish_examples_kernel, {.x = ceiling(args.examples, kWarps)}, kThreads, 0, stream, args);
+  const auto threads_per_row =
+      std::bit_ceil(static_cast<std::uint64_t>(std::clamp<std::int64_t>(ceiling(args.dim, 4), 1, kThreads)));
+  const int row_bits = std::countr_zero(threads_per_row);
+  const std::int64_t loss_blocks = args.loss != nullptr ? ceiling(args.examples, kWarps * kExamplesPerWarp) : 0;
+  const std::int64_t input_blocks = args.grad_inputs != nullptr ? ceiling(args.examples, kThreads >> row_bits) : 0;
+  with_type(args.weights.dtype, [&]<DType kWeights> {
+    launch(finish_examples_kernel<kWeights>, {.x = loss_blocks + input_blocks}, kThreads, 0, stream,
+           FinishBlocks{args, loss_blocks, row_bits});
+  });
 }
 
 void queue_finish_samples(const FinishSamplesArguments& args, const Stream& stream) {

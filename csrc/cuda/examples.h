@@ -33,7 +33,7 @@ struct EnterExamplesArguments {
   std::int64_t batch, num_true, dim, num_classes;
   std::int64_t rows;  // B, padded
   OperandPlanes planes;
-  float* true_loss;  // [B]
+  float* true_loss;  // [B, T]
   float* true_grad;  // [B, T]: dloss/du, times the upstream factor; 0 for a label out of range
   runtime::FaultRecord* faults;
 };

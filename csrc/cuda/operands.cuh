@@ -8,6 +8,11 @@
 
 namespace fastnce::cuda {
 
+FASTNCE_DEVICE void store_words(void* to, const std::uint32_t (&word)[2]) { store_8_bytes(to, {{word[0], word[1]}}); }
+FASTNCE_DEVICE void store_words(void* to, const std::uint32_t (&word)[4]) {
+  store_16_bytes(to, {{word[0], word[1], word[2], word[3]}});
+}
+
 // Planes being written; as Operand in tile_product.cuh.
 struct OperandPlanes {
   std::uint16_t* data;
@@ -16,27 +21,23 @@ struct OperandPlanes {
   int parts;
 };
 
-// Splits two numbers into `parts` bfloat16 parts each and calls store(part, pair).
-template <class Store>
-FASTNCE_DEVICE void split_pair(float low, float high, int parts, const Store& store) {
-  for (int part = 0; part < parts; ++part) {
-    const std::uint32_t pair = to_bfloat16_pair(low, high);
-    store(part, pair);
-    low -= from_bfloat16(static_cast<std::uint16_t>(pair));
-    high -= from_bfloat16(static_cast<std::uint16_t>(pair >> 16));
-  }
-}
-
-// One warp writes row `to` of the planes: the `dim` elements of `from`, or none where `present` is false, then zeros.
-FASTNCE_DEVICE void write_operand_row(const Row& from, bool present, std::int64_t dim, std::int64_t to,
-                                      const OperandPlanes& planes) {
-  const int lane = thread_index() % kWarp;
-  for (std::int64_t d = 2 * lane; d < planes.pitch; d += 2 * kWarp) {
-    const float low = present && d < dim ? from[d] : 0.0f;
-    const float high = present && d + 1 < dim ? from[d + 1] : 0.0f;
-    split_pair(low, high, planes.parts, [&](int part, std::uint32_t pair) {
-      *reinterpret_cast<std::uint32_t*>(planes.data + part * planes.plane + to * planes.pitch + d) = pair;
-    });
+// Writes elements of a row into the planes, from element `at` of each on.
+template <DType kType, int kCount>
+FASTNCE_DEVICE void write_operand(const Elements<kType, kCount>& elements, std::int64_t at,
+                                  const OperandPlanes& planes) {
+  float rest[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) rest[i] = elements[i];
+#pragma unroll 1
+  for (int part = 0; part < planes.parts; ++part) {
+    std::uint32_t pair[kCount / 2];
+#pragma unroll
+    for (int i = 0; i < kCount / 2; ++i) {
+      pair[i] = to_bfloat16_pair(rest[2 * i], rest[2 * i + 1]);
+      rest[2 * i] -= from_bfloat16(static_cast<std::uint16_t>(pair[i]));
+      rest[2 * i + 1] -= from_bfloat16(static_cast<std::uint16_t>(pair[i] >> 16));
+    }
+    store_words(planes.data + row_offset(part, planes.plane) + at, pair);
   }
 }
 

@@ -24,7 +24,7 @@ struct Intermediates {
   OperandPlanes w;      // [S, D]
   OperandPlanes grad;   // G of one chunk, [chunk, S]
   float* offset;        // [S]
-  float* true_loss;     // [B]
+  float* true_loss;     // [B, T]
   float* true_grad;     // [B, T]
   float* loss_parts;    // [sample tiles, chunk]
   float* bias_parts;    // [chunk tiles, S]
@@ -88,7 +88,7 @@ class SampledLoss {
     m_.x = take_planes(memory, g_.batch(), g_.dim, parts_.operands);
     m_.w = take_planes(memory, g_.samples, g_.dim, parts_.operands);
     m_.offset = memory.take<float>(p_.num_sampled);
-    m_.true_loss = memory.take<float>(p_.batch);
+    m_.true_loss = memory.take<float>(p_.batch * p_.num_true);
     m_.true_grad = memory.take<float>(p_.batch * p_.num_true);
     m_.loss_parts = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
     if (!wants_grad()) return;
