@@ -221,7 +221,12 @@ def magnitude(problem: Problem) -> Results:
     return Results(loss_u.sum(axis=1) + loss_v.sum(axis=1), *absolute.backward(problem, du, dv))
 
 
-def assert_matches_twin(solution: tuple[ArrayLike, Results], problem: Problem, precision: str = "highest") -> None:
+def assert_matches_twin(
+    solution: tuple[ArrayLike, Results],
+    problem: Problem,
+    precision: str = "highest",
+    logits_precision: str | None = None,
+) -> None:
     """Row ids equal the twin's, and every element is as accurate as :func:`tolerances.assert_accurate` asks.
 
     The results may come from another layout of the same tables: ``problem`` holds them dense.
@@ -230,7 +235,7 @@ def assert_matches_twin(solution: tuple[ArrayLike, Results], problem: Problem, p
     true_ids, truth = problem.truth()
     np.testing.assert_array_equal(ids, true_ids)
     naive = naive_float32(problem) if actual.loss.dtype == np.float32 else None
-    assert_accurate(actual, truth, magnitude(problem), naive, precision)
+    assert_accurate(actual, truth, magnitude(problem), naive, precision, logits_precision)
 
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "tf_golden.json").read_text())

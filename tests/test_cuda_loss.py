@@ -96,6 +96,14 @@ def test_halves_are_read_exactly(dtype, dim, cuda_array):
     assert_matches_twin(cuda_array.solve(half, grad_dtype="float32"), wide)
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+def test_halves_have_exact_logits_at_medium_precision(dtype, cuda_array):
+    """The loss and the bias gradients, which depend on nothing else, are as good as at "high"."""
+    half, wide = narrowed(MIDDLE.problem(), **dict.fromkeys(ROLES, HALVES[dtype]))
+    results = cuda_array.solve(half, grad_dtype="float32", precision="medium")
+    assert_matches_twin(results, wide, "medium", logits_precision="high")
+
+
 @pytest.mark.parametrize(
     "roles",
     half_cases(

@@ -70,14 +70,23 @@ def allowed_error(
 
 
 def assert_accurate(
-    actual: Results, truth: Results, magnitude: Results, naive: Results | None = None, precision: str = "highest"
+    actual: Results,
+    truth: Results,
+    magnitude: Results,
+    naive: Results | None = None,
+    precision: str = "highest",
+    logits_precision: str | None = None,
 ) -> None:
-    """``|truth - actual| <= allowed_error(...)``, for every single element."""
+    """``|truth - actual| <= allowed_error(...)``, for every single element.
+
+    ``logits_precision`` is the level of what depends on the logits alone, where it is a better one.
+    """
     for name in Results._fields:
         ours, true, scale = (getattr(results, name) for results in (actual, truth, magnitude))
         assert ours.shape == true.shape, f"{name}: shape {ours.shape}, expected {true.shape}"
         plain = None if naive is None else getattr(naive, name)
-        allowed = allowed_error(true, scale, plain, ours.dtype, precision)
+        level = logits_precision if name in ("loss", "biases") and logits_precision is not None else precision
+        allowed = allowed_error(true, scale, plain, ours.dtype, level)
         # Not `error > allowed`: a NaN must fail.
         bad = np.argwhere(~(np.abs(true - ours) <= allowed))
         if len(bad):

@@ -74,13 +74,11 @@ FASTNCE_DEVICE Words4 load_16_bytes(const void* from) {
 // To global memory, whose addresses are the same in the generic space. Assignments would not do: nvcc makes four stores
 // of some.
 FASTNCE_DEVICE void store_8_bytes(void* to, const Words2& words) {
-  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(words.word[0]),
-               "r"(words.word[1])
-               : "memory");
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(words.word[0]), "r"(words.word[1]) : "memory");
 }
 FASTNCE_DEVICE void store_16_bytes(void* to, const Words4& words) {
-  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.word[0]),
-               "r"(words.word[1]), "r"(words.word[2]), "r"(words.word[3])
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.word[0]), "r"(words.word[1]),
+               "r"(words.word[2]), "r"(words.word[3])
                : "memory");
 }
 FASTNCE_DEVICE void copy_16_bytes(void* to, const void* from) { store_16_bytes(to, load_16_bytes(from)); }
@@ -163,6 +161,15 @@ FASTNCE_DEVICE void load_matrices_transposed(std::uint32_t (&matrix)[4], SharedA
 // of A rows g and g + 8, of B column g, and of C elements (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
 FASTNCE_DEVICE void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// The same in float16.
+FASTNCE_DEVICE void multiply_add_float16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                         std::uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));

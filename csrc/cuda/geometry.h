@@ -20,16 +20,20 @@ inline constexpr int kReservedShared = 1'024;  // bytes that CUDA takes of share
 constexpr std::int64_t ceiling(std::int64_t value, std::int64_t divisor) { return (value + divisor - 1) / divisor; }
 constexpr std::int64_t padded(std::int64_t value, std::int64_t multiple) { return ceiling(value, multiple) * multiple; }
 
-// The parts of bfloat16 operands. Inputs and weights that are both stored in bfloat16 are exact in one part.
+// The parts of bfloat16 operands. Inputs and weights that are both stored in bfloat16 are exact in one part. Where both
+// are stored in float16, one part would lose 3 of their 11 bits: the logits are then products of float16 numbers,
+// exact, too. The gradients stay with bfloat16, whose range G needs: its small elements would vanish in float16.
 struct Parts {
-  int order;     // 1 to 3; parts of G
-  int operands;  // of X and W: 1 or `order`
+  int order;             // 1 to 3; parts of G
+  int operands;          // of X and W: 1 or `order`
+  bool float16 = false;  // the logits' operands
 };
 inline Parts parts_of(const SampledLossParams& p) {
   const int order = p.precision == Precision::kHighest ? 3 : p.precision == Precision::kHigh ? 2 : 1;
-  const bool stored =
-      p.weights_dtype.value_or(p.dtype) == DType::kBFloat16 && p.inputs_dtype.value_or(p.dtype) == DType::kBFloat16;
-  return {order, stored ? 1 : order};
+  const auto both_are = [&](DType dtype) {
+    return p.weights_dtype.value_or(p.dtype) == dtype && p.inputs_dtype.value_or(p.dtype) == dtype;
+  };
+  return {order, both_are(DType::kBFloat16) ? 1 : order, order == 1 && both_are(DType::kFloat16)};
 }
 
 // How a block computes a tile of a GEMM, and what that takes of a multiprocessor: kernels are compiled from it and

@@ -52,10 +52,11 @@ struct Epilogue {
   float column_sum[2][kSampleColumns];  // by row of warps
 };
 
-template <int kOperandParts, int kOrder>
+template <int kOperandParts, int kOrder, DType kOperands>
 class LogitsTile {
  public:
-  using Product = TileProduct<Contiguous::kReduced, Contiguous::kReduced, logits_plan({kOrder, kOperandParts})>;
+  using Product =
+      TileProduct<Contiguous::kReduced, Contiguous::kReduced, logits_plan({kOrder, kOperandParts}), kOperands>;
   static_assert(Product::kSharedBytes >= static_cast<int>(sizeof(Epilogue)));
   static_assert(Product::kThreads >= kTileRows && kTileRows == kSampleColumns);
 
@@ -226,9 +227,9 @@ logits_kernel(FASTNCE_ARGUMENTS LogitsArguments args) {
   Tile(args).run();
 }
 
-template <int kOperandParts, int kOrder>
+template <int kOperandParts, int kOrder, DType kOperands = DType::kBFloat16>
 void queue(const LogitsArguments& args, const Geometry& g, const Stream& stream) {
-  using Tile = LogitsTile<kOperandParts, kOrder>;
+  using Tile = LogitsTile<kOperandParts, kOrder, kOperands>;
   launch(logits_kernel<Tile>, {.x = g.sample_tiles(), .y = g.chunk_tiles()}, Tile::Product::kThreads,
          Tile::Product::kSharedBytes, stream, args);
 }
@@ -236,6 +237,7 @@ void queue(const LogitsArguments& args, const Geometry& g, const Stream& stream)
 }  // namespace
 
 void queue_logits(const LogitsArguments& args, const Geometry& g, Parts parts, const Stream& stream) {
+  if (parts.float16) return queue<1, 1, DType::kFloat16>(args, g, stream);
   if (parts.order == 1) return queue<1, 1>(args, g, stream);
   if (parts.order == 2) return parts.operands == 1 ? queue<1, 2>(args, g, stream) : queue<2, 2>(args, g, stream);
   parts.operands == 1 ? queue<1, 3>(args, g, stream) : queue<3, 3>(args, g, stream);

@@ -1,4 +1,4 @@
-// Packs the caller's rows into bfloat16 planes, the operands of tile_product.cuh.
+// Packs the caller's rows into planes of bfloat16 or float16, the operands of tile_product.cuh.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,8 @@ struct OperandPlanes {
   std::uint16_t* data;
   std::int64_t pitch;
   std::int64_t plane;
-  int parts;
+  int parts;             // bfloat16
+  bool float16 = false;  // one more plane follows, of rows stored in float16 as they are
 };
 
 // Writes elements of a row into the planes, from element `at` of each on.
@@ -38,6 +39,9 @@ FASTNCE_DEVICE void write_operand(const Elements<kType, kCount>& elements, std::
       rest[2 * i + 1] -= from_bfloat16(static_cast<std::uint16_t>(pair[i] >> 16));
     }
     store_words(planes.data + row_offset(part, planes.plane) + at, pair);
+  }
+  if constexpr (kType == DType::kFloat16) {
+    if (planes.float16) store_words(planes.data + row_offset(planes.parts, planes.plane) + at, elements.word);
   }
 }
 

@@ -18,7 +18,7 @@ namespace fastnce::cuda {
 
 namespace {
 
-// Intermediate results on the device. `x`, `w` and G are bfloat16 planes, padded with zeros to whole tiles.
+// Intermediate results on the device. `x`, `w` and G are planes, padded with zeros to whole tiles.
 struct Intermediates {
   OperandPlanes x;      // [B, D]
   OperandPlanes w;      // [S, D]
@@ -78,15 +78,17 @@ class SampledLoss {
   DeviceTable weights() const { return {p_.weights, p_.weights_dtype.value_or(p_.dtype)}; }
   DeviceTable biases() const { return {p_.biases, p_.biases_dtype.value_or(p_.dtype)}; }
 
-  static OperandPlanes take_planes(Carver& memory, std::int64_t rows, std::int64_t pitch, int parts) {
-    return {memory.take<std::uint16_t>(rows * pitch * parts), pitch, rows * pitch, parts};
+  static OperandPlanes take_planes(Carver& memory, std::int64_t rows, std::int64_t pitch, int parts,
+                                   bool float16 = false) {
+    const int planes = parts + (float16 ? 1 : 0);
+    return {memory.take<std::uint16_t>(rows * pitch * planes), pitch, rows * pitch, parts, float16};
   }
 
   void take_workspace(Carver& memory) {
     m_ = {};
     rows_ = {};
-    m_.x = take_planes(memory, g_.batch(), g_.dim, parts_.operands);
-    m_.w = take_planes(memory, g_.samples, g_.dim, parts_.operands);
+    m_.x = take_planes(memory, g_.batch(), g_.dim, parts_.operands, parts_.float16);
+    m_.w = take_planes(memory, g_.samples, g_.dim, parts_.operands, parts_.float16);
     m_.offset = memory.take<float>(p_.num_sampled);
     m_.true_loss = memory.take<float>(p_.batch * p_.num_true);
     m_.true_grad = memory.take<float>(p_.batch * p_.num_true);
@@ -173,6 +175,12 @@ class SampledLoss {
   static Operand operand(const OperandPlanes& planes, std::int64_t row = 0) {
     return {planes.data + row * planes.pitch, planes.pitch, planes.plane};
   }
+  // The same for the logits: the float16 plane, if there is one.
+  static Operand logits_operand(const OperandPlanes& planes, std::int64_t row = 0) {
+    Operand of = operand(planes, row);
+    if (planes.float16) of.data += planes.parts * planes.plane;
+    return of;
+  }
 
   void queue_chunk(std::int64_t chunk, const Stream& stream) const {
     const std::int64_t first = chunk * g_.chunk_rows;
@@ -203,8 +211,8 @@ class SampledLoss {
 
   void queue_products(std::int64_t chunk, std::int64_t first, std::int64_t examples, const Stream& stream) const {
     const auto* const grad_loss = static_cast<const float*>(p_.grad_loss);
-    queue_logits({.x = operand(m_.x, first),
-                  .w = operand(m_.w),
+    queue_logits({.x = logits_operand(m_.x, first),
+                  .w = logits_operand(m_.w),
                   .slices = g_.dim / kTileDepth,
                   .offset = m_.offset,
                   .sampled = p_.sampled,

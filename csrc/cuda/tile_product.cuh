@@ -4,7 +4,7 @@
 // Operands are sums of `parts` bfloat16 planes, x = x0 + x1 + x2, where each part is the rounded remainder of the ones
 // before it (8 bits each). Of the products of parts i and j those with i + j < order are computed: order 3 is as
 // accurate as float32 (6 products), order 2 good for about 1e-5 (3), order 1 is plain bfloat16. An operand stored in
-// bfloat16 is its own single part, exactly.
+// bfloat16 is its own single part, exactly. Operands may be float16 instead, of one part each.
 //
 // Tensor cores add with truncation, which over long sums would be a bias of many float32 ulps. Above order 1 they
 // therefore sum over 16 k only; longer sums are ordinary float32 additions.
@@ -107,7 +107,7 @@ class FragmentReader {
   int base_;
 };
 
-template <Contiguous kLayoutA, Contiguous kLayoutB, TilePlan kPlan>
+template <Contiguous kLayoutA, Contiguous kLayoutB, TilePlan kPlan, DType kOperands = DType::kBFloat16>
 struct TileProduct {
   static constexpr int kPartsA = kPlan.parts_a;
   static constexpr int kPartsB = kPlan.parts_b;
@@ -199,7 +199,10 @@ struct TileProduct {
 
   FASTNCE_DEVICE static void multiply_fragments(float (&to)[4], const std::uint32_t (&a)[kPartsA][kRowTiles][4], int i,
                                                 const std::uint32_t (&b)[kPartsB][4], int first_b) {
-    if constexpr (kOrder == 1) {
+    if constexpr (kOperands == DType::kFloat16) {
+      static_assert(kOrder == 1);
+      multiply_add_float16(to, a[0][i], b[0][first_b], b[0][first_b + 1]);
+    } else if constexpr (kOrder == 1) {
       multiply_add(to, a[0][i], b[0][first_b], b[0][first_b + 1]);
     } else {
       float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};

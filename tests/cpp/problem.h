@@ -129,6 +129,12 @@ inline double tolerance(Precision precision) {
   return 0;
 }
 
+// The same for what depends on the logits alone, the loss and the gradients of biases, on a CUDA device where tables
+// and inputs are of one 16-bit type: no product rounds an operand, and tensor cores add up in float32.
+inline double halves_logits_tolerance(Precision precision) {
+  return std::min(tolerance(precision), tolerance(Precision::kHigh));
+}
+
 template <class T>
 Solution solve(const Problem<T>& p) {
   const auto [batch, num_true, num_sampled, dim, num_classes] = p.sizes;

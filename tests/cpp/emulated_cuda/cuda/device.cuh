@@ -128,6 +128,10 @@ inline void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32
                          const Site& site = Site::current()) {
   emulated::multiply_add(c, a, b0, b1, emulated::Format::kBFloat16, site);
 }
+inline void multiply_add_float16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
+                                 const Site& site = Site::current()) {
+  emulated::multiply_add(c, a, b0, b1, emulated::Format::kFloat16, site);
+}
 
 struct Grid {
   std::int64_t x = 1, y = 1;
