@@ -82,9 +82,6 @@ FASTNCE_DEVICE void store_16_bytes(void* to, const Words4& words) {
                : "memory");
 }
 FASTNCE_DEVICE void copy_16_bytes(void* to, const void* from) { store_16_bytes(to, load_16_bytes(from)); }
-struct alignas(8) FloatPair {
-  float low, high;
-};
 
 using AtomicWord = unsigned long long;
 FASTNCE_DEVICE AtomicWord atomic_cas(AtomicWord* word, AtomicWord expected, AtomicWord desired) {

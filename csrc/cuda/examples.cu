@@ -258,10 +258,17 @@ finish_examples_kernel(FASTNCE_ARGUMENTS FinishBlocks blocks) {
 FASTNCE_KERNEL(kThreads, kBlocks) finish_samples_kernel(FASTNCE_ARGUMENTS FinishSamplesArguments args) {
   const std::int64_t s = block_x() * kThreads + thread_index();
   if (s >= args.num_sampled) return;
+  constexpr int kAtOnce = 8;  // loads in flight
   float sum = args.accumulate ? args.bias_sums[s] : 0.0f;
-#pragma unroll 8
-  for (std::int64_t part = 0; part < args.bias_part_count; ++part) {
-    sum += args.bias_parts[row_offset(part, args.bias_pitch) + s];
+  for (std::int64_t first = 0; first < args.bias_part_count; first += kAtOnce) {
+    float part[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const bool exists = first + k < args.bias_part_count;
+      part[k] = exists ? args.bias_parts[row_offset(first + k, args.bias_pitch) + s] : 0.0f;
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) sum += part[k];
   }
   args.bias_sums[s] = sum;
 }

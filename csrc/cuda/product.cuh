@@ -1,6 +1,8 @@
 // The kernel behind product.h.
 #pragma once
 
+#include <bit>
+
 #include "cuda/product.h"
 
 namespace fastnce::cuda {
@@ -19,18 +21,26 @@ product_kernel(FASTNCE_ARGUMENTS ProductArguments args) {
   float* const out = args.out + row_offset(split, args.part) + first_column + Product::column();
 #pragma unroll
   for (int i = 0; i < Product::kRowTiles; ++i) {
+    float* row[2];
+    Words2 before[2][Product::kColumnTiles] = {};  // all under way before the first is added
 #pragma unroll
     for (int second = 0; second < 2; ++second) {
-      float* const row = out + row_offset(first_row + Product::row() + 16 * i + 8 * second, args.pitch);
+      row[second] = out + row_offset(first_row + Product::row() + 16 * i + 8 * second, args.pitch);
+      if (!args.accumulate) continue;
+#pragma unroll
+      for (int j = 0; j < Product::kColumnTiles; ++j) before[second][j] = load_8_bytes(row[second] + 8 * j);
+    }
+#pragma unroll
+    for (int second = 0; second < 2; ++second) {
 #pragma unroll
       for (int j = 0; j < Product::kColumnTiles; ++j) {
-        FloatPair* const at = reinterpret_cast<FloatPair*>(row + 8 * j);
-        FloatPair pair{product.sum[i][j][2 * second], product.sum[i][j][2 * second + 1]};
-        if (args.accumulate) {
-          pair.low += at->low;
-          pair.high += at->high;
+        Words2 pair;
+#pragma unroll
+        for (int odd = 0; odd < 2; ++odd) {
+          const float sum = std::bit_cast<float>(before[second][j].word[odd]) + product.sum[i][j][2 * second + odd];
+          pair.word[odd] = std::bit_cast<std::uint32_t>(sum);
         }
-        *at = pair;
+        store_8_bytes(row[second] + 8 * j, pair);
       }
     }
   }

@@ -80,9 +80,6 @@ inline Words4 load_16_bytes(const void* from) { return load_words<Words4>(from);
 inline void store_8_bytes(void* to, const Words2& words) { store_words(to, words); }
 inline void store_16_bytes(void* to, const Words4& words) { store_words(to, words); }
 inline void copy_16_bytes(void* to, const void* from) { store_16_bytes(to, load_16_bytes(from)); }
-struct alignas(8) FloatPair {
-  float low, high;
-};
 
 using AtomicWord = unsigned long long;
 using emulated::atomic_add;
