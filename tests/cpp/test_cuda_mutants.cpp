@@ -149,8 +149,15 @@ struct Survivor {
   std::string_view line;  // of the kernel
   const char* reason;
 };
+constexpr const char* kBounded =
+    "below 2^31: at most 2^28 labels; of G and the sums per tile, a chunk is half the L2 cache or 128 rows";
+constexpr const char* kTooLarge = "no test's planes, partial sums and gradients have 2^31 elements";
 constexpr Survivor kSurvivors[] = {
-    {Mutation::kNone, "", ""},
+    {Mutation::kNarrowRow, "num_true)", kBounded},       {Mutation::kNarrowRow, "loss_pitch", kBounded},
+    {Mutation::kNarrowRow, "bias_pitch", kBounded},      {Mutation::kNarrowRow, "args_.grad.", kBounded},
+    {Mutation::kNarrowRow, "planes.", kTooLarge},        {Mutation::kNarrowRow, "operand", kTooLarge},
+    {Mutation::kNarrowRow, "args.input_p", kTooLarge},   {Mutation::kNarrowRow, "(b, args.dim)", kTooLarge},
+    {Mutation::kNarrowRow, "Product::row()", kTooLarge}, {Mutation::kNarrowRow, "args.part)", kTooLarge},
 };
 
 const char* why_it_survives(const Mutant& mutant) {
