@@ -110,7 +110,7 @@ void count(const Shape& shape, const Level& level) {
 
 int main(int argc, char** argv) {
   using namespace fastnce::bench;
-  fastnce::cuda::emulated::limits = {132, 50 << 20};
+  fastnce::cuda::emulated::limits = {132, 50 << 20, 228 << 10};
   for (const char* const products : {"logits_kernel", "product_kernel"}) {
     fastnce::cuda::emulated::run_at_most(products, 2);
   }

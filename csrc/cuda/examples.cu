@@ -69,17 +69,18 @@ enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
   const std::int64_t s = warp_index();
   if (s >= args.rows) return;
   const bool exists = s < args.num_sampled;
+  const bool leads = exists && lane_index() == 0;
   const std::int64_t id = exists ? args.sampled[s] : -1;
-  const float count = exists ? args.sampled_count[s] : 0.0f;
+  const float count = leads ? args.sampled_count[s] : 0.0f;
   const bool valid = is_valid_id(id, args.num_classes);
   const Row bias = args.biases.row(valid ? id : 0);
-  const std::uint32_t bias_bits = load_element(bias.data, bias.dtype, 0);
+  const std::uint32_t bias_bits = leads ? load_element(bias.data, bias.dtype, 0) : 0;
   const Vectors from{args.weights.row(valid ? id : 0).data, valid ? args.dim : 0};
   const std::int64_t to = row_offset(s, args.planes.pitch);
   for_each_vector<4>(
       from, from.is_aligned() ? static_cast<int>(from.dim / kCount) : 0, static_cast<int>(args.planes.pitch / kCount),
       [&](int v, const Vectors::Vector& vector) { write_operand(vector, to + std::int64_t{v} * kCount, args.planes); });
-  if (lane_index() != 0 || !exists) return;
+  if (!leads) return;
   check_id(args.faults, IdArgument::kSampled, s, id, 1, args.num_classes);
   args.offset[s] =
       valid && math::is_expected_count(count) ? widened(bias_bits, bias.dtype) - logf(count) : not_a_number();
@@ -115,13 +116,14 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   const std::int64_t t = exists ? warp - b * per_example : 0;
   const std::int64_t at = row_offset(b, args.num_true) + t;
   const bool has_label = exists && args.num_true > 0;
+  const bool leads = has_label && lane_index() == 0;
   const std::int64_t id = has_label ? args.labels[at] : -1;
-  const float count = has_label ? args.true_count[at] : 0.0f;
-  const float factor = has_label && args.grad_loss != nullptr ? args.grad_loss[b] : 1.0f;
+  const float count = leads ? args.true_count[at] : 0.0f;
+  const float factor = leads && args.grad_loss != nullptr ? args.grad_loss[b] : 1.0f;
   const bool in_range = is_valid_id(id, args.num_classes);
   const std::int64_t class_id = in_range ? id : 0;  // class 0 in place of none: its product is not used
   const Row bias = args.biases.row(class_id);
-  const std::uint32_t bias_bits = load_element(bias.data, bias.dtype, 0);
+  const std::uint32_t bias_bits = leads ? load_element(bias.data, bias.dtype, 0) : 0;
   const std::int64_t dim = exists ? args.dim : 0;
   const Rows rows{{args.inputs[b].data, dim}, {args.weights.row(class_id).data, dim}};
   const std::int64_t to = row_offset(b, args.planes.pitch);
@@ -133,7 +135,7 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
                        for (int k = 0; k < kCount; ++k) product += vector.x[k] * vector.w[k];
                      });
   product = sum_over_warp(product);
-  if (lane_index() != 0 || !has_label) return;
+  if (!leads) return;
   check_id(args.faults, IdArgument::kLabels, at, id, args.num_true, args.num_classes);
   const bool valid = in_range && math::is_expected_count(count);
   const float u = valid ? product + widened(bias_bits, bias.dtype) - logf(count) : not_a_number();
