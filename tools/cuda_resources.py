@@ -24,6 +24,9 @@ from sass import Loads, loads_in_flight
 HOT = ("logits_kernel", "product_kernel")
 """Kernels that multiply: they must use tensor cores."""
 
+ELEMENT_TYPES = ("float32", "float64", "float16", "bfloat16")
+"""By DType."""
+
 
 class Multiprocessor(NamedTuple):
     """What its blocks share; 65536 registers besides."""
@@ -118,8 +121,9 @@ def short_names(mangled: list[str]) -> dict[str, str]:
         name = re.sub(
             r"\(fastnce::cuda::Contiguous\)(\d)", lambda m: ("k along memory", "m along memory")[int(m[1])], name
         )
+        name = re.sub(r"\(fastnce::DType\)(\d)", lambda m: ELEMENT_TYPES[int(m[1])], name)
         name = re.sub(r"\(anonymous namespace\)::|fastnce::cuda::|\(int\)|^void |\([A-Z]\w*\)$", "", name)
-        names[symbol] = name
+        names[symbol] = re.sub(r"TilePlan\{(.*), \d+\}", r"\1", name)  # without the registers
     return names
 
 
@@ -208,7 +212,8 @@ def page(kernels: list[Kernel]) -> str:
         "  copies, which are not counted.",
         "",
         "Template arguments of `TileProduct`: memory layouts of A and B, columns of the block's tile, columns of a",
-        "warp's tile, bfloat16 parts of A, parts of B, order. Of `LogitsTile`: parts of the operands, order.",
+        "warp's tile, parts of A, parts of B, order, type of the operands. Of `LogitsTile`: parts of the operands,",
+        "order, type. Of the other kernels: types of inputs and weights.",
         "",
         "| kernel | architecture | threads | registers | shared memory | blocks | occupancy | spills | tensor |"
         " loads in loops | loads anywhere |",
