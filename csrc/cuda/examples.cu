@@ -31,6 +31,7 @@ struct RowVectors {
   std::int64_t dim;
 
   FASTNCE_DEVICE bool is_aligned() const { return Vector::is_aligned(row); }
+  FASTNCE_DEVICE int whole() const { return is_aligned() ? static_cast<int>(dim / kCount) : 0; }  // to load()
   FASTNCE_DEVICE Vector load(int v) const {
     Vector vector;
     vector.load(Vector::at(row, std::int64_t{v} * kCount));
@@ -43,10 +44,11 @@ struct RowVectors {
   }
 };
 
-// A warp goes through `whole` vectors that can be loaded, each thread kAtOnce at a time, and then through the others up
-// to `all`.
+// A warp goes through the vectors of a row that can be loaded, each thread kAtOnce at a time, and then through the
+// others up to `all`.
 template <int kAtOnce, class Row, class Use>
-FASTNCE_DEVICE void for_each_vector(const Row& row, int whole, int all, const Use& use) {
+FASTNCE_DEVICE void for_each_vector(const Row& row, int all, const Use& use) {
+  const int whole = row.whole();
   for (int first = lane_index(); first < whole; first += kAtOnce * kWarp) {
     typename Row::Vector held[kAtOnce];
 #pragma unroll
@@ -77,9 +79,9 @@ enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
   const std::uint32_t bias_bits = leads ? load_element(bias.data, bias.dtype, 0) : 0;
   const Vectors from{args.weights.row(valid ? id : 0).data, valid ? args.dim : 0};
   const std::int64_t to = row_offset(s, args.planes.pitch);
-  for_each_vector<4>(
-      from, from.is_aligned() ? static_cast<int>(from.dim / kCount) : 0, static_cast<int>(args.planes.pitch / kCount),
-      [&](int v, const Vectors::Vector& vector) { write_operand(vector, to + std::int64_t{v} * kCount, args.planes); });
+  for_each_vector<4>(from, static_cast<int>(args.planes.pitch / kCount), [&](int v, const Vectors::Vector& vector) {
+    write_operand(vector, to + std::int64_t{v} * kCount, args.planes);
+  });
   if (!leads) return;
   check_id(args.faults, IdArgument::kSampled, s, id, 1, args.num_classes);
   args.offset[s] =
@@ -95,7 +97,7 @@ struct TwoRows {
     Elements<kInputs, kCount> x;
     Elements<kWeights, kCount> w;
   };
-  FASTNCE_DEVICE bool is_aligned() const { return x.is_aligned() && w.is_aligned(); }
+  FASTNCE_DEVICE int whole() const { return w.is_aligned() ? x.whole() : 0; }
   FASTNCE_DEVICE Vector load(int v) const { return {x.load(v), w.load(v)}; }
   FASTNCE_DEVICE Vector gather(int v) const { return {x.gather(v), w.gather(v)}; }
 };
@@ -128,12 +130,11 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   const Rows rows{{args.inputs[b].data, dim}, {args.weights.row(class_id).data, dim}};
   const std::int64_t to = row_offset(b, args.planes.pitch);
   float product = 0.0f;
-  for_each_vector<2>(rows, rows.is_aligned() ? static_cast<int>(dim / kCount) : 0,
-                     static_cast<int>(args.planes.pitch / kCount), [&](int v, const Rows::Vector& vector) {
-                       if (t == 0) write_operand(vector.x, to + std::int64_t{v} * kCount, args.planes);
+  for_each_vector<2>(rows, static_cast<int>(args.planes.pitch / kCount), [&](int v, const Rows::Vector& vector) {
+    if (t == 0) write_operand(vector.x, to + std::int64_t{v} * kCount, args.planes);
 #pragma unroll
-                       for (int k = 0; k < kCount; ++k) product += vector.x[k] * vector.w[k];
-                     });
+    for (int k = 0; k < kCount; ++k) product += vector.x[k] * vector.w[k];
+  });
   product = sum_over_warp(product);
   if (!leads) return;
   check_id(args.faults, IdArgument::kLabels, at, id, args.num_true, args.num_classes);
@@ -168,7 +169,7 @@ FASTNCE_DEVICE void finish_losses(const FinishExamplesArguments& args, std::int6
   const std::int64_t parts = exists ? args.loss_part_count : 0;
   const std::int64_t classes = exists ? args.num_true : 0;
   const float* const true_loss = args.true_loss + row_offset(args.first + in_chunk, args.num_true);
-  const float own = share < classes ? true_loss[share] : 0.0f;  // used after the parts, whose wait is its own
+  const float own = share < classes ? true_loss[share] : 0.0f;  // under way while the parts are
   double sum = 0.0;  // float64, so that the number of tiles does not show in the result
   for (std::int64_t first = share; first < parts; first += kAtOnce * kThreadsPerExample) {
     float loss[kAtOnce];
@@ -190,7 +191,7 @@ FASTNCE_DEVICE void finish_losses(const FinishExamplesArguments& args, std::int6
 template <DType kWeights>
 FASTNCE_DEVICE void finish_inputs(const FinishExamplesArguments& args, int row_bits, std::int64_t block) {
   constexpr int kColumns = 4;
-  constexpr int kPartsAtOnce = 8;  // loads in flight, beside those of as many true classes:
+  constexpr int kPartsAtOnce = 8;  // loads in flight, with those of the true classes
   constexpr int kClassesAtOnce = 2;
   using Part = Elements<DType::kFloat32, kColumns>;
   using Weights = Elements<kWeights, kColumns>;

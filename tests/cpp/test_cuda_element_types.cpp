@@ -35,8 +35,7 @@ float value_of(std::uint32_t bits, DType dtype) {
   if (dtype == DType::kBFloat16) return std::bit_cast<float>(bits << 16);
   const int exponent = static_cast<int>(bits >> 10 & 0x1F);
   const auto fraction = static_cast<float>(bits & 0x3FF);
-  const float magnitude =
-      exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024.0f + fraction, exponent - 25);
+  const float magnitude = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024.0f + fraction, exponent - 25);
   return (bits & 0x8000) != 0 ? -magnitude : magnitude;
 }
 
