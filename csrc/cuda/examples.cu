@@ -5,6 +5,8 @@
 
 #include <bit>
 
+#include "cuda/columns.cuh"
+#include "cuda/elements.cuh"
 #include "cuda/ids.cuh"
 #include "cuda/warp.cuh"
 #include "math/expected_count.h"
@@ -60,7 +62,8 @@ FASTNCE_DEVICE void for_each_vector(const Row& row, int all, const Use& use) {
       if (first + k * kWarp < whole) use(first + k * kWarp, held[k]);
     }
   }
-  for (int v = whole + lane_index(); v < all; v += kWarp) use(v, row.gather(v));
+  // Each vector by the same thread as where it can be loaded, so that sums do not depend on addresses.
+  for (int v = whole + ((lane_index() - whole) & (kWarp - 1)); v < all; v += kWarp) use(v, row.gather(v));
 }
 
 template <DType kWeights>
@@ -199,6 +202,7 @@ FASTNCE_DEVICE void finish_inputs(const FinishExamplesArguments& args, int row_b
   if (in_chunk >= args.examples) return;
   const std::int64_t b = args.first + in_chunk;
   const std::int64_t first_class = row_offset(b, args.num_true);
+  const std::int64_t to_bytes = element_bytes(args.grad_inputs_dtype);
   const int first_column = (thread_index() & ((1 << row_bits) - 1)) * kColumns;
   for (std::int64_t d = first_column; d < args.dim; d += kColumns << row_bits) {
     const float* const parts = args.input_parts + row_offset(in_chunk, args.input_pitch) + d;
@@ -244,7 +248,15 @@ FASTNCE_DEVICE void finish_inputs(const FinishExamplesArguments& args, int row_b
       next_part += kPartsAtOnce;
       next_class += kClassesAtOnce;
     }
-    store_4_as(args.grad_inputs, args.grad_inputs_dtype, row_offset(b, args.dim) + d, sum, columns);
+    char* const to = static_cast<char*>(args.grad_inputs) + (row_offset(b, args.dim) + d) * to_bytes;
+    if (columns >= kColumns && reinterpret_cast<std::uintptr_t>(to) % (kColumns * to_bytes) == 0) {
+      store_columns(to, args.grad_inputs_dtype, 0, sum);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) {
+        if (i < columns) store_as(to, args.grad_inputs_dtype, i, sum[i]);
+      }
+    }
   }
 }
 

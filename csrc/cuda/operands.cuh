@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "cuda/device.cuh"
-#include "cuda/table.cuh"
+#include "cuda/elements.cuh"
 
 namespace fastnce::cuda {
 

@@ -202,6 +202,22 @@ TEST_F(CudaElementTypes, TablesAndInputsOfOneHalfTypeHaveExactLogitsAtMediumPrec
   }
 }
 
+TEST_F(CudaElementTypes, WhereRowsLieDoesNotChangeABit) {
+  constexpr Sizes kSizes{.batch = 5, .num_true = 2, .num_sampled = 6, .dim = 127, .num_classes = 20};
+  for (const DType weights : kTypes) {
+    for (const DType inputs : kTypes) {
+      Problem<float> aligned(kSizes);
+      run(aligned, Precision::kMedium, {weights, inputs}, {.gap = 1}, {.gap = 1});
+      Problem<float> unaligned(kSizes);
+      run(unaligned, Precision::kMedium, {weights, inputs}, {.offset = 1});
+      EXPECT_EQ(unaligned.loss, aligned.loss);
+      EXPECT_EQ(unaligned.grad_inputs, aligned.grad_inputs);
+      EXPECT_EQ(unaligned.grad_weights, aligned.grad_weights);
+      EXPECT_EQ(unaligned.grad_biases, aligned.grad_biases);
+    }
+  }
+}
+
 TEST_F(CudaElementTypes, SumsInManyPartsAreWhole) {
   Problem<float> p({.batch = 5, .num_true = 5, .num_sampled = 1'500, .dim = 33, .num_classes = 2'000});
   p.params.precision = Precision::kMedium;
