@@ -5,10 +5,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,12 +53,35 @@ struct Probe {
   std::function<std::string()> run;
 };
 
-std::string solve_on_device(const Sizes& sizes, Precision precision) {
+// Rounds to float16; the bits.
+std::vector<std::uint16_t> halves(std::vector<float>& values) {
+  std::vector<std::uint16_t> bits;
+  for (float& value : values) {
+    const auto half = static_cast<_Float16>(value);
+    bits.push_back(std::bit_cast<std::uint16_t>(half));
+    value = static_cast<float>(half);
+  }
+  return bits;
+}
+
+std::string solve_on_device(const Sizes& sizes, Precision precision, bool float16 = false) {
   Problem<float> p(sizes, 20);
   p.params.remove_accidental_hits = true;
+  std::optional<DeviceArray<std::uint16_t>> weights, inputs;
+  if (float16) {
+    weights.emplace(halves(p.weights));
+    inputs.emplace(halves(p.inputs));
+  }
   const Solution expected = solve(p);
   DeviceProblem device(p);
   device.params.precision = precision;
+  const Shard shard{float16 ? weights->data() : nullptr, sizes.num_classes, sizes.dim};
+  if (float16) {
+    device.params.weights.shards = {&shard, 1};
+    device.params.inputs = inputs->data();
+    device.params.weights_dtype = device.params.inputs_dtype = DType::kFloat16;
+    device.params.grad_weights_dtype = device.params.grad_inputs_dtype = DType::kFloat32;
+  }
   device.run();
   const double allowed = tolerance(precision);
   if (device.ids != p.plan.ids) return "wrong row ids";
@@ -118,6 +143,7 @@ std::vector<Probe> probes() {
       {"unique classes",
        [] { return draw_on_device({.range_max = 3'000, .num_sampled = 3'000, .seed = 5, .seed2 = 6}); }},
       {"medium", [] { return solve_on_device({60, 2, 140, 70, 200}, Precision::kMedium); }},
+      {"medium, float16", [] { return solve_on_device({60, 1, 40, 60, 200}, Precision::kMedium, true); }},
       {"high", [] { return solve_on_device({40, 1, 60, 60, 200}, Precision::kHigh); }},
       {"highest", [] { return solve_on_device({40, 1, 140, 130, 200}, Precision::kHighest); }},
   };
