@@ -228,6 +228,7 @@ TEST(CudaMutants, AreCaughtOnEverySeed) {
       cuda::emulated::mutate({});
       caught += how.empty() ? 0 : 1;
       if (first.empty()) first = how;
+      if (survives != nullptr) break;  // no schedule changes it
     }
     const std::string where = mutant.file.substr(mutant.file.rfind('/') + 1) + ":" + std::to_string(mutant.line);
     std::printf("%-26s %-22s %d/5  %s\n    %s\n", name_of(mutant.mutation), where.c_str(), caught,
