@@ -11,7 +11,7 @@ namespace fastnce::cuda::emulated {
 namespace {
 
 // Of a block. Those of the tests make up to 700,000.
-constexpr std::int64_t kMostAccesses = 1 << 22;
+constexpr std::int64_t kMostAccesses = 1 << 21;
 
 void access(const void* address, std::size_t bytes, Access access) {
   if (running.thread == nullptr || bytes == 0 || running.is_local(address)) return;

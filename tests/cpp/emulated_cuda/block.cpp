@@ -172,7 +172,7 @@ class Multiprocessor {
     begin_shared_memory();
     for (int i = 0; i < threads_; ++i) {
       Fiber& fiber = fibers_[i];
-      fiber.thread = {i, threads_, {block[0], block[1]}, grid_x};
+      fiber.thread = {.index = i, .block_threads = threads_, .block = {block[0], block[1]}, .grid_x = grid_x};
       fiber.done = false;
       fiber.waits_at = nullptr;
       if (!fiber.started) prepare(fiber, stacks_ + static_cast<std::size_t>(i) * kStackBytes);
@@ -330,7 +330,8 @@ void fail(const std::string& what) {
 
 void sync_block(const Site& site) {
   if (is_mutated(Mutation::kNoBarrier, site)) return;
-  if (is_mutated(Mutation::kLateBarrier, site)) {
+  running.thread->last_barrier = site;
+  if (is_applied(Mutation::kLateBarrier, site)) {
     running.thread->owes_barrier = true;
     return;
   }

@@ -24,6 +24,7 @@ struct Thread {
   int block_threads = 0;
   std::int64_t block[2] = {};
   std::int64_t grid_x = 0;
+  Site last_barrier{};
   bool owes_barrier = false;  // of a mutation: it goes through the barrier when it next commits copies
 };
 

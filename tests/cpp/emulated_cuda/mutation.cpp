@@ -11,6 +11,10 @@ namespace {
 Mutant applied;
 std::vector<Mutant>* noted = nullptr;
 
+bool is_at(const Mutant& mutant, Mutation mutation, const Site& site) {
+  return mutant.mutation == mutation && mutant.line == site.line() && mutant.file == site.file_name();
+}
+
 void update() { any_mutation = applied.mutation != Mutation::kNone || noted != nullptr; }
 
 }  // namespace
@@ -30,14 +34,17 @@ std::vector<Mutant> mutants_of(const std::function<void()>& work) {
   return mutants;
 }
 
+void note(Mutation mutation, const Site& site) {
+  if (noted == nullptr) return;
+  const auto is_here = [&](const Mutant& mutant) { return is_at(mutant, mutation, site); };
+  if (std::ranges::none_of(*noted, is_here)) noted->push_back({mutation, site.file_name(), site.line()});
+}
+
+bool is_applied(Mutation mutation, const Site& site) { return is_at(applied, mutation, site); }
+
 bool applies(Mutation mutation, const Site& site) {
-  const auto is_here = [&](const Mutant& mutant) {
-    return mutant.mutation == mutation && mutant.line == site.line() && mutant.file == site.file_name();
-  };
-  if (noted != nullptr && std::ranges::none_of(*noted, is_here)) {
-    noted->push_back({mutation, site.file_name(), site.line()});
-  }
-  return is_here(applied);
+  note(mutation, site);
+  return is_applied(mutation, site);
 }
 
 }  // namespace fastnce::cuda::emulated

@@ -37,10 +37,14 @@ std::vector<Mutant> mutants_of(const std::function<void()>& work);
 
 // Whether a mutation applies here.
 extern bool any_mutation;
-bool applies(Mutation mutation, const Site& site);
+bool applies(Mutation mutation, const Site& site);  // and notes that it could
 // Not watched: kernels that ask access no memory of theirs.
 [[gnu::no_sanitize("thread")]] inline bool is_mutated(Mutation mutation, const Site& site) {
   return any_mutation && applies(mutation, site);
 }
+
+// The two halves of that, for a mutation that can apply only if something else follows.
+void note(Mutation mutation, const Site& site);
+bool is_applied(Mutation mutation, const Site& site);
 
 }  // namespace fastnce::cuda::emulated

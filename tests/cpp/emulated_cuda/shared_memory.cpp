@@ -101,6 +101,7 @@ void copy_async(std::uint32_t to, const void* from, const Site& site) {
 }
 
 void commit_copies(const Site& site) {
+  if (running.thread->last_barrier.line() > 0) note(Mutation::kLateBarrier, running.thread->last_barrier);
   Copies& copies = copies_of[own_index()];
   copies.group_ends.push_back(copies.all.size());
   if (first_group_copies == 0) first_group_copies = copies.all.size();
