@@ -6,7 +6,8 @@ set_property(CACHE FASTNCE_CUDA PROPERTY STRINGS AUTO ON OFF EMULATED)
 set(FASTNCE_CUDA_BACKEND "")
 
 set(kernels
-  csrc/cuda/examples.cu
+  csrc/cuda/enter_examples.cu
+  csrc/cuda/finish_examples.cu
   csrc/cuda/grad_inputs.cu
   csrc/cuda/grad_weights.cu
   csrc/cuda/ids.cu
