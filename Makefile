@@ -74,7 +74,7 @@ test-python: $(VENV)/.built
 test-cuda: $(VENV)/.tools
 	tools/emulated.sh
 
-# The same C++ tests on many schedules: some 15 seconds for each.
+# The same on many schedules: some ten minutes for a hundred.
 SEEDS ?= 100
 test-cuda-seeds: $(VENV)/.tools
 	tools/emulated_seeds.sh $(SEEDS)

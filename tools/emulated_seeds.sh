@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# emulated_seeds.sh COUNT: the CUDA kernels on the emulated device under schedules 1 to COUNT. Ends at the first that fails.
+# emulated_seeds.sh COUNT: the CUDA kernels on the emulated device under schedules 1 to COUNT: the probes of the mutants,
+# which come to every line of the kernels that a schedule can matter to; then all C++ tests under a tenth as many.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 count=${1:?usage: tools/emulated_seeds.sh COUNT}
@@ -7,10 +8,9 @@ count=${1:?usage: tools/emulated_seeds.sh COUNT}
 cmake --preset emulated ${CMAKE_FLAGS:-} -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
   -Dpybind11_DIR="$(.venv/bin/python -m pybind11 --cmakedir)" >/dev/null
 cmake --build --preset emulated --target fastnce_cuda_tests
-# The mutants and the device's own tests set their seeds themselves.
-seq 1 "$count" | xargs -P "$(nproc)" -I{} sh -c '
-  FASTNCE_EMULATED_SEED={} build/emulated/tests/cpp/fastnce_cuda_tests --gtest_brief=1 \
-    --gtest_filter=-CudaMutants*:EmulatedDevice* >build/emulated/seed-{}.log 2>&1 ||
-    { cat build/emulated/seed-{}.log; echo "seed {} fails"; exit 255; }'
-rm -f build/emulated/seed-*.log
-echo "seeds 1 to $count pass"
+tests=build/emulated/tests/cpp/fastnce_cuda_tests
+FASTNCE_EMULATED_SEEDS=$count $tests --gtest_brief=1 --gtest_filter=CudaMutants.AreNoLonger*
+for ((seed = 2; seed <= count / 10 + 1; ++seed)); do
+  echo "all tests, seed $seed"
+  FASTNCE_EMULATED_SEED=$seed $tests --gtest_brief=1 --gtest_filter=-CudaMutants*:EmulatedDevice*
+done
