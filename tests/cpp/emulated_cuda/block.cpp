@@ -139,6 +139,7 @@ class Multiprocessor {
     brought_[static_cast<std::size_t>(running.thread->index)] = own;
     if (whole_.arrived < alive_) return wait(whole_);
     if (alive_ != threads_) fail("an operation of the whole block after some of its threads have ended");
+    running.interval = ++intervals_;  // combine() comes after all accesses, and before those that follow
     combine(brought_.data(), threads_);
     open_barrier();
   }

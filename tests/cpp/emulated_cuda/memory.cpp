@@ -25,15 +25,16 @@ constexpr std::size_t kMostStreams = 64;        // and the host, which is number
 // How far each stream had come when something happened.
 using Clock = std::array<std::uint32_t, kMostStreams>;
 
-// Four bytes: what touched them last, and on which stream that was.
+// What touched a byte last, and which work that was.
 struct Shadow {
-  Word word;
+  Touches touches;
   std::uint32_t write_work = 0, read_work = 0;
 };
+using ShadowWord = Word<Shadow>;
 
 // Pages of it that nobody touches take no memory.
 struct FreeShadow {
-  void operator()(Shadow* shadow) const { std::free(shadow); }
+  void operator()(ShadowWord* shadow) const { std::free(shadow); }
 };
 
 struct Allocation {
@@ -42,7 +43,8 @@ struct Allocation {
   bool lent = false;
   std::uint32_t made_by = 0;  // which work cannot come before
   Clock last_use{};
-  std::unique_ptr<Shadow[], FreeShadow> shadow;
+  std::unique_ptr<ShadowWord[], FreeShadow> shadow;
+  ShadowWord::Rest rest_of_shadow;
 };
 
 struct State {
@@ -56,10 +58,12 @@ struct State {
   struct Done {
     std::size_t stream;
     std::uint32_t time;
+    std::uint32_t beside = 0;  // another that does not come before this one
   };
   std::vector<Done> works{{0, 0}};  // all that there were; the first stands for nothing
-  std::size_t working = 0;          // the stream whose work goes on
-  std::uint32_t work = 0;           // and its number
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t> readers;  // by a work and one beside it
+  std::size_t working = 0;                                                   // the stream whose work goes on
+  std::uint32_t work = 0;                                                    // and its number
   Counters* counted = nullptr;
   std::map<std::string, Counters> counters;
   std::array<std::pair<const std::uintptr_t, Allocation>*, 8> recent{};
@@ -124,35 +128,55 @@ std::uint32_t begin_work(std::size_t stream) {
   return static_cast<std::uint32_t>(s.works.size() - 1);
 }
 
-// Whether the stream of the work that goes on has waited for another piece of work.
-bool has_waited_for(std::uint32_t work) {
-  const auto [stream, time] = state().works[work];
-  return stream == state().working || time <= state().clocks[state().working][stream];
+// Of a piece of work and those beside it, one that the stream of the work that goes on has not waited for; 0: none.
+std::uint32_t not_waited_for(std::uint32_t work) {
+  const State& s = state();
+  for (; work != 0; work = s.works[work].beside) {
+    const State::Done& done = s.works[work];
+    if (done.stream != s.working && done.time > s.clocks[s.working][done.stream]) return work;
+  }
+  return 0;
 }
 
-void access_shadow(Shadow& shadow, const Allocation& allocation, std::uint8_t bytes, Access access,
-                   std::size_t offset) {
+// The work that goes on, which has read what others had read before.
+std::uint32_t reader_after(std::uint32_t others) {
+  State& s = state();
+  if (not_waited_for(others) == 0) return s.work;
+  std::uint32_t& all = s.readers[{s.work, others}];
+  if (all == 0) {
+    all = static_cast<std::uint32_t>(s.works.size());
+    s.works.push_back({s.working, s.works[s.work].time, others});
+  }
+  return all;
+}
+
+void access_shadow(Shadow& shadow, const Allocation& allocation, Access access, std::size_t offset) {
   State& s = state();
   const auto text = [&](std::uint32_t work) { return stream_text(s.works[work].stream); };
+  const auto is_own = [&](std::uint32_t work) {
+    return work == s.work || (s.works[work].stream == s.working && s.works[work].time == s.works[s.work].time);
+  };
   if (shadow.write_work != s.work) {
-    const std::uint32_t writer = shadow.write_work == 0 ? allocation.made_by : shadow.write_work;
-    if (!has_waited_for(writer)) {
+    const std::uint32_t writer = not_waited_for(shadow.write_work == 0 ? allocation.made_by : shadow.write_work);
+    if (writer != 0) {
       fail(concat("memory that work on ", text(writer), " has written, for which ", stream_text(s.working),
                   " does not wait"));
     }
-    shadow.word.write = {};
+    shadow.touches.write = {};
   }
-  if (shadow.read_work != s.work) {
-    if (access != Access::kRead && !has_waited_for(shadow.read_work)) {
-      fail(concat("writes to memory that work on ", text(shadow.read_work), " may still read, for which ",
-                  stream_text(s.working), " does not wait"));
+  if (!is_own(shadow.read_work)) shadow.touches.read = {};
+  if (access != Access::kRead) {
+    if (const std::uint32_t reader = not_waited_for(shadow.read_work); reader != 0) {
+      fail(concat("writes to memory that work on ", text(reader), " may still read, for which ", stream_text(s.working),
+                  " does not wait"));
     }
-    shadow.word.read = {};
+    shadow.write_work = s.work;
+  } else if (!is_own(shadow.read_work)) {
+    shadow.read_work = reader_after(shadow.read_work);
   }
   if (running.thread != nullptr) {
-    shadow.word.access(bytes, access, [&] { return concat("byte ", offset, " of ", allocation.bytes); });
+    shadow.touches.access(access, [&] { return concat("byte ", offset, " of ", allocation.bytes); });
   }
-  (access == Access::kRead ? shadow.read_work : shadow.write_work) = s.work;
 }
 
 }  // namespace
@@ -167,7 +191,7 @@ void* allocate(std::size_t bytes, const Stream& stream) {
   const auto address = reinterpret_cast<std::uintptr_t>(memory) + kMargin;
   Allocation& made = s.allocations[address];
   made.bytes = bytes;
-  made.shadow.reset(static_cast<Shadow*>(std::calloc(bytes / 4 + 1, sizeof(Shadow))));
+  made.shadow.reset(static_cast<ShadowWord*>(std::calloc(bytes / 4 + 1, sizeof(ShadowWord))));
   if (made.shadow == nullptr) throw DeviceError("emulated CUDA: no memory left");
   made.made_by = begin_work(number_of(stream));
   return memory + kMargin;
@@ -193,6 +217,7 @@ void release(void* memory, const Stream& stream) {
   }
   allocation.live = false;
   allocation.shadow = {};
+  allocation.rest_of_shadow = {};
   std::memset(memory, 0xFF, allocation.bytes);
   s.released.push_back(address);
   s.released_bytes += allocation.bytes;
@@ -264,9 +289,13 @@ Work::~Work() {
 }
 
 void access_global(const void* address, std::size_t bytes, Access access) {
+  if (Counters* const counted = state().counted; counted != nullptr)
+    (access == Access::kRead ? counted->bytes_read : counted->bytes_written) += static_cast<std::int64_t>(bytes);
+  check_access(address, bytes, access);
+}
+
+void check_access(const void* address, std::size_t bytes, Access access) {
   State& s = state();
-  if (s.counted != nullptr)
-    (access == Access::kRead ? s.counted->bytes_read : s.counted->bytes_written) += static_cast<std::int64_t>(bytes);
   const auto first = reinterpret_cast<std::uintptr_t>(address);
   auto* const found = find(first);
   if (found == nullptr) {
@@ -283,7 +312,8 @@ void access_global(const void* address, std::size_t bytes, Access access) {
   if (!allocation.live) fail(concat("memory that was released: byte ", offset, " of ", allocation.bytes));
   allocation.last_use[s.working] = s.clocks[s.working][s.working];
   for_each_word(offset, bytes, [&](std::size_t index, std::uint8_t touched) {
-    access_shadow(allocation.shadow[index], allocation, touched, access, 4 * index);
+    allocation.shadow[index].access(touched, access == Access::kWrite, allocation.rest_of_shadow,
+                                    [&](Shadow& shadow) { access_shadow(shadow, allocation, access, 4 * index); });
   });
 }
 

@@ -55,6 +55,7 @@ class Work {
 
 // An access of the work that goes on, or, where there is none, of the host.
 void access_global(const void* address, std::size_t bytes, Access access);
+void check_access(const void* address, std::size_t bytes, Access access);  // not counted
 
 // On global memory, whole; as in csrc/cuda/device.cuh.
 unsigned long long atomic_cas(unsigned long long* word, unsigned long long expected, unsigned long long desired);

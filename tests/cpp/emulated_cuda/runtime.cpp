@@ -1,7 +1,9 @@
 // The tests' version of csrc/cuda/runtime.cu: one device, whose memory is the host's.
 #include "cuda/runtime.h"
 
+#include <atomic>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "fastnce/error.h"
@@ -49,9 +51,11 @@ void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream
   std::memset(memory, value, bytes);
 }
 
+// Another one each time: nothing orders the work beside two calls.
 Stream take_side_stream(const Stream& beside) {
-  static char handle;
-  return {beside.device, &handle};
+  static char handles[4];
+  static std::atomic<unsigned> taken = 0;
+  return {beside.device, &handles[taken++ % std::size(handles)]};
 }
 void give_side_stream_back(const Stream&) noexcept {}
 

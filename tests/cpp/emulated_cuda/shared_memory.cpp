@@ -15,6 +15,7 @@ namespace {
 struct Copy {
   std::uint32_t to;
   const void* from;
+  unsigned char expected[16];  // what was there when the copy began
   bool landed;
 };
 
@@ -24,17 +25,23 @@ struct Copies {
   std::vector<std::size_t> group_ends;
 };
 
-Word words[kMostShared / 4];
+// What earlier blocks have left there is nothing to this one.
+struct BlockWord {
+  Word<Touches> word;
+  std::uint32_t first_interval = 0;  // of the block that it speaks of
+};
+
+BlockWord words[kMostShared / 4];
+Word<Touches>::Rest rest_of_words;
 std::uint16_t in_flight[kMostShared / 16];  // thread + 1 of the copy that owns them
 Copies copies_of[kMostThreads];
 std::size_t first_group_copies;
 
 int own_index() { return running.thread->index; }
-// What earlier blocks have left there is nothing to this one.
-Word& word_of_block(std::size_t index) {
-  Word& word = words[index];
-  if (word.write.interval < running.first_interval && word.read.interval < running.first_interval) word = {};
-  return word;
+Word<Touches>& word_of_block(std::size_t index) {
+  BlockWord& own = words[index];
+  if (own.first_interval != running.first_interval) own = {{}, running.first_interval};
+  return own.word;
 }
 
 void land(Copy& copy) {
@@ -43,16 +50,22 @@ void land(Copy& copy) {
 }
 
 void release_copy(Copy& copy) {
+  if (std::memcmp(copy.from, copy.expected, sizeof copy.expected) != 0) {
+    fail(concat("16 bytes at ", copy.from, " have changed while an asynchronous copy might still read them"));
+  }
   if (!copy.landed) land(copy);
   in_flight[copy.to / 16] = 0;
-  for (std::size_t word = copy.to / 4; word < copy.to / 4 + 4; ++word) words[word].note_write(0xF, false);
+  for_each_word(copy.to, 16, [](std::size_t index, std::uint8_t bytes) {
+    word_of_block(index).access(bytes, true, rest_of_words, [](Touches& touches) { touches.note_write(false); });
+  });
 }
 
 }  // namespace
 
 void begin_shared_memory() {
   std::memset(running.shared, 0xFF, running.shared_bytes);  // NaNs
-  std::fill_n(in_flight, running.shared_bytes / 16 + 1, std::uint16_t{0});
+  std::fill_n(in_flight, (running.shared_bytes + 15) / 16, std::uint16_t{0});
+  rest_of_words.clear();
   for (Copies& copies : copies_of) {
     copies.all.clear();
     copies.group_ends.clear();
@@ -72,11 +85,12 @@ void access_shared(std::size_t offset, std::size_t bytes, Access access) {
     }
   }
   for_each_word(offset, bytes, [&](std::size_t index, std::uint8_t touched) {
-    Word& word = word_of_block(index);
     const auto where = [&] { return concat("byte ", 4 * index, " of shared memory"); };
-    if (access == Access::kRead && word.write.interval == 0)
-      fail(concat("reads ", where(), ", which no thread has written"));
-    word.access(touched, access, where);
+    word_of_block(index).access(touched, access == Access::kWrite, rest_of_words, [&](Touches& touches) {
+      if (access == Access::kRead && touches.write.interval == 0)
+        fail(concat("reads ", where(), ", which no thread has written"));
+      touches.access(access, where);
+    });
   });
 }
 
@@ -95,7 +109,8 @@ void copy_async(std::uint32_t to, const void* from, const Site& site) {
   access_global(from, 16, Access::kRead);
   access_shared(to, 16, Access::kWrite);
   in_flight[to / 16] = static_cast<std::uint16_t>(own_index() + 1);
-  Copy copy{to, from, false};
+  Copy copy{to, from, {}, false};
+  std::memcpy(copy.expected, from, sizeof copy.expected);
   if (random_number() % 2 == 0) land(copy);
   copies_of[own_index()].all.push_back(copy);
 }

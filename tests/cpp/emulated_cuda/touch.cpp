@@ -34,7 +34,7 @@ std::string Touch::text() const {
   return concat("thread ", thread);
 }
 
-void Word::fail_at(Access access, const Touch& other, const char* what, const std::string& where) {
+void Touches::fail_at(Access access, const Touch& other, const char* what, const std::string& where) {
   fail(concat(access == Access::kRead ? "reads " : "writes ", where, ", which ", other.text(), what,
               ": no barrier lies between"));
 }

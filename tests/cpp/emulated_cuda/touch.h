@@ -3,8 +3,11 @@
 // nothing. Shuffles order nothing, nor does the order in which threads happen to run.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "block.h"
 
@@ -12,7 +15,7 @@ namespace fastnce::cuda::emulated {
 
 enum class Access { kRead, kWrite, kAtomic };
 
-// By one thread, or by several that nothing orders.
+// By one thread, or by several that nothing orders. All zero: by nobody.
 struct Touch {
   static constexpr std::uint16_t kSeveralLanes = 0x8000;  // and the number of their warp
   static constexpr std::uint16_t kSeveralWarps = 0xFFFE;
@@ -31,47 +34,80 @@ struct Touch {
     if (interval < running.first_interval || thread == kSeveralBlocks) return false;
     return interval != running.interval || thread == running.thread->index || is_ordered_in_warp();
   }
-  void add_own();  // a read, beside others that nothing orders with it
+  void add_own();  // beside others that nothing orders with it
   std::string text() const;
 
  private:
   bool is_ordered_in_warp() const;
 };
 
-// Four bytes: the last write and the reads since. Bytes of a word may belong to different threads.
-struct Word {
+// The last write of a byte, and the reads since.
+struct Touches {
   Touch write, read;
-  std::uint8_t written = 0, read_bytes = 0;  // a bit for each byte
-  bool atomic = false;                       // the write was
+  bool atomic = false;  // the write was
 
   // Notes an access of the current thread. Fails where nothing orders it with an earlier one; `where` tells that.
   template <class Where>
-  void access(std::uint8_t bytes, Access access, const Where& where) {
+  void access(Access access, const Where& where) {
+    const bool ordered = write.comes_before();
     const bool both_atomic = access == Access::kAtomic && atomic;
-    if ((written & bytes) != 0 && !both_atomic && !write.comes_before())
-      fail_at(access, write, " has written", where());
-    if (access == Access::kRead) return note_read(bytes);
-    if ((read_bytes & bytes) != 0 && !read.comes_before()) fail_at(access, read, " may still read", where());
-    note_write(bytes, access == Access::kAtomic);
+    if (!ordered && !both_atomic) fail_at(access, write, " has written", where());
+    if (access == Access::kRead) return note(read);
+    if (!read.comes_before()) fail_at(access, read, " may still read", where());
+    if (!ordered) return write.add_own();
+    note_write(access == Access::kAtomic);
   }
-  void note_write(std::uint8_t bytes, bool is_atomic) {
+  void note_write(bool is_atomic) {
     write = Touch::own();
-    written = bytes;
     read = {};
     atomic = is_atomic;
   }
 
  private:
-  void note_read(std::uint8_t bytes) {
-    if (read.comes_before()) {
-      read = Touch::own();
-      read_bytes = bytes;
+  static void note(Touch& touch) {
+    if (touch.comes_before()) {
+      touch = Touch::own();
     } else {
-      read.add_own();
-      read_bytes |= bytes;
+      touch.add_own();
     }
   }
   [[noreturn]] static void fail_at(Access access, const Touch& other, const char* what, const std::string& where);
+};
+
+// Four bytes. They share what is known of them, a Part, until one is touched without the others.
+template <class Part>
+class Word {
+ public:
+  using Rest = std::vector<std::array<Part, 3>>;  // of all words of an array that were ever split
+
+  // Calls use(part) for what is known of `bytes`, a bit each. `unites`: afterwards the same is known of them all.
+  template <class Use>
+  void access(std::uint8_t bytes, bool unites, Rest& rest, const Use& use) {
+    if (bytes == kAll && !split_) return use(first_);
+    if (!split_) split(rest);
+    auto& others = rest[others_ - 1];
+    if ((bytes & 1) != 0) use(first_);
+    for (std::size_t i = 0; i < others.size(); ++i) {
+      if ((bytes >> (i + 1) & 1) != 0) use(others[i]);
+    }
+    if (bytes == kAll && unites) split_ = false;
+  }
+
+ private:
+  static constexpr std::uint8_t kAll = 0xF;
+
+  void split(Rest& rest) {
+    if (others_ == 0) {
+      rest.emplace_back();
+      others_ = static_cast<std::uint32_t>(rest.size());
+    }
+    rest[others_ - 1].fill(first_);
+    split_ = true;
+  }
+
+  Part first_;
+  std::uint32_t others_ = 0;  // one more than the index in Rest; 0: none yet
+  bool split_ = false;
 };
 
 // Calls use(index, bytes) for each word of a range, `bytes` being the bits of those that belong to it.
