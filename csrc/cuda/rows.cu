@@ -62,14 +62,14 @@ FASTNCE_DEVICE void enter_piece(const RowsArguments& args, const RowSummary& sum
   const std::int64_t part = 2 * block_x() + (began_before ? 0 : 1);
 
   const auto example = static_cast<std::uint32_t>(e) / static_cast<std::uint32_t>(is_label ? args.num_true : 1);
-  PieceEntry entry{.from = is_label ? row_bytes(example, args.inputs.stride, args.inputs.dtype)
-                                    : row_bytes(e - order.num_labels, args.weight_pitch, DType::kFloat32),
-                   .to = whole ? row_bytes(row, args.dim, args.grad_weights_dtype)
-                               : row_bytes(part, args.row_part_pitch(), DType::kFloat32),
-                   .factor = is_label ? gradient : 1.0f,
-                   .of_label = is_label,
-                   .ends = ends_here,
-                   .whole = whole};
+  PieceEntry entry{
+      .from = is_label ? row_bytes(example, args.inputs.stride, args.inputs.dtype)
+                       : row_bytes(e - order.num_labels, args.weight_pitch, DType::kFloat32),
+      .to = whole ? row_bytes(row, args.dim, args.grad_weights_dtype) : row_bytes(part, args.dim, DType::kFloat32),
+      .factor = is_label ? gradient : 1.0f,
+      .of_label = is_label,
+      .ends = ends_here,
+      .whole = whole};
   piece[thread_index()] = entry;
 
   float bias = gradient;  // then the sum over the row's entries up to this one
@@ -194,7 +194,7 @@ join_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
   if (args.grad_weights == nullptr) return;
   const auto* const parts = reinterpret_cast<const char*>(args.row_parts);
   const auto part_at = [&](int i) {
-    return parts + row_bytes(i == 0 ? tail : tail + 2 * i - 1, args.row_part_pitch(), DType::kFloat32);
+    return parts + row_bytes(i == 0 ? tail : tail + 2 * i - 1, args.dim, DType::kFloat32);
   };
   for (std::int64_t d = thread_index() * kColumns; d < args.dim; d += block_threads() * kColumns) {
     float sum[kColumns] = {};

@@ -25,7 +25,7 @@ struct RowsArguments {
 
   // Workspace: sums of rows that begin or end in another piece. A piece has two, for the row that it continues and for
   // the row that goes on in the next piece.
-  float* row_parts;   // [2 pieces, row_part_pitch()]
+  float* row_parts;   // [2 pieces, D]
   float* bias_parts;  // [2 pieces]
 
   // Outputs, as in SampledLossParams; the gradients may be null.
@@ -35,7 +35,6 @@ struct RowsArguments {
   DType grad_weights_dtype, grad_biases_dtype;
 
   constexpr std::int64_t pieces() const { return ceiling(order.entries(), kPieceEntries); }
-  constexpr std::int64_t row_part_pitch() const { return padded(dim, 4); }
   constexpr std::int64_t weight_elements() const { return order.num_sampled * weight_pitch; }  // of one part
 };
 

@@ -130,7 +130,7 @@ class SampledLoss {
     rows_.weight_part = g_.samples * g_.dim;
     rows_.weight_pitch = g_.dim;
     rows_.bias_sums = m_.bias_sums;
-    rows_.row_parts = memory.take<float>(2 * rows_.pieces() * rows_.row_part_pitch());
+    rows_.row_parts = memory.take<float>(2 * rows_.pieces() * rows_.dim);
     rows_.bias_parts = memory.take<float>(2 * rows_.pieces());
     rows_.row_ids = p_.row_ids;
     rows_.grad_weights = p_.grad_weights;
