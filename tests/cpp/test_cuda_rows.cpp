@@ -236,9 +236,9 @@ TEST_F(CudaRows, LabelsOutOfRangeAddNothing) {
 }
 
 TEST_F(CudaRows, ASampleOutOfRangeMakesAllGradientsNaN) {
-  for (const std::int64_t entries : {40, 12'288, 12'289}) {
+  for (const std::int64_t entries : {40, 41, 12'288, 12'289}) {
     Problem<float> p(sizes_of(entries, 5), 1'000);
-    p.sampled.back() = 20'000;
+    (entries % 2 == 0 ? p.sampled.back() : p.sampled.front()) = 20'000;
     p.labels.front() = -1;
     const RowGradients got = row_gradients(p);
     EXPECT_GT(got.ids.size(), 0u);
