@@ -21,11 +21,18 @@ namespace {
 
 }  // namespace
 
-void copy_to_device(void* to, const void* from, std::size_t bytes) {
+void copy_to_host(void* to, const void* from, std::size_t bytes) {
   cuda::emulated::synchronize();
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
-void copy_to_host(void* to, const void* from, std::size_t bytes) { copy_to_device(to, from, bytes); }
+void copy_to_device(void* to, const void* from, std::size_t bytes) {
+  copy_to_host(to, from, bytes);
+  cuda::emulated::note_host_write(to);
+}
+void poison_on_device(void* memory, std::size_t bytes) {
+  cuda::emulated::synchronize();
+  std::memset(memory, 0xFF, bytes);
+}
 
 OwnStream::OwnStream() { stream_.handle = this; }
 OwnStream::~OwnStream() = default;
@@ -44,6 +51,9 @@ void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
 
 void copy_to_device(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes, cudaMemcpyHostToDevice); }
 void copy_to_host(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes, cudaMemcpyDeviceToHost); }
+void poison_on_device(void* memory, std::size_t bytes) {
+  copy_to_device(memory, std::vector<unsigned char>(bytes, 0xFF).data(), bytes);
+}
 
 OwnStream::OwnStream() {
   cudaStream_t stream = nullptr;

@@ -12,6 +12,7 @@ namespace fastnce {
 // Wait for what was queued before on any stream.
 void copy_to_device(void* to, const void* from, std::size_t bytes);
 void copy_to_host(void* to, const void* from, std::size_t bytes);
+void poison_on_device(void* memory, std::size_t bytes);  // with bytes 0xFF, which no kernel should read
 
 // A stream that the default stream does not wait for.
 class OwnStream {
@@ -39,7 +40,7 @@ class DeviceArray {
   ~DeviceArray() { cuda::release(data_, {}); }
 
   T* data() const { return data_; }
-  void poison() { copy_to_device(data_, std::vector<unsigned char>(bytes(), 0xFF).data(), bytes()); }
+  void poison() { poison_on_device(data_, bytes()); }
   std::vector<T> values() const {
     std::vector<T> copy(size_);
     copy_to_host(copy.data(), data_, size_ * sizeof(T));

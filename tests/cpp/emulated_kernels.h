@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstring>
 #include <string>
 
 #include "cuda/device.cuh"
@@ -22,10 +23,13 @@ class EmulatedDevice : public ::testing::Test {
   }
 };
 
-// Memory for the kernels of a test, on the first stream.
+// Memory for the kernels of a test, on the first stream. Zeros from the host, so that kernels may read it.
 class Memory {
  public:
-  explicit Memory(std::size_t bytes) : data_(emulated::allocate(bytes, kFirst)) {}
+  explicit Memory(std::size_t bytes) : data_(emulated::allocate(bytes, kFirst)) {
+    std::memset(data_, 0, bytes);
+    emulated::note_host_write(data_);
+  }
   Memory(const Memory&) = delete;
   ~Memory() {
     if (data_ == nullptr) return;

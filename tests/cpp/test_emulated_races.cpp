@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <cstring>
 #include <string>
 
 #include "cuda/block_sort.cuh"
@@ -130,7 +129,6 @@ FASTNCE_KERNEL(64, 1) read_what_atomics_counted(FASTNCE_ARGUMENTS Arguments args
 
 TEST_F(EmulatedDevice, FindsPlainReadsBesideTheAtomicsOfOthers) {
   const Memory memory(16);
-  std::memset(memory.data(), 0, 16);
   expect_found(read_what_atomics_counted, "no barrier lies between", memory.data());
 }
 
@@ -174,6 +172,25 @@ FASTNCE_KERNEL(64, 1) sort_what_nobody_wrote(FASTNCE_ARGUMENTS Arguments args) {
 
 TEST_F(EmulatedDevice, FindsASortOfWhatNobodyHasWritten) {
   expect_found(sort_what_nobody_wrote, "which no thread has written");
+}
+
+struct Padded {
+  std::int64_t wide;
+  bool narrow;
+};
+
+FASTNCE_KERNEL(64, 1) read_behind_what_was_written(FASTNCE_ARGUMENTS Arguments args) {
+  auto* const all = static_cast<Padded*>(args.memory) + 65 * (args.broken ? 1 : 0);
+  all[thread_index()] = {1, true};
+  Padded copy = all[thread_index()];
+  if (thread_index() == 63 && args.broken) copy = all[64];
+  if (copy.wide == 7) sync_warp();
+}
+
+TEST_F(EmulatedDevice, FindsMemoryThatNothingHasWritten) {
+  void* const memory = emulated::allocate(130 * sizeof(Padded), kFirst);
+  expect_found(read_behind_what_was_written, "which nothing has written", memory);
+  emulated::release(memory, kFirst);
 }
 
 FASTNCE_KERNEL(64, 1) write_first_half(FASTNCE_ARGUMENTS Arguments args) {

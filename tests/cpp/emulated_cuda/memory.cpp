@@ -41,6 +41,7 @@ struct Allocation {
   std::size_t bytes = 0;
   bool live = true;
   bool lent = false;
+  bool written_by_host = false;
   std::uint32_t made_by = 0;  // which work cannot come before
   Clock last_use{};
   std::unique_ptr<ShadowWord[], FreeShadow> shadow;
@@ -262,6 +263,11 @@ void take_back(const void* memory) {
   forget(reinterpret_cast<std::uintptr_t>(memory));
 }
 
+void note_host_write(const void* memory) {
+  const std::lock_guard lock(state().mutex);
+  if (auto* const found = find(reinterpret_cast<std::uintptr_t>(memory))) found->second.written_by_host = true;
+}
+
 void require_known_memory(bool known) { state().known = known; }
 
 Work::Work(const std::string& name, const Stream& stream) : lock_(state().mutex) {
@@ -311,10 +317,14 @@ void check_access(const void* address, std::size_t bytes, Access access) {
   if (allocation.lent) return;
   if (!allocation.live) fail(concat("memory that was released: byte ", offset, " of ", allocation.bytes));
   allocation.last_use[s.working] = s.clocks[s.working][s.working];
+  bool written = allocation.written_by_host || !s.known || access != Access::kRead;
   for_each_word(offset, bytes, [&](std::size_t index, std::uint8_t touched) {
-    allocation.shadow[index].access(touched, access == Access::kWrite, allocation.rest_of_shadow,
-                                    [&](Shadow& shadow) { access_shadow(shadow, allocation, access, 4 * index); });
+    allocation.shadow[index].access(touched, access == Access::kWrite, allocation.rest_of_shadow, [&](Shadow& shadow) {
+      written |= shadow.write_work != 0;
+      access_shadow(shadow, allocation, access, 4 * index);
+    });
   });
+  if (!written) fail(concat("reads byte ", offset, " of ", allocation.bytes, ", which nothing has written"));
 }
 
 unsigned long long atomic_cas(unsigned long long* word, unsigned long long expected, unsigned long long desired) {

@@ -35,7 +35,11 @@ inline runtime::Limits limits{4, 400 * 1024, 228 * 1024};
 void lend(const void* memory, std::size_t bytes);
 void take_back(const void* memory);
 
-// Whether kernels may touch nothing but what allocate() gave and lend() has lent.
+// The host has filled memory that allocate() gave.
+void note_host_write(const void* memory);
+
+// Whether kernels may touch nothing but what allocate() gave and lend() has lent, and read nothing of which neither
+// work nor the host has written a byte (structs have bytes that nobody writes).
 void require_known_memory(bool known);
 
 // A piece of work on a stream: a kernel, a fill, a copy. One at a time.

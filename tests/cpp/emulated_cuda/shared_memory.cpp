@@ -86,11 +86,12 @@ void access_shared(std::size_t offset, std::size_t bytes, Access access) {
   }
   for_each_word(offset, bytes, [&](std::size_t index, std::uint8_t touched) {
     const auto where = [&] { return concat("byte ", 4 * index, " of shared memory"); };
+    bool written = access != Access::kRead;
     word_of_block(index).access(touched, access == Access::kWrite, rest_of_words, [&](Touches& touches) {
-      if (access == Access::kRead && touches.write.interval == 0)
-        fail(concat("reads ", where(), ", which no thread has written"));
+      written |= touches.write.interval != 0;
       touches.access(access, where);
     });
+    if (!written) fail(concat("reads ", where(), ", which no thread has written"));
   });
 }
 
