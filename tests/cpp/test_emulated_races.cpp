@@ -187,10 +187,24 @@ FASTNCE_KERNEL(64, 1) read_behind_what_was_written(FASTNCE_ARGUMENTS Arguments a
   if (copy.wide == 7) sync_warp();
 }
 
+FASTNCE_KERNEL(64, 1) count_from_nothing(FASTNCE_ARGUMENTS Arguments args) {
+  auto* const counts = static_cast<AtomicWord*>(args.memory) + (args.broken ? 64 : 0);
+  if (!args.broken) counts[thread_index()] = 0;
+  atomic_add(counts + thread_index(), 1);
+}
+
 TEST_F(EmulatedDevice, FindsMemoryThatNothingHasWritten) {
   void* const memory = emulated::allocate(130 * sizeof(Padded), kFirst);
   expect_found(read_behind_what_was_written, "which nothing has written", memory);
   emulated::release(memory, kFirst);
+  for (const std::uint64_t seed : kSeeds) {
+    emulated::set_seed(seed);
+    void* const counts = emulated::allocate(128 * sizeof(AtomicWord), kFirst);
+    EXPECT_EQ(outcome(count_from_nothing, {.memory = counts}), "");
+    EXPECT_NE(outcome(count_from_nothing, {.broken = true, .memory = counts}).find("nothing has written"),
+              std::string::npos);
+    emulated::release(counts, kFirst);
+  }
 }
 
 FASTNCE_KERNEL(64, 1) write_first_half(FASTNCE_ARGUMENTS Arguments args) {

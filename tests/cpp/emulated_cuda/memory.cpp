@@ -317,7 +317,7 @@ void check_access(const void* address, std::size_t bytes, Access access) {
   if (allocation.lent) return;
   if (!allocation.live) fail(concat("memory that was released: byte ", offset, " of ", allocation.bytes));
   allocation.last_use[s.working] = s.clocks[s.working][s.working];
-  bool written = allocation.written_by_host || !s.known || access != Access::kRead;
+  bool written = allocation.written_by_host || !s.known || access == Access::kWrite;
   for_each_word(offset, bytes, [&](std::size_t index, std::uint8_t touched) {
     allocation.shadow[index].access(touched, access == Access::kWrite, allocation.rest_of_shadow, [&](Shadow& shadow) {
       written |= shadow.write_work != 0;

@@ -1,7 +1,7 @@
 // Device memory, and the order of the work that touches it. Work happens as soon as it is queued, but each stream has a
 // clock of its own, and so has the host: work fails where it touches
 //  - memory that was released;
-//  - words that threads of one kernel touch with nothing to order them (touch.h);
+//  - bytes that threads of one kernel touch with nothing to order them (touch.h);
 //  - memory that work on another stream has written, or writes while that may still read, unless the clocks say that
 //    the other came before (wait_for(), synchronize());
 //  - what lies outside of every allocation. Only where all memory is known: see require_known_memory().

@@ -1,6 +1,6 @@
-// Shared memory of the block that runs. Fails on words that threads touch with nothing to order them (touch.h), that
-// no thread has written, or that an asynchronous copy in flight owns. Copies land at once or not before the wait, at
-// random.
+// Shared memory of the block that runs. Fails on bytes that threads touch with nothing to order them (touch.h), on
+// words that no thread has written, and on what an asynchronous copy in flight owns. Copies land at once or not before
+// the wait, at random; by then their source must not have changed.
 #pragma once
 
 #include <cstddef>

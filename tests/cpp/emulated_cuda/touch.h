@@ -1,4 +1,4 @@
-// Who has touched a word of memory within one kernel, and whether that comes before what the current thread does. Two
+// Who has touched a byte of memory within one kernel, and whether that comes before what the current thread does. Two
 // threads of a block are ordered by a barrier between them, two lanes of a warp also by sync_warp(), two blocks by
 // nothing. Shuffles order nothing, nor does the order in which threads happen to run.
 #pragma once
