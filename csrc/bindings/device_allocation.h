@@ -19,7 +19,8 @@ namespace fastnce::bindings {
 // the process ends, after CUDA. It puts the memory into a list without calling CUDA. The next allocation on that device
 // frees the list, after one wait for the device.
 //
-// The costs: memory that consumers gave back stays occupied until fastnce allocates again, and that allocation waits.
+// The costs: memory that consumers gave back stays occupied until fastnce allocates again, and that allocation waits; a
+// capture by another thread at that moment becomes invalid.
 // Only calls that wait for their work anyway, those of frameworks without an allocator that we know, allocate here.
 class DeviceAllocation {
  public:

@@ -66,7 +66,7 @@ const Machine& machine() {
 // process, so its threshold is not ours to set. This one keeps the most that was in use at once until the process ends.
 cudaMemPool_t pool(int device) {
   static std::mutex mutex;
-  static std::vector<cudaMemPool_t> pools(machine().devices.size());
+  static auto& pools = *new std::vector<cudaMemPool_t>(machine().devices.size());  // never destroyed: see side_streams
   const std::lock_guard<std::mutex> lock(mutex);
   cudaMemPool_t& own = pools.at(static_cast<std::size_t>(device));
   if (own != nullptr) return own;
@@ -80,17 +80,35 @@ cudaMemPool_t pool(int device) {
   return own = made;
 }
 
-// The capture of a CUDA graph that a stream is in; 0: none.
+// The capture of a CUDA graph that a stream is in; 0: none. The legacy default stream cannot be captured, and asking it
+// is an error while any other stream is.
 unsigned long long capture_of(const Stream& stream) {
+  if (stream.handle == nullptr) return 0;
   cudaStreamCaptureStatus status;
   unsigned long long id = 0;
   require(cudaStreamGetCaptureInfo(native(stream), &status, &id));
   return status == cudaStreamCaptureStatusNone ? 0 : id;
 }
 
-// Streams that are not in use. They end with the process.
+// While a graph is captured, by whatever thread, CUDA refuses calls that could disturb it, unless the calling thread
+// says that it knows what it does.
+class DuringCaptures {
+ public:
+  DuringCaptures() { require(cudaThreadExchangeStreamCaptureMode(&mode_)); }
+  DuringCaptures(const DuringCaptures&) = delete;
+  ~DuringCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
+// Streams that are not in use. They end with the process, and the list is never destroyed: other threads may still
+// compute while the process ends.
 std::mutex side_streams_mutex;
-std::vector<Stream> side_streams;
+std::vector<Stream>& side_streams() {
+  static auto& streams = *new std::vector<Stream>;
+  return streams;
+}
 
 }  // namespace
 
@@ -150,16 +168,18 @@ void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream
 // One that has joined a capture stays in it until the capture ends.
 Stream take_side_stream(const Stream& beside) {
   const std::lock_guard<std::mutex> lock(side_streams_mutex);
-  const auto found = std::ranges::find_if(side_streams, [&](const Stream& stream) {
+  std::vector<Stream>& free = side_streams();
+  const auto found = std::ranges::find_if(free, [&](const Stream& stream) {
     if (stream.device != beside.device) return false;
     const unsigned long long capture = capture_of(stream);
     return capture == 0 || capture == capture_of(beside);
   });
-  if (found != side_streams.end()) {
+  if (found != free.end()) {
     const Stream taken = *found;
-    side_streams.erase(found);
+    free.erase(found);
     return taken;
   }
+  const DuringCaptures creating;
   cudaStream_t stream = nullptr;
   require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   return {beside.device, stream};
@@ -167,7 +187,7 @@ Stream take_side_stream(const Stream& beside) {
 
 void give_side_stream_back(const Stream& stream) noexcept {
   const std::lock_guard<std::mutex> lock(side_streams_mutex);
-  side_streams.push_back(stream);
+  side_streams().push_back(stream);
 }
 
 FaultRecord* fault_record() {

@@ -10,7 +10,7 @@ namespace fastnce::cuda {
 // two, so that a CUDA graph can capture them.
 class SideStream {
  public:
-  explicit SideStream(const Stream& main) : main_(main), side_(runtime::take_side_stream(main)) {
+  explicit SideStream(const Stream& main) : SideStream(main, runtime::take_side_stream(main)) {
     runtime::wait_for(side_, main_);
   }
   SideStream(const SideStream&) = delete;
@@ -30,6 +30,9 @@ class SideStream {
   }
 
  private:
+  // From here on the destructor gives the stream back.
+  SideStream(const Stream& main, const Stream& side) : main_(main), side_(side) {}
+
   Stream main_;
   Stream side_;
   bool joined_ = false;
