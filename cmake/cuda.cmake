@@ -55,7 +55,8 @@ elseif(FASTNCE_CUDA_BACKEND STREQUAL "EMULATED")
     ${emulated}/runtime.cpp
     ${emulated}/shared_memory.cpp
     ${emulated}/touch.cpp
-    ${emulated}/warp.cpp)
+    ${emulated}/warp.cpp
+    ${emulated}/work.cpp)
   # Before csrc, whose cuda/device.cuh it replaces.
   target_include_directories(fastnce BEFORE PRIVATE ${PROJECT_SOURCE_DIR}/${emulated})
   # -O2: where every thread of a block is emulated, -O3 takes longer to compile than it saves. The sanitizer's calls at
