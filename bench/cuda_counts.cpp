@@ -1,8 +1,8 @@
 // What one step on a CUDA device moves and launches, counted on the emulated device with the geometry of an H100: no
 // times. Prints a table for each shape and level.
 //
-//     cmake --build --preset emulated --target fastnce_cuda_counts && build/emulated/bench/fastnce_cuda_counts lm
-//     recsys
+//     cmake --build --preset emulated --target fastnce_cuda_counts
+//     build/emulated/bench/fastnce_cuda_counts lm recsys
 #include <sys/mman.h>
 
 #include <cstdint>
