@@ -10,6 +10,8 @@
 
 namespace fastnce::cuda {
 
+// Shared memory of a block on every chip: compute capability 8.6, 8.9 and 12.0 have no more.
+inline constexpr int kMostSharedBytes = 99 * 1024;
 inline constexpr int kWarpThreads = 32;
 inline constexpr int kTileRows = 128;          // of every product's tile
 inline constexpr int kSampleColumns = 128;     // of the logits' tiles

@@ -88,6 +88,7 @@ template <int kBlockThreads, int kItems>
 void order_in_one_block(const RowOrder& order, const Stream& stream) {
   constexpr int kSharedBytes =
       BlockSort<kBlockThreads, kItems>::kSharedBytes + kBlockThreads / kWarp * static_cast<int>(sizeof(int));
+  static_assert(kSharedBytes <= kMostSharedBytes);
   launch(order_in_one_block_kernel<kBlockThreads, kItems>, {.x = 1}, kBlockThreads, kSharedBytes, stream, order);
 }
 
