@@ -16,6 +16,8 @@ SETUP = """
     import fastnce
 
     fastnce.set_num_threads(THREADS)
+    # A shell without job control starts what runs in the background with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupted(call):
         # CPU seconds that the call took before it was interrupted, or None.
