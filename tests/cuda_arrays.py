@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 
 import fastnce
 from cases import Problem
@@ -122,6 +123,9 @@ class CudaArrays:
         """A NumPy copy of a result."""
         if isinstance(array, HostBackedCudaArray):
             return array.array
+        if type(array).__name__ == "DeviceArray" and not EMULATED:  # its memory is the device's
+            torch = pytest.importorskip("torch", reason="PyTorch, which reads a DeviceArray, is not installed")
+            return np.asarray(torch.from_dlpack(array).cpu())
         if type(array).__name__ == "DeviceArray":
             return read_device_array(array, stream=1)
         if self.name == "torch":

@@ -35,10 +35,15 @@ class DeviceCall {
   const cuda::Stream& stream() const { return stream_; }
 
   cuda::Workspace workspace(std::size_t bytes) {
-    xla::MemoryAllocate arguments{xla::head<xla::MemoryAllocate>(), frame_.context, bytes, 256, nullptr};
+    constexpr std::size_t kAlignment = 256;  // of a workspace
+    constexpr std::size_t kXlas = 64;        // XLA refuses more
+    const std::size_t room = bytes + kAlignment - kXlas;
+    xla::MemoryAllocate arguments{xla::head<xla::MemoryAllocate>(), frame_.context, room, kXlas, nullptr};
     allocated_.reserve(allocated_.size() + 1);  // emplace_back must not throw once memory is allocated
     require(frame_.api->memory_allocate(&arguments), concat("XLA gave no scratch memory of ", bytes, " bytes"));
-    return allocated_.emplace_back(arguments.data, bytes);
+    allocated_.emplace_back(arguments.data, room);
+    const std::size_t past = reinterpret_cast<std::uintptr_t>(arguments.data) % kAlignment;
+    return {static_cast<std::byte*>(arguments.data) + (past == 0 ? 0 : kAlignment - past), bytes};
   }
 
   template <class T>
