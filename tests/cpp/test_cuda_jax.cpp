@@ -164,7 +164,7 @@ TEST_F(CudaJax, AfterAnErrorMemoryGoesBackOnceItsKernelsHaveRun) {
   };
   api.memory_allocate = [](xla::MemoryAllocate* arguments) -> xla::Error* {
     if (left-- == 0) return new xla::Error{xla::ErrorCode::kResourceExhausted, "no memory left"};
-    arguments->data = cuda::allocate(arguments->size, {});
+    xla_on_cuda().memory_allocate(arguments);
     cuda::synchronize({});
     return nullptr;
   };
