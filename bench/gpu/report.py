@@ -165,7 +165,7 @@ def full(results: dict[str, Any]) -> list[str]:
     def rate(shape: Any) -> Callable[[Entry], str]:
         return lambda entry: digits(1e-9 * shape["flops"] / entry["device_ms"]) if "device_ms" in entry else ""
 
-    lines = ["```", *head(results), "", *LEGEND]
+    lines = ["```text", *head(results), "", *LEGEND]
     for title, cell in (
         ("device us per step", lambda entry: timed(entry, "device")),
         ("wall us per step", lambda entry: timed(entry, "wall")),
