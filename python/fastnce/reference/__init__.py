@@ -1,0 +1,47 @@
+"""The definition of fastnce: every operation in plain float64 NumPy, slow and readable.
+
+This package is the oracle of the test suite and the page to read when a formula is in doubt. It trades speed
+and memory for being obvious (the ``[B, S]`` logits are stored whole, unique sampling walks one draw at a
+time) and shares no code with the compiled library.
+
+Shape letters: B examples, D width, V classes, S sampled classes, T true classes per example.
+
+The semantics are those of TensorFlow 2.21: ``tf.nn.nce_loss``, ``tf.random.log_uniform_candidate_sampler``
+(kernels ``range_sampler.cc`` and ``candidate_sampler_ops.cc``) and ``tf.nn.compute_accidental_hits``, with
+two departures: every duplicate of an accidental hit counts, and samplers of 2**21 ids or more do not repeat
+themselves.
+"""
+
+from __future__ import annotations
+
+from fastnce._types import Grads, RowGrads, SampledValues
+from fastnce.reference._losses import Table, gather, nce_loss_and_grad, sigmoid, softplus
+from fastnce.reference._random import Seed, philox4x32, seed_pair, skip, stream_start
+from fastnce.reference._samplers import (
+    compute_accidental_hits,
+    expected_count,
+    log_uniform_candidate_sampler,
+    log_uniform_draws,
+    log_uniform_probability,
+)
+
+__all__ = [
+    "Grads",
+    "RowGrads",
+    "SampledValues",
+    "Seed",
+    "Table",
+    "compute_accidental_hits",
+    "expected_count",
+    "gather",
+    "log_uniform_candidate_sampler",
+    "log_uniform_draws",
+    "log_uniform_probability",
+    "nce_loss_and_grad",
+    "philox4x32",
+    "seed_pair",
+    "sigmoid",
+    "skip",
+    "softplus",
+    "stream_start",
+]
