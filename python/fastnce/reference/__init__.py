@@ -6,16 +6,26 @@ time) and shares no code with the compiled library.
 
 Shape letters: B examples, D width, V classes, S sampled classes, T true classes per example.
 
-The semantics are those of TensorFlow 2.21: ``tf.nn.nce_loss``, ``tf.random.log_uniform_candidate_sampler``
-(kernels ``range_sampler.cc`` and ``candidate_sampler_ops.cc``) and ``tf.nn.compute_accidental_hits``, with
-two departures: every duplicate of an accidental hit counts, and samplers of 2**21 ids or more do not repeat
-themselves.
+The semantics are those of TensorFlow 2.21: ``tf.nn.nce_loss``, ``tf.nn.sampled_softmax_loss``,
+``tf.random.log_uniform_candidate_sampler`` (kernels ``range_sampler.cc`` and ``candidate_sampler_ops.cc``) and
+``tf.nn.compute_accidental_hits``, with two departures: every duplicate of an accidental hit counts, and samplers of
+2**21 ids or more do not repeat themselves.
 """
 
 from __future__ import annotations
 
 from fastnce._types import Grads, RowGrads, SampledValues
-from fastnce.reference._losses import Table, gather, nce_loss_and_grad, sigmoid, softplus
+from fastnce.reference._losses import (
+    Table,
+    gather,
+    gbce_weight,
+    nce_loss_and_grad,
+    negative_sampling_loss_and_grad,
+    sampled_loss_and_grad,
+    sampled_softmax_loss_and_grad,
+    sigmoid,
+    softplus,
+)
 from fastnce.reference._random import Seed, philox4x32, seed_pair, skip, stream_start
 from fastnce.reference._samplers import (
     compute_accidental_hits,
@@ -34,11 +44,15 @@ __all__ = [
     "compute_accidental_hits",
     "expected_count",
     "gather",
+    "gbce_weight",
     "log_uniform_candidate_sampler",
     "log_uniform_draws",
     "log_uniform_probability",
     "nce_loss_and_grad",
+    "negative_sampling_loss_and_grad",
     "philox4x32",
+    "sampled_loss_and_grad",
+    "sampled_softmax_loss_and_grad",
     "seed_pair",
     "sigmoid",
     "skip",
