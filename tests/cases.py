@@ -6,16 +6,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-import fastnce
 from fastnce import reference
+from losses import LOSSES, NCE, Loss
+from rounding import magnitude, naive_float32
 from tolerances import Results, assert_accurate
-
-Array: TypeAlias = NDArray[np.floating[Any]]
 
 VECTOR_LANES = (4, 8, 16, 32)
 TILES = (64, 128, 256)
@@ -35,38 +34,56 @@ class Problem:
 
     weights: Any
     biases: Any
+    """``None``: no biases."""
     labels: NDArray[np.integer[Any]]
     inputs: Any
-    sampled_values: tuple[ArrayLike, ArrayLike, ArrayLike]
+    sampled_values: tuple[ArrayLike, ArrayLike | None, ArrayLike | None]
     num_classes: int
     options: dict[str, Any] = field(default_factory=dict)
-    """remove_accidental_hits, partition_strategy; for the gradients also grad_loss."""
+    """remove_accidental_hits, padding, partition_strategy, weights of examples; for the gradients also grad_loss."""
+    loss: Loss = NCE
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of ``fastnce.nce_loss_and_grad``."""
+        """Keyword arguments of the loss's function ``..._and_grad``."""
+        ids = self.sampled_values[0]
+        sampling = (
+            {
+                "num_sampled": len(np.asarray(ids)),
+                "num_classes": self.num_classes,
+                "sampled_values": self.sampled_values,
+            }
+            if self.loss.takes_counts
+            else {"sampled_candidates": ids}
+        )
         return {
             "weights": self.weights,
             "biases": self.biases,
             "labels": self.labels,
             "inputs": self.inputs,
-            "num_sampled": len(np.asarray(self.sampled_values[0])),
-            "num_classes": self.num_classes,
             "num_true": self.labels.shape[1],
-            "sampled_values": self.sampled_values,
+            **sampling,
             **self.options,
         }
 
     def solve(self, **changes: Any) -> tuple[NDArray[np.int64], Results]:
         """Row ids and results of the library, with some arguments given differently."""
-        loss, grads = fastnce.nce_loss_and_grad(**{**self.arguments(), **changes})
+        loss, grads = self.loss.library()(**{**self.arguments(), **changes})
         return grads.rows.ids, Results.of(loss, grads)
 
     def truth(self) -> tuple[NDArray[np.int64], Results]:
         """Row ids and results of the float64 twin."""
-        loss, grads = reference.nce_loss_and_grad(
-            self.weights, self.biases, self.labels, self.inputs, self.sampled_values, **self.options
-        )
+        samples = self.sampled_values if self.loss.takes_counts else self.sampled_values[0]
+        loss, grads = self.loss.twin(self.weights, self.biases, self.labels, self.inputs, samples, **self.options)
         return grads.rows.ids, Results.of(loss, grads)
+
+    def twin_options(self) -> dict[str, Any]:
+        """What makes the generic twin, ``reference.sampled_loss_and_grad``, this problem's loss."""
+        return {
+            "family": self.loss.family,
+            "true_target": self.loss.true_target,
+            "remove_accidental_hits": self.loss.removes_hits,
+            **self.options,
+        }
 
 
 @dataclass(frozen=True)
@@ -82,11 +99,21 @@ class Case:
     distinct: bool = False
     """Whether no class is sampled twice. Either way some samples are true classes."""
     seed: int = 0
+    loss: str = "nce"
+    """A name in the table of losses."""
+    no_biases: bool = False
+    no_counts: bool = False
+    """Whether there is no log Q."""
+    padded: bool = False
+    """Whether some labels, among them all of the first example's, are padding: the id of a class that is sampled, too.
+    Their expected counts are NaN."""
 
     def __str__(self) -> str:
-        flags = [name for name in ("remove_hits", "distinct") if getattr(self, name)]
+        options = ("remove_hits", "distinct", "no_biases", "no_counts", "padded")
+        flags = [name for name in options if getattr(self, name)]
         sizes = [f"B{self.batch}", f"D{self.dim}", f"S{self.sampled}", f"T{self.num_true}"]
-        return "-".join([*sizes, self.dtype, *flags])
+        member = [] if self.loss == "nce" else [self.loss]
+        return "-".join([*member, *sizes, self.dtype, *flags])
 
     @property
     def num_classes(self) -> int:
@@ -96,19 +123,34 @@ class Case:
     def problem(self) -> Problem:
         rng = np.random.default_rng(self.seed)
         classes = self.num_classes
+        loss = LOSSES[self.loss]
         scale = max(self.dim, 1) ** -0.5  # logits of a few units, whatever the width
+        weights = (2.0 * scale * rng.standard_normal((classes, self.dim))).astype(self.dtype)
+        biases = rng.standard_normal(classes).astype(self.dtype)
+        labels = rng.integers(classes, size=(self.batch, self.num_true))
+        inputs = rng.standard_normal((self.batch, self.dim)).astype(self.dtype)
+        ids = rng.choice(classes, self.sampled, replace=not self.distinct)
+        true_count = rng.uniform(0.05, 2.0, (self.batch, self.num_true)).astype(np.float32)
+        sampled_count = rng.uniform(0.05, 2.0, self.sampled).astype(np.float32)
+        options = {
+            "remove_accidental_hits": self.remove_hits,
+            **loss.options(self.batch, self.sampled, classes),
+        }
+        if self.padded:
+            options["padding"] = padding = int(ids[0]) if self.sampled else 0
+            is_padding = rng.random(labels.shape) < 0.3
+            is_padding[:1] = True
+            labels[is_padding], true_count[is_padding | (labels == padding)] = padding, np.nan
+        counted = loss.takes_counts and not self.no_counts
         return Problem(
-            weights=(2.0 * scale * rng.standard_normal((classes, self.dim))).astype(self.dtype),
-            biases=rng.standard_normal(classes).astype(self.dtype),
-            labels=rng.integers(classes, size=(self.batch, self.num_true)),
-            inputs=rng.standard_normal((self.batch, self.dim)).astype(self.dtype),
-            sampled_values=(
-                rng.choice(classes, self.sampled, replace=not self.distinct),
-                rng.uniform(0.05, 2.0, (self.batch, self.num_true)).astype(np.float32),
-                rng.uniform(0.05, 2.0, self.sampled).astype(np.float32),
-            ),
-            num_classes=classes,
-            options={"remove_accidental_hits": self.remove_hits},
+            weights,
+            None if self.no_biases else biases,
+            labels,
+            inputs,
+            (ids, true_count, sampled_count) if counted else (ids, None, None),
+            classes,
+            options,
+            loss,
         )
 
 
@@ -152,75 +194,6 @@ def shape_sweep(dtype: str, rotations: int) -> list[Case]:
     ]
 
 
-class _Terms(NamedTuple):
-    """A problem's operands in one dtype, dense; pairs are (of the true classes, of the sampled classes)."""
-
-    x: Array
-    w: tuple[Array, Array]
-    c: tuple[Array, Array]
-    log_q: tuple[Array, Array]
-    kept: Array
-    """0 where a sampled class is skipped as an accidental hit, else 1."""
-    upstream: Array
-
-    @classmethod
-    def of(cls, problem: Problem, dtype: type[np.floating[Any]]) -> _Terms:
-        y, (z, *counts) = problem.labels, problem.sampled_values
-        w, c = np.asarray(problem.weights, dtype), np.asarray(problem.biases, dtype)
-        hits = (y[:, :, np.newaxis] == z).any(axis=1) & problem.options.get("remove_accidental_hits", False)
-        true_log, sampled_log = (np.log(np.asarray(count, dtype)) for count in counts)
-        upstream = np.asarray(problem.options.get("grad_loss", np.ones(len(y))), dtype)
-        x = np.asarray(problem.inputs, dtype)
-        return cls(x, (w[y], w[z]), (c[y], c[z]), (true_log, sampled_log), (~hits).astype(dtype), upstream)
-
-    def affine(self) -> tuple[Array, Array]:
-        """``x.w + c`` of the true and of the sampled classes."""
-        return np.vecdot(self.x[:, np.newaxis], self.w[0]) + self.c[0], self.x @ self.w[1].T + self.c[1]
-
-    def absolute(self) -> _Terms:
-        pairs = ((np.abs(a), np.abs(b)) for a, b in (self.w, self.c, self.log_q))
-        return _Terms(np.abs(self.x), *pairs, self.kept, np.abs(self.upstream))
-
-    def backward(self, problem: Problem, du: Array, dv: Array) -> tuple[Array, Array, Array]:
-        """The sums over examples and classes behind dx, dw and dc."""
-        du, dv = du * self.upstream[:, np.newaxis], dv * self.kept * self.upstream[:, np.newaxis]
-        classes = np.concatenate([problem.labels.ravel(), problem.sampled_values[0]])
-        ids, row = np.unique(classes, return_inverse=True)
-        dw, dc = np.zeros((len(ids), self.x.shape[1]), du.dtype), np.zeros(len(ids), du.dtype)
-        dw_true = (du[:, :, np.newaxis] * self.x[:, np.newaxis]).reshape(du.size, self.x.shape[1])
-        np.add.at(dw, row, np.concatenate([dw_true, dv.T @ self.x]))
-        np.add.at(dc, row, np.concatenate([du.ravel(), dv.sum(axis=0)]))
-        return np.einsum("bt,btd->bd", du, self.w[0]) + dv @ self.w[1], dw, dc
-
-
-def naive_float32(problem: Problem) -> Results:
-    """The formulas of the twin as a careful NumPy user would type them, every operation in float32."""
-    terms = _Terms.of(problem, np.float32)
-    u, v = (logit - log_q for logit, log_q in zip(terms.affine(), terms.log_q, strict=True))
-    target = np.float32(1 / max(problem.labels.shape[1], 1))
-    softplus_u, softplus_v = np.logaddexp(np.float32(0), u), np.logaddexp(np.float32(0), v)
-    loss = (softplus_u - u * target).sum(axis=1) + (softplus_v * terms.kept).sum(axis=1)
-    return Results(loss, *terms.backward(problem, np.exp(u - softplus_u) - target, np.exp(v - softplus_v)))
-
-
-def magnitude(problem: Problem) -> Results:
-    """How large the terms are that make up each element: its rounding errors are a few epsilon times this.
-
-    A logit l = x.w + c - log Q is uncertain by epsilon times L, the sum of its terms' magnitudes. That moves
-    softplus(l) by sigmoid(l) L, and sigmoid(l) by sigmoid(l) (1 - sigmoid(l)) L; the sums carry it on.
-    """
-    terms = _Terms.of(problem, np.float64)
-    absolute = terms.absolute()
-    u, v = (logit - log_q for logit, log_q in zip(terms.affine(), terms.log_q, strict=True))
-    size_u, size_v = (a + log_q for a, log_q in zip(absolute.affine(), absolute.log_q, strict=True))
-    p_u, p_v = reference.sigmoid(u), reference.sigmoid(v)
-    target = 1 / max(problem.labels.shape[1], 1)
-    loss_u = reference.softplus(u) + np.abs(u) * target + size_u * (p_u + target)
-    loss_v = (reference.softplus(v) + size_v * p_v) * terms.kept
-    du, dv = p_u + target + size_u * p_u * (1 - p_u), p_v + size_v * p_v * (1 - p_v)
-    return Results(loss_u.sum(axis=1) + loss_v.sum(axis=1), *absolute.backward(problem, du, dv))
-
-
 def assert_matches_twin(
     solution: tuple[ArrayLike, Results],
     problem: Problem,
@@ -252,8 +225,8 @@ class GoldenCall:
     expected: reference.SampledValues
 
 
-def golden_sampler_calls() -> Iterator[GoldenCall]:
-    for kernel in GOLDEN["sampler"]:
+def golden_sampler_calls(kind: str = "log_uniform") -> Iterator[GoldenCall]:
+    for kernel in (kernel for kernel in GOLDEN["sampler"] if kernel["kind"] == kind):
         arguments = {k: v for k, v in kernel["args"].items() if k != "seed2"}
         arguments["seed"] = (kernel["args"]["seed"], kernel["args"]["seed2"])
         for number, call in enumerate(kernel["calls"]):
@@ -266,8 +239,18 @@ def golden_sampler_calls() -> Iterator[GoldenCall]:
             yield GoldenCall(arguments, number, call["true"], expected)
 
 
+def golden_losses(*kinds: str) -> list[dict[str, Any]]:
+    """TensorFlow's losses: "nce", "ssm" (its sampled softmax)."""
+    return [case for case in GOLDEN["loss"] if case["kind"] in kinds]
+
+
+def golden_id(case: dict[str, Any]) -> str:
+    flags = [name for name in ("remove_accidental_hits", "unique") if case[name]]
+    return "-".join([case["kind"], f"T{case['num_true']}", *flags])
+
+
 def golden_loss_problem(case: dict[str, Any], dtype: str) -> Problem:
-    """The arrays that TensorFlow was given; see data/README.md."""
+    """The loss and the arrays that TensorFlow was given; see data/README.md."""
     batch, dim, classes = case["B"], case["D"], case["V"]
     weights, biases, inputs = (
         np.sin(step * np.arange(1, size + 1)).astype(dtype)
@@ -281,4 +264,5 @@ def golden_loss_problem(case: dict[str, Any], dtype: str) -> Problem:
         (np.array(case["ids"]), case["true_ec"], case["sampled_ec"]),
         classes,
         {"remove_accidental_hits": case["remove_accidental_hits"]},
+        LOSSES[{"nce": "nce", "ssm": "softmax"}[case["kind"]]],
     )

@@ -10,22 +10,17 @@ import pytest
 import fastnce
 from cases import Case
 from fastnce import reference
+from losses import EVERY_LOSS, NCE
 from tolerances import DIFFERENCE_ABSOLUTE, DIFFERENCE_STEP
 
 
 def library(problem):
-    return fastnce.nce_loss_and_grad(**problem.arguments())
+    return problem.loss.library()(**problem.arguments())
 
 
 def twin(problem):
-    return reference.nce_loss_and_grad(
-        problem.weights,
-        problem.biases,
-        problem.labels,
-        problem.inputs,
-        problem.sampled_values,
-        **problem.options,
-    )
+    tables = (problem.weights, problem.biases, problem.labels, problem.inputs)
+    return reference.sampled_loss_and_grad(*tables, problem.sampled_values, **problem.twin_options())
 
 
 def slopes(implementation, problem, name, factors):
@@ -42,24 +37,53 @@ def slopes(implementation, problem, name, factors):
     return result
 
 
-@pytest.mark.parametrize("implementation", [library, twin])
-@pytest.mark.parametrize("upstream", [False, True], ids=["ones", "grad_loss"])
-@pytest.mark.parametrize("remove_hits", [False, True], ids=["all", "no-hits"])
-@pytest.mark.parametrize("num_true", [1, 2, 3])
-def test_gradients_are_central_differences(num_true, remove_hits, upstream, implementation):
-    case = Case(batch=4, dim=5, sampled=6, num_true=num_true, dtype="float64", remove_hits=remove_hits, seed=num_true)
-    problem = case.problem()
-    hits = fastnce.compute_accidental_hits(problem.labels, problem.sampled_values[0], num_true)[0]
-    assert len(hits) > 0  # or there would be nothing to remove
-    factors = np.random.default_rng(1).standard_normal(4) if upstream else np.ones(4)
-    if upstream:
-        problem = replace(problem, options={**problem.options, "grad_loss": factors})
-
+def assert_central_differences(implementation, problem):
     grads = implementation(problem)[1]
+    factors = problem.options.get("grad_loss", np.ones(len(problem.labels)))
     for name, gradient in (("weights", grads.rows.weights), ("biases", grads.rows.biases)):
+        if getattr(problem, name) is None:
+            assert gradient is None
+            continue
         dense = np.zeros_like(getattr(problem, name))
         dense[grads.rows.ids] = gradient
         expected = slopes(implementation, problem, name, factors)
         np.testing.assert_allclose(dense, expected, rtol=0, atol=DIFFERENCE_ABSOLUTE, err_msg=name)
     expected = slopes(implementation, problem, "inputs", factors)
     np.testing.assert_allclose(grads.inputs, expected, rtol=0, atol=DIFFERENCE_ABSOLUTE)
+
+
+@pytest.mark.parametrize(
+    ("implementation", "loss"),
+    [(library, NCE), *((twin, loss) for loss in EVERY_LOSS)],
+    ids=lambda v: getattr(v, "__name__", str(v)),
+)
+@pytest.mark.parametrize("upstream", [False, True], ids=["ones", "grad_loss"])
+@pytest.mark.parametrize("remove_hits", [False, True], ids=["all", "no-hits"])
+@pytest.mark.parametrize("num_true", [1, 2, 3])
+def test_gradients_are_central_differences(num_true, remove_hits, upstream, implementation, loss):
+    case = Case(
+        batch=4,
+        dim=5,
+        sampled=6,
+        num_true=num_true,
+        dtype="float64",
+        remove_hits=remove_hits,
+        seed=num_true,
+        loss=loss.name,
+    )
+    problem = case.problem()
+    hits = fastnce.compute_accidental_hits(problem.labels, problem.sampled_values[0], num_true)[0]
+    assert len(hits) > 0  # or there would be nothing to remove
+    if upstream:
+        factors = np.random.default_rng(1).standard_normal(4)
+        problem = replace(problem, options={**problem.options, "grad_loss": factors})
+    assert_central_differences(implementation, problem)
+
+
+@pytest.mark.parametrize("flag", ["no_biases", "no_counts", "padded"])
+@pytest.mark.parametrize("loss", EVERY_LOSS, ids=str)
+def test_gradients_without_biases_counts_or_labels_are_central_differences(loss, flag):
+    case = Case(
+        batch=4, dim=3, sampled=5, num_true=3, dtype="float64", remove_hits=True, loss=loss.name, **{flag: True}
+    )
+    assert_central_differences(twin, case.problem())

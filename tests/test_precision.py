@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import fastnce
-from cases import Case, assert_matches_twin, naive_float32
+from cases import Case, assert_matches_twin
+from rounding import naive_float32
 from tolerances import PRECISION_PER_TENSOR, Results
 
 LEVELS = ("highest", "high", "medium")

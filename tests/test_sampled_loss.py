@@ -11,10 +11,11 @@ import pytest
 import fastnce
 from cases import (
     EMPTY,
-    GOLDEN,
     Case,
     assert_matches_twin,
+    golden_id,
     golden_loss_problem,
+    golden_losses,
     shape_sweep,
     sizes_id,
 )
@@ -26,7 +27,7 @@ def shards_of(table, count, strategy):
     return np.array_split(table, count) if strategy == "div" else [table[i::count] for i in range(count)]
 
 
-@pytest.mark.parametrize("case", GOLDEN["loss"], ids=lambda c: f"T{c['num_true']}-{c['remove_accidental_hits']}")
+@pytest.mark.parametrize("case", golden_losses("nce"), ids=golden_id)
 def test_loss_and_gradients_are_tensorflows(case):
     ids, ours = golden_loss_problem(case, "float32").solve()
     np.testing.assert_array_equal(ids, np.flatnonzero(case["db"]))

@@ -46,11 +46,13 @@ class Results(NamedTuple):
     loss: NDArray[np.floating]
     inputs: NDArray[np.floating]
     weights: NDArray[np.floating]
-    biases: NDArray[np.floating]
+    biases: NDArray[np.floating] | None
+    """``None`` of a call without biases."""
 
     @classmethod
     def of(cls, loss: ArrayLike, grads: reference.Grads) -> Results:
-        return cls(*map(np.asarray, (loss, grads.inputs, grads.rows.weights, grads.rows.biases)))
+        results = (loss, grads.inputs, grads.rows.weights, grads.rows.biases)
+        return cls(*(None if array is None else np.asarray(array) for array in results))
 
 
 def allowed_error(
@@ -83,6 +85,9 @@ def assert_accurate(
     """
     for name in Results._fields:
         ours, true, scale = (getattr(results, name) for results in (actual, truth, magnitude))
+        if true is None:
+            assert ours is None, f"{name}: {ours!r}, expected None"
+            continue
         assert ours.shape == true.shape, f"{name}: shape {ours.shape}, expected {true.shape}"
         plain = None if naive is None else getattr(naive, name)
         level = logits_precision if name in ("loss", "biases") and logits_precision is not None else precision

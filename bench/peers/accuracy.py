@@ -20,7 +20,8 @@ from report import accuracy_table, save
 from shapes import SHAPES, Candidates, Case, Shape
 
 sys.path.append(str(ROOT / "tests"))
-from cases import Problem, magnitude, naive_float32
+from cases import Problem
+from rounding import magnitude, naive_float32
 from tolerances import Results, allowed_error
 
 LEVELS = ("highest", "high", "medium")
