@@ -76,6 +76,15 @@ def test_the_names_are_members_of_the_family(case):
     np.testing.assert_equal(named, Results.of(loss, grads))
 
 
+@pytest.mark.parametrize("loss", EVERY_LOSS, ids=str)
+def test_hits_are_kept_or_removed_by_default_as_the_table_says(loss):
+    problem = Case(dtype="float64", loss=loss.name).problem()
+    kept, removed = (replace(problem, options={**problem.options, "remove_accidental_hits": r}) for r in (False, True))
+    del problem.options["remove_accidental_hits"]
+    np.testing.assert_equal(problem.truth(), (removed if loss.removes_hits else kept).truth())
+    assert (kept.truth()[1].loss != removed.truth()[1].loss).any()
+
+
 @pytest.mark.parametrize("case", variants(batch=40, dim=33, sampled=70, num_true=3), ids=str)
 def test_a_plain_float32_evaluation_is_accurate(case):
     """Or the rule by which the library is judged would be too strict, or miss a term."""

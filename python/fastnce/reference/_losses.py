@@ -88,8 +88,7 @@ def _softmax(u: Floats, v: Floats, target: Floats, is_true: Flags, is_negative: 
     total = exponentials.sum(axis=1, keepdims=True)
     q = np.where(is_true, target, 0.0)
     loss = np.where(is_true, q * (largest + np.log(total) - u), 0.0).sum(axis=1)
-    p = exponentials / np.where(total == 0.0, 1.0, total)  # 0: nothing is left
-    g = q.sum(axis=1, keepdims=True) * p
+    g = q.sum(axis=1, keepdims=True) * exponentials / total
     return _Terms(loss, g[:, : u.shape[1]] - q, g[:, u.shape[1] :])
 
 
