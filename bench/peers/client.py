@@ -90,21 +90,15 @@ class WorkerError(RuntimeError):
     """A worker could not start, died, or answered with a traceback."""
 
 
-class WorkerClient:
-    """One running worker. `versions` holds what it said of itself when it started."""
+class Process:
+    """A worker by its command. `versions` holds what it said of itself when it started."""
 
-    def __init__(self, name: str, conditions: Conditions) -> None:
+    def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
         self.name = name
-        member = EVERYBODY[name]
-        python = conditions.venvs / member.environment / "bin" / "python" if member.environment else sys.executable
-        if not Path(python).exists():
-            raise WorkerError(f"no interpreter at {python}")
+        if not Path(command[0]).exists():
+            raise WorkerError(f"no interpreter at {command[0]}")
         self._process = subprocess.Popen(
-            [python, str(HERE / "worker.py"), str(conditions.threads), *member.adapter],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=conditions.environment(),
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self.pid = self._process.pid
         self.versions: dict[str, Any] = self._read()
@@ -122,14 +116,6 @@ class WorkerClient:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
-
-    def prepare(self, shape: Shape) -> dict[str, Any]:
-        """Build the problem and warm up: seconds of a warm call, and the mean loss."""
-        return self.ask("prepare", shape=asdict(shape))
-
-    def extra_memory(self, shape: Shape) -> dict[str, Any]:
-        """Extra peak memory of one call; for a worker that has done nothing else (see memory.py)."""
-        return self.ask("memory", shape=asdict(shape))
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """Send one request and wait for its result."""
@@ -149,3 +135,21 @@ class WorkerClient:
         if "error" in reply:
             raise WorkerError(f"{self.name}: {reply['error']}")
         return reply["result"]
+
+
+class WorkerClient(Process):
+    """A worker of one of the members."""
+
+    def __init__(self, name: str, conditions: Conditions) -> None:
+        member = EVERYBODY[name]
+        python = conditions.venvs / member.environment / "bin" / "python" if member.environment else sys.executable
+        command = [str(python), str(HERE / "worker.py"), str(conditions.threads), *member.adapter]
+        super().__init__(name, command, conditions.environment())
+
+    def prepare(self, shape: Shape) -> dict[str, Any]:
+        """Build the problem and warm up: seconds of a warm call, and the mean loss."""
+        return self.ask("prepare", shape=asdict(shape))
+
+    def extra_memory(self, shape: Shape) -> dict[str, Any]:
+        """Extra peak memory of one call; for a worker that has done nothing else (see memory.py)."""
+        return self.ask("memory", shape=asdict(shape))

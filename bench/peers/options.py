@@ -27,9 +27,9 @@ def names(known: Iterable[str]) -> Any:
     return parse
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
-    where = "where the JSON file goes (default build/peers)"
-    parser.add_argument("--output", type=Path, default=ROOT / "build" / "peers", metavar="DIR", help=where)
+def add_output(parser: argparse.ArgumentParser, folder: str = "peers") -> None:
+    where = f"where the JSON file goes (default build/{folder})"
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / folder, metavar="DIR", help=where)
 
 
 def common_parser(description: str | None, *, rounds: int, seconds: float) -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -83,22 +84,26 @@ def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
         return {"error": traceback.format_exc()}
 
 
-def main() -> None:
-    threads, name, *variant = sys.argv[1:]
+def serve(start: Callable[[], tuple[Worker, dict[str, Any]]]) -> None:
+    """Greet with versions, then answer requests until the input ends."""
     # Libraries print to standard output now and then: keep that out of the channel by pointing it at stderr.
     with os.fdopen(os.dup(1), "w", buffering=1) as channel:
         os.dup2(2, 1)
         try:
-            adapter: Adapter = importlib.import_module(f"adapters.{name}").Peer(int(threads), *variant)
-            versions = {"python": sys.version.split()[0], "numpy": np.__version__, **adapter.versions()}
+            worker, versions = start()
         except Exception:
             print(json.dumps({"error": traceback.format_exc()}), file=channel)
             return
-        worker = Worker(adapter)
-        print(json.dumps({"result": versions}, default=str), file=channel)
+        facts = {"python": sys.version.split()[0], "numpy": np.__version__, **versions}
+        print(json.dumps({"result": facts}, default=str), file=channel)
         for line in sys.stdin:
             print(json.dumps(answer(worker, json.loads(line))), file=channel)
 
 
+def hosted(threads: str, name: str, *variant: str) -> tuple[Worker, dict[str, Any]]:
+    adapter: Adapter = importlib.import_module(f"adapters.{name}").Peer(int(threads), *variant)
+    return Worker(adapter), adapter.versions()
+
+
 if __name__ == "__main__":
-    main()
+    serve(lambda: hosted(*sys.argv[1:]))
