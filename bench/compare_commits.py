@@ -8,7 +8,7 @@ in the newer, on every instruction set of this machine, with one thread and two.
 rounds: a build's median over some calls, then the other's, in alternating order. The median ratio of new to old must be
 at most 1.03, and of the smallest call the median difference at most 1 us: both at the upper end of a 95 % confidence
 interval. All processes are started anew twice, because where their memory lies is worth a percent. Leave the machine
-alone meanwhile: only then are the intervals narrow.
+alone meanwhile: only then are the intervals narrow. If others use it, `--threads 1` suffers least.
 
 Writes a JSON and a Markdown file and prints the latter. Exits with 1 unless everything passes.
 """
@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path += [str(Path(__file__).parent / folder) for folder in ("commits", "peers")]
 from checkout import build
-from comparison import SMALLEST, THREADS, TIMED, compare_results, compare_times
+from comparison import SMALLEST, TIMED, compare_results, compare_times
 from intervals import CALL_LIMIT_US, FEWEST_ROUNDS, RATIO_LIMIT, Interval
 from options import add_output, header, names
 from report import digits, disturbed, markdown, save
@@ -92,6 +92,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--shapes", type=names(TIMED), default=list(TIMED), metavar="w2v,lm,...", help="empty: no times"
     )
+    parser.add_argument("--threads", type=int, default=2, help="of the timed calls (default 2)")
     parser.add_argument("--builds", type=Path, metavar="DIR", help="keep builds there, and use those that are there")
     add_output(parser, "commits")
     return parser.parse_args(arguments)
@@ -105,9 +106,9 @@ def main() -> int:
         results = {
             **header(),
             "commits": {name: {"commit": b.commit, "title": b.title} for name, b in builds.items()},
-            "threads": THREADS,
+            "threads": options.threads,
             "results": compare_results(builds),
-            "shapes": compare_times(builds, options.shapes, options.rounds),
+            "shapes": compare_times(builds, options.shapes, options.rounds, options.threads),
         }
     path = save("compare", results, options.output)
     path.with_suffix(".md").write_text(report(results) + "\n")

@@ -22,7 +22,7 @@ from rounds import PAUSE_SECONDS
 from shapes import MINIMAL, SHAPES, Shape
 
 HERE = Path(__file__).resolve().parent
-THREADS = 2
+MATRIX_THREADS = (1, 2)
 # A turn is one build's share of a round.
 TURN_SECONDS = 0.25
 # Processes differ by a percent where their memory happens to lie: rounds are spread over so many of each build.
@@ -37,13 +37,13 @@ Pair = dict[str, Process]
 
 
 @contextmanager
-def workers(builds: Mapping[str, Build], isa: str | None) -> Iterator[Pair]:
+def workers(builds: Mapping[str, Build], threads: int, isa: str | None = None) -> Iterator[Pair]:
     """A worker of each build, on one instruction set: the best one for None."""
-    environment = Conditions(HERE, THREADS, "retain", isa).environment()
+    environment = Conditions(HERE, threads, "retain", isa).environment()
     with ExitStack() as stack:
         yield {
             name: stack.enter_context(
-                Process(name, [str(build.python), str(HERE / "commit_worker.py"), str(THREADS)], environment)
+                Process(name, [str(build.python), str(HERE / "commit_worker.py"), str(threads)], environment)
             )
             for name, build in builds.items()
         }
@@ -59,7 +59,7 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[
 def compare_results(builds: Mapping[str, Build]) -> dict[str, Any]:
     """How many results and error texts were compared, and every difference in words."""
     differences: list[str] = []
-    with workers(builds, None) as pair:
+    with workers(builds, max(MATRIX_THREADS)) as pair:
         facts = {name: worker.versions for name, worker in pair.items()}
         errors = {name: worker.ask("errors") for name, worker in pair.items()}
     for key in ("isa_available", "numpy", "python", "compiler"):
@@ -70,8 +70,8 @@ def compare_results(builds: Mapping[str, Build]) -> dict[str, Any]:
     compared = 0
     for isa in (isa for isa in facts["old"]["isa_available"] if isa in facts["new"]["isa_available"]):
         print(f"results on {isa} ...", file=sys.stderr)
-        with workers(builds, isa) as pair:
-            for threads in (1, 2):
+        with workers(builds, max(MATRIX_THREADS), isa) as pair:
+            for threads in MATRIX_THREADS:
                 digests = {name: worker.ask("digests", threads=threads) for name, worker in pair.items()}
                 compared += sum(map(len, digests["new"].values()))
                 for index, (case, was, now) in enumerate(differing(digests["old"], digests["new"])):
@@ -123,12 +123,12 @@ def shares(rounds: int) -> list[int]:
     return [rounds * (start + 1) // STARTS - rounds * start // STARTS for start in range(STARTS)]
 
 
-def compare_times(builds: Mapping[str, Build], names: list[str], rounds: int) -> dict[str, Any]:
+def compare_times(builds: Mapping[str, Build], names: list[str], rounds: int, threads: int) -> dict[str, Any]:
     """Every shape asked for: seconds of all rounds, and the intervals that follow."""
     seconds: dict[str, dict[str, list[float]]] = {name: {"old": [], "new": []} for name in names}
     load = dict.fromkeys(names, 0.0)
     for start, share in enumerate(shares(rounds) if names else ()):
-        with workers(builds, None) as pair:
+        with workers(builds, threads) as pair:
             # Who comes first alternates between starts, too: the first to build its tables gets the better memory.
             ordered = dict(sorted(pair.items(), reverse=start % 2 == 0))
             for name in names:
