@@ -155,18 +155,18 @@ class CudaArrays:
             return None
         if name == "sampled_values":
             ids, *counts = value
-            return (self.put(ids), *(self.put(np.asarray(count, np.float32)) for count in counts))
-        if name == "grad_loss":
+            return (self.put(ids), *(None if c is None else self.put(np.asarray(c, np.float32)) for c in counts))
+        if name == "grad_loss" or (name in ("positive_weight", "negative_weight") and np.ndim(value)):
             return self.put(np.asarray(value, np.float32))
-        if name in ("weights", "biases", "labels", "inputs"):
+        if name in ("weights", "biases", "labels", "inputs", "sampled_candidates"):
             return [self.put(shard) for shard in value] if isinstance(value, list) else self.put(value)
         return value
 
     def solve(self, problem: Problem, **changes: Any) -> tuple[np.ndarray, Results]:
         """Row ids and results of the library on the device, with some arguments given differently (from the host)."""
-        loss, grads = fastnce.nce_loss_and_grad(**self.put_all({**problem.arguments(), **changes}))
+        loss, grads = problem.loss.library()(**self.put_all({**problem.arguments(), **changes}))
         results = (loss, grads.inputs, grads.rows.weights, grads.rows.biases)
-        return self.get(grads.rows.ids), Results(*map(self.get, results))
+        return self.get(grads.rows.ids), Results(*(None if array is None else self.get(array) for array in results))
 
 
 DISGUISES = ["emulated", "unknown"]
