@@ -14,7 +14,7 @@ set(kernels
   csrc/cuda/logits.cu
   csrc/cuda/row_order.cu
   csrc/cuda/rows.cu
-  csrc/cuda/sampled_loss.cu
+  csrc/cuda/loss.cu
   csrc/cuda/sampler.cu)
 
 if(FASTNCE_CUDA STREQUAL "EMULATED")
@@ -34,8 +34,8 @@ endif()
 
 if(FASTNCE_CUDA_BACKEND)
   target_sources(fastnce PRIVATE ${kernels})
-  # Of this file alone, so that switching the backend on or off compiles nothing else anew.
-  set_source_files_properties(csrc/core/cuda.cpp PROPERTIES COMPILE_DEFINITIONS FASTNCE_CUDA)
+else()
+  target_sources(fastnce PRIVATE csrc/core/no_cuda.cpp)
 endif()
 
 if(FASTNCE_CUDA_BACKEND STREQUAL "REAL")

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -304,19 +305,59 @@ void require_matrix(const Array& array, const char* expected) {
   }
 }
 
-void make_rows_contiguous(Array& matrix) {
-  if (matrix.rank() != 2 || has_contiguous_rows(matrix)) return;
-  const auto bytes = static_cast<std::size_t>(element_bytes(matrix.type));
-  const std::shared_ptr<std::byte[]> copy(new std::byte[static_cast<std::size_t>(count(matrix.shape)) * bytes]);
+namespace {
+
+struct Axis {
+  std::int64_t extent, stride;
+};
+
+// All axes but the last `kept` as one; none if they do not lie at equal distances.
+std::optional<Axis> leading_axis(const Array& array, std::int64_t kept) {
+  const auto axes = static_cast<std::size_t>(array.rank() - kept);
+  const std::int64_t elements = count({array.shape.data(), axes});
+  Axis merged{1, 0};
+  for (std::size_t i = axes; i-- > 0 && elements > 0;) {
+    if (array.shape[i] == 1) continue;
+    if (merged.extent > 1 && array.strides[i] != merged.stride * merged.extent) return {};
+    if (merged.extent == 1) merged.stride = array.strides[i];
+    merged.extent *= array.shape[i];
+  }
+  merged.extent = elements;
+  return merged;
+}
+
+}  // namespace
+
+void make_rows_contiguous(Array& array) {
+  if (array.rank() < 2) return;
+  const bool contiguous = array.shape.back() <= 1 || count(array.shape) == 0 || array.strides.back() == 1;
+  if (contiguous && (array.rank() == 2 || leading_axis(array, 1))) return;
+  const auto bytes = static_cast<std::size_t>(element_bytes(array.type));
+  const std::shared_ptr<std::byte[]> copy(new std::byte[static_cast<std::size_t>(count(array.shape)) * bytes]);
   std::byte* to = copy.get();
-  for_each_offset(matrix.shape, matrix.strides, 0, [&](std::int64_t offset) {
-    std::memcpy(to, matrix.data + offset * static_cast<std::int64_t>(bytes), bytes);
+  for_each_offset(array.shape, array.strides, 0, [&](std::int64_t offset) {
+    std::memcpy(to, array.data + offset * static_cast<std::int64_t>(bytes), bytes);
     to += bytes;
   });
-  matrix.data = copy.get();
-  matrix.strides = {matrix.shape[1], 1};
-  matrix.owner = {};
-  matrix.lease = copy;
+  array.data = copy.get();
+  std::int64_t stride = 1;
+  for (std::size_t i = array.shape.size(); i-- > 0; stride *= array.shape[i]) array.strides[i] = stride;
+  array.owner = {};
+  array.lease = copy;
+}
+
+void merge_leading_axes(Array& array, std::int64_t kept) {
+  if (array.rank() <= kept + 1) return;
+  const std::optional<Axis> axis = leading_axis(array, kept);
+  if (!axis) {
+    throw InvalidValue(concat(array.name, " has strides ", shape_text(array.strides),
+                              " (in elements): expected contiguous memory where there are several axes of examples"));
+  }
+  const auto merged = static_cast<std::ptrdiff_t>(array.rank() - kept);
+  array.shape.erase(array.shape.begin(), array.shape.begin() + merged - 1);
+  array.strides.erase(array.strides.begin(), array.strides.begin() + merged - 1);
+  array.shape.front() = axis->extent;
+  array.strides.front() = axis->stride;
 }
 
 std::vector<std::int64_t> copy_ids(const Array& array) {

@@ -67,9 +67,12 @@ py::array new_array(DType dtype, std::vector<py::ssize_t> shape);
 // A matrix used in place: rank 2, contiguous rows. Throws InvalidValue otherwise: class tables are never copied.
 void require_matrix(const Array& array, const char* expected);
 
-// Copies a matrix on the CPU whose rows are not contiguous, such as one in Fortran order: for inputs, which may be
-// copied.
-void make_rows_contiguous(Array& matrix);
+// Copies an array [..., D] on the CPU that cannot be used as a matrix of contiguous rows, such as one in Fortran order:
+// for inputs, which may be copied.
+void make_rows_contiguous(Array& array);
+
+// Makes all axes but the last `kept` one. Throws InvalidValue where they do not lie at equal distances.
+void merge_leading_axes(Array& array, std::int64_t kept);
 
 // An int64 copy of any integer array: ids are few, and what was validated must not change while it is used. Throws
 // InvalidType for other element types.

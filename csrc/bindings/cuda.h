@@ -5,13 +5,14 @@
 
 #include <cstdint>
 
-#include "bindings/sampled_loss_arguments.h"
+#include "bindings/loss_arguments.h"
+#include "fastnce/sampler.h"
 
 namespace fastnce::bindings {
 
 // The loss, or with gradients: (loss, grad_inputs, row_ids, grad_weights, grad_biases, n), all rows of which there are
 // B T + S; n is None where rows are to be padded.
-py::object cuda_nce_loss(py::handle inputs, const LossArguments& arguments, py::handle device);
+py::object cuda_loss(const LossArguments& arguments);
 
 // (sampled classes, true counts, sampled counts). `calls` is the address of a counter on the device or 0.
 py::tuple cuda_log_uniform_candidates(py::handle true_classes, std::int64_t num_true, const LogUniformParams& params,

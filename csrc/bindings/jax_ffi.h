@@ -24,7 +24,7 @@ namespace fastnce::bindings::jax {
 
 using xla::ElementType;
 
-// Defined in jax_sampled_loss.cpp, jax_sampler.cpp and jax_rows.cpp.
+// Defined in jax_loss.cpp, jax_sampler.cpp and jax_rows.cpp.
 extern xla::Handler* const kLossOnCpu;
 extern xla::Handler* const kLossOnCuda;
 extern xla::Handler* const kSamplerOnCpu;

@@ -26,7 +26,7 @@ PYBIND11_MODULE(_core_contents, module) {
   fastnce::isa_in_use();  // a wrong FASTNCE_ISA is reported at import, not at the first loss
   fastnce::bindings::register_config(module);
   fastnce::bindings::register_sampler(module);
-  fastnce::bindings::register_sampled_loss(module);
+  fastnce::bindings::register_loss(module);
   fastnce::bindings::register_cuda(module);
   fastnce::bindings::register_jax(module);
 }

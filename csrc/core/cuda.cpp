@@ -1,20 +1,16 @@
-// Entry points of the CUDA backend: check what can be checked without reading device memory, then call the backend, if
-// this build holds it.
+// Entry points of the CUDA backend: check what can be checked without reading device memory, then call the backend, or
+// its stand-ins (no_cuda.cpp).
 #include "fastnce/cuda.h"
 
 #include "core/validate.h"
 #include "fastnce/error.h"
 
-#ifdef FASTNCE_CUDA
 #include "cuda/ids.h"
+#include "cuda/loss.h"
 #include "cuda/runtime.h"
-#include "cuda/sampled_loss.h"
 #include "cuda/sampler.h"
-#endif
 
 namespace fastnce::cuda {
-
-#ifdef FASTNCE_CUDA
 
 namespace {
 
@@ -45,25 +41,28 @@ void validate_for_device(const LogUniformParams& params) {
   require_at_most(kMostEntries, "num_sampled", params.num_sampled);
 }
 
-void validate_for_device(const SampledLossParams& params) {
-  if (params.dtype != DType::kFloat32) throw InvalidValue("dtype: expected kFloat32 on a CUDA device");
-  validate_shapes(params);
-  require_at_most(kMostSamples, "num_sampled", params.num_sampled);
-  require_at_most(kMostClasses, "num_classes", params.num_classes);
-  require_at_most(kMostEntries, "batch", params.batch);
-  require_at_most(kMostEntries, "num_true", params.num_true);
-  require_at_most(kMostEntries, "batch * num_true + num_sampled", params.batch * params.num_true + params.num_sampled);
-  require_at_most(kMostShards, "number of shards of weights", std::ssize(params.weights.shards));
-  require_at_most(kMostShards, "number of shards of biases", std::ssize(params.biases.shards));
-  const bool rows = params.grad_weights != nullptr || params.grad_biases != nullptr;
-  if (rows && (params.row_ids == nullptr || params.row_count == nullptr)) {
-    throw InvalidValue("row_ids, row_count: expected arrays, not null, since row gradients are asked for");
-  }
+bool is_one(const ExampleFactor& factor) { return factor.values == nullptr && factor.all == 1.0; }
+
+void validate_for_device(const LossRequest& r) {
+  if (r.dtype != DType::kFloat32) throw InvalidValue("dtype: expected kFloat32 on a CUDA device");
+  validate_shapes(r);
+  const bool is_nce = r.loss.family == LossFamily::kLogistic && r.loss.true_target == TrueTarget::kMean &&
+                      is_one(r.loss.positive_weight) && is_one(r.loss.negative_weight) && !r.targets.padding;
+  if (!is_nce) throw InvalidValue("loss: expected nce_loss without padding on a CUDA device");
+  const std::int64_t num_labels = r.batch * r.targets.per_example;
+  require_at_most(kMostSamples, "num_sampled", r.negatives.count);
+  require_at_most(kMostClasses, "num_classes", r.num_classes);
+  require_at_most(kMostEntries, "batch", r.batch);
+  require_at_most(kMostEntries, "num_true", r.targets.per_example);
+  require_at_most(kMostEntries, "batch * num_true + num_sampled", num_labels + r.negatives.count);
+  require_at_most(kMostShards, "number of shards of weights", std::ssize(r.weights.shards));
+  require_at_most(kMostShards, "number of shards of biases", std::ssize(r.biases.shards));
+  if (r.negatives.sampler) validate_for_device(*r.negatives.sampler);
 }
 
 }  // namespace
 
-bool built() { return true; }
+bool built() { return runtime::built(); }
 std::string unavailable_reason() { return runtime::unavailable_reason(); }
 
 std::vector<Device> devices() {
@@ -92,21 +91,17 @@ void log_uniform_candidates(const LogUniformParams& params, std::uint64_t* calls
   sample_log_uniform(params, calls, labels, num_labels, candidates, workspace, stream);
 }
 
-std::size_t workspace_bytes(const SampledLossParams& params, int device) {
-  validate_for_device(params);
+LossPlan plan(const LossRequest& request, int device) {
+  validate_for_device(request);
   require_device(device);
   const runtime::CurrentDevice current(device);
-  return loss_workspace_bytes(params, device);
+  return plan_loss(request, device);
 }
 
-void nce_loss(const SampledLossParams& params, const Workspace& workspace, const Stream& stream) {
-  validate_for_device(params);
-  if (params.sampled == nullptr && params.num_sampled > 0) {
-    throw InvalidValue("sampled: expected an array, not null");
-  }
+void run(const LossPlan& plan, const LossOutputs& outputs, const Workspace& workspace, const Stream& stream) {
   require_device(stream.device);
   const runtime::CurrentDevice current(stream.device);
-  queue_nce_loss(params, workspace, stream);
+  queue_loss(plan, outputs, workspace, stream);
 }
 
 void copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream) {
@@ -167,35 +162,5 @@ void synchronize_device(int device) {
   const runtime::CurrentDevice current(device);
   runtime::synchronize_device();
 }
-
-#else
-
-namespace {
-
-[[noreturn]] void refuse() { throw InvalidValue(concat("a CUDA device is asked for, but ", unavailable_reason())); }
-
-}  // namespace
-
-bool built() { return false; }
-std::string unavailable_reason() { return "fastnce was built without CUDA"; }
-std::vector<Device> devices() { return {}; }
-std::size_t workspace_bytes(const LogUniformParams&) { refuse(); }
-void log_uniform_candidates(const LogUniformParams&, std::uint64_t*, const std::int64_t*, std::int64_t,
-                            const Candidates&, const Workspace&, const Stream&) {
-  refuse();
-}
-std::size_t workspace_bytes(const SampledLossParams&, int) { refuse(); }
-void nce_loss(const SampledLossParams&, const Workspace&, const Stream&) { refuse(); }
-void copy_ids(const IdArray&, std::int64_t*, const Stream&) { refuse(); }
-void check(int) { refuse(); }
-void* allocate(std::size_t, const Stream&) { refuse(); }
-void release(void*, const Stream&) { refuse(); }
-std::int64_t read(const std::int64_t*, const Stream&) { refuse(); }
-void write(std::int64_t, std::int64_t*, const Stream&) { refuse(); }
-void wait_for(const Stream&, const Stream&) { refuse(); }
-void synchronize(const Stream&) { refuse(); }
-void synchronize_device(int) { refuse(); }
-
-#endif
 
 }  // namespace fastnce::cuda

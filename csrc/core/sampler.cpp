@@ -50,7 +50,9 @@ std::vector<AccidentalHit> accidental_hits(std::span<const std::int64_t> labels,
     throw InvalidValue(concat("num_true = ", num_true, ": expected a divisor of the ", num_labels, " labels"));
   }
   std::vector<AccidentalHit> hits;
-  cpu::visit_accidental_hits(labels, num_true, sampled, [&](const AccidentalHit& hit) { hits.push_back(hit); });
+  cpu::visit_accidental_hits(labels, sampled, [&](std::int64_t label, std::int64_t position) {
+    hits.push_back({label / num_true, position});
+  });
   return hits;
 }
 

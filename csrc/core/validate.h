@@ -1,11 +1,18 @@
-// The checks of a call that read no array: they hold for every backend, wherever the arrays are.
+// The checks of a request, once for all backends.
 #pragma once
 
-#include "fastnce/sampled_loss.h"
+#include "fastnce/loss.h"
 
 namespace fastnce {
 
-// validate() without the ids and the row plan.
-void validate_shapes(const SampledLossParams& params);
+// What reads no array: it holds wherever the arrays are.
+void validate_shapes(const LossRequest& request);
+
+// That gradients can be stored in what is computed.
+void validate_dtypes(const LossRequest& request, const LossOutputs& outputs);
+
+// Labels in range, or padding; then, where candidates are given, those and the expected counts.
+void validate_labels(const LossRequest& request);
+void validate_candidates(const LossRequest& request);
 
 }  // namespace fastnce

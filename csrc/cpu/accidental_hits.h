@@ -9,14 +9,12 @@
 #include "cpu/hash.h"
 #include "cpu/interrupt.h"
 #include "cpu/workspace.h"
-#include "fastnce/sampler.h"
 
 namespace fastnce::cpu {
 
-// Calls visit(AccidentalHit) for all hits, in the order of fastnce/sampler.h.
+// Calls visit(label, position), two indices, for all hits, in the order of fastnce/sampler.h.
 template <class Visitor>
-void visit_accidental_hits(std::span<const std::int64_t> labels, std::int64_t num_true,
-                           std::span<const std::int64_t> sampled, Visitor visit) {
+void visit_accidental_hits(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled, Visitor visit) {
   // A chained hash table over the samples: one look-up per label, whatever B S is. Inserted back to front, so that each
   // chain lists positions in ascending order.
   constexpr std::int64_t kEnd = -1;
@@ -34,7 +32,7 @@ void visit_accidental_hits(std::span<const std::int64_t> labels, std::int64_t nu
   for (std::size_t i = 0; i < labels.size(); ++i) {
     if (i % kLabelsAtOnce == 0) interruption.check();
     for (std::int64_t s = head[hash_slot(labels[i], buckets)]; s != kEnd; s = next[s]) {
-      if (sampled[s] == labels[i]) visit(AccidentalHit{static_cast<std::int64_t>(i) / num_true, s});
+      if (sampled[s] == labels[i]) visit(static_cast<std::int64_t>(i), s);
     }
   }
 }

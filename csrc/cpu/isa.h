@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include "cpu/task.h"
+#include "cpu/loss_task.h"
 #include "math/philox.h"
 
 namespace fastnce::cpu {

@@ -6,7 +6,7 @@
 
 #include "cpu/isa.h"
 #include "math/log_uniform.h"
-#include "math/logistic.h"
+#include "math/loss/logistic.h"
 
 namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE {
 
@@ -22,9 +22,9 @@ constexpr int kVectorBytes = FASTNCE_ISA_VECTOR_BYTES;
 //
 #include "cpu/panel_tile-inl.h"
 //
-#include "cpu/sampled_tiles-inl.h"
+#include "cpu/loss_tiles-inl.h"
 //
-#include "cpu/sampled_loss-inl.h"
+#include "cpu/loss_rows-inl.h"
 //
 #include "cpu/sampler-inl.h"
 

@@ -4,11 +4,11 @@
 #include <cstdint>
 #include <span>
 
-#include "fastnce/sampled_loss.h"
+#include "fastnce/rows.h"
 
 namespace fastnce::cpu {
 
-// As in fastnce/sampled_loss.h. Ids must not be negative.
+// As in fastnce/rows.h. Ids must not be negative.
 void plan_rows(std::span<const std::int64_t> labels, std::span<const std::int64_t> sampled, RowPlan& plan);
 
 }  // namespace fastnce::cpu

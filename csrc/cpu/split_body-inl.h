@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "cpu/isa.h"
-#include "math/logistic.h"
+#include "math/loss/logistic.h"
 
 namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE {
 
@@ -18,7 +18,7 @@ constexpr int kVectorBytes = 64;
 //
 #include "cpu/tile-inl.h"
 //
-#include "cpu/sampled_tiles-inl.h"
+#include "cpu/loss_tiles-inl.h"
 //
 #include FASTNCE_ISA_ROUND
 //

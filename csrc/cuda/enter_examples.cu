@@ -7,7 +7,7 @@
 #include "cuda/ids.cuh"
 #include "cuda/warp.cuh"
 #include "math/expected_count.h"
-#include "math/logistic.h"
+#include "math/loss/logistic.h"
 
 namespace fastnce::cuda {
 
@@ -21,6 +21,13 @@ FASTNCE_DEVICE std::int64_t warp_index() { return block_x() * kWarps + thread_in
 FASTNCE_DEVICE int lane_index() { return thread_index() % kWarp; }
 
 FASTNCE_DEVICE float not_a_number() { return __builtin_nanf(""); }
+
+// Bits of an element; 0 where there are no biases.
+FASTNCE_DEVICE std::uint32_t load_bias(const DeviceTable& biases, std::int64_t id) {
+  if (biases.num_shards == 0) return 0;
+  const Row bias = biases.row(id);
+  return load_element(bias.data, bias.dtype, 0);
+}
 
 // Vectors of kCount elements of a row.
 template <DType kType, int kCount>
@@ -73,10 +80,9 @@ enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
   const bool exists = s < args.num_sampled;
   const bool leads = exists && lane_index() == 0;
   const std::int64_t id = exists ? args.sampled[s] : -1;
-  const float count = leads ? args.sampled_count[s] : 0.0f;
+  const float count = leads && args.sampled_count != nullptr ? args.sampled_count[s] : 1.0f;
   const bool valid = is_valid_id(id, args.num_classes);
-  const Row bias = args.biases.row(valid ? id : 0);
-  const std::uint32_t bias_bits = leads ? load_element(bias.data, bias.dtype, 0) : 0;
+  const std::uint32_t bias_bits = leads ? load_bias(args.biases, valid ? id : 0) : 0;
   const Vectors from{args.weights.row(valid ? id : 0).data, valid ? args.dim : 0};
   const std::int64_t to = row_offset(s, args.planes.pitch);
   for_each_vector<4>(from, static_cast<int>(args.planes.pitch / kCount), [&](int v, const Vectors::Vector& vector) {
@@ -85,7 +91,7 @@ enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
   if (!leads) return;
   check_id(args.faults, IdArgument::kSampled, s, id, 1, args.num_classes);
   args.offset[s] =
-      valid && math::is_expected_count(count) ? widened(bias_bits, bias.dtype) - logf(count) : not_a_number();
+      valid && math::is_expected_count(count) ? widened(bias_bits, args.biases.dtype) - logf(count) : not_a_number();
 }
 
 // The inputs of an example beside the row of a true class.
@@ -120,12 +126,11 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   const bool has_label = exists && args.num_true > 0;
   const bool leads = has_label && lane_index() == 0;
   const std::int64_t id = has_label ? args.labels[at] : -1;
-  const float count = leads ? args.true_count[at] : 0.0f;
+  const float count = leads && args.true_count != nullptr ? args.true_count[at] : 1.0f;
   const float factor = leads && args.grad_loss != nullptr ? args.grad_loss[b] : 1.0f;
   const bool in_range = is_valid_id(id, args.num_classes);
   const std::int64_t class_id = in_range ? id : 0;  // class 0 in place of none: its product is not used
-  const Row bias = args.biases.row(class_id);
-  const std::uint32_t bias_bits = leads ? load_element(bias.data, bias.dtype, 0) : 0;
+  const std::uint32_t bias_bits = leads ? load_bias(args.biases, class_id) : 0;
   const std::int64_t dim = exists ? args.dim : 0;
   const Rows rows{{args.inputs[b].data, dim}, {args.weights.row(class_id).data, dim}};
   const std::int64_t to = row_offset(b, args.planes.pitch);
@@ -139,14 +144,10 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   if (!leads) return;
   check_id(args.faults, IdArgument::kLabels, at, id, args.num_true, args.num_classes);
   const bool valid = in_range && math::is_expected_count(count);
-  const float u = valid ? product + widened(bias_bits, bias.dtype) - logf(count) : not_a_number();
-  const auto logistic = math::logistic<float>(u);
-  // softplus(u) - u / T and sigmoid(u) - 1 / T, in the order that loses nothing to cancellation when T = 1.
-  const float target = 1.0f / static_cast<float>(args.num_true);
-  const float positive = u < 0.0f ? 0.0f : u;
-  const float slope = u > 0.0f ? (1.0f - target) - logistic.complement : logistic.sigmoid - target;
-  args.true_loss[at] = (positive - u * target) + logistic.log1p_e;
-  args.true_grad[at] = valid ? slope * factor : 0.0f;
+  const float u = valid ? product + widened(bias_bits, args.biases.dtype) - logf(count) : not_a_number();
+  const auto term = math::positive_term<float>(u, 1.0f / static_cast<float>(args.num_true));
+  args.true_loss[at] = term.loss;
+  args.true_grad[at] = valid ? term.slope * factor : 0.0f;
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace fastnce::cuda {
 struct EnterSamplesArguments {
   DeviceTable weights, biases;
   const std::int64_t* sampled;  // z [S]
-  const float* sampled_count;   // Q(z) [S]
+  const float* sampled_count;   // Q(z) [S]; null: 1
   std::int64_t num_sampled, dim, num_classes;
   std::int64_t rows;  // S, padded
   OperandPlanes planes;
@@ -28,7 +28,7 @@ struct EnterExamplesArguments {
   DeviceTable weights, biases;
   Rows inputs;                 // x [B, D]
   const std::int64_t* labels;  // y [B, T]
-  const float* true_count;     // Q(y) [B, T]
+  const float* true_count;     // Q(y) [B, T]; null: 1
   const float* grad_loss;      // [B]; null: 1
   std::int64_t batch, num_true, dim, num_classes;
   std::int64_t rows;  // B, padded

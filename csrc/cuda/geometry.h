@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "cuda/runtime.h"
-#include "fastnce/sampled_loss.h"
+#include "fastnce/loss.h"
 
 namespace fastnce::cuda {
 
@@ -30,10 +30,10 @@ struct Parts {
   int operands;          // of X and W: 1 or `order`
   bool float16 = false;  // the logits' operands
 };
-inline Parts parts_of(const SampledLossParams& p) {
-  const int order = p.precision == Precision::kHighest ? 3 : p.precision == Precision::kHigh ? 2 : 1;
+inline Parts parts_of(const LossRequest& r) {
+  const int order = r.precision == Precision::kHighest ? 3 : r.precision == Precision::kHigh ? 2 : 1;
   const auto both_are = [&](DType dtype) {
-    return p.weights_dtype.value_or(p.dtype) == dtype && p.inputs_dtype.value_or(p.dtype) == dtype;
+    return r.weights_dtype.value_or(r.dtype) == dtype && r.inputs_dtype.value_or(r.dtype) == dtype;
   };
   return {order, both_are(DType::kBFloat16) ? 1 : order, order == 1 && both_are(DType::kFloat16)};
 }
@@ -101,17 +101,17 @@ constexpr std::int64_t splits(std::int64_t tiles, std::int64_t slices, std::int6
   return std::clamp<std::int64_t>(std::min(wanted, slices / 4), 1, 64);
 }
 
-inline Geometry geometry_of(const SampledLossParams& p, const runtime::Limits& limits) {
+inline Geometry geometry_of(const LossRequest& r, const runtime::Limits& limits) {
   Geometry g{};
-  const Parts parts = parts_of(p);
-  g.samples = padded(p.num_sampled, kSampleColumns);
-  g.dim = padded(std::max<std::int64_t>(p.dim, 1), 64);
+  const Parts parts = parts_of(r);
+  g.samples = padded(r.negatives.count, kSampleColumns);
+  g.dim = padded(std::max<std::int64_t>(r.dim, 1), 64);
   g.dim_columns = g.dim % 128 == 0 ? 128 : 64;
   const std::int64_t row_bytes = std::max<std::int64_t>(g.samples, 1) * 2 * parts.order;
   const std::int64_t most_rows =
       std::clamp<std::int64_t>(limits.l2_bytes / 2 / row_bytes / kTileRows, 1, 65535) * kTileRows;
-  g.chunks = ceiling(p.batch, most_rows);
-  g.chunk_rows = g.chunks == 0 ? 0 : padded(ceiling(p.batch, g.chunks), kTileRows);
+  g.chunks = ceiling(r.batch, most_rows);
+  g.chunk_rows = g.chunks == 0 ? 0 : padded(ceiling(r.batch, g.chunks), kTileRows);
   const std::int64_t blocks_at_once =
       limits.multiprocessors * product_plan(g.dim_columns, parts).blocks(limits.shared_bytes);
   g.input_splits = splits(g.chunk_tiles() * g.dim_tiles(), g.samples / kTileDepth, blocks_at_once);

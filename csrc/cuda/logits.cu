@@ -1,7 +1,7 @@
 // The logits never leave the multiprocessor: the epilogue turns each tile of X W^T into losses and G in registers.
 #include "cuda/logits.h"
 
-#include "math/logistic.h"
+#include "math/loss/logistic.h"
 
 namespace fastnce::cuda {
 

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/loss.h"
 #include "cuda/runtime.h"
-#include "cuda/sampled_loss.h"
 
 namespace fastnce::cuda {
 
@@ -38,7 +38,7 @@ struct RowOrder {
   RowEntry* sorted;            // [B T + S]
   std::uint32_t* rows_so_far;  // [B T + S]: rows that have started up to and with each sorted entry
   RowSummary* summary;
-  std::int64_t* row_count;  // as in SampledLossParams
+  std::int64_t* row_count;  // as in LossOutputs
 
   constexpr std::int64_t entries() const { return num_labels + num_sampled; }
 };

@@ -28,7 +28,7 @@ struct RowsArguments {
   float* row_parts;   // [2 pieces, D]
   float* bias_parts;  // [2 pieces]
 
-  // Outputs, as in SampledLossParams; the gradients may be null.
+  // Outputs, as in LossOutputs; the gradients may be null.
   std::int64_t* row_ids;
   void* grad_weights;
   void* grad_biases;

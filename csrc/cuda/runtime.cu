@@ -119,6 +119,7 @@ void require(int error) {
   throw DeviceError(concat("CUDA reports ", cudaGetErrorName(status), ": ", cudaGetErrorString(status)));
 }
 
+bool built() { return true; }
 std::string unavailable_reason() { return machine().reason; }
 int device_count() { return static_cast<int>(machine().devices.size()); }
 Device properties(int device) { return machine().devices.at(static_cast<std::size_t>(device)); }

@@ -10,7 +10,8 @@
 
 namespace fastnce::cuda::runtime {
 
-// As cuda::unavailable_reason(), for a build that holds the backend.
+// As in fastnce/cuda.h.
+bool built();
 std::string unavailable_reason();
 int device_count();
 Device properties(int device);  // asked of the driver once

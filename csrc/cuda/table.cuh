@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "cuda/device.cuh"
-#include "cuda/sampled_loss.h"
+#include "cuda/loss.h"
 #include "fastnce/types.h"
 
 namespace fastnce::cuda {

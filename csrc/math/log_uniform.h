@@ -7,7 +7,7 @@
 
 #include "math/exp.h"
 #include "math/hd.h"
-#include "math/logistic.h"
+#include "math/loss/logistic.h"
 #include "math/philox.h"
 
 namespace fastnce::math {

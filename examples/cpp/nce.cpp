@@ -10,11 +10,12 @@ int main() {
   const float true_count[2] = {0.5f, 0.2f}, sampled_count[2] = {0.4f, 0.1f};
   float loss[2];
 
-  fastnce::SampledLossParams p{.batch = 2, .dim = 2, .num_classes = 5, .num_true = 1, .num_sampled = 2};
-  p.weights.shards = {&weight_rows, 1}, p.biases.shards = {&bias_rows, 1};
-  p.labels = labels, p.inputs = x, p.inputs_stride = 2, p.sampled = sampled;
-  p.true_count = true_count, p.sampled_count = sampled_count, p.loss = loss;
-  fastnce::nce_loss(p);
+  fastnce::LossRequest request{.batch = 2, .dim = 2, .num_classes = 5};
+  request.targets = {.per_example = 1, .ids = labels, .expected_count = true_count};
+  request.negatives = {.count = 2, .ids = sampled, .expected_count = sampled_count};
+  request.weights.shards = {&weight_rows, 1}, request.biases.shards = {&bias_rows, 1};
+  request.inputs = x, request.inputs_stride = 2;
+  fastnce::run(fastnce::plan(request), {.loss = loss});
   std::printf("loss %.6f %.6f\n", loss[0], loss[1]);
 
   const std::string reason = fastnce::cuda::unavailable_reason();  // csrc/include/fastnce/cuda.h: CUDA

@@ -1,9 +1,9 @@
-from typing import Any, Literal, SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnce._types import PartitionStrategy, Precision
+from fastnce._types import Precision
 
 _Int64 = npt.NDArray[np.int64]
 _Float32 = npt.NDArray[np.float32]
@@ -40,41 +40,8 @@ def contains(classes: Any, name: str, value: int) -> bool: ...
 def accidental_hits(
     true_classes: Any, sampled_candidates: Any, num_true: SupportsIndex
 ) -> tuple[npt.NDArray[np.int32], _Int64, _Float32]: ...
-def nce_loss(
-    weights: Any,
-    biases: Any,
-    labels: Any,
-    inputs: Any,
-    num_sampled: SupportsIndex,
-    num_classes: SupportsIndex,
-    num_true: SupportsIndex,
-    sampled_values: Any,
-    remove_accidental_hits: bool | np.bool,
-    partition_strategy: PartitionStrategy,
-    seed: int,
-    seed2: int,
-    call: int,
-    calls: int,
-    precision: Precision | None,
-    gradients: tuple[bool, bool, bool],
-    grad_loss: Any,
-    grad_dtype: Literal["float32"] | None,
-    pad_rows: bool | np.bool,
-    device: Any,
-) -> tuple[Any, Any, Any, Any, Any, int | None]: ...
-def check_nce_loss(
-    weights: Any,
-    biases: Any,
-    labels: Any,
-    inputs: Any,
-    num_sampled: SupportsIndex,
-    num_classes: SupportsIndex,
-    num_true: SupportsIndex,
-    sampled_values: Any,
-    remove_accidental_hits: bool | np.bool,
-    precision: Precision | None,
-    grad_loss: Any,
-) -> None: ...
+def compute_loss(**fields: Any) -> tuple[Any, Any, Any, Any, Any, int | None]: ...
+def check_loss(**fields: Any) -> None: ...
 
 jax_handlers: dict[str, dict[str, Any]]
 """XLA handlers in capsules, by platform and name."""

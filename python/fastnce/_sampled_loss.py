@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnce import _core
-from fastnce._arrays import like
-from fastnce._devices import cuda_device_of
-from fastnce._seed import Seed, seed_words
+from fastnce._request import candidates, compute
+from fastnce._seed import Seed
 from fastnce._types import (
     ArrayT,
     DLPackArray,
@@ -155,26 +153,18 @@ def nce_loss(
         TypeError: Unsupported or mixed dtypes, arguments of the wrong kind, a ``tf.Variable``, tensors being traced.
         RuntimeError: CUDA reports an error.
     """
-    words = (0, 0) if seed is None and sampled_values is not None else seed_words(seed)
-    return run(
-        weights,
-        biases,
-        labels,
-        inputs,
-        num_sampled,
-        num_classes,
-        num_true,
-        sampled_values,
-        remove_accidental_hits,
-        partition_strategy,
-        *words,
-        0,
-        0,
-        precision,
-        (False, False, False),
-        None,
-        None,
-        False,
+    return compute(
+        weights=weights,
+        biases=biases,
+        labels=labels,
+        inputs=inputs,
+        num_sampled=num_sampled,
+        num_classes=num_classes,
+        num_true=num_true,
+        remove_accidental_hits=remove_accidental_hits,
+        partition_strategy=partition_strategy,
+        precision=precision,
+        **candidates(sampled_values, seed),
     )[0]
 
 
@@ -287,53 +277,21 @@ def nce_loss_and_grad(
     Returns:
         ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.
     """
-    words = (0, 0) if seed is None and sampled_values is not None else seed_words(seed)
-    loss, grad_inputs, ids, grad_weights, grad_biases = run(
-        weights,
-        biases,
-        labels,
-        inputs,
-        num_sampled,
-        num_classes,
-        num_true,
-        sampled_values,
-        remove_accidental_hits,
-        partition_strategy,
-        *words,
-        0,
-        0,
-        precision,
-        (True, True, True),
-        grad_loss,
-        grad_dtype,
-        pad_rows,
+    loss, grad_inputs, ids, grad_weights, grad_biases = compute(
+        weights=weights,
+        biases=biases,
+        labels=labels,
+        inputs=inputs,
+        num_sampled=num_sampled,
+        num_classes=num_classes,
+        num_true=num_true,
+        remove_accidental_hits=remove_accidental_hits,
+        partition_strategy=partition_strategy,
+        precision=precision,
+        gradients=(True, True, True),
+        grad_loss=grad_loss,
+        grad_dtype=grad_dtype,
+        pad_rows=pad_rows,
+        **candidates(sampled_values, seed),
     )
     return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))
-
-
-def run(
-    weights: Any, biases: Any, labels: Any, inputs: Any, num_sampled: Any, num_classes: Any, *options: Any
-) -> tuple[Any, Any, Any, Any, Any]:
-    """``(loss, dinputs, row ids, dweights, dbiases)`` where ``inputs`` is, ``None`` for gradients not asked for.
-
-    ``options`` are those of the core, in its order; among them ``gradients``, which of inputs, weights and biases are
-    to have one. Rows are cut to those used.
-    """
-    call: Callable[..., tuple[Any, ...]] = _core.nce_loss
-    arguments = (weights, biases, labels, inputs, num_sampled, num_classes, *options)
-    device = cuda_device_of(inputs, "inputs", num_classes)
-    if device is None:
-        convert = like(inputs)
-        *arrays, used = call(*arguments, None)
-    else:
-        convert = device.hand_over
-        _num_true, sampled_values, *_, grad_loss, _grad_dtype, _pad_rows = options
-        with device.call(weights, biases, labels, sampled_values, grad_loss):
-            *arrays, used = call(*arguments, device)
-        if used is not None:
-            arrays[2:] = [None if array is None else device.head(array, used) for array in arrays[2:]]
-    loss, grad_inputs, ids, grad_weights, grad_biases = (
-        None if array is None else convert(array, argument)
-        for array, argument in zip(arrays, (None, inputs, None, weights, biases), strict=True)
-    )
-    return loss, grad_inputs, ids, grad_weights, grad_biases

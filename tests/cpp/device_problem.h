@@ -40,7 +40,7 @@ class DeviceProblem {
     params.inputs = inputs_.data();
     params.true_count = true_count_.data();
     params.sampled_count = sampled_count_.data();
-    params.grad_loss = host.params.grad_loss == nullptr ? nullptr : grad_loss_.data();
+    params.grad_loss = host.request.grad_loss == nullptr ? nullptr : grad_loss_.data();
     params.labels = labels_.data();
     params.sampled = sampled_.data();
     params.rows = nullptr;
@@ -93,7 +93,7 @@ class DeviceProblem {
   Shard weight_shard_, bias_shard_;
 
  public:
-  SampledLossParams params;
+  LossRequest params;
   std::vector<std::int64_t> ids;
 };
 

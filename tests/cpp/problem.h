@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "fastnce/sampled_loss.h"
+#include "fastnce/loss.h"
 
 namespace fastnce {
 
@@ -26,7 +26,8 @@ struct Problem {
   Shard weight_shard, bias_shard;
   RowPlan plan;
   std::vector<T> loss, grad_inputs, grad_weights, grad_biases;
-  SampledLossParams params;
+  LossRequest request;
+  LossOutputs outputs;
 
   // Labels and samples come from the first `distinct` classes only, so that repetitions and hits are common.
   explicit Problem(Sizes s, std::int64_t distinct = 1'000'000) : sizes(s) {
@@ -64,28 +65,26 @@ struct Problem {
     grad_inputs.assign(inputs.size(), T(1e6));
     grad_weights.assign(plan.ids.size() * static_cast<std::size_t>(s.dim), T(1e6));
     grad_biases.assign(plan.ids.size(), T(1e6));
-    params = {.dtype = sizeof(T) == 4 ? DType::kFloat32 : DType::kFloat64,
-              .batch = s.batch,
-              .dim = s.dim,
-              .num_classes = s.num_classes,
-              .num_true = s.num_true,
-              .num_sampled = s.num_sampled,
-              .weights = {{&weight_shard, 1}},
-              .biases = {{&bias_shard, 1}},
-              .labels = labels.data(),
-              .inputs = inputs.data(),
-              .inputs_stride = s.dim,
-              .sampled = sampled.data(),
-              .true_count = true_count.data(),
-              .sampled_count = sampled_count.data(),
-              .grad_loss = grad_loss.data(),
-              .loss = loss.data(),
-              .grad_inputs = grad_inputs.data(),
-              .rows = &plan,
-              .grad_weights = grad_weights.data(),
-              .grad_biases = grad_biases.data()};
+    request.dtype = sizeof(T) == 4 ? DType::kFloat32 : DType::kFloat64;
+    request.wanted = {.loss = true, .grad_inputs = true, .grad_weights = true, .grad_biases = true};
+    request.batch = s.batch;
+    request.dim = s.dim;
+    request.num_classes = s.num_classes;
+    request.targets = {.per_example = s.num_true, .ids = labels.data(), .expected_count = true_count.data()};
+    request.negatives = {.count = s.num_sampled, .ids = sampled.data(), .expected_count = sampled_count.data()};
+    request.weights.shards = {&weight_shard, 1};
+    request.biases.shards = {&bias_shard, 1};
+    request.inputs = inputs.data();
+    request.inputs_stride = s.dim;
+    request.grad_loss = grad_loss.data();
+    outputs = {.loss = loss.data(),
+               .grad_inputs = grad_inputs.data(),
+               .grad_weights = grad_weights.data(),
+               .grad_biases = grad_biases.data()};
   }
   Problem(const Problem&) = delete;
+
+  void run() const { fastnce::run(fastnce::plan(request), outputs); }
 };
 
 using Real = long double;
@@ -161,7 +160,7 @@ Solution solve(const Problem<T>& p) {
     for (std::int64_t s = 0; s < num_sampled; ++s) {
       const auto own = std::span(p.labels).subspan(b * num_true, num_true);
       const bool hit = std::ranges::find(own, p.sampled[s]) != own.end();
-      if (!hit || !p.params.remove_accidental_hits) add_class(b, p.sampled[s], p.sampled_count[s], Real{0});
+      if (!hit || !p.request.loss.remove_accidental_hits) add_class(b, p.sampled[s], p.sampled_count[s], Real{0});
     }
   }
   return out;

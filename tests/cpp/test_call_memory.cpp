@@ -34,24 +34,21 @@ namespace {
 
 TEST(CallMemory, SmallStepsAllocateNothingOnceMadeBefore) {
   Problem<float> p({.batch = 128, .num_true = 1, .num_sampled = 64, .dim = 128, .num_classes = 50'000});
-  p.params.remove_accidental_hits = true;
-  LogUniformParams sampling{.range_max = p.sizes.num_classes, .num_sampled = 64, .seed = 1, .seed2 = 2};
+  p.request.loss.remove_accidental_hits = true;
+  p.request.negatives.sampler = {.range_max = p.sizes.num_classes, .num_sampled = 64, .seed = 1, .seed2 = 2};
   // No more rows than that can be touched.
   p.grad_weights.resize(static_cast<std::size_t>((128 + 64) * p.sizes.dim));
   p.grad_biases.resize(128 + 64);
-  p.params.grad_weights = p.grad_weights.data();
-  p.params.grad_biases = p.grad_biases.data();
-  const auto step = [&] {
-    const std::int64_t tries = log_uniform_sample(sampling, p.sampled.data());
-    log_uniform_expected_count(sampling, tries, p.labels, p.true_count.data());
-    log_uniform_expected_count(sampling, tries, p.sampled, p.sampled_count.data());
-    ++sampling.call;
-    plan_rows(p.labels, p.sampled, p.plan);
-    nce_loss(p.params);
-  };
+  p.outputs.grad_weights = p.grad_weights.data();
+  p.outputs.grad_biases = p.grad_biases.data();
+  LossPlan planned;
   const auto hundred_steps = [&] {
-    sampling.call = 0;
-    for (int i = 0; i < 100; ++i) step();
+    p.request.negatives.sampler->call = 0;
+    for (int i = 0; i < 100; ++i) {
+      plan(p.request, planned);
+      run(planned, p.outputs);
+      ++p.request.negatives.sampler->call;
+    }
   };
   hundred_steps();  // how many draws and hits there are varies from step to step
   allocations = 0;

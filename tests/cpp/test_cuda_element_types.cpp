@@ -112,7 +112,7 @@ class CudaElementTypes : public ::testing::Test {
     const Shard shards[] = {{first.data(), half, first.stride()},
                             {second.data(), s.num_classes - half, second.stride()}};
     const Shard bias_shard{biases.data(), s.num_classes, 1};
-    SampledLossParams params = p.params;
+    LossRequest params = p.params;
     params.precision = precision;
     params.weights = {.shards = shards};
     params.biases = {.shards = {&bias_shard, 1}};
@@ -220,7 +220,7 @@ TEST_F(CudaElementTypes, WhereRowsLieDoesNotChangeABit) {
 
 TEST_F(CudaElementTypes, SumsInManyPartsAreWhole) {
   Problem<float> p({.batch = 5, .num_true = 5, .num_sampled = 1'500, .dim = 33, .num_classes = 2'000});
-  p.params.precision = Precision::kMedium;
+  p.request.precision = Precision::kMedium;
   EXPECT_GT(cuda::geometry_of(p.params, cuda::runtime::limits(0)).input_splits, 8);
   run(p, Precision::kMedium, {DType::kBFloat16, DType::kBFloat16});
   expect_solved(p, tolerance(Precision::kMedium), halves_logits_tolerance(Precision::kMedium));

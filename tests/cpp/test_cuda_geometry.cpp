@@ -35,13 +35,13 @@ std::int64_t product_slots(const Geometry& g, Parts parts, const runtime::Limits
   return limits.multiprocessors * product_plan(g.dim_columns, parts).blocks(limits.shared_bytes);
 }
 
-std::vector<SampledLossParams> problems() {
-  std::vector<SampledLossParams> all;
+std::vector<LossRequest> problems() {
+  std::vector<LossRequest> all;
   for (const Precision precision : {Precision::kHighest, Precision::kHigh, Precision::kMedium}) {
     for (const std::int64_t batch : {0, 1, 127, 128, 129, 2'560, 32'768, 1'000'003}) {
       for (const std::int64_t dim : {0, 1, 64, 65, 128, 512, 1'000, 1'024}) {
         for (const std::int64_t num_sampled : {0, 1, 64, 128, 129, 8'192, 100'000}) {
-          SampledLossParams p;
+          LossRequest p;
           p.precision = precision;
           p.batch = batch;
           p.dim = dim;
@@ -56,7 +56,7 @@ std::vector<SampledLossParams> problems() {
 
 TEST(CudaGeometry, ChunksCoverTheBatchAndNoneIsEmpty) {
   for (const runtime::Limits& limits : kLimits) {
-    for (const SampledLossParams& p : problems()) {
+    for (const LossRequest& p : problems()) {
       const Geometry g = geometry_of(p, limits);
       EXPECT_GE(g.batch(), p.batch);
       if (p.batch > 0) {
@@ -73,7 +73,7 @@ TEST(CudaGeometry, ChunksCoverTheBatchAndNoneIsEmpty) {
 
 TEST(CudaGeometry, GradientsOfAChunkFitHalfTheL2CacheUnlessOneTileDoesNot) {
   for (const runtime::Limits& limits : kLimits) {
-    for (const SampledLossParams& p : problems()) {
+    for (const LossRequest& p : problems()) {
       const Geometry g = geometry_of(p, limits);
       const std::int64_t bytes = g.chunk_rows * g.samples * 2 * parts_of(p).order;
       if (g.chunk_rows > kTileRows) {
@@ -86,7 +86,7 @@ TEST(CudaGeometry, GradientsOfAChunkFitHalfTheL2CacheUnlessOneTileDoesNot) {
 TEST(CudaGeometry, GridsStayWithinTheLimitsOfCuda) {
   constexpr std::int64_t kMostAlongY = 65'535;
   for (const runtime::Limits& limits : kLimits) {
-    for (const SampledLossParams& p : problems()) {
+    for (const LossRequest& p : problems()) {
       const Geometry g = geometry_of(p, limits);
       EXPECT_LE(g.chunk_tiles(), kMostAlongY);
       EXPECT_LE(g.sample_tiles(), kMostAlongY);
@@ -114,7 +114,7 @@ TEST(CudaGeometry, SplittingASumFillsTheDeviceWithoutLeavingIdleParts) {
 // More than half of the blocks that run at once, unless the sums are too short or in 64 parts already.
 TEST(CudaGeometry, BothGradientsFillEveryDevice) {
   for (const runtime::Limits& limits : kLimits) {
-    for (const SampledLossParams& p : problems()) {
+    for (const LossRequest& p : problems()) {
       const Geometry g = geometry_of(p, limits);
       const std::int64_t slots = product_slots(g, parts_of(p), limits);
       const auto expect_full = [&](std::int64_t tiles, std::int64_t parts, std::int64_t slices) {
@@ -129,7 +129,7 @@ TEST(CudaGeometry, BothGradientsFillEveryDevice) {
 
 // 64 columns take 128 threads: two blocks, or three where registers allow it.
 TEST(CudaGeometry, NarrowTablesAreSplitForAllBlocksOfAMultiprocessor) {
-  SampledLossParams recsys;
+  LossRequest recsys;
   recsys.batch = 8'192;
   recsys.dim = 64;
   recsys.num_sampled = 4'096;

@@ -32,7 +32,7 @@ void expect_solved(Problem<float>& p, Precision precision) {
                                     << ", T = " << s.num_true << ", S = " << s.num_sampled << ", D = " << s.dim);
   const Solution expected = solve(p);
   DeviceProblem device(p);
-  device.params.precision = precision;
+  device.request.precision = precision;
   device.run();
   const double allowed = tolerance(precision);
   EXPECT_EQ(device.ids, p.plan.ids);
@@ -75,7 +75,7 @@ TEST_F(Cuda, LossAndGradientsKeepEveryPromiseOverManyTiles) {
   for (const Precision precision : kLevels) {
     for (const std::int64_t distinct : {5000, 7}) {  // distinct samples and repeated ones
       Problem<float> p({.batch = 500, .num_true = 2, .num_sampled = 300, .dim = 70, .num_classes = 5000}, distinct);
-      p.params.remove_accidental_hits = true;
+      p.request.loss.remove_accidental_hits = true;
       expect_solved(p, precision);
     }
   }
@@ -97,10 +97,10 @@ TEST_F(Cuda, EveryOutputCanBeLeftOut) {
   for (int left_out = 1; left_out < 16; ++left_out) {
     Problem<float> p(all.sizes);
     DeviceProblem device(p);
-    if (left_out & 1) device.params.loss = nullptr;
-    if (left_out & 2) device.params.grad_inputs = nullptr;
-    if (left_out & 4) device.params.grad_weights = nullptr;
-    if (left_out & 8) device.params.grad_biases = nullptr;
+    if (left_out & 1) device.request.wanted.loss = false;
+    if (left_out & 2) device.request.wanted.grad_inputs = false;
+    if (left_out & 4) device.request.wanted.grad_weights = false;
+    if (left_out & 8) device.request.wanted.grad_biases = false;
     DeviceArray<unsigned char> workspace(cuda::workspace_bytes(device.params, 0));
     cuda::nce_loss(device.params, {workspace.data(), cuda::workspace_bytes(device.params, 0)}, {});
     const auto expect_same = [&](const void* output, const std::vector<float>& expected) {
@@ -109,10 +109,10 @@ TEST_F(Cuda, EveryOutputCanBeLeftOut) {
       copy_to_host(got.data(), output, got.size() * sizeof(float));
       EXPECT_EQ(got, expected) << "without " << left_out;
     };
-    expect_same(device.params.loss, all.loss);
-    expect_same(device.params.grad_inputs, all.grad_inputs);
-    expect_same(device.params.grad_weights, all.grad_weights);
-    expect_same(device.params.grad_biases, all.grad_biases);
+    expect_same(device.outputs.loss, all.loss);
+    expect_same(device.outputs.grad_inputs, all.grad_inputs);
+    expect_same(device.outputs.grad_weights, all.grad_weights);
+    expect_same(device.outputs.grad_biases, all.grad_biases);
   }
 }
 
@@ -178,8 +178,8 @@ TEST_F(Cuda, TheWorkspaceIsLinearInExamplesAndSamples) {
   Problem<float> p({.batch = 1, .num_true = 1, .num_sampled = 1, .dim = 64, .num_classes = 2});
   DeviceProblem device(p);
   constexpr std::int64_t kMany = 1'000'000;
-  device.params.batch = kMany;
-  device.params.num_sampled = kMany;
+  device.request.batch = kMany;
+  device.request.negatives.count = kMany;
   EXPECT_LE(cuda::workspace_bytes(device.params, 0), 48u * 64u * 2u * kMany);
 }
 
@@ -196,8 +196,8 @@ TEST_F(Cuda, AWorkspaceThatIsTooSmallIsRefused) {
 TEST_F(Cuda, ArraysThatAreMissingAreRefused) {
   Problem<float> p({.batch = 9, .num_true = 2, .num_sampled = 0, .dim = 5, .num_classes = 30});
   DeviceProblem device(p);
-  device.params.sampled = nullptr;
-  device.params.true_count = nullptr;
+  device.request.negatives.ids = nullptr;
+  device.request.targets.expected_count = nullptr;
   EXPECT_THROW(cuda::workspace_bytes(device.params, 0), InvalidValue);
   const LogUniformParams sampling{.range_max = 50, .num_sampled = 4};
   const DeviceArray<std::int64_t> ids(4);
@@ -210,7 +210,7 @@ TEST_F(Cuda, ASampledClassOutOfRangeMakesEverythingNaNAndIsReported) {
   Problem<float> p({.batch = 9, .num_true = 1, .num_sampled = 7, .dim = 5, .num_classes = 300});
   p.sampled[3] = 300;
   DeviceProblem device(p);
-  device.params.grad_loss = nullptr;
+  device.request.grad_loss = nullptr;
   DeviceArray<unsigned char> workspace(cuda::workspace_bytes(device.params, 0));
   cuda::nce_loss(device.params, {workspace.data(), cuda::workspace_bytes(device.params, 0)}, {});
   const auto expect_nan = [](const void* results, std::size_t count) {
@@ -218,14 +218,14 @@ TEST_F(Cuda, ASampledClassOutOfRangeMakesEverythingNaNAndIsReported) {
     copy_to_host(values.data(), results, count * sizeof(float));
     EXPECT_TRUE(std::ranges::all_of(values, [](float value) { return std::isnan(value); }));
   };
-  expect_nan(device.params.loss, 9);
-  expect_nan(device.params.grad_inputs, 9 * 5);
+  expect_nan(device.outputs.loss, 9);
+  expect_nan(device.outputs.grad_inputs, 9 * 5);
   std::int64_t rows = 0;
-  copy_to_host(&rows, device.params.row_count, sizeof rows);
+  copy_to_host(&rows, device.outputs.row_count, sizeof rows);
   EXPECT_GT(rows, 0);
   EXPECT_LT(rows, 9 + 7);
-  expect_nan(device.params.grad_weights, static_cast<std::size_t>(rows) * 5);
-  expect_nan(device.params.grad_biases, static_cast<std::size_t>(rows));
+  expect_nan(device.outputs.grad_weights, static_cast<std::size_t>(rows) * 5);
+  expect_nan(device.outputs.grad_biases, static_cast<std::size_t>(rows));
   try {
     cuda::check(0);
     FAIL();

@@ -69,7 +69,7 @@ std::vector<std::uint16_t> halves(std::vector<float>& values) {
 
 std::string solve_on_device(const Sizes& sizes, Precision precision, bool float16 = false) {
   Problem<float> p(sizes, 20);
-  p.params.remove_accidental_hits = true;
+  p.request.loss.remove_accidental_hits = true;
   std::optional<DeviceArray<std::uint16_t>> weights, inputs;
   if (float16) {
     weights.emplace(halves(p.weights));
@@ -77,13 +77,13 @@ std::string solve_on_device(const Sizes& sizes, Precision precision, bool float1
   }
   const Solution expected = solve(p);
   DeviceProblem device(p);
-  device.params.precision = precision;
+  device.request.precision = precision;
   const Shard shard{float16 ? weights->data() : nullptr, sizes.num_classes, sizes.dim};
   if (float16) {
-    device.params.weights.shards = {&shard, 1};
-    device.params.inputs = inputs->data();
-    device.params.weights_dtype = device.params.inputs_dtype = DType::kFloat16;
-    device.params.grad_weights_dtype = device.params.grad_inputs_dtype = DType::kFloat32;
+    device.request.weights.shards = {&shard, 1};
+    device.request.inputs = inputs->data();
+    device.request.weights_dtype = device.request.inputs_dtype = DType::kFloat16;
+    device.outputs.grad_weights_dtype = device.outputs.grad_inputs_dtype = DType::kFloat32;
   }
   device.run();
   const double allowed = tolerance(precision);
@@ -132,9 +132,9 @@ std::string read_rows_beyond_32_bits() {
     put(inputs, p.inputs);
   }
   const Shard shard{weights.data, 3, kStride};
-  device.params.weights.shards = {&shard, 1};
-  device.params.inputs = inputs.data;
-  device.params.inputs_stride = kStride;
+  device.request.weights.shards = {&shard, 1};
+  device.request.inputs = inputs.data;
+  device.request.inputs_stride = kStride;
   device.run();
   if (!(relative_error(p.loss, expected.loss) <= tolerance(Precision::kHighest))) return "wrong losses";
   return relative_error(p.grad_weights, expected.grad_weights) <= tolerance(Precision::kHighest) ? "" : "wrong rows";

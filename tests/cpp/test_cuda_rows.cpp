@@ -111,7 +111,7 @@ RowGradients row_gradients(const Problem<float>& p, const Format& format = {}, W
   weight_shard.data = weights.data();
   bias_shard.data = biases.data();
 
-  SampledLossParams params = p.params;
+  LossRequest params = p.params;
   params.weights.shards = {&weight_shard, 1};
   params.biases.shards = {&bias_shard, 1};
   params.labels = labels.data();
@@ -139,7 +139,7 @@ RowGradients row_gradients(const Problem<float>& p, const Format& format = {}, W
   const std::int64_t last = count > 0 ? got.ids[count - 1] : 0;
   const auto expect_padding = [&](std::vector<float>& values, std::size_t width, bool written) {
     for (std::size_t i = count * width; i < values.size(); ++i) {
-      if (written && !std::ranges::any_of(p.sampled, [&](auto id) { return id < 0 || id >= p.params.num_classes; })) {
+      if (written && !std::ranges::any_of(p.sampled, [&](auto id) { return id < 0 || id >= p.request.num_classes; })) {
         EXPECT_EQ(values[i], 0.0f) << i;
       } else {
         EXPECT_TRUE(std::isnan(values[i])) << i;
@@ -303,7 +303,7 @@ RowGradients gradients_of_equal_rows(std::int64_t num_classes, const std::vector
       {.batch = std::ssize(labels), .num_true = 1, .num_sampled = std::ssize(sampled), .dim = 6, .num_classes = 1});
   p.labels = labels;
   p.sampled = sampled;
-  p.params.num_classes = num_classes;
+  p.request.num_classes = num_classes;
   p.weight_shard.rows = p.bias_shard.rows = num_classes;
   p.weight_shard.row_stride = p.bias_shard.row_stride = 0;
   return row_gradients(p);
@@ -343,7 +343,7 @@ TEST_F(CudaRows, CallsThatFollowEachOtherNeedNoSynchronisation) {
   const Shard weight_shard{weights.data(), 300, 4};
   const Shard bias_shard{biases.data(), 300, 1};
   LogUniformParams sampling{.range_max = 300, .num_sampled = 20, .seed = 1, .seed2 = 2};
-  SampledLossParams params = p.params;
+  LossRequest params = p.params;
   params.weights.shards = {&weight_shard, 1};
   params.biases.shards = {&bias_shard, 1};
   params.inputs = inputs.data();

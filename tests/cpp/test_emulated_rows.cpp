@@ -97,7 +97,7 @@ TEST(EmulatedRows, AnExceptionLeavesNoWorkBesideTheStream) {
   const Problem<float> p({.batch = 1, .num_true = 2'000, .num_sampled = 0, .dim = 4, .num_classes = 300});
   const DeviceArray<std::int64_t> labels(p.labels), ids(2'000), row_count(1);
   const DeviceArray<float> grad_biases(2'000);
-  SampledLossParams params = p.params;  // most arrays are the host's: the first kernel on the stream fails
+  LossRequest params = p.params;  // most arrays are the host's: the first kernel on the stream fails
   params.labels = labels.data();
   params.loss = params.grad_inputs = params.grad_weights = nullptr;
   params.grad_biases = grad_biases.data();

@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "fastnce/sampled_loss.h"
+#include "fastnce/loss.h"
 #include "fastnce/sampler.h"
 #include "problem.h"
 
@@ -70,18 +70,18 @@ TEST(Interrupt, EndsSearchesForAccidentalHits) {
 
 TEST(Interrupt, EndsLosses) {
   const Problem<float> problem({.batch = 300, .num_true = 1, .num_sampled = 300, .dim = 9, .num_classes = 500});
-  expect_interruptible([&] { nce_loss(problem.params); });
+  expect_interruptible([&] { problem.run(); });
 }
 
 TEST(Interrupt, EndsLossesOfTrueClassesAlone) {
   const Problem<double> problem({.batch = 20'000, .num_true = 2, .num_sampled = 0, .dim = 3, .num_classes = 500});
-  expect_interruptible([&] { nce_loss(problem.params); });
+  expect_interruptible([&] { problem.run(); });
 }
 
 Problem<float>* inner = nullptr;
 bool compute_and_go_on() {
   const InterruptScope nothing(nullptr);
-  nce_loss(inner->params);
+  inner->run();
   return false;
 }
 
@@ -91,12 +91,12 @@ TEST(Interrupt, ARequestMayCallTheLibrary) {
     const Sizes sizes{.batch = 300, .num_true = 1, .num_sampled = 300, .dim = 40, .num_classes = 500};
     Problem<float> undisturbed(sizes), disturbed(sizes);
     Problem<float> larger({.batch = 20, .num_true = 2, .num_sampled = 900, .dim = 70, .num_classes = 1000});
-    undisturbed.params.precision = disturbed.params.precision = larger.params.precision = precision;
-    nce_loss(undisturbed.params);
+    undisturbed.request.precision = disturbed.request.precision = larger.request.precision = precision;
+    undisturbed.run();
     inner = &larger;
     {
       const InterruptScope scope(&compute_and_go_on, kAtOnce);
-      nce_loss(disturbed.params);
+      disturbed.run();
     }
     EXPECT_EQ(disturbed.loss, undisturbed.loss);
     EXPECT_EQ(disturbed.grad_inputs, undisturbed.grad_inputs);

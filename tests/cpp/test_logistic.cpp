@@ -1,4 +1,4 @@
-#include "math/logistic.h"
+#include "math/loss/logistic.h"
 
 #include <gtest/gtest.h>
 

@@ -7,7 +7,7 @@
 
 #include "fastnce/config.h"
 #include "fastnce/error.h"
-#include "fastnce/sampled_loss.h"
+#include "fastnce/loss.h"
 #include "problem.h"
 
 namespace fastnce {
@@ -15,8 +15,8 @@ namespace {
 
 template <class T>
 void expect_solved(Problem<T>& p, Precision precision, double allowed) {
-  p.params.precision = precision;
-  nce_loss(p.params);
+  p.request.precision = precision;
+  p.run();
   const Solution expected = solve(p);
   const Sizes& s = p.sizes;
   SCOPED_TRACE(::testing::Message() << precision_name(precision) << ", B = " << s.batch << ", T = " << s.num_true
@@ -47,7 +47,7 @@ TEST(Precision, EveryLevelKeepsItsPromiseOverManyTiles) {
     for (const Precision precision : kLevels) {
       for (const std::int64_t distinct : {5000, 20}) {  // distinct samples and repeated ones
         Problem<float> p({.batch = 700, .num_true = 2, .num_sampled = 1100, .dim = 70, .num_classes = 5000}, distinct);
-        p.params.remove_accidental_hits = true;
+        p.request.loss.remove_accidental_hits = true;
         expect_solved(p, precision, tolerance(precision));
       }
     }
@@ -65,7 +65,7 @@ TEST(Precision, EveryLevelKeepsItsPromiseForWideRows) {
 
 TEST(Precision, Float64IsFloat64AtEveryLevel) {
   Problem<double> highest({.batch = 40, .num_true = 1, .num_sampled = 50, .dim = 30, .num_classes = 100});
-  nce_loss(highest.params);
+  highest.run();
   for (const Precision precision : kLevels) {
     Problem<double> p(highest.sizes);
     expect_solved(p, precision, 20 * std::numeric_limits<double>::epsilon());
@@ -89,13 +89,13 @@ TEST(Precision, NonFiniteExamplesDoNotSpreadToOthers) {
   const Sizes sizes{.batch = 40, .num_true = 1, .num_sampled = 50, .dim = 33, .num_classes = 100};
   for (const Precision precision : kLevels) {
     Problem<float> clean(sizes);
-    clean.params.precision = precision;
-    nce_loss(clean.params);
+    clean.request.precision = precision;
+    clean.run();
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
       Problem<float> p(sizes);
-      p.params.precision = precision;
+      p.request.precision = precision;
       p.inputs[3 * sizes.dim + 32] = bad;
-      nce_loss(p.params);
+      p.run();
       for (std::int64_t b = 0; b < sizes.batch; ++b) {
         if (b == 3) {
           EXPECT_FALSE(std::isfinite(p.loss[b]));
@@ -129,11 +129,11 @@ TEST(Precision, HighestKeepsItsDigitsOverManyExamples) {
   for (const int threads : {1, 2}) {
     set_num_threads(threads);
     Problem<float> p({.batch = 4096 * threads, .num_true = 1, .num_sampled = 33, .dim = 33, .num_classes = 1000});
-    p.params.grad_loss = nullptr;  // all gradients of one sign: the sums grow with every example
+    p.request.grad_loss = nullptr;  // all gradients of one sign: the sums grow with every example
     p.grad_loss.assign(p.grad_loss.size(), 1.0f);
     for (float& x : p.inputs) x = std::abs(x);
-    p.params.precision = Precision::kHighest;
-    nce_loss(p.params);
+    p.request.precision = Precision::kHighest;
+    p.run();
     const Solution exact = solve(p);
     Real error = 0;
     Real size = 0;

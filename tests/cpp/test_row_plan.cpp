@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <random>
 
-#include "fastnce/sampled_loss.h"
+#include "fastnce/rows.h"
 
 namespace fastnce {
 namespace {

@@ -1,4 +1,4 @@
-#include "fastnce/sampled_loss.h"
+#include "fastnce/loss.h"
 
 #include <gtest/gtest.h>
 
@@ -36,7 +36,7 @@ TYPED_TEST_SUITE(SampledLossTest, Types);
 TYPED_TEST(SampledLossTest, HoldsAtEveryWidthAroundTheVectorLengths) {
   for (std::int64_t dim = 0; dim <= 70; ++dim) {
     Problem<TypeParam> p({.batch = 5, .num_true = 2, .num_sampled = 9, .dim = dim, .num_classes = 50});
-    nce_loss(p.params);
+    p.run();
     this->expect_solved(p);
   }
 }
@@ -45,7 +45,7 @@ TYPED_TEST(SampledLossTest, HoldsAroundTheTileBoundaries) {
   for (const std::int64_t batch : {0, 1, 11, 12, 13, 63, 64, 65, 129}) {
     for (const std::int64_t num_sampled : {0, 1, 7, 16, 17, 31, 33, 255, 256, 257}) {
       Problem<TypeParam> p({batch, 1, num_sampled, 33, 1000});
-      nce_loss(p.params);
+      p.run();
       this->expect_solved(p);
     }
   }
@@ -59,7 +59,7 @@ TYPED_TEST(SampledLossTest, HoldsForAnyNumberOfThreads) {
     for (const Sizes sizes : {Sizes{2400, 2, 40, 130, 5000}, Sizes{200, 2, 900, 130, 5000}}) {
       for (const std::int64_t distinct : {5000, 20}) {
         Problem<TypeParam> p(sizes, distinct);
-        nce_loss(p.params);
+        p.run();
         this->expect_solved(p);
       }
     }
@@ -69,28 +69,28 @@ TYPED_TEST(SampledLossTest, HoldsForAnyNumberOfThreads) {
 
 TYPED_TEST(SampledLossTest, RemovesEveryDuplicateOfAnAccidentalHit) {
   Problem<TypeParam> p({.batch = 70, .num_true = 3, .num_sampled = 300, .dim = 17, .num_classes = 100}, 30);
-  p.params.remove_accidental_hits = true;
-  nce_loss(p.params);
+  p.request.loss.remove_accidental_hits = true;
+  p.run();
   this->expect_solved(p);
 }
 
 TYPED_TEST(SampledLossTest, WithoutTrueClassesIsTheSampledPartAlone) {
   Problem<TypeParam> p({.batch = 6, .num_true = 0, .num_sampled = 5, .dim = 4, .num_classes = 9});
-  nce_loss(p.params);
+  p.run();
   this->expect_solved(p);
 }
 
 TYPED_TEST(SampledLossTest, ComputesWhatIsAskedAndTouchesNothingElse) {
   Problem<TypeParam> all({.batch = 30, .num_true = 2, .num_sampled = 40, .dim = 20, .num_classes = 60});
-  nce_loss(all.params);
+  all.run();
   for (int wanted = 1; wanted < 16; ++wanted) {
     Problem<TypeParam> p({.batch = 30, .num_true = 2, .num_sampled = 40, .dim = 20, .num_classes = 60});
     const auto poison = p.loss[0];
-    if (!(wanted & 1)) p.params.loss = nullptr;
-    if (!(wanted & 2)) p.params.grad_inputs = nullptr;
-    if (!(wanted & 4)) p.params.grad_weights = nullptr;
-    if (!(wanted & 8)) p.params.grad_biases = nullptr;
-    nce_loss(p.params);
+    if (!(wanted & 1)) p.request.wanted.loss = false;
+    if (!(wanted & 2)) p.request.wanted.grad_inputs = false;
+    if (!(wanted & 4)) p.request.wanted.grad_weights = false;
+    if (!(wanted & 8)) p.request.wanted.grad_biases = false;
+    p.run();
     const auto expect = [&](bool asked, const auto& got, const auto& full) {
       for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(got[i], asked ? full[i] : poison);
     };
@@ -105,7 +105,7 @@ TYPED_TEST(SampledLossTest, ReadsShardedAndStridedTables) {
   using T = TypeParam;
   const Sizes sizes{.batch = 9, .num_true = 2, .num_sampled = 11, .dim = 5, .num_classes = 13};
   Problem<T> whole(sizes);
-  nce_loss(whole.params);
+  whole.run();
   for (const Partition partition : {Partition::kDiv, Partition::kMod}) {
     constexpr std::int64_t kShards = 5;
     constexpr std::int64_t kStride = 8;
@@ -121,8 +121,8 @@ TYPED_TEST(SampledLossTest, ReadsShardedAndStridedTables) {
       const ShardAddress at = locate_row(id, sizes.num_classes, kShards, partition);
       std::copy_n(&p.weights[id * sizes.dim], sizes.dim, &memory[at.shard][at.row * kStride]);
     }
-    p.params.weights = {shards, partition};
-    nce_loss(p.params);
+    p.request.weights = {shards, partition};
+    p.run();
     EXPECT_EQ(p.loss, whole.loss);
     EXPECT_EQ(p.grad_weights, whole.grad_weights);
   }
@@ -131,8 +131,8 @@ TYPED_TEST(SampledLossTest, ReadsShardedAndStridedTables) {
 TYPED_TEST(SampledLossTest, ShardsWithoutRowsNeedNoMemory) {
   Problem<TypeParam> p({.batch = 3, .num_true = 1, .num_sampled = 2, .dim = 4, .num_classes = 1});
   const Shard shards[] = {p.weight_shard, {nullptr, 0, 4}};  // more shards than rows
-  p.params.weights.shards = shards;
-  nce_loss(p.params);
+  p.request.weights.shards = shards;
+  p.run();
   this->expect_solved(p);
 }
 
@@ -140,10 +140,10 @@ TYPED_TEST(SampledLossTest, NonFiniteExamplesDoNotSpreadToOthers) {
   using T = TypeParam;
   const Sizes sizes{.batch = 20, .num_true = 1, .num_sampled = 5, .dim = 6, .num_classes = 40};
   Problem<T> clean(sizes);
-  nce_loss(clean.params);
+  clean.run();
   Problem<T> p(sizes);
   p.inputs[3 * sizes.dim] = std::numeric_limits<T>::quiet_NaN();
-  nce_loss(p.params);
+  p.run();
   for (std::int64_t b = 0; b < sizes.batch; ++b) {
     if (b == 3) {
       EXPECT_TRUE(std::isnan(p.loss[b]));
@@ -159,13 +159,11 @@ TYPED_TEST(SampledLossTest, AnInfiniteInputGivesAnInfiniteLossNotNan) {
   Problem<T> p({.batch = 1, .num_true = 1, .num_sampled = 1, .dim = 1, .num_classes = 2});
   p.weights = {T{1}, T{1}};
   p.inputs = {std::numeric_limits<T>::infinity()};
-  p.params.weights = {{&p.weight_shard, 1}};
   p.weight_shard.data = p.weights.data();
-  p.params.inputs = p.inputs.data();
-  p.params.num_true = 0;
-  p.params.rows = nullptr;
-  p.params.grad_inputs = p.params.grad_weights = p.params.grad_biases = nullptr;
-  nce_loss(p.params);
+  p.request.inputs = p.inputs.data();
+  p.request.targets.per_example = 0;
+  p.request.wanted = {};
+  p.run();
   if (std::is_same_v<T, float> && isa_in_use() == "amx") {
     EXPECT_FALSE(std::isfinite(p.loss[0]));  // parts of 1 that are 0, times infinity: NaN is allowed
   } else {

@@ -21,7 +21,7 @@ std::string message_of(const std::function<void()>& call) {
 std::string message_with(const std::function<void(Problem<float>&)>& spoil) {
   Problem<float> p({.batch = 4, .num_true = 2, .num_sampled = 3, .dim = 2, .num_classes = 10});
   spoil(p);
-  const std::string message = message_of([&] { nce_loss(p.params); });
+  const std::string message = message_of([&] { p.run(); });
   EXPECT_EQ(p.loss[0], 1e6f) << "written in spite of the error";
   return message;
 }
@@ -37,7 +37,7 @@ TEST(Validation, NamesTheSampledCandidate) {
 }
 
 TEST(Validation, WantsARowForEveryClass) {
-  EXPECT_EQ(message_with([](auto& p) { p.params.num_classes = 11; }),
+  EXPECT_EQ(message_with([](auto& p) { p.request.num_classes = 11; }),
             "weights has 10 rows: expected at least num_classes = 11");
 }
 
@@ -46,38 +46,17 @@ TEST(Validation, WantsShardsOfTheSizesThatThePartitionPrescribes) {
               static Shard shards[2];
               shards[0] = {p.weights.data(), 4, 2};
               shards[1] = {p.weights.data() + 8, 6, 2};
-              p.params.weights = {shards, Partition::kDiv};
+              p.request.weights = {shards, Partition::kDiv};
             }),
             "weights[0] has 4 rows: expected 5, as partition_strategy 'div' lays 10 rows over 2 shards");
 }
 
-TEST(Validation, WantsThePlanOfTheseLabelsAndSamples) {
-  const std::string expected = "rows: expected a plan made for these labels and samples";
-  EXPECT_EQ(message_with([](auto& p) { p.plan.offsets.clear(); }), expected);
-  EXPECT_EQ(message_with([](auto& p) { p.plan.ids.pop_back(); }), expected);
-  EXPECT_EQ(message_with([](auto& p) { std::swap(p.labels[0], p.sampled[0]), p.labels[1] = 9 - p.labels[1]; }),
-            expected);
-  EXPECT_EQ(message_with([](auto& p) { p.plan.entries[0] = 1000; }), expected);
-  EXPECT_EQ(message_with([](auto& p) { p.plan.sampled_row[0] = 1000; }), expected);
-  EXPECT_EQ(message_with([](auto& p) { std::fill(p.plan.entries.begin(), p.plan.entries.end(), 0); }), expected);
-
-  Problem<float> p({.batch = 2, .num_true = 1, .num_sampled = 2, .dim = 2, .num_classes = 1});  // one class only
-  const auto refused = [&](std::vector<std::int64_t> entries, bool distinct) {
-    p.plan.entries = std::move(entries);
-    p.plan.samples_distinct = distinct;
-    return message_of([&] { nce_loss(p.params); });
-  };
-  EXPECT_EQ(refused({0, 1, 2, 2}, false), expected);  // one twice, one missing
-  EXPECT_EQ(refused({2, 0, 1, 3}, false), expected);  // true classes must come first
-  EXPECT_EQ(refused({0, 1, 2, 3}, true), expected);   // two samples of one class
-  EXPECT_EQ(refused({0, 1, 2, 3}, false), "no InvalidValue");
-}
-
 TEST(Validation, WantsArraysWhereThereAreElements) {
-  EXPECT_EQ(message_with([](auto& p) { p.params.labels = nullptr; }), "labels: expected an array, not null");
-  EXPECT_EQ(message_with([](auto& p) { p.params.inputs = nullptr; }), "inputs: expected an array, not null");
-  EXPECT_EQ(message_with([](auto& p) { p.params.sampled = nullptr; }), "sampled: expected an array, not null");
-  EXPECT_EQ(message_with([](auto& p) { p.params.true_count = nullptr; }), "true_count: expected an array, not null");
+  EXPECT_EQ(message_with([](auto& p) { p.request.targets.ids = nullptr; }), "labels: expected an array, not null");
+  EXPECT_EQ(message_with([](auto& p) { p.request.inputs = nullptr; }), "inputs: expected an array, not null");
+  EXPECT_EQ(message_with([](auto& p) { p.request.negatives.ids = nullptr; }), "sampled: expected an array, not null");
+  EXPECT_EQ(message_with([](auto& p) { p.request.targets.expected_count = nullptr; }),
+            "true_count: expected an array, not null");
 }
 
 TEST(Validation, ExpectedCountsArePositive) {
@@ -97,9 +76,21 @@ TEST(Validation, WantsLabelsInWholeRowsForHits) {
             "num_true = 2: expected a divisor of the 3 labels");
 }
 
-TEST(Validation, WantsAPlanForRowGradients) {
-  EXPECT_EQ(message_with([](auto& p) { p.params.rows = nullptr; }),
-            "rows: expected a plan, since row gradients are asked for");
+TEST(Validation, WantsAnArrayForWhatIsWanted) {
+  EXPECT_EQ(message_with([](auto& p) { p.outputs.loss = nullptr; }), "loss: expected an array, not null");
+  EXPECT_EQ(message_with([](auto& p) { p.outputs.grad_inputs = nullptr; }), "grad_inputs: expected an array, not null");
+  EXPECT_EQ(message_with([](auto& p) { p.outputs.grad_weights = nullptr; }),
+            "grad_weights: expected an array, not null");
+  EXPECT_EQ(message_with([](auto& p) { p.outputs.grad_biases = nullptr; }), "grad_biases: expected an array, not null");
+  EXPECT_EQ(message_with([](auto& p) { p.outputs.grad_weights_dtype = DType::kFloat64; }),
+            "grad_weights_dtype: expected kFloat32, kFloat16 or kBFloat16, to match the compute dtype");
+  EXPECT_EQ(message_with([](auto& p) { p.request.biases = {}; }),
+            "biases: expected a table, since its gradient is asked for");
+}
+
+TEST(Validation, NamesPaddingWhereALabelIsNeitherThatNorAClass) {
+  EXPECT_EQ(message_with([](auto& p) { p.labels[1] = -1, p.labels[5] = 10, p.request.targets.padding = -1; }),
+            "labels[2, 1] = 10 is outside [0, num_classes = 10), and is not padding = -1");
 }
 
 TEST(Validation, WantsARangeThatHoldsTheUniqueSamples) {

@@ -1,18 +1,19 @@
-// The CUDA backend: the operations of sampler.h and sampled_loss.h on arrays in the memory of a GPU.
+// The CUDA backend: the operations of sampler.h and loss.h on arrays in the memory of a GPU.
 //
 // Implemented, not yet run on a GPU. A call queues its work on the caller's stream and returns; it neither synchronises
-// nor allocates, and a CUDA graph can capture it. Params structs are those of the CPU, with device pointers; only spans
-// of shards are in host memory. Everything that can be checked without reading device memory is checked before anything
-// is queued: InvalidValue. Every call that needs the backend throws InvalidValue unless unavailable_reason() is empty,
-// and DeviceError if CUDA reports an error.
+// nor allocates, and a CUDA graph can capture it. Params and requests are those of the CPU, with device pointers; only
+// spans of shards are in host memory. Everything that can be checked without reading device memory is checked before
+// anything is queued: InvalidValue. Every call that needs the backend throws InvalidValue unless unavailable_reason()
+// is empty, and DeviceError if CUDA reports an error.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "fastnce/sampled_loss.h"
+#include "fastnce/loss.h"
 #include "fastnce/sampler.h"
 
 namespace fastnce::cuda {
@@ -62,14 +63,18 @@ void log_uniform_candidates(const LogUniformParams& params, std::uint64_t* calls
                             std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
                             const Stream& stream);
 
-// Of nce_loss() for these params on this device: O((S + B) D) bytes.
-std::size_t workspace_bytes(const SampledLossParams& params, int device);
+// A request that was checked, and how it is computed.
+struct LossPlan {
+  std::size_t workspace_bytes = 0;  // O((S + B) D)
+  std::shared_ptr<const struct PlannedLoss> contents;
+};
 
-// As fastnce::nce_loss(), computed in float32, with row_ids and row_count in place of a plan. An example with a label
-// outside [0, V), or with an expected count that is not positive, gets a loss of NaN; that label adds nothing to the
-// gradients. A sampled class out of range or with such a count makes all results NaN. Nothing is read or written out of
-// bounds; check() reports the ids.
-void nce_loss(const SampledLossParams& params, const Workspace& workspace, const Stream& stream);
+// As fastnce::plan() and run(), computed in float32, with row_ids and row_count in place of the plan's rows. Candidates
+// may be drawn in run(). An example with a label outside [0, V), or with an expected count that is not positive, gets a
+// loss of NaN; that label adds nothing to the gradients. A sampled class out of range or with such a count makes all
+// results NaN. Nothing is read or written out of bounds; check() reports the ids.
+LossPlan plan(const LossRequest& request, int device);
+void run(const LossPlan& plan, const LossOutputs& outputs, const Workspace& workspace, const Stream& stream);
 
 // Ids of any integer type and layout in device memory.
 struct IdArray {

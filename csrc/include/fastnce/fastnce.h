@@ -5,6 +5,7 @@
 #include "fastnce/cuda.h"
 #include "fastnce/error.h"
 #include "fastnce/interrupt.h"
-#include "fastnce/sampled_loss.h"
+#include "fastnce/loss.h"
+#include "fastnce/rows.h"
 #include "fastnce/sampler.h"
 #include "fastnce/types.h"

@@ -160,17 +160,18 @@ def check_loss(
     grad_loss: Any,
 ) -> None:
     """Throws what the NumPy entry throws for arguments like these, and what JAX cannot take."""
-    _core.check_nce_loss(
-        seen_by_core(weights),
-        seen_by_core(biases),
-        seen_by_core(labels),
-        seen_by_core(inputs),
-        num_sampled,
-        num_classes,
-        num_true,
-        _samples_seen_by_core(sampled_values, labels, remove_accidental_hits),
-        remove_accidental_hits,
-        precision,
-        seen_by_core(grad_loss),
+    _core.check_loss(
+        weights=seen_by_core(weights),
+        biases=seen_by_core(biases),
+        labels=seen_by_core(labels),
+        inputs=seen_by_core(inputs),
+        num_sampled=num_sampled,
+        num_classes=num_classes,
+        num_true=num_true,
+        sampled_values=_samples_seen_by_core(sampled_values, labels, remove_accidental_hits),
+        seed=(0, 0),
+        remove_accidental_hits=remove_accidental_hits,
+        precision=precision,
+        grad_loss=seen_by_core(grad_loss),
     )
     require_ids_fit(num_classes, "num_classes")

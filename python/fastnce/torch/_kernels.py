@@ -10,7 +10,7 @@ from torch import Tensor
 from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
-from fastnce._sampled_loss import run
+from fastnce._request import compute
 
 # Positions among the arguments that the two losses have in common; the first TENSORS of them are tensors or None.
 WEIGHTS, BIASES, LABELS, INPUTS, NUM_SAMPLED, NUM_TRUE, SPARSE, PAD_ROWS = 0, 1, 2, 3, 9, 11, 14, 15
@@ -77,26 +77,26 @@ def _call(
     x = inputs.detach().resolve_neg()
     if x.dim() == 2 and x.stride(1) != 1:
         x = x.contiguous()
-    return run(
-        weights.detach().resolve_neg(),
-        biases.detach().resolve_neg(),
-        labels,
-        x,
-        num_sampled,
-        num_classes,
-        num_true,
-        None if sampled is None else (sampled, true_count, sampled_count),
-        remove_accidental_hits,
-        "div",
-        *_words(seed),
-        call,
-        0 if counter is None else counter.data_ptr(),
-        precision,
-        gradients,
-        grad_loss,
-        # 16-bit gradients are rounded once the upstream factor is known, which may be what keeps them from vanishing.
-        None if x.dtype == torch.float64 else "float32",
-        pad_rows,
+    # 16-bit gradients are rounded once the upstream factor is known, which may be what keeps them from vanishing.
+    grad_dtype = None if x.dtype == torch.float64 else "float32"
+    return compute(
+        weights=weights.detach().resolve_neg(),
+        biases=biases.detach().resolve_neg(),
+        labels=labels,
+        inputs=x,
+        num_sampled=num_sampled,
+        num_classes=num_classes,
+        num_true=num_true,
+        sampled_values=None if sampled is None else (sampled, true_count, sampled_count),
+        remove_accidental_hits=remove_accidental_hits,
+        seed=_words(seed),
+        call=call,
+        calls=0 if counter is None else counter.data_ptr(),
+        precision=precision,
+        gradients=gradients,
+        grad_loss=grad_loss,
+        grad_dtype=grad_dtype,
+        pad_rows=pad_rows,
     )
 
 

@@ -21,6 +21,7 @@ void require(int error) {
   if (error != 0) throw DeviceError(concat("emulated CUDA reports error ", error));
 }
 
+bool built() { return true; }
 std::string unavailable_reason() { return ""; }
 int device_count() { return 1; }
 Device properties(int) { return {"emulated on the host", kLeastCapability, 0, 4, std::int64_t{1} << 30}; }

@@ -1,4 +1,4 @@
-// The row-wise kernels of the fused sampled loss (LossKernels in task.h). The [B, S] plane is in sampled_tiles-inl.h.
+// The row-wise kernels of the sampled losses (LossKernels in loss_task.h). The [B, S] plane is in loss_tiles-inl.h.
 // Compiled once per instruction set; the rules are in simd-inl.h.
 
 // Prefetch distance for rows of the class table: gathers are latency-bound, and the hardware prefetcher cannot predict
@@ -12,6 +12,7 @@ void prefetch_row(const TableView& table, std::int64_t id, std::int64_t dim) {
 
 template <class T>
 T bias(const LossTask<T>& task, std::int64_t id) {
+  if (task.biases.num_shards == 0) return T{0};
   T value{};
   return *row_of<T>(task.biases, id, 1, &value);
 }
@@ -42,52 +43,70 @@ void scaled_row(T* to, T factor, const T* from, std::int64_t n) {
 }
 
 template <class T>
-T natural_log(T x) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return __builtin_logf(x);
-  } else {
-    return __builtin_log(x);
-  }
+T true_logit(const LossTask<T>& task, std::int64_t entry, const T* x, T* row) {
+  const std::int64_t id = task.targets.ids[entry];
+  const T* w = row_of(task.weights, id, task.dim, row);
+  const T u = dot(x, w, task.dim) + bias(task, id);
+  return task.targets.log_q != nullptr ? u - task.targets.log_q[entry] : u;
 }
 
-// A vector of labels at a time: logits one by one, loss and slope of the whole vector, then the gradients, while the
+template <class T>
+void prefetch_true_class(const LossTask<T>& task, std::int64_t entry, std::int64_t end) {
+  if (entry + kPrefetchRows < end) prefetch_row(task.weights, task.targets.ids[entry + kPrefetchRows], task.dim);
+}
+
+// The share of a true class in dX, which the first of an example sets.
+template <class T>
+void add_true_grad_input(const LossTask<T>& task, std::int64_t entry, std::int64_t b, T* row) {
+  T* dx = task.grad_input(b);
+  const T* w = row_of(task.weights, task.targets.ids[entry], task.dim, row);
+  entry == task.targets.begin(b) ? scaled_row<T, Write::kSet>(dx, task.true_grad[entry], w, task.dim)
+                                 : scaled_row<T, Write::kAdd>(dx, task.true_grad[entry], w, task.dim);
+}
+
+// For an example without true classes, which sets nothing.
+template <class T>
+void clear_grad_input(const LossTask<T>& task, std::int64_t b) {
+  T* dx = task.grad_input(b);
+  for (std::int64_t d = 0; d < task.dim; ++d) dx[d] = T{0};
+}
+
+// A vector of entries at a time: logits one by one, loss and slope of the whole vector, then the gradients, while the
 // rows of the table and of the inputs are still in the L1 cache.
 template <class T>
-void true_classes(const LossTask<T>& task, Range examples, T* row) {
-  const std::int64_t t_count = task.num_true;
-  const std::int64_t last = examples.end * t_count;
-  const T target = t_count > 0 ? T{1} / static_cast<T>(t_count) : T{0};
+void logistic_true_classes(const LossTask<T>& task, Range examples, T* row) {
+  const TargetsView<T>& targets = task.targets;
+  const bool dense = targets.offsets == nullptr;
+  const Vec<T> dense_target = broadcast(dense && targets.per_example > 0 ? targets.target(0) : T{0});
+  const std::int64_t last = targets.begin(examples.end);
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
     task.loss_sum[b] = 0.0;
-    for (std::int64_t d = 0; d < task.dim && t_count == 0 && task.grad_inputs != nullptr; ++d) {
-      task.grad_inputs[b * task.dim + d] = T{0};
-    }
+    if (task.grad_inputs != nullptr && targets.count(b) == 0) clear_grad_input(task, b);
   }
-  for (std::int64_t first = examples.begin * t_count; first < last; first += kLanes<T>) {
+  for (std::int64_t first = targets.begin(examples.begin); first < last; first += kLanes<T>) {
     const std::int64_t present = last - first < kLanes<T> ? last - first : kLanes<T>;
+    std::int64_t example[kLanes<T>];
     Vec<T> u{};
+    Vec<T> target = dense_target;
     for (std::int64_t i = 0; i < present; ++i) {
-      const std::int64_t at = first + i;
-      if (at + kPrefetchRows < last) prefetch_row(task.weights, task.labels[at + kPrefetchRows], task.dim);
-      const T* x = task.inputs + at / t_count * task.inputs_stride;
-      const T* w = row_of(task.weights, task.labels[at], task.dim, row);
-      u[i] = dot(x, w, task.dim) + bias(task, task.labels[at]) - natural_log(task.true_count[at]);
+      example[i] = targets.example_of(first + i);
+      prefetch_true_class(task, first + i, last);
+      u[i] = true_logit(task, first + i, task.input(example[i]), row);
+      if (!dense) target[i] = targets.target(example[i]);
     }
-    const auto logistic = math::logistic<T, Vec<T>, VecBits<T>>(u);
-    // softplus(u) - u / T and sigmoid(u) - 1 / T, in the order that loses nothing to cancellation when T = 1.
-    const Vec<T> loss = ((u < T{0} ? Vec<T>{} : u) - u * target) + logistic.log1p_e;
-    const Vec<T> slope = u > T{0} ? (T{1} - target) - logistic.complement : logistic.sigmoid - target;
+    const auto term = math::positive_term<T, Vec<T>, VecBits<T>>(u, target);
     for (std::int64_t i = 0; i < present; ++i) {
-      const std::int64_t at = first + i;
-      const std::int64_t b = at / t_count;
-      const T g = task.grad_loss != nullptr ? slope[i] * task.grad_loss[b] : slope[i];
-      task.loss_sum[b] += static_cast<double>(loss[i]);
-      task.true_grad[at] = g;
-      if (task.grad_inputs == nullptr) continue;
-      T* dx = task.grad_inputs + b * task.dim;
-      const T* w = row_of(task.weights, task.labels[at], task.dim, row);
-      at % t_count == 0 ? scaled_row<T, Write::kSet>(dx, g, w, task.dim)
-                        : scaled_row<T, Write::kAdd>(dx, g, w, task.dim);
+      const std::int64_t b = example[i];
+      T loss = term.loss[i];
+      T g = term.slope[i];
+      if (!task.positive_weight.is_one()) {
+        loss *= task.positive_weight.of(task.row_of_batch(b));
+        g *= task.positive_weight.of(task.row_of_batch(b));
+      }
+      if (task.grad_loss != nullptr) g *= task.upstream(b);
+      task.loss_sum[b] += static_cast<double>(loss);
+      task.true_grad[first + i] = g;
+      if (task.grad_inputs != nullptr) add_true_grad_input(task, first + i, b, row);
     }
   }
 }
@@ -95,13 +114,14 @@ void true_classes(const LossTask<T>& task, Range examples, T* row) {
 template <class T>
 void sampled_offsets(const LossTask<T>& task, Range sampled) {
   for (std::int64_t s = sampled.begin; s < sampled.end; ++s) {
-    task.sampled_offset[s] = bias(task, task.sampled[s]) - natural_log(task.sampled_count[s]);
+    const T own = bias(task, task.sampled[s]);
+    task.sampled_offset[s] = task.sampled_log_q != nullptr ? own - task.sampled_log_q[s] : own;
   }
 }
 
 template <class T>
 void start_rows(const LossTask<T>& task, Range rows) {
-  const std::int64_t num_labels = task.batch * task.num_true;
+  const std::int64_t num_labels = task.num_entries();
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     T* dw = task.grad_weights != nullptr ? task.grad_weights + r * task.dim : nullptr;
     T bias_sum = T{0};
@@ -112,7 +132,7 @@ void start_rows(const LossTask<T>& task, Range rows) {
       const T g = task.true_grad[label];
       bias_sum += g;
       if (dw == nullptr) continue;
-      const T* x = task.inputs + label / task.num_true * task.inputs_stride;
+      const T* x = task.input(task.targets.example_of(label));
       i == begin ? scaled_row<T, Write::kSet>(dw, g, x, task.dim) : scaled_row<T, Write::kAdd>(dw, g, x, task.dim);
     }
     if (dw != nullptr && i == begin) {
@@ -124,7 +144,7 @@ void start_rows(const LossTask<T>& task, Range rows) {
 
 template <class T>
 void finish_rows(const LossTask<T>& task, Range rows) {
-  const std::int64_t num_labels = task.batch * task.num_true;
+  const std::int64_t num_labels = task.num_entries();
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     for (std::int64_t i = task.row_offsets[r]; i < task.row_offsets[r + 1]; ++i) {
       const std::int64_t s = task.row_entries[i] - num_labels;
@@ -144,7 +164,7 @@ template <class T>
 constexpr LossKernels<T> kLossKernels = {
     .widen = widen<T>,
     .narrow = narrow<T>,
-    .true_classes = true_classes<T>,
+    .logistic_true_classes = logistic_true_classes<T>,
     .sampled_offsets = sampled_offsets<T>,
     .start_rows = start_rows<T>,
     .finish_rows = finish_rows<T>,

@@ -1,5 +1,5 @@
-// Fused epilogue of the [B, S] GEMM, tile by tile (TileKernels in task.h): hit masking, loss, and G = dL/dlogit, in the
-// precision of the arrays. `Tile` supplies the GEMMs: PanelTile (panel_tile-inl.h) in full precision, SplitTile
+// Fused epilogue of the [B, S] GEMM, tile by tile (TileKernels in loss_task.h): hit masking, loss, and G = dL/dlogit,
+// in the precision of the arrays. `Tile` supplies the GEMMs: PanelTile (panel_tile-inl.h) in full precision, SplitTile
 // (split_tile-inl.h) from bfloat16 parts. Compiled once per instruction set; the rules are in simd-inl.h.
 
 // The logit of a removed hit: finite, and so low that loss and gradient are exactly 0. No offset is added to it.
@@ -50,9 +50,9 @@ void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, cons
       }
       if constexpr (kGrad) {
         Vec<T> g = logistic.sigmoid;
-        if (task.grad_loss != nullptr) {
+        if (task.sampled_factor != nullptr) {
           // Removed hits stay 0 when the factor is not finite.
-          g = kept ? g * task.grad_loss[examples.begin + b] : Vec<T>{};
+          g = kept ? g * task.sampled_factor[task.row_of_batch(examples.begin + b)] : Vec<T>{};
         }
         store(column, g);
         part_sum += g;
@@ -65,7 +65,9 @@ void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, cons
     }
   }
   for (std::int64_t b = 0; kLoss && b < examples.size(); ++b) {
-    task.loss_sum[examples.begin + b] += static_cast<double>(sum_of_lanes<T>(load(tile.loss_lanes + b * kLanes<T>)));
+    T sum = sum_of_lanes<T>(load(tile.loss_lanes + b * kLanes<T>));
+    if (!task.negative_weight.is_one()) sum *= task.negative_weight.of(task.row_of_batch(examples.begin + b));
+    task.loss_sum[examples.begin + b] += static_cast<double>(sum);
   }
 }
 
@@ -76,13 +78,13 @@ void sampled_tile(const LossTask<T>& task, Range examples, Range sampled, Tile& 
   const T* x_rows[kMostTileExamples];
   T* dx_rows[kMostTileExamples];
   for (std::int64_t b = 0; b < examples.size(); ++b) {
-    x_rows[b] = task.inputs + (examples.begin + b) * task.inputs_stride;
-    if (task.grad_inputs != nullptr) dx_rows[b] = task.grad_inputs + (examples.begin + b) * task.dim;
+    x_rows[b] = task.input(examples.begin + b);
+    if (task.grad_inputs != nullptr) dx_rows[b] = task.grad_input(examples.begin + b);
   }
   tile.enter_examples(x_rows, examples.size());
   tile.multiply_logits();
   if (task.hits.begin != nullptr) remove_hits(task, examples, sampled, tile);
-  if (task.grad_inputs == nullptr && !task.wants_rows()) {
+  if (!task.wants_gradients()) {
     apply_logistic<true, false>(task, examples, sampled, tile, bias_sum);
     return;
   }

@@ -124,4 +124,23 @@ FASTNCE_HD Logistic<T> logistic(T x) {
   return logistic<T, T, typename LogisticConstants<T>::Bits>(x);
 }
 
+template <class V>
+struct PositiveTerm {
+  V loss;   // softplus(u) - r u
+  V slope;  // sigmoid(u) - r
+};
+
+// Of a true class with target r in [0, 1], in the order that loses nothing to cancellation when r = 1.
+template <class T, class V, class Bits>
+FASTNCE_HD PositiveTerm<V> positive_term(V u, V target) {
+  const auto of = logistic<T, V, Bits>(u);
+  const V positive = u < T{0} ? V{} : u;
+  return {(positive - u * target) + of.log1p_e, u > T{0} ? (T{1} - target) - of.complement : of.sigmoid - target};
+}
+
+template <class T>
+FASTNCE_HD PositiveTerm<T> positive_term(T u, T target) {
+  return positive_term<T, T, typename LogisticConstants<T>::Bits>(u, target);
+}
+
 }  // namespace fastnce::math

@@ -1,5 +1,5 @@
-// The sampled loss as a sequence of kernels, and how its workspace is laid out.
-#include "cuda/sampled_loss.h"
+// A sampled loss as a sequence of kernels, and how its workspace is laid out.
+#include "cuda/loss.h"
 
 #include <bit>
 #include <optional>
@@ -12,14 +12,20 @@
 #include "cuda/row_sort.h"
 #include "cuda/rows.h"
 #include "cuda/runtime.h"
+#include "cuda/sampler.h"
 #include "cuda/side_stream.h"
 
 namespace fastnce::cuda {
 
 namespace {
 
-// Intermediate results on the device. `x`, `w` and G are planes, padded with zeros to whole tiles.
+// Intermediate results on the device; candidates among them where they are drawn. `x`, `w` and G are planes, padded
+// with zeros to whole tiles.
 struct Intermediates {
+  const std::int64_t* sampled;  // z [S]
+  const float* sampled_count;   // Q(z) [S]; null: 1
+  const float* true_count;      // Q(y) [B, T]; null: 1
+  Workspace sampler;
   OperandPlanes x;      // [B, D]
   OperandPlanes w;      // [S, D]
   OperandPlanes grad;   // G of one chunk, [chunk, S]
@@ -33,10 +39,20 @@ struct Intermediates {
   float* weight_parts;  // [weight splits, S, D]
 };
 
-class SampledLoss {
+}  // namespace
+
+struct PlannedLoss {
+  LossRequest request;
+  Geometry geometry;
+  Parts parts;
+};
+
+namespace {
+
+class LossCall {
  public:
-  SampledLoss(const SampledLossParams& params, int device)
-      : p_(params), g_(geometry_of(params, runtime::limits(device))), parts_(parts_of(params)) {}
+  LossCall(const PlannedLoss& plan, const LossOutputs& outputs)
+      : r_(plan.request), g_(plan.geometry), parts_(plan.parts), out_(outputs) {}
 
   std::size_t workspace_bytes() {
     Carver measure;
@@ -45,38 +61,47 @@ class SampledLoss {
   }
 
   void queue(const Workspace& workspace, const Stream& stream) {
-    if (!wants_grad() && p_.loss == nullptr) return;
+    if (!r_.wanted.gradients() && !r_.wanted.loss) return;
     Carver memory(workspace);
     take_workspace(memory);
     memory.require_within(workspace);
+    if (r_.negatives.sampler) draw(stream);
     // First, so that the order of rows, which takes one multiprocessor, starts before the products take them all.
     std::optional<SideStream> side;
-    if (wants_rows()) {
+    if (r_.wanted.rows()) {
       if (is_slow(rows_.order)) side.emplace(stream);
       queue_row_order(rows_.order, side ? side->stream() : stream);
     }
     enter(stream);
     for (std::int64_t chunk = 0; chunk < g_.chunks; ++chunk) queue_chunk(chunk, stream);
-    if (!wants_rows()) return;
+    if (!r_.wanted.rows()) return;
     if (g_.chunks == 0) clear_sums(stream);
     if (side) side->join();
     queue_row_sums(rows_, stream);
   }
 
  private:
-  bool wants_rows() const { return p_.grad_weights != nullptr || p_.grad_biases != nullptr; }
-  bool wants_grad() const { return p_.grad_inputs != nullptr || wants_rows(); }
+  std::int64_t num_labels() const { return r_.batch * r_.targets.per_example; }
+
+  void draw(const Stream& stream) const {
+    sample_log_uniform(*r_.negatives.sampler, r_.negatives.calls, r_.targets.ids, num_labels(),
+                       {.sampled = const_cast<std::int64_t*>(m_.sampled),  // workspace, as are the counts
+                        .sampled_count = const_cast<float*>(m_.sampled_count),
+                        .true_count = const_cast<float*>(m_.true_count)},
+                       m_.sampler, stream);
+  }
+
   // Without examples no product has run.
   void clear_sums(const Stream& stream) const {
     const auto clear = [&](float* sums, std::int64_t count) {
       runtime::fill_bytes(sums, 0, static_cast<std::size_t>(count) * sizeof(float), stream);
     };
     clear(m_.weight_parts, g_.weight_splits * g_.samples * g_.dim);
-    clear(m_.bias_sums, p_.num_sampled);
+    clear(m_.bias_sums, r_.negatives.count);
   }
-  Rows inputs() const { return {p_.inputs, p_.inputs_stride, p_.inputs_dtype.value_or(p_.dtype)}; }
-  DeviceTable weights() const { return {p_.weights, p_.weights_dtype.value_or(p_.dtype)}; }
-  DeviceTable biases() const { return {p_.biases, p_.biases_dtype.value_or(p_.dtype)}; }
+  Rows inputs() const { return {r_.inputs, r_.inputs_stride, r_.inputs_dtype.value_or(r_.dtype)}; }
+  DeviceTable weights() const { return {r_.weights, r_.weights_dtype.value_or(r_.dtype)}; }
+  DeviceTable biases() const { return {r_.biases, r_.biases_dtype.value_or(r_.dtype)}; }
 
   static OperandPlanes take_planes(Carver& memory, std::int64_t rows, std::int64_t pitch, int parts,
                                    bool float16 = false) {
@@ -87,30 +112,41 @@ class SampledLoss {
   void take_workspace(Carver& memory) {
     m_ = {};
     rows_ = {};
+    if (r_.negatives.sampler) {
+      m_.sampled = memory.take<std::int64_t>(r_.negatives.count);
+      m_.sampled_count = memory.take<float>(r_.negatives.count);
+      m_.true_count = memory.take<float>(num_labels());
+      const std::size_t bytes = sampler_workspace_bytes(*r_.negatives.sampler);
+      m_.sampler = {memory.take<unsigned char>(static_cast<std::int64_t>(bytes)), bytes};
+    } else {
+      m_.sampled = r_.negatives.ids;
+      m_.sampled_count = static_cast<const float*>(r_.negatives.expected_count);
+      m_.true_count = static_cast<const float*>(r_.targets.expected_count);
+    }
     m_.x = take_planes(memory, g_.batch(), g_.dim, parts_.operands, parts_.float16);
     m_.w = take_planes(memory, g_.samples, g_.dim, parts_.operands, parts_.float16);
-    m_.offset = memory.take<float>(p_.num_sampled);
-    m_.true_loss = memory.take<float>(p_.batch * p_.num_true);
-    m_.true_grad = memory.take<float>(p_.batch * p_.num_true);
+    m_.offset = memory.take<float>(r_.negatives.count);
+    m_.true_loss = memory.take<float>(num_labels());
+    m_.true_grad = memory.take<float>(num_labels());
     m_.loss_parts = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
-    if (!wants_grad()) return;
+    if (!r_.wanted.gradients()) return;
     m_.grad = take_planes(memory, g_.chunk_rows, g_.samples, parts_.order);
     m_.bias_parts = memory.take<float>(g_.chunk_tiles() * g_.samples);
-    if (p_.grad_inputs != nullptr) m_.input_parts = memory.take<float>(g_.input_splits * g_.chunk_rows * g_.dim);
-    if (!wants_rows()) return;
+    if (r_.wanted.grad_inputs) m_.input_parts = memory.take<float>(g_.input_splits * g_.chunk_rows * g_.dim);
+    if (!r_.wanted.rows()) return;
     m_.weight_parts = memory.take<float>(g_.weight_splits * g_.samples * g_.dim);
-    m_.bias_sums = memory.take<float>(p_.num_sampled);
+    m_.bias_sums = memory.take<float>(r_.negatives.count);
     take_rows(memory);
   }
 
   void take_rows(Carver& memory) {
     RowOrder& order = rows_.order;
-    order.labels = p_.labels;
-    order.sampled = p_.sampled;
-    order.num_labels = p_.batch * p_.num_true;
-    order.num_sampled = p_.num_sampled;
-    order.num_classes = p_.num_classes;
-    order.class_bits = std::bit_width(static_cast<std::uint64_t>(p_.num_classes));
+    order.labels = r_.targets.ids;
+    order.sampled = m_.sampled;
+    order.num_labels = num_labels();
+    order.num_sampled = r_.negatives.count;
+    order.num_classes = r_.num_classes;
+    order.class_bits = std::bit_width(static_cast<std::uint64_t>(r_.num_classes));
     const std::int64_t entries = order.entries();
     order.sorted = memory.take<RowEntry>(entries);
     order.rows_so_far = memory.take<std::uint32_t>(entries);
@@ -120,9 +156,9 @@ class SampledLoss {
       order.sort_scratch_bytes = sort_bytes(entries);
       order.sort_scratch = memory.take<unsigned char>(static_cast<std::int64_t>(order.sort_scratch_bytes));
     }
-    order.row_count = p_.row_count;
-    rows_.num_true = p_.num_true;
-    rows_.dim = p_.dim;
+    order.row_count = out_.row_count;
+    rows_.num_true = r_.targets.per_example;
+    rows_.dim = r_.dim;
     rows_.inputs = inputs();
     rows_.true_grad = m_.true_grad;
     rows_.weight_parts = m_.weight_parts;
@@ -132,22 +168,22 @@ class SampledLoss {
     rows_.bias_sums = m_.bias_sums;
     rows_.row_parts = memory.take<float>(2 * rows_.pieces() * rows_.dim);
     rows_.bias_parts = memory.take<float>(2 * rows_.pieces());
-    rows_.row_ids = p_.row_ids;
-    rows_.grad_weights = p_.grad_weights;
-    rows_.grad_biases = p_.grad_biases;
-    rows_.grad_weights_dtype = p_.grad_weights_dtype.value_or(p_.dtype);
-    rows_.grad_biases_dtype = p_.grad_biases_dtype.value_or(p_.dtype);
+    rows_.row_ids = out_.row_ids;
+    rows_.grad_weights = r_.wanted.grad_weights ? out_.grad_weights : nullptr;
+    rows_.grad_biases = r_.wanted.grad_biases ? out_.grad_biases : nullptr;
+    rows_.grad_weights_dtype = out_.grad_weights_dtype.value_or(r_.dtype);
+    rows_.grad_biases_dtype = out_.grad_biases_dtype.value_or(r_.dtype);
   }
 
   void enter(const Stream& stream) const {
     runtime::FaultRecord* const faults = runtime::fault_record();
     queue_enter_samples({.weights = weights(),
                          .biases = biases(),
-                         .sampled = p_.sampled,
-                         .sampled_count = static_cast<const float*>(p_.sampled_count),
-                         .num_sampled = p_.num_sampled,
-                         .dim = p_.dim,
-                         .num_classes = p_.num_classes,
+                         .sampled = m_.sampled,
+                         .sampled_count = m_.sampled_count,
+                         .num_sampled = r_.negatives.count,
+                         .dim = r_.dim,
+                         .num_classes = r_.num_classes,
                          .rows = g_.samples,
                          .planes = m_.w,
                          .offset = m_.offset,
@@ -156,13 +192,13 @@ class SampledLoss {
     queue_enter_examples({.weights = weights(),
                           .biases = biases(),
                           .inputs = inputs(),
-                          .labels = p_.labels,
-                          .true_count = static_cast<const float*>(p_.true_count),
-                          .grad_loss = static_cast<const float*>(p_.grad_loss),
-                          .batch = p_.batch,
-                          .num_true = p_.num_true,
-                          .dim = p_.dim,
-                          .num_classes = p_.num_classes,
+                          .labels = r_.targets.ids,
+                          .true_count = m_.true_count,
+                          .grad_loss = static_cast<const float*>(r_.grad_loss),
+                          .batch = r_.batch,
+                          .num_true = r_.targets.per_example,
+                          .dim = r_.dim,
+                          .num_classes = r_.num_classes,
                           .rows = g_.batch(),
                           .planes = m_.x,
                           .true_loss = m_.true_loss,
@@ -184,59 +220,59 @@ class SampledLoss {
 
   void queue_chunk(std::int64_t chunk, const Stream& stream) const {
     const std::int64_t first = chunk * g_.chunk_rows;
-    const std::int64_t examples = std::min(g_.chunk_rows, p_.batch - first);
-    if (p_.num_sampled > 0) queue_products(chunk, first, examples, stream);
-    if (p_.loss == nullptr && p_.grad_inputs == nullptr) return;
+    const std::int64_t examples = std::min(g_.chunk_rows, r_.batch - first);
+    if (r_.negatives.count > 0) queue_products(chunk, first, examples, stream);
+    if (!r_.wanted.loss && !r_.wanted.grad_inputs) return;
     queue_finish_examples({.weights = weights(),
-                           .labels = p_.labels,
+                           .labels = r_.targets.ids,
                            .true_loss = m_.true_loss,
                            .true_grad = m_.true_grad,
-                           .num_true = p_.num_true,
-                           .dim = p_.dim,
-                           .num_classes = p_.num_classes,
+                           .num_true = r_.targets.per_example,
+                           .dim = r_.dim,
+                           .num_classes = r_.num_classes,
                            .first = first,
                            .examples = examples,
                            .loss_parts = m_.loss_parts,
                            .loss_part_count = g_.sample_tiles(),
                            .loss_pitch = g_.chunk_rows,
                            .input_parts = m_.input_parts,
-                           .input_part_count = p_.num_sampled > 0 ? g_.input_splits : 0,
+                           .input_part_count = r_.negatives.count > 0 ? g_.input_splits : 0,
                            .input_part = g_.chunk_rows * g_.dim,
                            .input_pitch = g_.dim,
-                           .loss = static_cast<float*>(p_.loss),
-                           .grad_inputs = p_.grad_inputs,
-                           .grad_inputs_dtype = p_.grad_inputs_dtype.value_or(p_.dtype)},
+                           .loss = r_.wanted.loss ? static_cast<float*>(out_.loss) : nullptr,
+                           .grad_inputs = r_.wanted.grad_inputs ? out_.grad_inputs : nullptr,
+                           .grad_inputs_dtype = out_.grad_inputs_dtype.value_or(r_.dtype)},
                           stream);
   }
 
   void queue_products(std::int64_t chunk, std::int64_t first, std::int64_t examples, const Stream& stream) const {
-    const auto* const grad_loss = static_cast<const float*>(p_.grad_loss);
+    const auto* const grad_loss = static_cast<const float*>(r_.grad_loss);
     queue_logits({.x = logits_operand(m_.x, first),
                   .w = logits_operand(m_.w),
                   .slices = g_.dim / kTileDepth,
                   .offset = m_.offset,
-                  .sampled = p_.sampled,
-                  .labels = p_.remove_accidental_hits ? p_.labels + first * p_.num_true : nullptr,
+                  .sampled = m_.sampled,
+                  .labels = r_.loss.remove_accidental_hits ? r_.targets.ids + first * r_.targets.per_example : nullptr,
                   .grad_loss = grad_loss != nullptr ? grad_loss + first : nullptr,
                   .examples = examples,
-                  .num_sampled = p_.num_sampled,
-                  .num_true = p_.num_true,
+                  .num_sampled = r_.negatives.count,
+                  .num_true = r_.targets.per_example,
                   .grad = m_.grad,
-                  .loss_parts = p_.loss != nullptr ? m_.loss_parts : nullptr,
+                  .loss_parts = r_.wanted.loss ? m_.loss_parts : nullptr,
                   .loss_pitch = g_.chunk_rows,
                   .bias_parts = m_.bias_parts,
                   .bias_pitch = g_.samples},
                  g_, parts_, stream);
-    if (wants_rows()) {
+    if (r_.wanted.rows()) {
       queue_finish_samples({.bias_parts = m_.bias_parts,
                             .bias_part_count = g_.chunk_tiles(),
                             .bias_pitch = g_.samples,
-                            .num_sampled = p_.num_sampled,
+                            .num_sampled = r_.negatives.count,
                             .bias_sums = m_.bias_sums,
                             .accumulate = chunk > 0},
                            stream);
     }
-    if (p_.grad_inputs != nullptr) {
+    if (r_.wanted.grad_inputs) {
       queue_grad_inputs({.a = operand(m_.grad),
                          .b = operand(m_.w),
                          .slices = g_.samples / kTileDepth,
@@ -246,7 +282,7 @@ class SampledLoss {
                          .accumulate = false},
                         g_, parts_, stream);
     }
-    if (p_.grad_weights != nullptr) {
+    if (r_.wanted.grad_weights) {
       queue_grad_weights({.a = operand(m_.grad),
                           .b = operand(m_.x, first),
                           .slices = g_.chunk_rows / kTileDepth,
@@ -258,21 +294,25 @@ class SampledLoss {
     }
   }
 
-  const SampledLossParams& p_;
-  const Geometry g_;
+  const LossRequest& r_;
+  const Geometry& g_;
   const Parts parts_;
+  const LossOutputs& out_;
   Intermediates m_{};
   RowsArguments rows_{};
 };
 
 }  // namespace
 
-std::size_t loss_workspace_bytes(const SampledLossParams& params, int device) {
-  return SampledLoss(params, device).workspace_bytes();
+LossPlan plan_loss(const LossRequest& request, int device) {
+  auto made = std::make_shared<PlannedLoss>(
+      PlannedLoss{request, geometry_of(request, runtime::limits(device)), parts_of(request)});
+  const std::size_t bytes = LossCall(*made, {}).workspace_bytes();
+  return {bytes, std::move(made)};
 }
 
-void queue_nce_loss(const SampledLossParams& params, const Workspace& workspace, const Stream& stream) {
-  SampledLoss(params, stream.device).queue(workspace, stream);
+void queue_loss(const LossPlan& plan, const LossOutputs& outputs, const Workspace& workspace, const Stream& stream) {
+  LossCall(*plan.contents, outputs).queue(workspace, stream);
 }
 
 }  // namespace fastnce::cuda

@@ -1,4 +1,4 @@
-// The sampled loss on a CUDA device.
+// The sampled losses on a CUDA device.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@ inline constexpr std::int64_t kMostShards = 32;
 inline constexpr std::int64_t kMostEntries = std::int64_t{1} << 28;
 inline constexpr std::int64_t kMostClasses = (std::int64_t{1} << 36) - 1;
 
-// As in fastnce/cuda.h. Parameters must be valid (core/cuda.cpp checks them) and the device current.
-std::size_t loss_workspace_bytes(const SampledLossParams& params, int device);
-void queue_nce_loss(const SampledLossParams& params, const Workspace& workspace, const Stream& stream);
+// As in fastnce/cuda.h. Requests must be valid (core/cuda.cpp checks them) and the device current.
+LossPlan plan_loss(const LossRequest& request, int device);
+void queue_loss(const LossPlan& plan, const LossOutputs& outputs, const Workspace& workspace, const Stream& stream);
 
 }  // namespace fastnce::cuda

@@ -1,0 +1,54 @@
+#include "core/candidates.h"
+
+#include <span>
+
+#include "cpu/log_q.h"
+
+namespace fastnce {
+
+namespace {
+
+template <class T, class From>
+const void* log_of(const From* counts, std::int64_t count, std::vector<std::byte>& memory) {
+  memory.resize(static_cast<std::size_t>(count) * sizeof(T));
+  cpu::log_of_counts(counts, count, reinterpret_cast<T*>(memory.data()));
+  return memory.data();
+}
+
+const void* log_of_given(const void* counts, std::int64_t count, DType dtype, std::vector<std::byte>& memory) {
+  if (counts == nullptr) return nullptr;
+  return dtype == DType::kFloat64 ? log_of<double>(static_cast<const double*>(counts), count, memory)
+                                  : log_of<float>(static_cast<const float*>(counts), count, memory);
+}
+
+}  // namespace
+
+void Candidates::prepare(const LossRequest& request) {
+  if (request.negatives.sampler) {
+    draw(request);
+    return;
+  }
+  sampled_ = request.negatives.ids;
+  const std::int64_t num_labels = request.batch * request.targets.per_example;
+  true_log_q_ = log_of_given(request.targets.expected_count, num_labels, request.dtype, true_memory_);
+  sampled_log_q_ =
+      log_of_given(request.negatives.expected_count, request.negatives.count, request.dtype, sampled_memory_);
+}
+
+void Candidates::draw(const LossRequest& request) {
+  const LogUniformParams& sampler = *request.negatives.sampler;
+  drawn_.resize(static_cast<std::size_t>(sampler.num_sampled));
+  const std::int64_t tries = log_uniform_sample(sampler, drawn_.data());
+  sampled_ = drawn_.data();
+  const auto log_q = [&](std::span<const std::int64_t> ids, std::vector<std::byte>& memory) {
+    counts_.resize(ids.size());
+    log_uniform_expected_count(sampler, tries, ids, counts_.data());
+    return request.dtype == DType::kFloat64 ? log_of<double>(counts_.data(), std::ssize(ids), memory)
+                                            : log_of<float>(counts_.data(), std::ssize(ids), memory);
+  };
+  const std::int64_t num_labels = request.batch * request.targets.per_example;
+  true_log_q_ = log_q({request.targets.ids, static_cast<std::size_t>(num_labels)}, true_memory_);
+  sampled_log_q_ = log_q(drawn_, sampled_memory_);
+}
+
+}  // namespace fastnce

@@ -1,0 +1,47 @@
+// What takes the place of the CUDA backend in a build without it. There is no device, so that core/cuda.cpp refuses
+// every call that needs one before it comes here.
+#include "cuda/ids.h"
+#include "cuda/loss.h"
+#include "cuda/runtime.h"
+#include "cuda/sampler.h"
+#include "fastnce/error.h"
+
+namespace fastnce::cuda {
+
+namespace {
+
+[[noreturn]] void refuse() {
+  throw InvalidValue(concat("a CUDA device is asked for, but ", runtime::unavailable_reason()));
+}
+
+}  // namespace
+
+std::size_t sampler_workspace_bytes(const LogUniformParams&) { refuse(); }
+void sample_log_uniform(const LogUniformParams&, std::uint64_t*, const std::int64_t*, std::int64_t, const Candidates&,
+                        const Workspace&, const Stream&) {
+  refuse();
+}
+LossPlan plan_loss(const LossRequest&, int) { refuse(); }
+void queue_loss(const LossPlan&, const LossOutputs&, const Workspace&, const Stream&) { refuse(); }
+void queue_copy_ids(const IdArray&, std::int64_t*, const Stream&) { refuse(); }
+void check_ids() { refuse(); }
+
+namespace runtime {
+
+bool built() { return false; }
+std::string unavailable_reason() { return "fastnce was built without CUDA"; }
+int device_count() { return 0; }
+Device properties(int) { refuse(); }
+CurrentDevice::CurrentDevice(int) { refuse(); }
+CurrentDevice::~CurrentDevice() = default;
+void* allocate(std::size_t, const Stream&) { refuse(); }
+void release(void*, const Stream&) { refuse(); }
+std::int64_t read(const std::int64_t*, const Stream&) { refuse(); }
+void wait_for(const Stream&, const Stream&) { refuse(); }
+void synchronize(const Stream&) { refuse(); }
+void synchronize_device() { refuse(); }
+void fill_bytes(void*, int, std::size_t, const Stream&) { refuse(); }
+
+}  // namespace runtime
+
+}  // namespace fastnce::cuda

@@ -1,0 +1,41 @@
+// The CPU backend of the sampled losses.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "fastnce/loss.h"
+
+namespace fastnce::cpu {
+
+// Candidates that the core has checked or drawn. log Q has the compute dtype; null: 0.
+struct CandidateView {
+  const std::int64_t* sampled;  // z [S]
+  const void* true_log_q;       // [B, T]
+  const void* sampled_log_q;    // [S]
+};
+
+// What a request needs beyond its arrays. Where labels are padding, entries are the labels that are left, and examples
+// without any are left out.
+struct LossPlan {
+  CandidateView candidates;
+  RowPlan rows;  // of the entries; empty if no row gradients are wanted
+
+  bool padded = false;
+  std::vector<std::int64_t> examples;       // if padded: which of the batch take part, ascending
+  std::vector<std::int64_t> entries;        // the class of each entry
+  std::vector<std::int64_t> entry_example;  // an index into `examples`
+  std::vector<std::int64_t> entry_offsets;  // [examples + 1]: the entries of each
+  std::vector<std::byte> entry_log_q;
+
+  // Accidental hits of example i (of those that take part): hit_positions[hit_begin[i] .. hit_begin[i + 1]). Empty if
+  // nothing is removed.
+  std::vector<std::int64_t> hit_begin, hit_positions;
+};
+
+// The request must be valid (core/validate.h).
+void plan_loss(const LossRequest& request, const CandidateView& candidates, LossPlan& plan);
+void run_loss(const LossRequest& request, const LossPlan& plan, const LossOutputs& outputs);
+
+}  // namespace fastnce::cpu

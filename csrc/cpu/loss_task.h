@@ -1,0 +1,148 @@
+// Kernel arguments of one call of a sampled loss: typed pointers plus workspace.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/interrupt.h"
+#include "cpu/parallel.h"
+#include "fastnce/loss.h"
+
+namespace fastnce::cpu {
+
+// A class table with its row look-up.
+struct TableView {
+  const Shard* shards;
+  std::int64_t num_shards;  // 0: no table
+  std::int64_t rows;
+  Partition partition;
+  DType dtype;
+
+  [[gnu::always_inline]] const void* row(std::int64_t id) const {
+    const ShardAddress at = locate_row(id, rows, num_shards, partition);
+    const Shard& shard = shards[at.shard];
+    return static_cast<const char*>(shard.data) + at.row * shard.row_stride * element_bytes(dtype);
+  }
+};
+
+// True classes, as a list of entries: dense, T for each example, or without padding.
+template <class T>
+struct TargetsView {
+  const std::int64_t* ids;      // the class of an entry
+  const T* log_q;               // null: 0
+  std::int64_t per_example;     // T where dense
+  const std::int64_t* offsets;  // null: dense
+  const std::int64_t* example;  // of an entry; null: dense
+  bool mean;                    // r is 1 / T, else 1
+
+  [[gnu::always_inline]] std::int64_t begin(std::int64_t b) const {
+    return offsets == nullptr ? b * per_example : offsets[b];
+  }
+  [[gnu::always_inline]] std::int64_t count(std::int64_t b) const { return begin(b + 1) - begin(b); }
+  [[gnu::always_inline]] std::int64_t example_of(std::int64_t entry) const {
+    return example == nullptr ? entry / per_example : example[entry];
+  }
+  [[gnu::always_inline]] T target(std::int64_t b) const { return mean ? T{1} / static_cast<T>(count(b)) : T{1}; }
+};
+
+// Accidental hits as lists per example: positions[begin[b] .. begin[b + 1]). Null `begin`: nothing is removed.
+struct HitLists {
+  const std::int64_t* begin = nullptr;
+  const std::int64_t* positions = nullptr;
+};
+
+// A number for each example of the batch, or one for all.
+template <class T>
+struct FactorView {
+  const T* values;
+  T all;
+  [[gnu::always_inline]] bool is_one() const { return values == nullptr && all == T{1}; }
+  [[gnu::always_inline]] T of(std::int64_t row) const { return values != nullptr ? values[row] : all; }
+};
+
+// Examples are those that take part; row_of_batch() says where the arrays of the batch have them.
+template <class T>
+struct LossTask {
+  std::int64_t batch, dim, num_sampled;
+  std::int64_t l2_bytes;  // of the processor's L2 cache, by which tiles are sized
+  TableView weights;
+  TableView biases;
+  TargetsView<T> targets;
+  const std::int64_t* examples;  // null: all of the batch
+  const T* inputs;
+  std::int64_t inputs_stride;
+  const std::int64_t* sampled;
+  const T* sampled_log_q;  // null: 0
+  const T* grad_loss;      // null: 1
+  FactorView<T> positive_weight, negative_weight;
+  HitLists hits;
+  Interruption* interruption;
+
+  // Outputs; null: not wanted.
+  T* loss;
+  T* grad_inputs;
+  T* grad_weights;
+  T* grad_biases;
+
+  // The row plan; null if no row gradients are wanted.
+  const std::int64_t* row_offsets;
+  const std::int64_t* row_entries;
+  const std::int64_t* sampled_row;
+
+  // Workspace. What one phase writes a later one reads, with a barrier between.
+  T* true_grad;             // [entries]: dloss/du, times the upstream factor
+  double* loss_sum;         // [batch]: loss so far; float64, so that the number of tiles does not show in the result
+  const T* sampled_factor;  // by rows of the batch: what multiplies dloss/dv of a loss without weights; null: 1
+  T* sampled_offset;        // [S]: bias - log Q
+  T* bias_copies;           // [copies, S]: sums of G over the examples of one team
+  T* weight_copies;         // [weight_copy_count, S, D]: G^T X of the teams that do not write to grad_weights directly
+  std::int64_t copies;
+  std::int64_t weight_copy_count;
+
+  [[gnu::always_inline]] bool wants_rows() const { return grad_weights != nullptr || grad_biases != nullptr; }
+  [[gnu::always_inline]] bool wants_gradients() const { return grad_inputs != nullptr || wants_rows(); }
+  [[gnu::always_inline]] std::int64_t num_entries() const { return targets.begin(batch); }
+  [[gnu::always_inline]] std::int64_t row_of_batch(std::int64_t b) const {
+    return examples == nullptr ? b : examples[b];
+  }
+  [[gnu::always_inline]] const T* input(std::int64_t b) const { return inputs + row_of_batch(b) * inputs_stride; }
+  [[gnu::always_inline]] T* grad_input(std::int64_t b) const { return grad_inputs + row_of_batch(b) * dim; }
+  [[gnu::always_inline]] T upstream(std::int64_t b) const {
+    return grad_loss != nullptr ? grad_loss[row_of_batch(b)] : T{1};
+  }
+};
+
+// Where one team of threads adds the gradients of sampled rows.
+template <class T>
+struct SampledRowSink {
+  T* bias;     // [S]
+  T* weights;  // [S, D], or null: straight into the rows of grad_weights
+};
+
+// The phases of a call outside the [B, S] plane, for one instruction set and element type. Ranges are disjoint between
+// threads.
+template <class T>
+struct LossKernels {
+  // Elements of another type as T, and T rounded to another type.
+  void (*widen)(const void* from, DType dtype, std::int64_t count, T* to);
+  void (*narrow)(const T* from, DType dtype, std::int64_t count, void* to);
+  // u, its logistic loss and gradient for examples [b0, b1); sets (not adds to) loss_sum, true_grad, grad_inputs. `row`
+  // holds D elements.
+  void (*logistic_true_classes)(const LossTask<T>&, Range examples, T* row);
+  // sampled_offset for positions [s0, s1).
+  void (*sampled_offsets)(const LossTask<T>&, Range sampled);
+  // Sets rows of grad_weights and grad_biases to the share of the true classes.
+  void (*start_rows)(const LossTask<T>&, Range rows);
+  // Adds the copies to the rows.
+  void (*finish_rows)(const LossTask<T>&, Range rows);
+};
+
+// The [B, S] plane, for one way of multiplying.
+template <class T>
+struct TileKernels {
+  // v, its loss and gradients for a block of the [B, S] plane, tile by tile; adds to its outputs, and stops if
+  // the call is interrupted. `scratch` holds scratch_elements() elements, aligned to 64 bytes.
+  void (*sampled_block)(const LossTask<T>&, Range examples, Range sampled, const SampledRowSink<T>&, T* scratch);
+  std::int64_t (*scratch_elements)(const LossTask<T>&);
+};
+
+}  // namespace fastnce::cpu

@@ -1,0 +1,129 @@
+// The sampled losses: value and gradients in one pass over tiles, never a [B, S] matrix.
+//
+//   u[b,t] = x[b] . w[y[b,t]] + c[y[b,t]] - log Q(y[b,t])      v[b,s] = x[b] . w[z[s]] + c[z[s]] - log Q(z[s])
+//   logistic   loss[b] = sum_t a (softplus(u[b,t]) - r u[b,t])  +  sum_s m softplus(v[b,s])
+//   softmax    loss[b] = -sum_t r log softmax([u[b], v[b]])[t]
+//
+// With g = dloss/dlogit times the upstream factor of the example: dX = G_true W_y + G W_z, dW_z = G^T X, and so on.
+//
+// A call has two halves. plan() checks the request, draws candidates where none are given, and finds out how many rows
+// the gradients have; run() computes into arrays of those sizes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "fastnce/rows.h"
+#include "fastnce/sampler.h"
+#include "fastnce/types.h"
+
+namespace fastnce {
+
+// A number for each example, or one for all.
+struct ExampleFactor {
+  const void* values = nullptr;  // [B] of the compute dtype; null: `all`
+  double all = 1.0;
+};
+
+enum class LossFamily : std::uint8_t { kLogistic, kSoftmax };
+enum class TrueTarget : std::uint8_t { kMean, kOne };  // r: 1 / T or 1
+
+// Which loss. The default is tf.nn.nce_loss.
+struct Loss {
+  LossFamily family = LossFamily::kLogistic;
+  TrueTarget true_target = TrueTarget::kMean;
+  ExampleFactor positive_weight, negative_weight;  // a and m of the logistic family
+  bool remove_accidental_hits = false;  // sampled classes equal to a true class of the example contribute nothing
+};
+
+// The true classes. Examples whose labels are all padding contribute nothing; T in 1 / T is the number of the others.
+struct Targets {
+  std::int64_t per_example = 1;              // T
+  const std::int64_t* ids = nullptr;         // y [B, T], each in [0, V) or equal to `padding`
+  const void* expected_count = nullptr;      // Q(y) [B, T], positive and finite where there is a class; null: Q = 1
+  std::optional<std::int64_t> padding = {};  // an id that stands for no class
+};
+
+// The sampled classes, shared by all examples: given, or drawn by plan().
+struct Negatives {
+  std::int64_t count = 0;                // S
+  const std::int64_t* ids = nullptr;     // z [S], each in [0, V)
+  const void* expected_count = nullptr;  // Q(z) [S], as above but for samples that every example removes as hits
+  std::optional<LogUniformParams> sampler = {};  // draws `count` classes in place of `ids`; its counts are Q
+  std::uint64_t* calls = nullptr;  // on a CUDA device: where the call is counted, as in log_uniform_candidates()
+};
+
+struct WantedOutputs {
+  bool loss = true, grad_inputs = false, grad_weights = false, grad_biases = false;
+  bool rows() const { return grad_weights || grad_biases; }
+  bool gradients() const { return grad_inputs || rows(); }
+};
+
+// All of one call but its results. Arrays are dense and row-major unless a stride is given; element types are `dtype`
+// unless noted.
+struct LossRequest {
+  Loss loss;
+  Targets targets;
+  Negatives negatives;
+  WantedOutputs wanted;
+  DType dtype = DType::kFloat32;  // of the computation: kFloat32 or kFloat64
+  // Element types of tables and inputs where they are not `dtype`: kFloat16 or kBFloat16 beside kFloat32.
+  std::optional<DType> weights_dtype = {}, biases_dtype = {}, inputs_dtype = {};
+  Precision precision = Precision::kHighest;  // of products over the sampled classes
+  std::int64_t batch = 0;                     // B
+  std::int64_t dim = 0;                       // D
+  std::int64_t num_classes = 0;               // V, at most the number of rows of the tables
+  Table weights;                              // [>= V, D]
+  Table biases;                               // [>= V]; no shards: no biases
+  const void* inputs = nullptr;               // x [B, D]
+  std::int64_t inputs_stride = 0;             // elements from one row of x to the next; 0 repeats one row
+  const void* grad_loss = nullptr;            // upstream factor per example [B]; null means 1. The loss is not scaled.
+};
+
+// Where results go; what was not wanted is not touched. Gradients of another type than the compute dtype are summed up
+// in that and rounded once.
+struct LossOutputs {
+  void* loss = nullptr;          // [B]
+  void* grad_inputs = nullptr;   // dX [B, D]
+  void* grad_weights = nullptr;  // [rows, D]: row r is the gradient of class row_ids[r]
+  void* grad_biases = nullptr;   // [rows]
+  std::optional<DType> grad_inputs_dtype = {}, grad_weights_dtype = {}, grad_biases_dtype = {};
+  // On a CUDA device alone. All row outputs there have room for B T + S rows, of which the first n are used; the others
+  // repeat the last id with zero gradients.
+  std::int64_t* row_ids = nullptr;    // [B T + S]: ids, ascending
+  std::int64_t* row_count = nullptr;  // [1]: n
+};
+
+// A request that was checked, with its candidates and rows. It refers to the arrays of the request.
+class LossPlan {
+ public:
+  struct Contents;
+
+  LossPlan();
+  LossPlan(LossPlan&&) noexcept;
+  LossPlan& operator=(LossPlan&&) noexcept;
+  ~LossPlan();
+
+  // The rows of grad_weights and grad_biases; none if neither is wanted.
+  std::span<const std::int64_t> row_ids() const;
+
+ private:
+  friend void plan(const LossRequest& request, LossPlan& plan);
+  friend void run(const LossPlan& plan, const LossOutputs& outputs);
+  std::unique_ptr<Contents> contents_;
+};
+
+// Throws InvalidValue, naming argument, expected and got, unless the request can be computed. The second form
+// overwrites a plan and reuses its memory.
+LossPlan plan(const LossRequest& request);
+void plan(const LossRequest& request, LossPlan& plan);
+
+// The checks of plan(), but for those of candidates that are still to be drawn; draws nothing.
+void validate(const LossRequest& request);
+
+// Computes the outputs that the request names. Throws InvalidValue if an output is missing; nothing is written then.
+void run(const LossPlan& plan, const LossOutputs& outputs);
+
+}  // namespace fastnce
