@@ -24,7 +24,19 @@ constexpr int kVectorBytes = FASTNCE_ISA_VECTOR_BYTES;
 //
 #include "cpu/loss_tiles-inl.h"
 //
+#include "cpu/logistic_tiles-inl.h"
+//
+#include "cpu/softmax_tiles-inl.h"
+//
+#include "cpu/tile_kernels-inl.h"
+//
 #include "cpu/loss_rows-inl.h"
+//
+#include "cpu/logistic_rows-inl.h"
+//
+#include "cpu/softmax_rows-inl.h"
+//
+#include "cpu/loss_kernels-inl.h"
 //
 #include "cpu/sampler-inl.h"
 

@@ -1,4 +1,4 @@
-// The row-wise kernels of the sampled losses (LossKernels in loss_task.h). The [B, S] plane is in loss_tiles-inl.h.
+// What the losses share outside the [B, S] plane: true logits, their gradients, rows of dW.
 // Compiled once per instruction set; the rules are in simd-inl.h.
 
 // Prefetch distance for rows of the class table: gathers are latency-bound, and the hardware prefetcher cannot predict
@@ -71,46 +71,6 @@ void clear_grad_input(const LossTask<T>& task, std::int64_t b) {
   for (std::int64_t d = 0; d < task.dim; ++d) dx[d] = T{0};
 }
 
-// A vector of entries at a time: logits one by one, loss and slope of the whole vector, then the gradients, while the
-// rows of the table and of the inputs are still in the L1 cache.
-template <class T>
-void logistic_true_classes(const LossTask<T>& task, Range examples, T* row) {
-  const TargetsView<T>& targets = task.targets;
-  const bool dense = targets.offsets == nullptr;
-  const Vec<T> dense_target = broadcast(dense && targets.per_example > 0 ? targets.target(0) : T{0});
-  const std::int64_t last = targets.begin(examples.end);
-  for (std::int64_t b = examples.begin; b < examples.end; ++b) {
-    task.loss_sum[b] = 0.0;
-    if (task.grad_inputs != nullptr && targets.count(b) == 0) clear_grad_input(task, b);
-  }
-  for (std::int64_t first = targets.begin(examples.begin); first < last; first += kLanes<T>) {
-    const std::int64_t present = last - first < kLanes<T> ? last - first : kLanes<T>;
-    std::int64_t example[kLanes<T>];
-    Vec<T> u{};
-    Vec<T> target = dense_target;
-    for (std::int64_t i = 0; i < present; ++i) {
-      example[i] = targets.example_of(first + i);
-      prefetch_true_class(task, first + i, last);
-      u[i] = true_logit(task, first + i, task.input(example[i]), row);
-      if (!dense) target[i] = targets.target(example[i]);
-    }
-    const auto term = math::positive_term<T, Vec<T>, VecBits<T>>(u, target);
-    for (std::int64_t i = 0; i < present; ++i) {
-      const std::int64_t b = example[i];
-      T loss = term.loss[i];
-      T g = term.slope[i];
-      if (!task.positive_weight.is_one()) {
-        loss *= task.positive_weight.of(task.row_of_batch(b));
-        g *= task.positive_weight.of(task.row_of_batch(b));
-      }
-      if (task.grad_loss != nullptr) g *= task.upstream(b);
-      task.loss_sum[b] += static_cast<double>(loss);
-      task.true_grad[first + i] = g;
-      if (task.grad_inputs != nullptr) add_true_grad_input(task, first + i, b, row);
-    }
-  }
-}
-
 template <class T>
 void sampled_offsets(const LossTask<T>& task, Range sampled) {
   for (std::int64_t s = sampled.begin; s < sampled.end; ++s) {
@@ -119,8 +79,9 @@ void sampled_offsets(const LossTask<T>& task, Range sampled) {
   }
 }
 
-template <class T>
-void start_rows(const LossTask<T>& task, Range rows) {
+// The share of the true classes in rows of dW and of the gradient of biases.
+template <class T, Write kWrite>
+void true_rows(const LossTask<T>& task, Range rows) {
   const std::int64_t num_labels = task.num_entries();
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     T* dw = task.grad_weights != nullptr ? task.grad_weights + r * task.dim : nullptr;
@@ -133,17 +94,27 @@ void start_rows(const LossTask<T>& task, Range rows) {
       bias_sum += g;
       if (dw == nullptr) continue;
       const T* x = task.input(task.targets.example_of(label));
-      i == begin ? scaled_row<T, Write::kSet>(dw, g, x, task.dim) : scaled_row<T, Write::kAdd>(dw, g, x, task.dim);
+      kWrite == Write::kSet&& i == begin ? scaled_row<T, Write::kSet>(dw, g, x, task.dim)
+                                         : scaled_row<T, Write::kAdd>(dw, g, x, task.dim);
     }
-    if (dw != nullptr && i == begin) {
+    if (kWrite == Write::kSet && dw != nullptr && i == begin) {
       for (std::int64_t d = 0; d < task.dim; ++d) dw[d] = T{0};
     }
-    if (task.grad_biases != nullptr) task.grad_biases[r] = bias_sum;
+    if (task.grad_biases == nullptr) continue;
+    task.grad_biases[r] = (kWrite == Write::kSet ? T{0} : task.grad_biases[r]) + bias_sum;
   }
 }
 
 template <class T>
-void finish_rows(const LossTask<T>& task, Range rows) {
+void clear_rows(const LossTask<T>& task, Range rows) {
+  for (std::int64_t i = rows.begin * task.dim; i < rows.end * task.dim && task.grad_weights != nullptr; ++i) {
+    task.grad_weights[i] = T{0};
+  }
+  for (std::int64_t r = rows.begin; r < rows.end && task.grad_biases != nullptr; ++r) task.grad_biases[r] = T{0};
+}
+
+template <class T>
+void add_copies(const LossTask<T>& task, Range rows) {
   const std::int64_t num_labels = task.num_entries();
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     for (std::int64_t i = task.row_offsets[r]; i < task.row_offsets[r + 1]; ++i) {
@@ -159,13 +130,3 @@ void finish_rows(const LossTask<T>& task, Range rows) {
     }
   }
 }
-
-template <class T>
-constexpr LossKernels<T> kLossKernels = {
-    .widen = widen<T>,
-    .narrow = narrow<T>,
-    .logistic_true_classes = logistic_true_classes<T>,
-    .sampled_offsets = sampled_offsets<T>,
-    .start_rows = start_rows<T>,
-    .finish_rows = finish_rows<T>,
-};

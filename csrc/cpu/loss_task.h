@@ -97,6 +97,11 @@ struct LossTask {
   T* weight_copies;         // [weight_copy_count, S, D]: G^T X of the teams that do not write to grad_weights directly
   std::int64_t copies;
   std::int64_t weight_copy_count;
+  // Of the softmax: the largest logit so far, the sum of exp(v - largest) over the samples, and what exp(v - largest)
+  // is multiplied by to make dloss/dv, the upstream factor included.
+  T* softmax_max;       // [batch]
+  double* softmax_sum;  // [batch]; float64, as loss_sum
+  T* softmax_factor;    // [batch]
 
   [[gnu::always_inline]] bool wants_rows() const { return grad_weights != nullptr || grad_biases != nullptr; }
   [[gnu::always_inline]] bool wants_gradients() const { return grad_inputs != nullptr || wants_rows(); }
@@ -118,31 +123,59 @@ struct SampledRowSink {
   T* weights;  // [S, D], or null: straight into the rows of grad_weights
 };
 
+// A tile at its full size.
+struct TileSizes {
+  std::int64_t examples, samples;
+  std::int64_t x_elements, logits_elements;  // of packed X and of the logits
+};
+
+// What one thread keeps of the examples of a softmax strip between its two passes: packed X of each tile of examples
+// and, for each tile of samples (a slot), the exponentials of all, each with the maxima they are relative to.
+template <class T>
+struct Strip {
+  std::int64_t example_tiles;
+  T* x;       // [example_tiles, x_elements]
+  T* exps;    // [slots, example_tiles, logits_elements]; null: nothing is kept
+  T* maxima;  // [slots, example_tiles, examples of a tile]
+};
+
 // The phases of a call outside the [B, S] plane, for one instruction set and element type. Ranges are disjoint between
-// threads.
+// threads; `row` holds D elements.
 template <class T>
 struct LossKernels {
   // Elements of another type as T, and T rounded to another type.
   void (*widen)(const void* from, DType dtype, std::int64_t count, T* to);
   void (*narrow)(const T* from, DType dtype, std::int64_t count, void* to);
-  // u, its logistic loss and gradient for examples [b0, b1); sets (not adds to) loss_sum, true_grad, grad_inputs. `row`
-  // holds D elements.
-  void (*logistic_true_classes)(const LossTask<T>&, Range examples, T* row);
   // sampled_offset for positions [s0, s1).
   void (*sampled_offsets)(const LossTask<T>&, Range sampled);
-  // Sets rows of grad_weights and grad_biases to the share of the true classes.
-  void (*start_rows)(const LossTask<T>&, Range rows);
+  // Logistic: u, its loss and gradient for examples [b0, b1); sets (not adds to) loss_sum, true_grad, grad_inputs.
+  void (*logistic_true_classes)(const LossTask<T>&, Range examples, T* row);
+  // Softmax: u, which goes to true_grad, and the start of maximum and sum; then, once the sum is complete, the loss,
+  // the factor of the samples and, as above, the gradients of true classes.
+  void (*softmax_true_logits)(const LossTask<T>&, Range examples, T* row);
+  void (*softmax_true_classes)(const LossTask<T>&, Range examples, T* row);
+  // Sets rows of grad_weights and grad_biases to zero, or to the share of the true classes, or adds that.
+  void (*clear_rows)(const LossTask<T>&, Range rows);
+  void (*set_true_rows)(const LossTask<T>&, Range rows);
+  void (*add_true_rows)(const LossTask<T>&, Range rows);
   // Adds the copies to the rows.
-  void (*finish_rows)(const LossTask<T>&, Range rows);
+  void (*add_copies)(const LossTask<T>&, Range rows);
 };
 
-// The [B, S] plane, for one way of multiplying.
+// The [B, S] plane, for one way of multiplying: a block of it, tile by tile. Blocks add to their outputs, and stop if
+// the call is interrupted. `scratch` holds scratch_elements() elements, aligned to 64 bytes.
 template <class T>
 struct TileKernels {
-  // v, its loss and gradients for a block of the [B, S] plane, tile by tile; adds to its outputs, and stops if
-  // the call is interrupted. `scratch` holds scratch_elements() elements, aligned to 64 bytes.
-  void (*sampled_block)(const LossTask<T>&, Range examples, Range sampled, const SampledRowSink<T>&, T* scratch);
   std::int64_t (*scratch_elements)(const LossTask<T>&);
+  TileSizes (*sizes)(const LossTask<T>&);
+  // Logistic: v, its loss and gradients.
+  void (*logistic_block)(const LossTask<T>&, Range examples, Range sampled, const SampledRowSink<T>&, T* scratch);
+  // Softmax: exponentials, maxima and sums of all examples of a strip; later their gradients. The first tile of
+  // `sampled` has slot number `slot`; slot 0 packs X.
+  void (*logits_of_block)(const LossTask<T>&, Range examples, Range sampled, const Strip<T>&, std::int64_t slot,
+                          T* scratch);
+  void (*gradients_of_block)(const LossTask<T>&, Range examples, Range sampled, const Strip<T>&, std::int64_t slot,
+                             const SampledRowSink<T>&, T* scratch);
 };
 
 }  // namespace fastnce::cpu

@@ -25,24 +25,33 @@ class PanelTile {
       used += elements;
       return scratch == nullptr ? nullptr : scratch + used - elements;
     };
-    x_ = take(panels<T>(dim_) * x_panel_);
+    x_elements = panels<T>(dim_) * x_panel_;
+    x_ = take(x_elements);
     w_ = take(needs_w_rows_ ? panels<T>(dim_) * w_panel_ : 0);
     w_transposed_ = take(panels<T>(samples) * dim_ * kPanel<T>);
-    logits = take(panels<T>(samples) * logits_panel);
+    logits_elements = panels<T>(samples) * logits_panel;
+    logits = take(logits_elements);
     loss_lanes = take(examples * kLanes<T>);
     scratch_elements = used;
   }
 
   std::int64_t examples, samples;  // size of a whole tile
   std::int64_t scratch_elements;
-  T* logits;                  // panels [samples] of rows [examples]: X W^T, then G
-  std::int64_t logits_panel;  // elements from one panel to the next
-  T* loss_lanes;              // [examples, kLanes]
+  T* logits;                                 // panels [samples] of rows [examples]: X W^T, then G
+  std::int64_t logits_panel;                 // elements from one panel to the next
+  T* loss_lanes;                             // [examples, kLanes]
+  std::int64_t x_elements, logits_elements;  // of packed X and of the logits
 
-  void enter_samples(const T* const* w_rows, std::int64_t count) {
+  void enter_samples(const T* const* w_rows, std::int64_t count, Packed packed) {
     num_samples_ = count;
-    pack_transposed(w_rows, count, dim_, w_transposed_);
-    if (needs_w_rows_) pack_rows(w_rows, count, dim_, w_, w_panel_);
+    if (packed != Packed::kForGradients) pack_transposed(w_rows, count, dim_, w_transposed_);
+    if (packed != Packed::kForLogits && needs_w_rows_) pack_rows(w_rows, count, dim_, w_, w_panel_);
+  }
+
+  // Packed X is, or will be, at `memory` (x_elements), in place of the tile's own.
+  void use_examples(T* memory, std::int64_t count) {
+    x_ = memory;
+    num_examples_ = count;
   }
 
   void enter_examples(const T* const* x_rows, std::int64_t count) {

@@ -20,6 +20,12 @@ constexpr int kVectorBytes = 64;
 //
 #include "cpu/loss_tiles-inl.h"
 //
+#include "cpu/logistic_tiles-inl.h"
+//
+#include "cpu/softmax_tiles-inl.h"
+//
+#include "cpu/tile_kernels-inl.h"
+//
 #include FASTNCE_ISA_ROUND
 //
 #include "cpu/split-inl.h"

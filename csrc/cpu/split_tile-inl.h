@@ -36,30 +36,42 @@ class SplitTile {
     const auto take_operand = [&](std::int64_t rows, std::int64_t depth) {
       return reinterpret_cast<Bf16*>(take(chunks(rows) * chunks(depth) * kParts * kBlock));
     };
+    const std::int64_t before_x = used;
     x_along_ = take_operand(examples, dim_);
     x_across_ = take_operand(dim_, examples);
+    x_elements = used - before_x;
     w_along_ = take_operand(samples, dim_);
     w_across_ = take_operand(dim_, samples);
     g_along_ = take_operand(examples, samples);
     g_across_ = take_operand(samples, examples);
     dw_ = take(chunks(dim_) * chunks(samples) * kSquare * kSquare);
     square_ = take(kSquare * kSquare);
-    logits = take(chunks(samples) * logits_panel);
+    logits_elements = chunks(samples) * logits_panel;
+    logits = take(logits_elements);
     loss_lanes = take(examples * kLanes<float>);
     scratch_elements = used;
   }
 
   std::int64_t examples, samples;  // size of a whole tile
   std::int64_t scratch_elements;
-  float* logits;              // panels [samples] of rows [examples]: X W^T, then G
-  std::int64_t logits_panel;  // elements from one panel to the next
-  float* loss_lanes;          // [examples, kLanes]
+  float* logits;                             // panels [samples] of rows [examples]: X W^T, then G
+  std::int64_t logits_panel;                 // elements from one panel to the next
+  float* loss_lanes;                         // [examples, kLanes]
+  std::int64_t x_elements, logits_elements;  // of packed X and of the logits
 
-  void enter_samples(const float* const* w_rows, std::int64_t count) {
+  void enter_samples(const float* const* w_rows, std::int64_t count, Packed packed) {
     num_samples_ = count;
-    pack_along_rows<kParts, Operand::kB>(w_rows, count, dim_, w_along_);
+    if (packed != Packed::kForGradients) pack_along_rows<kParts, Operand::kB>(w_rows, count, dim_, w_along_);
+    if (packed == Packed::kForLogits) return;
     pack_across_rows<kParts, Operand::kB>(w_rows, count, dim_, w_across_);
     clear_grad_weights();
+  }
+
+  // Packed X is, or will be, at `memory` (x_elements), in place of the tile's own.
+  void use_examples(float* memory, std::int64_t count) {
+    x_along_ = reinterpret_cast<Bf16*>(memory);
+    x_across_ = x_along_ + chunks(examples) * chunks(dim_) * kParts * kBlock * 2;
+    num_examples_ = count;
   }
 
   void enter_examples(const float* const* x_rows, std::int64_t count) {

@@ -14,6 +14,9 @@ constexpr std::int64_t panels(std::int64_t cols) {
 
 enum class Write { kSet, kAdd };  // C = A B, or C += A B
 
+// What a tile's samples are packed for.
+enum class Packed { kForLogits, kForGradients, kForBoth };
+
 // Bounds of any tile, for arrays on the stack.
 constexpr std::int64_t kMostTileExamples = 256;
 constexpr std::int64_t kMostTileSamples = 512;

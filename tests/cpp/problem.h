@@ -8,6 +8,7 @@
 #include <limits>
 #include <random>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "fastnce/loss.h"
@@ -85,6 +86,23 @@ struct Problem {
   Problem(const Problem&) = delete;
 
   void run() const { fastnce::run(fastnce::plan(request), outputs); }
+
+  // Makes every `step`-th label padding, and all of every `step`-th example; the rows of gradients are fewer then.
+  void pad(std::int64_t step) {
+    constexpr std::int64_t kPadding = -1;
+    std::vector<std::int64_t> left;
+    for (std::int64_t i = 0; i < std::ssize(labels); ++i) {
+      if (i % step == 0 || i / sizes.num_true % step == 1) {
+        labels[i] = kPadding;
+      } else {
+        left.push_back(labels[i]);
+      }
+    }
+    request.targets.padding = kPadding;
+    plan = plan_rows(left, sampled);
+    grad_weights.resize(plan.ids.size() * static_cast<std::size_t>(sizes.dim));
+    grad_biases.resize(plan.ids.size());
+  }
 };
 
 using Real = long double;
@@ -134,36 +152,103 @@ inline double halves_logits_tolerance(Precision precision) {
   return std::min(tolerance(precision), tolerance(Precision::kHigh));
 }
 
+// What a factor is for an example.
 template <class T>
-Solution solve(const Problem<T>& p) {
-  const auto [batch, num_true, num_sampled, dim, num_classes] = p.sizes;
-  Solution out{Sums(p.loss.size()), Sums(p.grad_inputs.size()), Sums(p.grad_weights.size()),
-               Sums(p.grad_biases.size())};
-  const auto row_of = [&](std::int64_t id) { return std::ranges::lower_bound(p.plan.ids, id) - p.plan.ids.begin(); };
-  const auto add_class = [&](std::int64_t b, std::int64_t id, Real count, Real target) {
-    Real logit = p.biases[id] - std::log(count);
-    for (std::int64_t d = 0; d < dim; ++d) {
-      logit += static_cast<Real>(p.inputs[b * dim + d]) * p.weights[id * dim + d];
-    }
-    out.loss.add(b, std::log1p(std::exp(-std::abs(logit))) + std::max(logit, Real{0}) - target * logit);
-    const Real g = (1 / (1 + std::exp(-logit)) - target) * p.grad_loss[b];
-    out.grad_biases.add(row_of(id), g);
-    for (std::int64_t d = 0; d < dim; ++d) {
-      out.grad_inputs.add(b * dim + d, g * p.weights[id * dim + d]);
-      out.grad_weights.add(row_of(id) * dim + d, g * p.inputs[b * dim + d]);
-    }
+Real value_of(const ExampleFactor& factor, std::int64_t b) {
+  return factor.values != nullptr ? static_cast<const T*>(factor.values)[b] : static_cast<Real>(factor.all);
+}
+
+template <class T>
+class Solver {
+ public:
+  explicit Solver(const Problem<T>& problem)
+      : p(problem),
+        out{Sums(p.loss.size()), Sums(p.grad_inputs.size()), Sums(p.grad_weights.size()), Sums(p.grad_biases.size())} {}
+
+  Solution solve() {
+    for (std::int64_t b = 0; b < p.sizes.batch; ++b) solve(b);
+    return std::move(out);
+  }
+
+ private:
+  struct Term {
+    std::int64_t id;
+    Real logit;
+    bool positive;
   };
-  for (std::int64_t b = 0; b < batch; ++b) {
-    for (std::int64_t t = 0; t < num_true; ++t) {
-      add_class(b, p.labels[b * num_true + t], p.true_count[b * num_true + t], Real{1} / static_cast<Real>(num_true));
+
+  void solve(std::int64_t b) {
+    const Loss& loss = p.request.loss;
+    const auto own = std::span(p.labels).subspan(b * p.sizes.num_true, p.sizes.num_true);
+    std::vector<Term> terms;
+    for (std::int64_t t = 0; t < p.sizes.num_true; ++t) {
+      if (own[t] == p.request.targets.padding) continue;
+      terms.push_back({own[t], logit(b, own[t], p.request.targets.expected_count, b * p.sizes.num_true + t), true});
     }
-    for (std::int64_t s = 0; s < num_sampled; ++s) {
-      const auto own = std::span(p.labels).subspan(b * num_true, num_true);
-      const bool hit = std::ranges::find(own, p.sampled[s]) != own.end();
-      if (!hit || !p.request.loss.remove_accidental_hits) add_class(b, p.sampled[s], p.sampled_count[s], Real{0});
+    const auto count = static_cast<Real>(terms.size());
+    if (terms.empty() && p.sizes.num_true > 0) return;  // padding
+    for (std::int64_t s = 0; s < p.sizes.num_sampled; ++s) {
+      if (loss.remove_accidental_hits && std::ranges::find(own, p.sampled[s]) != own.end()) continue;
+      terms.push_back({p.sampled[s], logit(b, p.sampled[s], p.request.negatives.expected_count, s), false});
+    }
+    const Real target = loss.true_target == TrueTarget::kMean ? 1 / count : Real{1};
+    loss.family == LossFamily::kSoftmax ? add_softmax(b, terms, target, count) : add_logistic(b, terms, target);
+  }
+
+  Real logit(std::int64_t b, std::int64_t id, const void* counts, std::int64_t at) const {
+    Real sum = p.request.biases.shards.empty() ? Real{0} : p.biases[id];
+    if (counts != nullptr) sum -= std::log(Real{static_cast<const T*>(counts)[at]});
+    for (std::int64_t d = 0; d < p.sizes.dim; ++d) {
+      sum += static_cast<Real>(p.inputs[b * p.sizes.dim + d]) * p.weights[id * p.sizes.dim + d];
+    }
+    return sum;
+  }
+
+  void add_logistic(std::int64_t b, const std::vector<Term>& terms, Real target) {
+    const Loss& loss = p.request.loss;
+    for (const auto& [id, logit, positive] : terms) {
+      const Real r = positive ? target : Real{0};
+      const Real weight = value_of<T>(positive ? loss.positive_weight : loss.negative_weight, b);
+      out.loss.add(b, weight * (std::log1p(std::exp(-std::abs(logit))) + std::max(logit, Real{0}) - r * logit));
+      add_gradient(b, id, weight * (1 / (1 + std::exp(-logit)) - r));
     }
   }
-  return out;
+
+  void add_softmax(std::int64_t b, const std::vector<Term>& terms, Real target, Real count) {
+    Real largest = -INFINITY, sum = 0;
+    for (const Term& term : terms) largest = std::max(largest, term.logit);
+    for (const Term& term : terms) sum += std::exp(term.logit - largest);
+    for (const auto& [id, logit, positive] : terms) {
+      const Real own = std::exp(logit - largest);
+      if (!positive) {
+        add_gradient(b, id, count * target * own / sum);
+        continue;
+      }
+      out.loss.add(b, target * (largest - logit + std::log(sum)));
+      // count p - 1, without cancellation where p is close to 1 / count.
+      Real others = 0;
+      for (const Term& term : terms) others += &term.logit != &logit ? std::exp(term.logit - largest) : Real{0};
+      add_gradient(b, id, target * ((count - 1) * own - others) / sum);
+    }
+  }
+
+  void add_gradient(std::int64_t b, std::int64_t id, Real slope) {
+    const Real g = p.request.grad_loss == nullptr ? slope : slope * p.grad_loss[b];
+    const std::int64_t row = std::ranges::lower_bound(p.plan.ids, id) - p.plan.ids.begin();
+    out.grad_biases.add(row, g);
+    for (std::int64_t d = 0; d < p.sizes.dim; ++d) {
+      out.grad_inputs.add(b * p.sizes.dim + d, g * p.weights[id * p.sizes.dim + d]);
+      out.grad_weights.add(row * p.sizes.dim + d, g * p.inputs[b * p.sizes.dim + d]);
+    }
+  }
+
+  const Problem<T>& p;
+  Solution out;
+};
+
+template <class T>
+Solution solve(const Problem<T>& p) {
+  return Solver<T>(p).solve();
 }
 
 }  // namespace fastnce

@@ -13,6 +13,8 @@
 namespace fastnce {
 namespace {
 
+const Loss kFamilies[] = {{}, {.family = LossFamily::kSoftmax, .remove_accidental_hits = true}};
+
 template <class T>
 void expect_solved(Problem<T>& p, Precision precision, double allowed) {
   p.request.precision = precision;
@@ -32,8 +34,11 @@ TEST(Precision, EveryLevelKeepsItsPromiseAroundTheTileBoundaries) {
     for (const std::int64_t dim : {1, 15, 16, 17, 31, 32, 33, 64, 100}) {
       for (const std::int64_t num_sampled : {1, 16, 17, 32, 33, 129}) {
         for (const std::int64_t batch : {1, 16, 31, 33, 65}) {
-          Problem<float> p({batch, 1, num_sampled, dim, 300});
-          expect_solved(p, precision, tolerance(precision));
+          for (const Loss& loss : kFamilies) {
+            Problem<float> p({batch, 1, num_sampled, dim, 300});
+            p.request.loss = loss;
+            expect_solved(p, precision, tolerance(precision));
+          }
         }
       }
     }
@@ -46,9 +51,13 @@ TEST(Precision, EveryLevelKeepsItsPromiseOverManyTiles) {
     set_num_threads(threads);
     for (const Precision precision : kLevels) {
       for (const std::int64_t distinct : {5000, 20}) {  // distinct samples and repeated ones
-        Problem<float> p({.batch = 700, .num_true = 2, .num_sampled = 1100, .dim = 70, .num_classes = 5000}, distinct);
-        p.request.loss.remove_accidental_hits = true;
-        expect_solved(p, precision, tolerance(precision));
+        for (const Loss& loss : kFamilies) {
+          Problem<float> p({.batch = 700, .num_true = 2, .num_sampled = 1100, .dim = 70, .num_classes = 5000},
+                           distinct);
+          p.request.loss = loss;
+          p.request.loss.remove_accidental_hits = true;
+          expect_solved(p, precision, tolerance(precision));
+        }
       }
     }
   }
@@ -58,8 +67,11 @@ TEST(Precision, EveryLevelKeepsItsPromiseOverManyTiles) {
 // Wide rows shrink the tiles to what the L2 cache holds, and sum many products.
 TEST(Precision, EveryLevelKeepsItsPromiseForWideRows) {
   for (const Precision precision : kLevels) {
-    Problem<float> p({.batch = 70, .num_true = 1, .num_sampled = 300, .dim = 3000, .num_classes = 400});
-    expect_solved(p, precision, tolerance(precision));
+    for (const Loss& loss : kFamilies) {
+      Problem<float> p({.batch = 70, .num_true = 1, .num_sampled = 300, .dim = 3000, .num_classes = 400});
+      p.request.loss = loss;
+      expect_solved(p, precision, tolerance(precision));
+    }
   }
 }
 

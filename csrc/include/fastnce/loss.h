@@ -34,7 +34,7 @@ enum class TrueTarget : std::uint8_t { kMean, kOne };  // r: 1 / T or 1
 struct Loss {
   LossFamily family = LossFamily::kLogistic;
   TrueTarget true_target = TrueTarget::kMean;
-  ExampleFactor positive_weight, negative_weight;  // a and m of the logistic family
+  ExampleFactor positive_weight = {}, negative_weight = {};  // a and m of the logistic family
   bool remove_accidental_hits = false;  // sampled classes equal to a true class of the example contribute nothing
 };
 
