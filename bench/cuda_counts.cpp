@@ -62,33 +62,33 @@ void count(const Shape& shape, const Level& level) {
                                     .true_count = array<float>(batch * num_true)};
   const Shard weights{sparse(num_classes * dim, level.dtype), num_classes, dim};
   const Shard biases{sparse(num_classes, DType::kFloat32), num_classes, 1};
-  SampledLossParams params;
-  params.precision = level.precision;
-  params.weights_dtype = params.inputs_dtype = params.grad_weights_dtype = params.grad_inputs_dtype = level.dtype;
-  params.batch = batch;
-  params.dim = dim;
-  params.num_classes = num_classes;
-  params.num_true = num_true;
-  params.num_sampled = num_sampled;
-  params.weights.shards = {&weights, 1};
-  params.biases.shards = {&biases, 1};
-  params.labels = labels;
-  params.sampled = candidates.sampled;
-  params.sampled_count = candidates.sampled_count;
-  params.true_count = candidates.true_count;
-  params.inputs = sparse(batch * dim, level.dtype);
-  params.inputs_stride = dim;
-  params.loss = array<float>(batch);
-  params.grad_inputs = sparse(batch * dim, level.dtype);
-  params.grad_weights = sparse(rows * dim, level.dtype);
-  params.grad_biases = array<float>(rows);
-  params.row_ids = array<std::int64_t>(rows);
-  params.row_count = array<std::int64_t>(1);
+  LossRequest request;
+  request.wanted = {.loss = true, .grad_inputs = true, .grad_weights = true, .grad_biases = true};
+  request.precision = level.precision;
+  request.weights_dtype = request.inputs_dtype = level.dtype;
+  request.batch = batch;
+  request.dim = dim;
+  request.num_classes = num_classes;
+  request.targets = {.per_example = num_true, .ids = labels, .expected_count = candidates.true_count};
+  request.negatives = {.count = num_sampled, .ids = candidates.sampled, .expected_count = candidates.sampled_count};
+  request.weights.shards = {&weights, 1};
+  request.biases.shards = {&biases, 1};
+  request.inputs = sparse(batch * dim, level.dtype);
+  request.inputs_stride = dim;
+  const LossOutputs outputs{.loss = array<float>(batch),
+                            .grad_inputs = sparse(batch * dim, level.dtype),
+                            .grad_weights = sparse(rows * dim, level.dtype),
+                            .grad_biases = array<float>(rows),
+                            .grad_inputs_dtype = level.dtype,
+                            .grad_weights_dtype = level.dtype,
+                            .row_ids = array<std::int64_t>(rows),
+                            .row_count = array<std::int64_t>(1)};
+  const cuda::LossPlan plan = cuda::plan(request, 0);
 
   emulated::reset_counters();
   cuda::log_uniform_candidates(sampling, nullptr, labels, batch * num_true, candidates,
                                workspace(cuda::workspace_bytes(sampling)), {});
-  cuda::nce_loss(params, workspace(cuda::workspace_bytes(params, 0)), {});
+  cuda::run(plan, outputs, workspace(plan.workspace_bytes), {});
 
   std::printf("\n%s, %s\n%-24s %8s %12s %12s\n", name, level.name, "", "launches", "MB read", "MB written");
   emulated::Counters total;

@@ -54,4 +54,11 @@ class DeviceArray {
   T* data_;
 };
 
+// Queues a call on the default stream, with a workspace that is just large enough.
+inline void compute_on_device(const LossRequest& request, const LossOutputs& outputs) {
+  const cuda::LossPlan plan = cuda::plan(request, 0);
+  const DeviceArray<unsigned char> workspace(plan.workspace_bytes);
+  cuda::run(plan, outputs, {workspace.data(), plan.workspace_bytes}, {});
+}
+
 }  // namespace fastnce

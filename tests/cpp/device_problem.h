@@ -34,28 +34,26 @@ class DeviceProblem {
         row_count_(1),
         weight_shard_{weights_.data(), host.sizes.num_classes, host.sizes.dim},
         bias_shard_{biases_.data(), host.sizes.num_classes, 1},
-        params(host.params) {
-    params.weights.shards = {&weight_shard_, 1};
-    params.biases.shards = {&bias_shard_, 1};
-    params.inputs = inputs_.data();
-    params.true_count = true_count_.data();
-    params.sampled_count = sampled_count_.data();
-    params.grad_loss = host.request.grad_loss == nullptr ? nullptr : grad_loss_.data();
-    params.labels = labels_.data();
-    params.sampled = sampled_.data();
-    params.rows = nullptr;
-    params.loss = loss_.data();
-    params.grad_inputs = grad_inputs_.data();
-    params.grad_weights = grad_weights_.data();
-    params.grad_biases = grad_biases_.data();
-    params.row_ids = row_ids_.data();
-    params.row_count = row_count_.data();
+        request(host.request),
+        outputs{.loss = loss_.data(),
+                .grad_inputs = grad_inputs_.data(),
+                .grad_weights = grad_weights_.data(),
+                .grad_biases = grad_biases_.data(),
+                .row_ids = row_ids_.data(),
+                .row_count = row_count_.data()} {
+    request.weights.shards = {&weight_shard_, 1};
+    request.biases.shards = {&bias_shard_, 1};
+    request.inputs = inputs_.data();
+    request.targets.ids = labels_.data();
+    request.targets.expected_count = true_count_.data();
+    request.negatives.ids = sampled_.data();
+    request.negatives.expected_count = sampled_count_.data();
+    request.grad_loss = host.request.grad_loss == nullptr ? nullptr : grad_loss_.data();
   }
 
   // Computes and brings the results to the host's arrays; rows beyond the count must be padding.
   void run() {
-    DeviceArray<unsigned char> workspace(cuda::workspace_bytes(params, 0));
-    cuda::nce_loss(params, {workspace.data(), cuda::workspace_bytes(params, 0)}, {});
+    compute_on_device(request, outputs);
     host_.loss = loss_.values();
     host_.grad_inputs = grad_inputs_.values();
     ids = row_ids_.values();
@@ -93,7 +91,8 @@ class DeviceProblem {
   Shard weight_shard_, bias_shard_;
 
  public:
-  LossRequest params;
+  LossRequest request;
+  LossOutputs outputs;
   std::vector<std::int64_t> ids;
 };
 

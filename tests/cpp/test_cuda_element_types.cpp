@@ -112,30 +112,27 @@ class CudaElementTypes : public ::testing::Test {
     const Shard shards[] = {{first.data(), half, first.stride()},
                             {second.data(), s.num_classes - half, second.stride()}};
     const Shard bias_shard{biases.data(), s.num_classes, 1};
-    LossRequest params = p.params;
-    params.precision = precision;
-    params.weights = {.shards = shards};
-    params.biases = {.shards = {&bias_shard, 1}};
-    params.weights_dtype = params.biases_dtype = types.weights;
-    params.inputs_dtype = types.inputs;
-    params.inputs = inputs.data();
-    params.inputs_stride = inputs.stride();
-    params.labels = labels.data();
-    params.sampled = sampled.data();
-    params.true_count = true_count.data();
-    params.sampled_count = sampled_count.data();
-    params.grad_loss = grad_loss.data();
-    params.rows = nullptr;
-    params.loss = loss.data();
-    params.grad_inputs = grad_inputs == DType::kFloat32 ? static_cast<void*>(wide.data()) : narrow.data();
-    params.grad_inputs_dtype = grad_inputs;
-    params.grad_weights = grad_weights.data();
-    params.grad_biases = grad_biases.data();
-    params.grad_weights_dtype = params.grad_biases_dtype = DType::kFloat32;
-    params.row_ids = row_ids.data();
-    params.row_count = row_count.data();
-    const DeviceArray<unsigned char> workspace(cuda::workspace_bytes(params, 0));
-    cuda::nce_loss(params, {workspace.data(), cuda::workspace_bytes(params, 0)}, {});
+    LossRequest request = p.request;
+    request.precision = precision;
+    request.weights = {.shards = shards};
+    request.biases = {.shards = {&bias_shard, 1}};
+    request.weights_dtype = request.biases_dtype = types.weights;
+    request.inputs_dtype = types.inputs;
+    request.inputs = inputs.data();
+    request.inputs_stride = inputs.stride();
+    request.targets.ids = labels.data();
+    request.targets.expected_count = true_count.data();
+    request.negatives.ids = sampled.data();
+    request.negatives.expected_count = sampled_count.data();
+    request.grad_loss = grad_loss.data();
+    compute_on_device(request,
+                      {.loss = loss.data(),
+                       .grad_inputs = grad_inputs == DType::kFloat32 ? static_cast<void*>(wide.data()) : narrow.data(),
+                       .grad_weights = grad_weights.data(),
+                       .grad_biases = grad_biases.data(),
+                       .grad_inputs_dtype = grad_inputs,
+                       .row_ids = row_ids.data(),
+                       .row_count = row_count.data()});
     p.loss = loss.values();
     p.grad_inputs = wide.values();
     if (grad_inputs != DType::kFloat32) {
@@ -221,7 +218,7 @@ TEST_F(CudaElementTypes, WhereRowsLieDoesNotChangeABit) {
 TEST_F(CudaElementTypes, SumsInManyPartsAreWhole) {
   Problem<float> p({.batch = 5, .num_true = 5, .num_sampled = 1'500, .dim = 33, .num_classes = 2'000});
   p.request.precision = Precision::kMedium;
-  EXPECT_GT(cuda::geometry_of(p.params, cuda::runtime::limits(0)).input_splits, 8);
+  EXPECT_GT(cuda::geometry_of(p.request, cuda::runtime::limits(0)).input_splits, 8);
   run(p, Precision::kMedium, {DType::kBFloat16, DType::kBFloat16});
   expect_solved(p, tolerance(Precision::kMedium), halves_logits_tolerance(Precision::kMedium));
 }

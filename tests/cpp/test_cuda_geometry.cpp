@@ -45,7 +45,7 @@ std::vector<LossRequest> problems() {
           p.precision = precision;
           p.batch = batch;
           p.dim = dim;
-          p.num_sampled = num_sampled;
+          p.negatives.count = num_sampled;
           all.push_back(p);
         }
       }
@@ -65,7 +65,7 @@ TEST(CudaGeometry, ChunksCoverTheBatchAndNoneIsEmpty) {
       EXPECT_EQ(g.chunk_rows % kTileRows, 0);
       EXPECT_EQ(g.samples % kSampleColumns, 0);
       EXPECT_EQ(g.dim % g.dim_columns, 0);
-      EXPECT_LT(g.samples - p.num_sampled, kSampleColumns);
+      EXPECT_LT(g.samples - p.negatives.count, kSampleColumns);
       EXPECT_LT(g.dim - p.dim, 128);
     }
   }
@@ -119,7 +119,7 @@ TEST(CudaGeometry, BothGradientsFillEveryDevice) {
       const std::int64_t slots = product_slots(g, parts_of(p), limits);
       const auto expect_full = [&](std::int64_t tiles, std::int64_t parts, std::int64_t slices) {
         if (tiles == 0 || parts == 64 || parts + 1 > slices / 4) return;
-        EXPECT_GT(2 * tiles * parts, slots) << "B = " << p.batch << ", D = " << p.dim << ", S = " << p.num_sampled;
+        EXPECT_GT(2 * tiles * parts, slots) << "B = " << p.batch << ", D = " << p.dim << ", S = " << p.negatives.count;
       };
       expect_full(g.chunk_tiles() * g.dim_tiles(), g.input_splits, g.samples / kTileDepth);
       expect_full(g.sample_tiles() * g.dim_tiles(), g.weight_splits, g.chunk_rows / kTileDepth);
@@ -132,7 +132,7 @@ TEST(CudaGeometry, NarrowTablesAreSplitForAllBlocksOfAMultiprocessor) {
   LossRequest recsys;
   recsys.batch = 8'192;
   recsys.dim = 64;
-  recsys.num_sampled = 4'096;
+  recsys.negatives.count = 4'096;
   for (const Precision precision : {Precision::kHighest, Precision::kHigh, Precision::kMedium}) {
     recsys.precision = precision;
     const Geometry g = geometry_of(recsys, kH100);

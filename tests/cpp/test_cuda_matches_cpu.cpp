@@ -101,18 +101,18 @@ TEST_F(Cuda, EveryOutputCanBeLeftOut) {
     if (left_out & 2) device.request.wanted.grad_inputs = false;
     if (left_out & 4) device.request.wanted.grad_weights = false;
     if (left_out & 8) device.request.wanted.grad_biases = false;
-    DeviceArray<unsigned char> workspace(cuda::workspace_bytes(device.params, 0));
-    cuda::nce_loss(device.params, {workspace.data(), cuda::workspace_bytes(device.params, 0)}, {});
-    const auto expect_same = [&](const void* output, const std::vector<float>& expected) {
-      if (output == nullptr) return;
+    compute_on_device(device.request, device.outputs);
+    const auto expect_same = [&](bool wanted, const void* output, const std::vector<float>& expected) {
+      if (!wanted) return;
       std::vector<float> got(expected.size());
       copy_to_host(got.data(), output, got.size() * sizeof(float));
       EXPECT_EQ(got, expected) << "without " << left_out;
     };
-    expect_same(device.outputs.loss, all.loss);
-    expect_same(device.outputs.grad_inputs, all.grad_inputs);
-    expect_same(device.outputs.grad_weights, all.grad_weights);
-    expect_same(device.outputs.grad_biases, all.grad_biases);
+    const WantedOutputs& wanted = device.request.wanted;
+    expect_same(wanted.loss, device.outputs.loss, all.loss);
+    expect_same(wanted.grad_inputs, device.outputs.grad_inputs, all.grad_inputs);
+    expect_same(wanted.grad_weights, device.outputs.grad_weights, all.grad_weights);
+    expect_same(wanted.grad_biases, device.outputs.grad_biases, all.grad_biases);
   }
 }
 
@@ -180,17 +180,18 @@ TEST_F(Cuda, TheWorkspaceIsLinearInExamplesAndSamples) {
   constexpr std::int64_t kMany = 1'000'000;
   device.request.batch = kMany;
   device.request.negatives.count = kMany;
-  EXPECT_LE(cuda::workspace_bytes(device.params, 0), 48u * 64u * 2u * kMany);
+  EXPECT_LE(cuda::plan(device.request, 0).workspace_bytes, 48u * 64u * 2u * kMany);
 }
 
 TEST_F(Cuda, AWorkspaceThatIsTooSmallIsRefused) {
   Problem<float> p({.batch = 9, .num_true = 1, .num_sampled = 9, .dim = 5, .num_classes = 30});
   DeviceProblem device(p);
-  const std::size_t needed = cuda::workspace_bytes(device.params, 0);
+  const cuda::LossPlan plan = cuda::plan(device.request, 0);
+  const std::size_t needed = plan.workspace_bytes;
   DeviceArray<unsigned char> workspace(needed);
-  EXPECT_THROW(cuda::nce_loss(device.params, {workspace.data(), needed - 1}, {}), InvalidValue);
-  EXPECT_THROW(cuda::nce_loss(device.params, {}, {}), InvalidValue);
-  EXPECT_THROW(cuda::nce_loss(device.params, {workspace.data() + 1, needed}, {}), InvalidValue);
+  EXPECT_THROW(cuda::run(plan, device.outputs, {workspace.data(), needed - 1}, {}), InvalidValue);
+  EXPECT_THROW(cuda::run(plan, device.outputs, {}, {}), InvalidValue);
+  EXPECT_THROW(cuda::run(plan, device.outputs, {workspace.data() + 1, needed}, {}), InvalidValue);
 }
 
 TEST_F(Cuda, ArraysThatAreMissingAreRefused) {
@@ -198,7 +199,7 @@ TEST_F(Cuda, ArraysThatAreMissingAreRefused) {
   DeviceProblem device(p);
   device.request.negatives.ids = nullptr;
   device.request.targets.expected_count = nullptr;
-  EXPECT_THROW(cuda::workspace_bytes(device.params, 0), InvalidValue);
+  EXPECT_THROW(cuda::plan(device.request, 0), InvalidValue);
   const LogUniformParams sampling{.range_max = 50, .num_sampled = 4};
   const DeviceArray<std::int64_t> ids(4);
   EXPECT_THROW(cuda::log_uniform_candidates(sampling, nullptr, nullptr, 3, {ids.data()}, {}, {}), InvalidValue);
@@ -211,8 +212,7 @@ TEST_F(Cuda, ASampledClassOutOfRangeMakesEverythingNaNAndIsReported) {
   p.sampled[3] = 300;
   DeviceProblem device(p);
   device.request.grad_loss = nullptr;
-  DeviceArray<unsigned char> workspace(cuda::workspace_bytes(device.params, 0));
-  cuda::nce_loss(device.params, {workspace.data(), cuda::workspace_bytes(device.params, 0)}, {});
+  compute_on_device(device.request, device.outputs);
   const auto expect_nan = [](const void* results, std::size_t count) {
     std::vector<float> values(count);
     copy_to_host(values.data(), results, count * sizeof(float));

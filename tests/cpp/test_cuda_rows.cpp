@@ -111,28 +111,25 @@ RowGradients row_gradients(const Problem<float>& p, const Format& format = {}, W
   weight_shard.data = weights.data();
   bias_shard.data = biases.data();
 
-  LossRequest params = p.params;
-  params.weights.shards = {&weight_shard, 1};
-  params.biases.shards = {&bias_shard, 1};
-  params.labels = labels.data();
-  params.inputs = inputs.data();
-  params.inputs_dtype = format.inputs;
-  params.inputs_stride = p.sizes.dim + format.gap;
-  params.sampled = sampled.data();
-  params.true_count = true_count.data();
-  params.sampled_count = sampled_count.data();
-  params.grad_loss = grad_loss.data();
-  params.loss = nullptr;
-  params.grad_inputs = nullptr;
-  params.rows = nullptr;
-  params.grad_weights = wanted == Wanted::kBiases ? nullptr : grad_weights.data();
-  params.grad_biases = wanted == Wanted::kWeights ? nullptr : grad_biases.data();
-  params.grad_weights_dtype = params.grad_biases_dtype = format.gradients;
-  params.row_ids = ids.data();
-  params.row_count = row_count.data();
-  const std::size_t bytes = cuda::workspace_bytes(params, 0);
-  const DeviceArray<unsigned char> workspace(bytes);
-  cuda::nce_loss(params, {workspace.data(), bytes}, {});
+  LossRequest request = p.request;
+  request.wanted = {
+      .loss = false, .grad_weights = wanted != Wanted::kBiases, .grad_biases = wanted != Wanted::kWeights};
+  request.weights.shards = {&weight_shard, 1};
+  request.biases.shards = {&bias_shard, 1};
+  request.targets.ids = labels.data();
+  request.targets.expected_count = true_count.data();
+  request.negatives.ids = sampled.data();
+  request.negatives.expected_count = sampled_count.data();
+  request.inputs = inputs.data();
+  request.inputs_dtype = format.inputs;
+  request.inputs_stride = p.sizes.dim + format.gap;
+  request.grad_loss = grad_loss.data();
+  compute_on_device(request, {.grad_weights = grad_weights.data(),
+                              .grad_biases = grad_biases.data(),
+                              .grad_weights_dtype = format.gradients,
+                              .grad_biases_dtype = format.gradients,
+                              .row_ids = ids.data(),
+                              .row_count = row_count.data()});
 
   RowGradients got{ids.values(), grad_weights.values(), grad_biases.values()};
   const auto count = static_cast<std::size_t>(row_count.values()[0]);
@@ -343,29 +340,26 @@ TEST_F(CudaRows, CallsThatFollowEachOtherNeedNoSynchronisation) {
   const Shard weight_shard{weights.data(), 300, 4};
   const Shard bias_shard{biases.data(), 300, 1};
   LogUniformParams sampling{.range_max = 300, .num_sampled = 20, .seed = 1, .seed2 = 2};
-  LossRequest params = p.params;
-  params.weights.shards = {&weight_shard, 1};
-  params.biases.shards = {&bias_shard, 1};
-  params.inputs = inputs.data();
-  params.labels = labels.data();
-  params.sampled = sampled.data();
-  params.true_count = true_count.data();
-  params.sampled_count = sampled_count.data();
-  params.grad_loss = nullptr;
-  params.loss = nullptr;
-  params.grad_inputs = nullptr;
-  params.grad_weights = nullptr;
-  params.grad_biases = grad_biases.data();
-  params.row_ids = ids.data();
-  params.row_count = row_count.data();
-  const std::size_t bytes = cuda::workspace_bytes(params, 0);
+  LossRequest request = p.request;
+  request.wanted = {.loss = false, .grad_biases = true};
+  request.weights.shards = {&weight_shard, 1};
+  request.biases.shards = {&bias_shard, 1};
+  request.inputs = inputs.data();
+  request.targets.ids = labels.data();
+  request.targets.expected_count = true_count.data();
+  request.negatives.ids = sampled.data();
+  request.negatives.expected_count = sampled_count.data();
+  request.grad_loss = nullptr;
+  const LossOutputs outputs{.grad_biases = grad_biases.data(), .row_ids = ids.data(), .row_count = row_count.data()};
+  const cuda::LossPlan plan = cuda::plan(request, 0);
+  const std::size_t bytes = plan.workspace_bytes;
   const std::size_t sampling_bytes = cuda::workspace_bytes(sampling);
   const DeviceArray<unsigned char> workspace(bytes), sampling_workspace(sampling_bytes);
   for (sampling.call = 0; sampling.call < 3; ++sampling.call) {
     cuda::log_uniform_candidates(sampling, nullptr, labels.data(), 1'100,
                                  {sampled.data(), sampled_count.data(), true_count.data()},
                                  {sampling_workspace.data(), sampling_bytes}, {});
-    cuda::nce_loss(params, {workspace.data(), bytes}, {});
+    cuda::run(plan, outputs, {workspace.data(), bytes}, {});
   }
   std::vector<std::int64_t> expected = plan_rows(p.labels, sampled.values()).ids;
   EXPECT_EQ(row_count.values()[0], std::ssize(expected));

@@ -97,18 +97,16 @@ TEST(EmulatedRows, AnExceptionLeavesNoWorkBesideTheStream) {
   const Problem<float> p({.batch = 1, .num_true = 2'000, .num_sampled = 0, .dim = 4, .num_classes = 300});
   const DeviceArray<std::int64_t> labels(p.labels), ids(2'000), row_count(1);
   const DeviceArray<float> grad_biases(2'000);
-  LossRequest params = p.params;  // most arrays are the host's: the first kernel on the stream fails
-  params.labels = labels.data();
-  params.loss = params.grad_inputs = params.grad_weights = nullptr;
-  params.grad_biases = grad_biases.data();
-  params.row_ids = ids.data();
-  params.row_count = row_count.data();
-  const std::size_t bytes = cuda::workspace_bytes(params, 0);
+  LossRequest request = p.request;  // most arrays are the host's: the first kernel on the stream fails
+  request.targets.ids = labels.data();
+  request.wanted = {.loss = false, .grad_biases = true};
+  const std::size_t bytes = cuda::plan(request, 0).workspace_bytes;
   void* const workspace = cuda::allocate(bytes, {});
   void* const released = cuda::allocate(4 * sizeof(float), {});
-  params.inputs = released;
+  request.inputs = released;
   cuda::release(released, {});
-  EXPECT_THROW(cuda::nce_loss(params, {workspace, bytes}, {}), DeviceError);
+  const LossOutputs outputs{.grad_biases = grad_biases.data(), .row_ids = ids.data(), .row_count = row_count.data()};
+  EXPECT_THROW(cuda::run(cuda::plan(request, 0), outputs, {workspace, bytes}, {}), DeviceError);
   EXPECT_NO_THROW(cuda::release(workspace, {}));
 }
 
