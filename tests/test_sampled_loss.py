@@ -1,4 +1,4 @@
-"""nce_loss and its gradients against TensorFlow's numbers and against the float64 twin."""
+"""The sampled losses and their gradients against TensorFlow's numbers and against the float64 twin."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shards_of(table, count, strategy):
     return np.array_split(table, count) if strategy == "div" else [table[i::count] for i in range(count)]
 
 
-@pytest.mark.parametrize("case", golden_losses("nce"), ids=golden_id)
+@pytest.mark.parametrize("case", golden_losses("nce", "ssm"), ids=golden_id)
 def test_loss_and_gradients_are_tensorflows(case):
     ids, ours = golden_loss_problem(case, "float32").solve()
     np.testing.assert_array_equal(ids, np.flatnonzero(case["db"]))

@@ -252,7 +252,13 @@ std::array<py::object, 3> three_sampled_values(py::handle given) {
                               "true_expected_count, sampled_expected_count)"));
   }
   const auto values = py::reinterpret_borrow<py::sequence>(given);
-  return {values[0], values[1], values[2]};
+  const std::array<py::object, 3> three{values[0], values[1], values[2]};
+  const char* const counts[] = {"true_expected_count", "sampled_expected_count"};
+  for (int i = 0; i < 2; ++i) {
+    if (!three[1 + i].is_none() || three[2 - i].is_none()) continue;
+    throw InvalidValue(concat(counts[i], " is None, but ", counts[1 - i], " is not: expected both or neither"));
+  }
+  return three;
 }
 
 Array borrow_candidates(py::handle object, LossCall& call, const Place& place) {
@@ -301,7 +307,8 @@ Array borrow_true_count(py::handle object, const LossCall& call, const Place& pl
 }
 
 std::optional<double> one_number(py::handle object, const char* name) {
-  const bool is_number = !PyBool_Check(object.ptr()) && (PyFloat_Check(object.ptr()) || PyLong_Check(object.ptr()));
+  if (PyBool_Check(object.ptr())) throw InvalidType(concat(name, is_a(object), ": expected a number or an array"));
+  const bool is_number = PyFloat_Check(object.ptr()) || PyLong_Check(object.ptr());
   if (!is_number) return {};
   const double value = PyFloat_AsDouble(object.ptr());
   if (PyErr_Occurred()) throw py::error_already_set();

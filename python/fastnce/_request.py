@@ -8,6 +8,7 @@ from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
 from fastnce._seed import Seed, seed_words
+from fastnce._types import Grads, RowGrads
 
 ARRAYS = ("weights", "biases", "labels", "inputs", "sampled_values", "positive_weight", "negative_weight", "grad_loss")
 """The fields that hold arrays, in order; the core knows the others, which are sizes and options."""
@@ -35,6 +36,12 @@ def compute(**fields: Any) -> tuple[Any, Any, Any, Any, Any]:
         for array, argument in zip(arrays, (None, inputs, None, fields["weights"], fields.get("biases")), strict=True)
     )
     return loss, grad_inputs, ids, grad_weights, grad_biases
+
+
+def with_gradients(**fields: Any) -> tuple[Any, Grads]:
+    """The loss and all gradients."""
+    loss, grad_inputs, ids, grad_weights, grad_biases = compute(**fields, gradients=(True, True, True))
+    return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))
 
 
 def candidates(sampled_values: Any, seed: Seed) -> dict[str, Any]:

@@ -42,10 +42,11 @@ Table: TypeAlias = DLPackArray | Sequence[DLPackArray]
 IdLists: TypeAlias = Sequence[SupportsIndex | Sequence[SupportsIndex]]
 IdsLike: TypeAlias = DLPackArray | IdLists
 FloatsLike: TypeAlias = DLPackArray | SupportsFloat | Sequence[SupportsFloat | Sequence[SupportsFloat]]
-SampledValuesLike: TypeAlias = tuple[IdsLike, FloatsLike, FloatsLike] | list[Any]
+SampledValuesLike: TypeAlias = tuple[IdsLike, FloatsLike, FloatsLike] | tuple[IdsLike, None, None] | list[Any]
 
 Precision: TypeAlias = Literal["highest", "high", "medium"]
 PartitionStrategy: TypeAlias = Literal["div", "mod"]
+TrueTarget: TypeAlias = Literal["mean", "one"]
 
 
 class SampledValues(NamedTuple, Generic[IdsT, FloatsT]):
@@ -67,7 +68,7 @@ class RowGrads(NamedTuple, Generic[IdsT, FloatsT]):
     weights: FloatsT
     """``[n, D]``."""
     biases: FloatsT
-    """``[n]``."""
+    """``[n]``; ``None`` without biases."""
 
 
 class Grads(NamedTuple, Generic[IdsT, FloatsT]):

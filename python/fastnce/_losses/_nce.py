@@ -1,4 +1,4 @@
-"""The fused sampled losses."""
+"""Noise-contrastive estimation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, SupportsIndex, overload
 import numpy as np
 import numpy.typing as npt
 
-from fastnce._request import candidates, compute
+from fastnce._request import candidates, compute, with_gradients
 from fastnce._seed import Seed
 from fastnce._types import (
     ArrayT,
@@ -19,16 +19,16 @@ from fastnce._types import (
     IdsLike,
     PartitionStrategy,
     Precision,
-    RowGrads,
     SampledValuesLike,
     Table,
+    TrueTarget,
 )
 
 
 @overload
 def nce_loss(
     weights: Table,
-    biases: Table,
+    biases: Table | None,
     labels: IdsLike,
     inputs: npt.NDArray[FloatT],
     num_sampled: SupportsIndex,
@@ -41,13 +41,15 @@ def nce_loss(
     partition_strategy: PartitionStrategy = ...,
     seed: Seed = ...,
     precision: Precision | None = ...,
+    padding: SupportsIndex | None = ...,
+    true_target: TrueTarget = ...,
 ) -> npt.NDArray[FloatT]: ...
 
 
 @overload
 def nce_loss(
     weights: Table,
-    biases: Table,
+    biases: Table | None,
     labels: IdsLike,
     inputs: npt.NDArray[Any],
     num_sampled: SupportsIndex,
@@ -60,13 +62,15 @@ def nce_loss(
     partition_strategy: PartitionStrategy = ...,
     seed: Seed = ...,
     precision: Precision | None = ...,
+    padding: SupportsIndex | None = ...,
+    true_target: TrueTarget = ...,
 ) -> npt.NDArray[np.float32]: ...
 
 
 @overload
 def nce_loss(
     weights: Table,
-    biases: Table,
+    biases: Table | None,
     labels: IdsLike,
     inputs: ArrayT,
     num_sampled: SupportsIndex,
@@ -79,12 +83,14 @@ def nce_loss(
     partition_strategy: PartitionStrategy = ...,
     seed: Seed = ...,
     precision: Precision | None = ...,
+    padding: SupportsIndex | None = ...,
+    true_target: TrueTarget = ...,
 ) -> ArrayT: ...
 
 
 def nce_loss(
     weights: Table,
-    biases: Table,
+    biases: Table | None,
     labels: IdsLike,
     inputs: DLPackArray,
     num_sampled: SupportsIndex,
@@ -97,6 +103,8 @@ def nce_loss(
     partition_strategy: PartitionStrategy = "div",
     seed: Seed = None,
     precision: Precision | None = None,
+    padding: SupportsIndex | None = None,
+    true_target: TrueTarget = "mean",
 ) -> Any:
     """Noise-contrastive estimation loss per example: ``tf.nn.nce_loss``.
 
@@ -126,22 +134,26 @@ def nce_loss(
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never
             copied; may be a read-only memory map. At least ``num_classes`` rows. float32, float64, float16 or bfloat16
             (of the package ml_dtypes, or its bits as uint16).
-        biases: ``[V]``, or a list of shards.
+        biases: ``[V]``, or a list of shards; ``None``: no biases, and no gradient of them.
         labels: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes in [0, num_classes). Where classes
             are sampled log-uniformly, class 0 should be the most frequent one, class 1 the next, and so on.
         inputs: ``[B, D]`` input embeddings; copied if rows are not contiguous. If one of weights, biases and inputs is
-            float64, all must be; float32, float16 and bfloat16 may be mixed and are computed in float32.
+            float64, all must be; float32, float16 and bfloat16 may be mixed and are computed in float32. There may be
+            several axes in place of B, which labels and the loss then have, too.
         num_sampled: Classes to sample, S.
         num_classes: Number of classes, V.
         num_true: True classes per example, T. Each has target 1 / T, as in TensorFlow.
         sampled_values: ``(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])`` from a
-            candidate sampler; ``None`` samples log-uniformly and uniquely.
+            candidate sampler; ``None`` samples log-uniformly and uniquely. Both counts may be ``None``: no log Q.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         name: Ignored.
         partition_strategy: How shards divide the classes: ``"div"`` (blocks) or ``"mod"`` (round robin).
         seed: Seed for sampling; see :func:`log_uniform_candidate_sampler`.
         precision: Minimum accuracy of float32 matrix products: ``"highest"``, ``"high"`` or ``"medium"``. ``None`` uses
             the setting of :func:`set_precision`.
+        padding: A label that stands for no class: T is then the number of the others, and an example without others
+            has a loss of 0 and no gradient. Any integer; often -1.
+        true_target: The target of a true class: ``"mean"`` is 1 / T, as in TensorFlow; ``"one"`` is 1, as published.
 
     Returns:
         ``[B]`` losses, float64 or float32, as the kind of array that ``inputs`` is.
@@ -164,6 +176,8 @@ def nce_loss(
         remove_accidental_hits=remove_accidental_hits,
         partition_strategy=partition_strategy,
         precision=precision,
+        padding=padding,
+        true_target=true_target,
         **candidates(sampled_values, seed),
     )[0]
 
@@ -171,7 +185,7 @@ def nce_loss(
 @overload
 def nce_loss_and_grad(
     weights: npt.NDArray[FloatT] | Sequence[npt.NDArray[FloatT]],
-    biases: npt.NDArray[FloatT] | Sequence[npt.NDArray[FloatT]],
+    biases: npt.NDArray[FloatT] | Sequence[npt.NDArray[FloatT]] | None,
     labels: IdsLike,
     inputs: npt.NDArray[FloatT],
     num_sampled: SupportsIndex,
@@ -184,6 +198,8 @@ def nce_loss_and_grad(
     partition_strategy: PartitionStrategy = ...,
     seed: Seed = ...,
     precision: Precision | None = ...,
+    padding: SupportsIndex | None = ...,
+    true_target: TrueTarget = ...,
     grad_loss: FloatsLike | None = ...,
     grad_dtype: Literal["float32"] | None = ...,
     pad_rows: bool | np.bool = ...,
@@ -193,7 +209,7 @@ def nce_loss_and_grad(
 @overload
 def nce_loss_and_grad(
     weights: Table,
-    biases: Table,
+    biases: Table | None,
     labels: IdsLike,
     inputs: npt.NDArray[Any],
     num_sampled: SupportsIndex,
@@ -206,6 +222,8 @@ def nce_loss_and_grad(
     partition_strategy: PartitionStrategy = ...,
     seed: Seed = ...,
     precision: Precision | None = ...,
+    padding: SupportsIndex | None = ...,
+    true_target: TrueTarget = ...,
     grad_loss: FloatsLike | None = ...,
     grad_dtype: Literal["float32"] | None = ...,
     pad_rows: bool | np.bool = ...,
@@ -215,7 +233,7 @@ def nce_loss_and_grad(
 @overload
 def nce_loss_and_grad(
     weights: Table,
-    biases: Table,
+    biases: Table | None,
     labels: IdsLike,
     inputs: ArrayT,
     num_sampled: SupportsIndex,
@@ -228,6 +246,8 @@ def nce_loss_and_grad(
     partition_strategy: PartitionStrategy = ...,
     seed: Seed = ...,
     precision: Precision | None = ...,
+    padding: SupportsIndex | None = ...,
+    true_target: TrueTarget = ...,
     grad_loss: FloatsLike | None = ...,
     grad_dtype: Literal["float32"] | None = ...,
     pad_rows: bool | np.bool = ...,
@@ -236,7 +256,7 @@ def nce_loss_and_grad(
 
 def nce_loss_and_grad(
     weights: Table,
-    biases: Table,
+    biases: Table | None,
     labels: IdsLike,
     inputs: DLPackArray,
     num_sampled: SupportsIndex,
@@ -249,6 +269,8 @@ def nce_loss_and_grad(
     partition_strategy: PartitionStrategy = "div",
     seed: Seed = None,
     precision: Precision | None = None,
+    padding: SupportsIndex | None = None,
+    true_target: TrueTarget = "mean",
     grad_loss: FloatsLike | None = None,
     grad_dtype: Literal["float32"] | None = None,
     pad_rows: bool | np.bool = False,
@@ -277,7 +299,7 @@ def nce_loss_and_grad(
     Returns:
         ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.
     """
-    loss, grad_inputs, ids, grad_weights, grad_biases = compute(
+    return with_gradients(
         weights=weights,
         biases=biases,
         labels=labels,
@@ -288,10 +310,10 @@ def nce_loss_and_grad(
         remove_accidental_hits=remove_accidental_hits,
         partition_strategy=partition_strategy,
         precision=precision,
-        gradients=(True, True, True),
+        padding=padding,
+        true_target=true_target,
         grad_loss=grad_loss,
         grad_dtype=grad_dtype,
         pad_rows=pad_rows,
         **candidates(sampled_values, seed),
     )
-    return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))
