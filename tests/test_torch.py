@@ -10,7 +10,7 @@ import pytest
 
 import fastnce
 from cases import Case, assert_matches_twin, shape_sweep
-from fastnce import reference
+from fastnce import _core, reference
 from tolerances import Results
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -242,8 +242,8 @@ def test_inputs_may_be_of_less_precision_than_the_table():
 def test_precision_is_asked_for(monkeypatch):
     x, target = batch()
     asked = []
-    run = fastnce.torch._kernels.run
-    monkeypatch.setattr(fastnce.torch._kernels, "run", lambda *args: asked.append(args[14]) or run(*args))
+    compute = _core.compute_loss
+    monkeypatch.setattr(_core, "compute_loss", lambda **fields: asked.append(fields["precision"]) or compute(**fields))
     module(precision="medium")(x, target)
     module()(x, target)
     assert asked == ["medium", None]

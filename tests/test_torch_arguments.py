@@ -7,12 +7,19 @@ import re
 import pytest
 
 import fastnce
+from fastnce import _core
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import fastnce.torch  # noqa: E402
-from fastnce.torch import _kernels  # noqa: E402
 from torch_cases import CLASSES, SAMPLED, WIDTH, assert_equal, batch, module  # noqa: E402
+
+FUNCTIONS = (
+    fastnce.torch.nce_loss,
+    fastnce.torch.sampled_softmax_loss,
+    fastnce.torch.negative_sampling_loss,
+)
+MODULES = ("NCELoss", "SampledSoftmaxLoss", "NegativeSamplingLoss")
 
 INTEGERS = "target has dtype torch.{}: expected integers"
 FLOATS = "{} has dtype torch.{}: expected float32, float64, float16 or bfloat16"
@@ -23,7 +30,7 @@ TOO_LARGE = f"{{}} = {2**63}: expected an integer of at most 2^63 - 1"
 SPARSE = "{} has layout torch.sparse_coo: expected torch.strided; call {}.to_dense()"
 
 # What replaces arguments, by name, the type of the error, and how its message begins.
-OF_BOTH_LOSSES = [
+OF_EVERY_LOSS = [
     (lambda a: dict(input=a["target"], target=a["input"]), TypeError, SWAPPED),
     (lambda a: dict(input=a["input"].detach().numpy()), TypeError, NO_TENSOR.format("input", "an ndarray")),
     (lambda a: dict(target=a["target"].numpy()), TypeError, NO_TENSOR.format("target", "an ndarray")),
@@ -78,6 +85,11 @@ OF_FUNCTION = [
     (lambda a: dict(weight=None), TypeError, NO_TENSOR.format("weight", "None")),
     (lambda a: dict(example_weight=torch.ones(6)), ValueError, "example_weight has shape [6]: expected [B] = [7]"),
     (lambda a: dict(example_weight=[1.0]), TypeError, NO_TENSOR.format("example_weight", "a list")),
+    (lambda a: dict(reduction="average"), ValueError, "reduction = 'average': expected 'mean', 'sum' or 'none'"),
+    (lambda a: dict(precision="tf32"), ValueError, "precision = 'tf32': expected 'highest', 'high' or 'medium'"),
+    (lambda a: dict(ignore_index=1.5), TypeError, "ignore_index is a float: expected an integer"),
+]
+OF_SAMPLES = [
     (lambda a: dict(sampled_values=None), TypeError, "sampled_values is None: expected three tensors"),
     (lambda a: dict(sampled_values=a["target"]), TypeError, "sampled_values is a Tensor: expected three tensors"),
     (lambda a: dict(sampled_values=()), ValueError, "sampled_values has 0 values: expected three tensors"),
@@ -93,9 +105,28 @@ OF_FUNCTION = [
         ValueError,
         "true_expected_count requires a gradient, which the loss does not have: pass true_expected_count.detach()",
     ),
-    (lambda a: dict(reduction="average"), ValueError, "reduction = 'average': expected 'mean', 'sum' or 'none'"),
-    (lambda a: dict(precision="tf32"), ValueError, "precision = 'tf32': expected 'highest', 'high' or 'medium'"),
-    (lambda a: dict(ignore_index=1.5), TypeError, "ignore_index is a float: expected an integer"),
+    (
+        lambda a: dict(sampled_values=(a["sampled_values"][0], None, a["sampled_values"][2])),
+        TypeError,
+        NO_TENSOR.format("true_expected_count", "None"),
+    ),
+]
+OF_NEGATIVE_SAMPLING = [
+    (lambda a: dict(sampled_candidates=None), TypeError, NO_TENSOR.format("sampled_candidates", "None")),
+    (lambda a: dict(sampled_candidates=a["input"]), TypeError, "sampled_candidates has dtype torch.float32: expected"),
+    (lambda a: dict(positive_weight="1"), TypeError, "positive_weight is a str: expected a number"),
+    (lambda a: dict(negative_weight=float("inf")), ValueError, "negative_weight = inf: expected a finite number"),
+    (lambda a: dict(positive_weight=torch.ones(6)), ValueError, "positive_weight has shape [6]: expected [B] = [7]"),
+    (
+        lambda a: dict(negative_weight=torch.ones(7, requires_grad=True)),
+        ValueError,
+        "negative_weight requires a gradient, which the loss does not have: pass negative_weight.detach()",
+    ),
+    (
+        lambda a: dict(negative_weight=torch.ones(7, device="meta")),
+        ValueError,
+        ON_META.format("negative_weight"),
+    ),
 ]
 OF_SAMPLER = [
     (lambda a: dict(target=5), TypeError, NO_TENSOR.format("target", "an int")),
@@ -140,6 +171,7 @@ OF_CONSTRUCTOR = [
         "dtype is torch.int64: expected float32, float64,",
     ),
     (lambda a: dict(precision="hihg"), ValueError, "precision = 'hihg': expected 'highest', 'high' or 'medium'"),
+    (lambda a: dict(true_target="two"), ValueError, "true_target = 'two': expected 'mean' or 'one'"),
 ]
 
 
@@ -149,8 +181,18 @@ def assert_refused(function, arguments, changes, error, message):
     assert type(caught.value) is error
 
 
-@pytest.mark.parametrize(("changes", "error", "message"), OF_BOTH_LOSSES + OF_MODULE)
-@pytest.mark.parametrize("options", [{}, {"reduction": "none"}, {"ignore_index": None}], ids=str)
+@pytest.mark.parametrize(("changes", "error", "message"), OF_EVERY_LOSS + OF_MODULE)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"reduction": "none"},
+        {"ignore_index": None},
+        {"loss": "SampledSoftmaxLoss"},
+        {"loss": "NegativeSamplingLoss"},
+    ],
+    ids=str,
+)
 def test_of_the_module(changes, error, message, options):
     x, target = batch()
     criterion = module(**options)
@@ -161,13 +203,24 @@ def test_of_the_module(changes, error, message, options):
         assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(("changes", "error", "message"), OF_BOTH_LOSSES + OF_FUNCTION)
-def test_of_the_function(changes, error, message):
+@pytest.mark.parametrize("function", FUNCTIONS[:2])
+@pytest.mark.parametrize(("changes", "error", "message"), OF_EVERY_LOSS + OF_FUNCTION + OF_SAMPLES)
+def test_of_the_function(changes, error, message, function):
+    assert_refused(function, arguments_of_a_function(), changes, error, message)
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), OF_EVERY_LOSS + OF_FUNCTION + OF_NEGATIVE_SAMPLING)
+def test_of_negative_sampling(changes, error, message):
+    arguments = arguments_of_a_function()
+    arguments["sampled_candidates"] = arguments.pop("sampled_values")[0]
+    assert_refused(fastnce.torch.negative_sampling_loss, arguments, changes, error, message)
+
+
+def arguments_of_a_function():
     x, target = batch()
     criterion = module()
-    arguments = dict(input=x, target=target, weight=criterion.weight, bias=criterion.bias)
-    arguments["sampled_values"] = fastnce.torch.log_uniform_candidates(target, SAMPLED, CLASSES, seed=1)
-    assert_refused(fastnce.torch.nce_loss, arguments, changes, error, message)
+    sampled = fastnce.torch.log_uniform_candidates(target, SAMPLED, CLASSES, seed=1)
+    return dict(input=x, target=target, weight=criterion.weight, bias=criterion.bias, sampled_values=sampled)
 
 
 @pytest.mark.parametrize(("changes", "error", "message"), OF_SAMPLER)
@@ -180,14 +233,23 @@ def test_of_the_sampler(changes, error, message):
     assert_refused(sample, {**arguments, "input": batch()[0]}, changes, error, message)
 
 
+@pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize(("changes", "error", "message"), OF_CONSTRUCTOR)
-def test_of_the_constructor(changes, error, message):
+def test_of_the_constructor(changes, error, message, name):
     arguments = dict(num_classes=CLASSES, embedding_dim=WIDTH, num_sampled=SAMPLED)
-    assert_refused(fastnce.torch.NCELoss, arguments, changes, error, message)
+    assert_refused(getattr(fastnce.torch, name), arguments, changes, error, message)
+
+
+@pytest.mark.parametrize("name", ["positive_weight", "negative_weight"])
+@pytest.mark.parametrize(("value", "error"), [("1", TypeError), (True, TypeError), (float("nan"), ValueError)])
+def test_weights_of_a_module_are_numbers(name, value, error):
+    with pytest.raises(error, match=f"^{name} .*: expected a (finite )?number$"):
+        fastnce.torch.NegativeSamplingLoss(CLASSES, WIDTH, SAMPLED, **{name: value})
 
 
 def test_every_public_name_is_in_a_table():
-    assert sorted(fastnce.torch.__all__) == ["NCELoss", "log_uniform_candidates", "nce_loss"]
+    functions = [function.__name__ for function in FUNCTIONS]
+    assert sorted(fastnce.torch.__all__) == sorted([*functions, *MODULES, "log_uniform_candidates"])
 
 
 def test_a_module_on_another_device_is_named():
@@ -210,11 +272,11 @@ def test_a_call_that_fails_is_not_counted(monkeypatch, error, reduction):
     criterion(x, target)
     other(x, target)
 
-    def fail(*arguments):
+    def fail(**fields):
         raise error
 
     with monkeypatch.context() as patch, pytest.raises(error):
-        patch.setattr(_kernels, "run", fail)
+        patch.setattr(_core, "compute_loss", fail)
         criterion(x, target)
     assert criterion.calls == 1
     assert_equal([criterion(x, target)], [other(x, target)])
@@ -233,12 +295,12 @@ def test_a_failed_call_does_not_take_back_another_threads_count(monkeypatch):
     x, target = batch()
     criterion = module()
 
-    def fail(*arguments):
+    def fail(**fields):
         criterion.calls.add_(1)  # as another thread's call does in the meantime
         raise ValueError
 
     with monkeypatch.context() as patch, pytest.raises(ValueError):
-        patch.setattr(_kernels, "run", fail)
+        patch.setattr(_core, "compute_loss", fail)
         criterion(x, target)
     assert criterion.calls == 2
 
@@ -248,11 +310,11 @@ def test_a_checkpoint_that_fails_in_the_backward_pass_takes_no_count_back(monkey
     criterion = module()
     loss = torch.utils.checkpoint.checkpoint(criterion, x, target, use_reentrant=False)
 
-    def fail(*arguments):
+    def fail(**fields):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(_kernels, "run", fail)
+        patch.setattr(_core, "compute_loss", fail)
         loss.backward()
     assert criterion.calls == 1
 

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import fastnce.torch  # noqa: E402
+from fastnce.torch._schema import arguments_of, fields_of  # noqa: E402
 from torch_cases import CLASSES, SAMPLED, assert_equal, batch, module, step  # noqa: E402
 
 # PyTorch's own use of what it has deprecated.
@@ -32,20 +33,20 @@ def forget_graphs():
 def loss_arguments(sparse):
     """Of the operators, with parameters that require gradients."""
     criterion, (x, target) = module(), batch()
-    drawn = (None, None, None, torch.tensor(2), SEED, SAMPLED, CLASSES, 1)
-    return (criterion.weight, criterion.bias, target, x, *drawn, False, None, sparse, not sparse)
+    tensors = dict(weights=criterion.weight, biases=criterion.bias, labels=target, inputs=x, calls=torch.tensor(2))
+    sizes = dict(num_sampled=SAMPLED, num_classes=CLASSES)
+    return arguments_of(fields_of(**tensors, **sizes, seed=SEED, sparse=sparse, pad_rows=not sparse))
 
 
 @pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
 def test_pytorchs_operator_checks_pass(sparse):
     operators, arguments = torch.ops.fastnce, loss_arguments(sparse)
     torch.library.opcheck(operators.log_uniform_candidates, (arguments[2], torch.tensor(3), SEED, 5, True, CLASSES))
-    torch.library.opcheck(operators.mark_partly_ignored, (torch.tensor([[1, 2], [-100, -100]]), -100))
-    torch.library.opcheck(operators.nce_loss, arguments)
-    torch.library.opcheck(operators.nce_loss_and_grad, (*arguments, None, True, [True, True, True]))
-    factors = torch.rand(len(arguments[3]))
-    torch.library.opcheck(operators.nce_loss_and_grad, (*arguments, factors, False, [True, False, True]))
-    torch.library.opcheck(operators.nce_loss_and_grad, (*arguments, factors, False, [False, True, False]))
+    torch.library.opcheck(operators.sampled_loss, arguments)
+    torch.library.opcheck(operators.sampled_loss_and_grad, (*arguments, None, True, [True, True, True]))
+    factors = torch.rand(len(batch()[1]))
+    torch.library.opcheck(operators.sampled_loss_and_grad, (*arguments, factors, False, [True, False, True]))
+    torch.library.opcheck(operators.sampled_loss_and_grad, (*arguments, factors, False, [False, True, False]))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

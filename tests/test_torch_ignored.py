@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import fastnce  # noqa: E402
 import fastnce.torch  # noqa: E402
-from fastnce.torch import _ignored  # noqa: E402
 from torch_cases import (  # noqa: E402
     BATCH,
     assert_equal,
@@ -181,40 +180,53 @@ def test_a_process_with_ignored_examples_only_adds_nothing(sparse, tmp_path):
 PARTLY = torch.tensor([[4, 5], [-100, -100], [6, -100], [-100, 7], [8, 9]])
 
 
+@REDUCTION
 @pytest.mark.parametrize("make", [by_module, by_function])
 @pytest.mark.parametrize("mode", ["eager", "aot_eager", "inductor"])
 @pytest.mark.parametrize("ignore_index", [-100, 39, -1])
-def test_a_row_that_is_ignored_in_part_is_refused(make, mode, ignore_index):
+def test_a_class_that_is_ignored_is_left_out_alone(make, mode, ignore_index, reduction):
     x, _ = batch(5)
     target = torch.where(PARTLY == -100, ignore_index, PARTLY)
-    criterion, call = make(x, target, ignore_index=ignore_index)
+    # Each row by itself, with the number of classes that remain.
+    single = module(reduction="none")
+    sampled = fastnce.torch.log_uniform_candidates(target.clamp(min=0), 5, 40, seed=1 if make is by_function else 7)
+    losses = torch.zeros(5)
+    for row in (0, 2, 3, 4):
+        kept = PARTLY[row] != -100
+        alone = sampled._replace(true_expected_count=sampled.true_expected_count[row : row + 1, kept])
+        tables = single.weight, single.bias
+        losses[row] = fastnce.torch.nce_loss(x[row : row + 1], PARTLY[row : row + 1, kept], *tables, alone).sum()
+    expected = {"mean": losses.sum() / 4, "sum": losses.sum(), "none": losses}[reduction]
+    _, call = make(x, target, ignore_index=ignore_index, reduction=reduction)
     if mode != "eager":
         call = torch.compile(call, fullgraph=True, backend=mode)
-    message = rf"target\[2, 1\] = {ignore_index} is ignore_index, but target\[2, 0\] = 6 is a class"
-    with pytest.raises(ValueError, match=message):
-        call(x, target)
-    assert criterion.calls == 0
+    loss = call(x, target)
+    torch.testing.assert_close(loss, expected)
+    gradient, true_gradient = torch.autograd.grad(loss.sum(), x)[0], torch.autograd.grad(expected.sum(), x)[0]
+    torch.testing.assert_close(gradient, true_gradient)
+    assert not gradient[1].any()
 
 
-def test_where_values_cannot_be_read_a_row_that_is_ignored_in_part_gets_a_class_that_does_not_exist():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_ignored, "_reads", lambda target: False)  # as on a CUDA device
-        classes = _ignored.mark_partly_ignored(PARTLY, -100)
-        left = _ignored.leave_out(batch(5)[0], PARTLY, -100, True)
-    assert classes.tolist() == [[4, 5], [-100, -100], [6, -1], [-1, 7], [8, 9]]
-    assert left.ignored.tolist() == [False, True, False, False, False]
-    assert left.target.tolist() == [[4, 5], [4, 5], [6, -1], [-1, 7], [8, 9]]
+@pytest.mark.parametrize("count", [0.0, math.nan])
+def test_expected_counts_of_ignored_classes_are_not_read(count):
+    x, _ = batch(5)
+    criterion = module(num_true=2)
+    sampled = fastnce.torch.log_uniform_candidates(PARTLY.clamp(min=0), 5, 40, seed=1)
+    spoilt = sampled._replace(true_expected_count=sampled.true_expected_count.masked_fill(PARTLY == -100, count))
+    tables = criterion.weight, criterion.bias
+    expected = fastnce.torch.nce_loss(x, PARTLY, *tables, sampled)
+    assert torch.equal(fastnce.torch.nce_loss(x, PARTLY, *tables, spoilt), expected)
 
 
 @pytest.mark.cuda
-def test_on_a_cuda_device_a_row_that_is_ignored_in_part_has_a_loss_of_nan():
+def test_on_a_cuda_device_a_class_that_is_ignored_is_left_out_alone():
     if not torch.cuda.is_available() or not fastnce.cuda.is_available():
         pytest.skip("no CUDA device")
-    criterion = module(num_true=2, reduction="none").cuda()
-    for call in (criterion, torch.compile(criterion, fullgraph=True)):
-        losses = call(batch(5)[0].detach().cuda(), PARTLY.cuda())
-        assert losses.isnan().tolist() == [False, False, True, True, False]
-        assert losses[1] == 0
+    expected = module(num_true=2, reduction="none")(batch(5)[0].detach(), PARTLY)
+    for compiled in (False, True):
+        criterion = module(num_true=2, reduction="none").cuda()
+        call = torch.compile(criterion, fullgraph=True) if compiled else criterion
+        torch.testing.assert_close(call(batch(5)[0].detach().cuda(), PARTLY.cuda()).cpu(), expected)
 
 
 @pytest.mark.parametrize("count", [0.0, -1.0, math.nan])

@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import fastnce.torch  # noqa: E402
+from fastnce.torch._module import SampledLoss  # noqa: E402
 from torch_cases import assert_equal, batch, module, step  # noqa: E402
 
 CASTS = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32])
@@ -178,7 +179,7 @@ def test_every_public_name_of_an_embedding_is_looked_at():
     names = set(dir(torch.nn.Embedding(2, 3))) - set(dir(torch.nn.Module()))
     public = {name for name in names if not name.startswith("_")} | {"forward", "extra_repr"}
     assert public == OVERRIDDEN | AS_IN_EMBEDDING | set(REFUSED)
-    assert {"forward", "extra_repr", "reset_parameters", "from_pretrained"} <= vars(fastnce.torch.NCELoss).keys()
+    assert {"forward", "extra_repr", "reset_parameters", "from_pretrained"} <= vars(SampledLoss).keys()
 
 
 def test_the_sizes_of_the_embedding_are_the_losses():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import multiprocessing
@@ -14,10 +15,10 @@ import fastnce.torch
 CLASSES, WIDTH, SAMPLED, BATCH = 40, 6, 5, 7
 
 
-def module(seed=7, **options):
+def module(seed=7, loss="NCELoss", **options):
     """A small module whose parameters do not depend on the test."""
     torch.manual_seed(0)
-    return fastnce.torch.NCELoss(CLASSES, WIDTH, SAMPLED, seed=seed, **options)
+    return getattr(fastnce.torch, loss)(CLASSES, WIDTH, SAMPLED, seed=seed, **options)
 
 
 def batch(size=BATCH):
@@ -44,16 +45,30 @@ def assert_equal(first, second):
 
 
 def leaves(problem):
-    """Input, weight and bias of a problem, each with a gradient to come."""
+    """Input, weight and bias of a problem, each with a gradient to come; ``None`` for no biases."""
     arrays = (problem.inputs, problem.weights, problem.biases)
-    return [torch.tensor(array).requires_grad_() for array in arrays]
+    return [None if array is None else torch.tensor(array).requires_grad_() for array in arrays]
 
 
 def given(problem, labels=None):
     """Target, and the samples as the losses take them."""
-    ids, *counts = problem.sampled_values
+    samples = map(torch.from_numpy, (array for array in problem.sampled_values if array is not None))
     target = torch.from_numpy(problem.labels if labels is None else labels)
-    return target, fastnce.SampledValues(torch.from_numpy(ids), *map(torch.from_numpy, counts))
+    return target, fastnce.SampledValues(*samples, *[None] * problem.sampled_values.count(None))
+
+
+def call_of(problem, tensors, target=None, **options):
+    """The loss of a problem, whichever it is, of these tensors."""
+    labels, samples = given(problem)
+    own = {
+        name: torch.tensor(value) if isinstance(value, np.ndarray) else value for name, value in problem.options.items()
+    }
+    own["ignore_index"] = own.pop("padding", None)
+    own.pop("grad_loss", None)
+    function = problem.loss.library(fastnce.torch, "")
+    x, weight, bias = tensors
+    samples = samples if problem.loss.takes_counts else samples[0]
+    return function(x, labels if target is None else target, weight, bias, samples, **{**own, **options})
 
 
 def train_in_two_processes(directory, options, share, steps):

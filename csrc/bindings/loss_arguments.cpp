@@ -146,6 +146,12 @@ const Field& field_of(PyObject* key) {
 
 }  // namespace
 
+py::tuple loss_fields() {
+  py::list names;
+  for (const Field& field : kFields) names.append(field.name);
+  return py::tuple(names);
+}
+
 LossArguments::LossArguments(const py::kwargs& given) {
   PyObject* key = nullptr;
   PyObject* value = nullptr;

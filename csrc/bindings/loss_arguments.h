@@ -28,6 +28,9 @@ struct LossArguments {
   py::handle device;  // a Device of python/fastnce/_devices.py; None: the CPU
 };
 
+// The names of all arguments.
+py::tuple loss_fields();
+
 inline bool is_given(py::handle argument) { return argument.ptr() != nullptr && !argument.is_none(); }
 
 // A class table as passed: one array, or a list or tuple of shards. Owns what a Table points to.

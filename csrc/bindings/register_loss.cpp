@@ -171,6 +171,7 @@ void check_loss(const py::kwargs& given) {
 }  // namespace
 
 void register_loss(py::module_& module) {
+  module.attr("loss_fields") = loss_fields();
   module.def("compute_loss", &compute_loss);
   module.def("check_loss", &check_loss);
 }

@@ -80,16 +80,18 @@ double count_at(const LossRequest& r, const void* counts, std::int64_t at) {
   return r.dtype == DType::kFloat64 ? static_cast<const double*>(counts)[at] : static_cast<const float*>(counts)[at];
 }
 
-// Whether an example uses the count of a sampled position: all do that have a true class and do not remove it as an
-// accidental hit.
+// Whether an example uses the count of a sampled position: all do that have a class, unless they remove it as a hit.
 bool uses_sample(const LossRequest& r, std::int64_t position) {
-  const auto is_padding = [&](std::int64_t label) { return r.targets.padding && label == *r.targets.padding; };
+  const Targets& targets = r.targets;
   for (std::int64_t b = 0; b < r.batch; ++b) {
-    const std::int64_t* const labels = r.targets.ids + b * r.targets.per_example;
-    const std::int64_t* const end = labels + r.targets.per_example;
-    if (labels != end && std::all_of(labels, end, is_padding)) continue;
-    const std::int64_t id = r.negatives.ids[position];
-    if (!r.loss.remove_accidental_hits || is_padding(id) || std::find(labels, end, id) == end) return true;
+    bool has_class = targets.per_example == 0, removes = false;
+    for (std::int64_t t = 0; t < targets.per_example; ++t) {
+      const std::int64_t label = targets.ids[b * targets.per_example + t];
+      if (targets.padding && label == *targets.padding) continue;
+      has_class = true;
+      removes |= r.loss.remove_accidental_hits && label == r.negatives.ids[position];
+    }
+    if (has_class && !removes) return true;
   }
   return false;
 }

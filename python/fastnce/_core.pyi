@@ -43,6 +43,9 @@ def accidental_hits(
 def compute_loss(**fields: Any) -> tuple[Any, Any, Any, Any, Any, int | None]: ...
 def check_loss(**fields: Any) -> None: ...
 
+loss_fields: tuple[str, ...]
+"""The keywords of the two above."""
+
 jax_handlers: dict[str, dict[str, Any]]
 """XLA handlers in capsules, by platform and name."""
 

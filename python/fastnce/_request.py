@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from fastnce import _core
 from fastnce._arrays import like
@@ -10,8 +10,56 @@ from fastnce._devices import cuda_device_of
 from fastnce._seed import Seed, seed_words
 from fastnce._types import Grads, RowGrads
 
-ARRAYS = ("weights", "biases", "labels", "inputs", "sampled_values", "positive_weight", "negative_weight", "grad_loss")
-"""The fields that hold arrays, in order; the core knows the others, which are sizes and options."""
+Kind: TypeAlias = Literal["array", "factor", "samples", "integer", "flag", "choice", "stream", "sharding", "call"]
+"""What a field holds. ``factor``: a number or an array ``[B]``. ``samples``: sampled classes and the expected counts of
+true and of sampled classes. ``stream``: which samples are drawn where none are given. ``sharding``: of tables in
+shards, which only the NumPy functions take. ``call``: how the call runs; each front end fills these in its own way."""
+
+REQUIRED: Any = object()
+
+
+class Field(NamedTuple):
+    """A field of a request. ``None`` as its default: it may be left out."""
+
+    name: str
+    kind: Kind
+    default: Any = None
+
+
+FIELDS = (
+    Field("weights", "array", REQUIRED),
+    Field("biases", "array"),
+    Field("labels", "array", REQUIRED),
+    Field("inputs", "array", REQUIRED),
+    Field("sampled_values", "samples"),
+    Field("positive_weight", "factor"),
+    Field("negative_weight", "factor"),
+    Field("grad_loss", "call"),
+    Field("seed", "stream"),
+    Field("call", "stream"),
+    Field("num_sampled", "integer"),
+    Field("num_classes", "integer"),
+    Field("num_true", "integer", 1),
+    Field("padding", "integer"),
+    Field("family", "choice", "logistic"),
+    Field("true_target", "choice", "mean"),
+    Field("remove_accidental_hits", "flag", False),
+    Field("precision", "choice"),
+    Field("partition_strategy", "sharding", "div"),
+    Field("calls", "call"),
+    Field("gradients", "call"),
+    Field("grad_dtype", "call"),
+    Field("pad_rows", "call", False),
+    Field("device", "call"),
+)
+"""All that one call of a loss takes, by the names of csrc/bindings/loss_arguments.h. PyTorch's operators and the
+attributes of JAX's handler are made from this table, so that a new option is a row here and a member there."""
+
+ARRAYS = (*(field.name for field in FIELDS if field.kind in ("array", "samples", "factor")), "grad_loss")
+"""The fields that hold arrays; the others are sizes and options."""
+
+OPTIONS = tuple(field for field in FIELDS if field.kind in ("integer", "flag", "choice"))
+"""The fields that are fixed when a front end compiles a call."""
 
 
 def compute(**fields: Any) -> tuple[Any, Any, Any, Any, Any]:

@@ -18,7 +18,20 @@ if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 6):
     raise ImportError(f"fastnce.torch needs PyTorch 2.6 or later: this is {_torch.__version__}")
 
 from fastnce.torch import _ops  # noqa: F401 (registers torch.ops.fastnce)
-from fastnce.torch._functional import log_uniform_candidates, nce_loss
-from fastnce.torch._modules import NCELoss
+from fastnce.torch._functional import (
+    log_uniform_candidates,
+    nce_loss,
+    negative_sampling_loss,
+    sampled_softmax_loss,
+)
+from fastnce.torch._modules import NCELoss, NegativeSamplingLoss, SampledSoftmaxLoss
 
-__all__ = ["NCELoss", "log_uniform_candidates", "nce_loss"]
+__all__ = [
+    "NCELoss",
+    "NegativeSamplingLoss",
+    "SampledSoftmaxLoss",
+    "log_uniform_candidates",
+    "nce_loss",
+    "negative_sampling_loss",
+    "sampled_softmax_loss",
+]

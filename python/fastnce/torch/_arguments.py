@@ -5,6 +5,7 @@ Shapes and values are checked by the library, under the names that the NumPy fun
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -17,9 +18,12 @@ from fastnce._types import Precision, SampledValues
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 Sampler: TypeAlias = Literal["log_uniform"]
+TrueTarget: TypeAlias = Literal["mean", "one"]
 
 # Constants, because torch.compile in PyTorch 2.6 cannot trace get_args, nor `tuple | list` below.
 REDUCTIONS, PRECISIONS, SAMPLERS = get_args(Reduction), get_args(Precision), get_args(Sampler)
+TRUE_TARGETS = get_args(TrueTarget)
+_PLAIN = (Tensor, torch.nn.Parameter)
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -60,22 +64,38 @@ def require_device(device: torch.device, decided_by: str, **tensors: Tensor | No
 
 
 def require_loss_arguments(
-    input: Tensor, target: Tensor, weight: Tensor, bias: Tensor, reduction: str, ignore_index: int | None
+    input: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None, reduction: str, ignore_index: int | None
 ) -> None:
-    """Checks what both losses take."""
+    """Checks what all losses take."""
     require_option("reduction", reduction, REDUCTIONS)
     if ignore_index is not None:
         int64(ignore_index, "ignore_index")
-    require_tensors(input=input, target=target, weight=weight, bias=bias)
+    if _are_usual(input, target, weight, bias):
+        return
+    floats = [("input", input), ("weight", weight)]
+    if bias is not None:
+        floats.append(("bias", bias))
+    require_tensors(input=input, target=target)
+    require_tensors(**dict(floats[1:]))
     swapped = "" if input.is_floating_point() else "; input comes before target"
     require_integers("target", target, swapped)
-    for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
+    for name, tensor in floats:
         require_floats(name, tensor)
-    for name, tensor in (("weight", weight), ("bias", bias)):
+    for name, tensor in floats[1:]:
         _require_mixable(name, tensor, input)
     require_device(input.device, "input", target=target, weight=weight, bias=bias)
     if input.dim() == 0:
         raise ValueError("input has shape []: expected [B, D]")
+
+
+def _are_usual(input: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether there is nothing to refuse, as far as is seen quickly: the checks by name take three times as long."""
+    for tensor in (input, target, weight) if bias is None else (input, target, weight, bias):
+        if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or tensor.device != input.device:
+            return False
+    dtype = input.dtype
+    same = weight.dtype == dtype and (bias is None or bias.dtype == dtype)
+    return same and dtype in FLOATS and target.dtype == torch.int64 and input.dim() > 0
 
 
 def _require_mixable(name: str, table: Tensor, input: Tensor) -> None:
@@ -96,8 +116,9 @@ def require_example_weight(name: str, factors: Tensor | None, input: Tensor) -> 
     require_tensors(**{name: factors})
     if factors.is_complex():
         raise TypeError(f"{name} has dtype {factors.dtype}: expected real numbers")
-    if factors.shape != input.shape[:1]:
-        raise ValueError(f"{name} has shape {list(factors.shape)}: expected [B] = {list(input.shape[:1])}")
+    if factors.shape != input.shape[:-1]:
+        letters = "[B]" if input.dim() == 2 else "the shape of input without its last axis"
+        raise ValueError(f"{name} has shape {list(factors.shape)}: expected {letters} = {list(input.shape[:-1])}")
     require_device(input.device, "input", **{name: factors})
 
 
@@ -110,19 +131,45 @@ def require_sampled_values(sampled_values: Any, device: torch.device) -> None:
             f"sampled_values has {len(sampled_values)} values: expected three tensors, {SampledValues._fields}"
         )
     named = dict(zip(SampledValues._fields, sampled_values, strict=True))
+    if sampled_values[1] is None and sampled_values[2] is None:  # no log Q
+        named = {"sampled_candidates": sampled_values[0]}
     require_tensors(**named)
     require_integers("sampled_candidates", named["sampled_candidates"])
     require_device(device, "input", **named)
-    for name, tensor in named.items():
+    require_constants(**named)
+
+
+def require_constants(**tensors: Tensor) -> None:
+    """Raises ValueError for a tensor whose gradient would be lost."""
+    for name, tensor in tensors.items():
         if tensor.requires_grad:
             raise ValueError(f"{name} requires a gradient, which the loss does not have: pass {name}.detach()")
+
+
+def require_number(name: str, value: Any) -> float:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} {is_a(value)}: expected a number")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} = {value}: expected a finite number")
+    return float(value)
+
+
+def require_factor(name: str, value: Any, input: Tensor) -> Any:
+    """A weight of the loss as operators take it: a number, or a tensor ``[B]``; ``None`` for 1."""
+    if not isinstance(value, Tensor):
+        number = require_number(name, value)
+        return None if number == 1 else number
+    require_example_weight(name, value, input)
+    require_constants(**{name: value})
+    return value.to(torch.float64 if input.dtype == torch.float64 else torch.float32)
 
 
 def is_eager(*tensors: Tensor) -> bool:
     """Whether tensors are just memory, and nothing records what is done with them."""
     if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
         return False
-    return all(type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_meta for tensor in tensors)
+    return all([type(tensor) in _PLAIN and not tensor.is_meta for tensor in tensors])
 
 
 def seed_tensor(seed: Seed) -> Tensor:

@@ -11,7 +11,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastnce.torch import _kernels
-from fastnce.torch._kernels import BIASES, INPUTS, PAD_ROWS, SPARSE, TENSORS, WEIGHTS
+from fastnce.torch._arguments import is_eager
+from fastnce.torch._ignored import ignored_examples
+from fastnce.torch._kernels import Gradients
+from fastnce.torch._schema import ARGUMENTS, TENSORS, Fields, arguments_of, fields_from
 from fastnce.torch._shapes import certainly
 
 # PyTorch warns, once per process, that invariants of sparse tensors are not checked by default. The step of Adagrad on
@@ -21,116 +24,200 @@ with warnings.catch_warnings():
     _one = torch.ones((1, 1), device="cpu")
     torch.sparse_coo_tensor(_one.long() - 1, _one[0], (1,), device="cpu")
 
-
-class _Receiver(NamedTuple):
-    """A tensor that gets a gradient."""
-
-    position: int
-    """Among an operator's arguments."""
-    shape: torch.Size
-    dtype: torch.dtype
+RECEIVERS = ("inputs", "weights", "biases")
+"""What gets a gradient."""
+_POSITIONS = tuple(ARGUMENTS.index(name) for name in RECEIVERS)
+_NOTHING = (None, None, None)
+_Three = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
-def _receivers(arguments: Any) -> list[_Receiver]:
-    """Inputs, weights and biases."""
-    tensors = [(position, arguments[position]) for position in (INPUTS, WEIGHTS, BIASES)]
-    return [_Receiver(position, tensor.shape, tensor.dtype) for position, tensor in tensors]
+class _Kept(NamedTuple):
+    """What a backward formula knows of a call besides tensors."""
+
+    shapes: tuple[torch.Size | None, ...]
+    """Of the receivers; ``None``: there are no biases."""
+    dtypes: tuple[torch.dtype | None, ...]
+    wanted: Gradients
+    sparse: bool
+    padded_rows: bool
+
+    @classmethod
+    def of(cls, fields: Fields, wanted: Gradients) -> _Kept:
+        inputs, weights, biases = fields["inputs"], fields["weights"], fields["biases"]
+        none = biases is None
+        return cls(
+            (inputs.shape, weights.shape, None if none else biases.shape),
+            (inputs.dtype, weights.dtype, None if none else biases.dtype),
+            (wanted[0], wanted[1], wanted[2] and not none),
+            fields["sparse"],
+            fields["pad_rows"],
+        )
 
 
-def _gradients(
-    ctx: Any, count: int, wanted: Any, receivers: list[_Receiver], sparse: bool, padded: bool, results: Any
-) -> tuple[Tensor | None, ...]:
-    """The gradients of an operator's ``count`` arguments."""
-    grad_inputs, ids, *tables = results
-    gradients: list[Tensor | None] = [None] * count
-    for receiver, is_wanted, values in zip(receivers, wanted, (grad_inputs, *tables), strict=True):
-        if not is_wanted:
+def _gradients(ctx: Any, kept: _Kept, results: Any) -> _Three:
+    """The gradients of the receivers from those of inputs and rows, in the dtypes of their tensors."""
+    grad_inputs, ids, *rows = results
+    indices = ids.unsqueeze(0) if kept.sparse and (kept.wanted[1] or kept.wanted[2]) else None
+    gradients: list[Tensor | None] = [None, None, None]
+    for at, values in enumerate((grad_inputs, *rows)):
+        dtype, shape = kept.dtypes[at], kept.shapes[at]
+        if not kept.wanted[at] or shape is None:
             continue
-        gradient = values.to(receiver.dtype)
-        if receiver.position != INPUTS and sparse:
+        gradient = values if values.dtype == dtype else values.to(dtype)
+        if at > 0 and kept.sparse:
             # Coalesced unless padded: looking whether it is would cost more than the call.
             gradient = torch.sparse_coo_tensor(
-                ids.unsqueeze(0),
+                indices,
                 gradient,
-                receiver.shape,
+                shape,
                 device=gradient.device,
-                is_coalesced=not padded,
+                is_coalesced=not kept.padded_rows,
                 check_invariants=False,
             )
-        elif receiver.position != INPUTS:
-            gradient = gradient.new_zeros(receiver.shape).index_add_(0, ids, gradient)
-        gradients[receiver.position] = gradient
+        elif at > 0:
+            gradient = gradient.new_zeros(shape).index_add_(0, ids, gradient)
+        gradients[at] = gradient
     # Autograd moves a sparse tensor without other references, and loses the coalesced flag; it copies others.
     ctx.held = gradients
-    return tuple(gradients)
+    first, second, third = gradients
+    return first, second, third
 
 
-def _once(backward: Callable[..., Any]) -> Callable[..., Any]:
+def _once(backward: Callable[..., _Three]) -> Callable[..., _Three]:
     """PyTorch's ``once_differentiable``, which ignores what does not depend on the incoming gradient.
 
     Ours depend on the saved tensors, too, and a second derivative without that part would be wrong.
     """
     refusing = once_differentiable(backward)
 
-    def guarded(ctx: Any, incoming: Tensor | None, *others: Any) -> Any:
-        if incoming is not None and torch.is_grad_enabled():
+    def guarded(ctx: Any, incoming: Tensor | None) -> _Three:
+        if not torch.is_grad_enabled():
+            return backward(ctx, incoming)
+        if incoming is not None:
             incoming = incoming.detach().requires_grad_()
-        return refusing(ctx, incoming, *others)
+        gradients: _Three = refusing(ctx, incoming)
+        return gradients
 
     return guarded
 
 
-class Reduced(torch.autograd.Function):
-    """``nce_loss_and_grad`` in eager mode, without the dispatcher, which takes longer than a small loss."""
+def _in_place(gradients: _Three, count: int) -> tuple[Tensor | None, ...]:
+    """The gradients of an operator's ``count`` arguments."""
+    by_position = dict(zip(_POSITIONS, gradients, strict=True))
+    return tuple(by_position.get(position) for position in range(count))
+
+
+def _keep_total(ctx: Any, fields: Fields, wanted: Gradients, results: Any) -> None:
+    ctx.set_materialize_grads(False)  # zeros for results that are not differentiable
+    ctx.kept, ctx.padding, ctx.num_true = _Kept.of(fields, wanted), fields["padding"], fields["num_true"]
+    ctx.save_for_backward(None if ctx.padding is None else fields["labels"], *results)
+
+
+@_once
+def _of_total(ctx: Any, grad_total: Tensor | None) -> _Three:
+    """All examples' losses have ``grad_total`` in common, so that it may multiply sums over examples."""
+    if grad_total is None:
+        return _NOTHING
+    kept: _Kept = ctx.kept
+    labels, grad_inputs, ids, *rows = ctx.saved_tensors
+    shape = kept.shapes[0]
+    assert shape is not None
+    ignored = None
+    if any(certainly(extent == 0) for extent in shape[:-1]):
+        grad_total = grad_total.new_zeros(())  # the sampled rows of an empty batch stay 0, where 0 * inf is NaN
+    elif labels is not None:
+        ignored = ignored_examples(labels, ctx.padding, ctx.num_true, shape)
+        if ignored is not None:
+            grad_total = grad_total.masked_fill(ignored.all(), 0)
+    if kept.wanted[0]:
+        grad_inputs = grad_inputs * grad_total
+        if ignored is not None:
+            grad_inputs = grad_inputs.masked_fill(ignored.unsqueeze(-1), 0)
+    rows = [values * grad_total if wanted else None for values, wanted in zip(rows, kept.wanted[1:], strict=True)]
+    return _gradients(ctx, kept, (grad_inputs, ids, *rows))
+
+
+def _keep_examples(ctx: Any, fields: Fields, positions: tuple[int, ...]) -> None:
+    ctx.positions = positions
+    tensors = [fields[name] if isinstance(fields[name], Tensor) else None for name in TENSORS]
+    ctx.save_for_backward(*tensors)
+    ctx.options = {name: value for name, value in fields.items() if not isinstance(value, Tensor)}
+
+
+@_once
+def _of_examples(ctx: Any, grad_loss: Tensor) -> _Three:
+    """Every example has a factor of its own, and row gradients are sums over examples: they are made only now."""
+    inputs, weights, biases = (ctx.needs_input_grad[position] for position in ctx.positions)
+    wanted = inputs, weights, biases
+    tensors = dict(zip(TENSORS, ctx.saved_tensors, strict=True))  # unpacked once: checkpointing allows no more
+    fields = {name: ctx.options[name] if name in ctx.options else tensors[name] for name in ARGUMENTS}
+    grad_loss = grad_loss.contiguous()
+    if is_eager(grad_loss):
+        _, *results = _kernels.loss_and_grad(fields, grad_loss, False, wanted)
+    else:
+        arguments = (*arguments_of(fields), grad_loss, False, wanted)
+        _, *results = torch.ops.fastnce.sampled_loss_and_grad(*arguments)
+    return _gradients(ctx, _Kept.of(fields, wanted), results)
+
+
+class EagerTotal(torch.autograd.Function):
+    """The operator ``sampled_loss_and_grad`` in eager mode, where the dispatcher takes longer than a small loss."""
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Any:
-        output = _kernels.nce_loss_and_grad(*arguments)
-        Reduced.keep(ctx, arguments, output)
-        return output
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        weights: Tensor,
+        biases: Tensor | None,
+        fields: Fields,
+        grad_loss: Tensor | None,
+        mean: bool,
+        wanted: Gradients,
+    ) -> Any:
+        total, *results = _kernels.loss_and_grad(fields, grad_loss, mean, wanted)
+        _keep_total(ctx, fields, wanted, results)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad_total: Tensor | None) -> Any:
+        return *_of_total(ctx, grad_total), None, None, None, None
+
+
+class EagerExamples(torch.autograd.Function):
+    """The operator ``sampled_loss`` in eager mode."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weights: Tensor, biases: Tensor | None, fields: Fields) -> Any:
+        _keep_examples(ctx, fields, (0, 1, 2))
+        return _kernels.loss(fields)
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> Any:
+        return *_of_examples(ctx, grad_loss), None
+
+
+class OfTotal:
+    """The formula of the operator ``sampled_loss_and_grad``."""
 
     @staticmethod
     def keep(ctx: Any, inputs: Any, output: Any) -> None:
-        """What ``backward`` needs."""
+        *shared, _, _, wanted = inputs
         ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)  # zeros for each of those
-        ctx.save_for_backward(*output[1:])
-        ctx.receivers, ctx.wanted, ctx.count = _receivers(inputs), inputs[-1], len(inputs)
-        ctx.sparse, ctx.padded = inputs[SPARSE], inputs[PAD_ROWS]
+        _keep_total(ctx, fields_from(shared), wanted, output[1:])
+        ctx.count = len(inputs)
 
     @staticmethod
-    @_once
-    def backward(ctx: Any, grad_total: Tensor | None, *_: Any) -> tuple[Any, ...]:
-        """All examples' losses have ``grad_total`` in common, so that it may multiply sums over examples."""
-        if grad_total is None:
-            return (None,) * ctx.count
-        if certainly(ctx.receivers[0].shape[0] == 0):
-            grad_total = grad_total.new_zeros(())  # the sampled rows of an empty batch stay 0, where 0 * inf is NaN
-        grad_inputs, ids, *tables = ctx.saved_tensors
-        results = (grad_inputs * grad_total, ids, *(values * grad_total for values in tables))
-        return _gradients(ctx, ctx.count, ctx.wanted, ctx.receivers, ctx.sparse, ctx.padded, results)
+    def backward(ctx: Any, grad_total: Tensor | None, *_: Any) -> Any:
+        return _in_place(_of_total(ctx, grad_total), ctx.count)
 
 
-class PerExample(torch.autograd.Function):
-    """``nce_loss`` in eager mode."""
-
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Any:
-        PerExample.keep(ctx, arguments, None)
-        return _kernels.nce_loss(*arguments)
+class OfExamples:
+    """The formula of the operator ``sampled_loss``."""
 
     @staticmethod
     def keep(ctx: Any, inputs: Any, output: Any) -> None:
-        """What ``backward`` needs."""
-        ctx.save_for_backward(*inputs[:TENSORS])
-        ctx.options = inputs[TENSORS:]
+        _keep_examples(ctx, fields_from(inputs), _POSITIONS)
 
     @staticmethod
-    @_once
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Any, ...]:
-        """Every example has a factor of its own, and row gradients are sums over examples: they are made only now."""
-        wanted = [ctx.needs_input_grad[position] for position in (INPUTS, WEIGHTS, BIASES)]
-        arguments = (*ctx.saved_tensors, *ctx.options)  # unpacked once: checkpointing allows no more
-        _, *results = torch.ops.fastnce.nce_loss_and_grad(*arguments, grad_loss.contiguous(), False, wanted)
-        sparse, padded = arguments[SPARSE], arguments[PAD_ROWS]
-        return _gradients(ctx, len(arguments), wanted, _receivers(arguments), sparse, padded, results)
+    def backward(ctx: Any, grad_loss: Tensor) -> Any:
+        return _in_place(_of_examples(ctx, grad_loss), len(ARGUMENTS))

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
 from fastnce._seed import Seed, int64
 from fastnce._types import Precision, SampledValues
-from fastnce.torch import _autograd, _kernels
+from fastnce.torch import _autograd
 from fastnce.torch._arguments import (
     Reduction,
+    TrueTarget,
     is_eager,
     require_device,
     require_example_weight,
+    require_factor,
     require_integers,
     require_loss_arguments,
     require_sampled_values,
     require_tensors,
     seed_tensor,
 )
-from fastnce.torch._ignored import Batch, leave_out
+from fastnce.torch._ignored import drop_unused_padding, ignored_examples
+from fastnce.torch._schema import Fields, arguments_of, fields_of
+from fastnce.torch._shapes import equal_share, loss_dtype
 
-__all__ = ["log_uniform_candidates", "nce_loss"]
+Samples: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None] | list[Any]
+
+__all__ = ["log_uniform_candidates", "nce_loss", "negative_sampling_loss", "sampled_softmax_loss"]
 
 
 def log_uniform_candidates(
@@ -73,11 +78,12 @@ def nce_loss(
     input: Tensor,
     target: Tensor,
     weight: Tensor,
-    bias: Tensor,
-    sampled_values: tuple[Tensor, Tensor, Tensor] | list[Tensor],
+    bias: Tensor | None,
+    sampled_values: Samples,
     example_weight: Tensor | None = None,
     *,
     remove_accidental_hits: bool = False,
+    true_target: TrueTarget = "mean",
     reduction: Reduction = "mean",
     ignore_index: int | None = -100,
     sparse: bool = True,
@@ -92,19 +98,21 @@ def nce_loss(
         loss[b] = sum_t softplus(u[b, t]) - u[b, t] / T + sum_s softplus(v[b, s])
 
     Args:
-        input: ``[B, D]``.
-        target: ``[B]`` or ``[B, T]`` true classes, integers.
+        input: ``[B, D]``, or with more axes of examples, as in ``[B, L, D]``; then they are axes of what is ``[B]``
+            below.
+        target: ``[B]`` or ``[B, T]`` true classes, integers: the last axis is T if there are as many axes as in input.
         weight: ``[V, D]`` class embeddings. If one of input, weight and bias is float64, all must be; float32, float16
             and bfloat16 may be mixed.
-        bias: ``[V]``.
+        bias: ``[V]``, or ``None``.
         sampled_values: ``(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``, as from
-            :func:`log_uniform_candidates`; samples are shared by the batch.
+            :func:`log_uniform_candidates`; samples are shared by the batch. Both counts may be ``None``: no log Q.
         example_weight: ``[B]`` factors of the examples' losses.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
+        true_target: ``"mean"``: each true class has target 1 / T. ``"one"``: 1, as NCE was published.
         reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
-        ignore_index: Examples whose classes are all ``ignore_index`` are left out: a loss of 0, gradients of 0. If all
-            examples are, the mean is 0, too. ``None`` disables this, which saves work in compiled graphs, where reading
-            the classes would break the graph, and on a CUDA device (not yet run on a GPU), where it would synchronise.
+        ignore_index: A class that is left out, each by itself: T counts the others. Examples without another class have
+            a loss of 0 and gradients of 0. If all examples are such, the mean is 0, too. ``None`` disables this, which
+            saves work in compiled graphs and on a CUDA device (not yet run on a GPU).
         sparse: Gradients of weight and bias are sparse COO tensors, coalesced, instead of dense ones.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` uses the setting of
             :func:`fastnce.set_precision`.
@@ -113,71 +121,178 @@ def nce_loss(
         A scalar, or ``[B]`` for ``"none"``; float64 for float64 inputs, else float32.
 
     Raises:
-        ValueError: Shapes that do not match, tensors on different devices; on the CPU, classes out of range and rows of
-            target in which only some classes are ``ignore_index`` (on a CUDA device, not yet run on a GPU, such an
-            example's loss is NaN).
+        ValueError: Shapes that do not match, tensors on different devices; on the CPU, classes out of range (on a CUDA
+            device, not yet run on a GPU, such an example's loss is NaN).
         TypeError: Unsupported or mixed dtypes.
     """
-    tables = (weight, bias)
-    require_loss_arguments(input, target, *tables, reduction, ignore_index)
+    options = {"true_target": true_target, "remove_accidental_hits": remove_accidental_hits}
+    return _loss_of_samples(
+        *(input, target, weight, bias, sampled_values, example_weight, reduction, ignore_index),
+        {**options, "sparse": sparse, "precision": precision},
+    )
+
+
+def sampled_softmax_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    sampled_values: Samples,
+    example_weight: Tensor | None = None,
+    *,
+    remove_accidental_hits: bool = True,
+    true_target: TrueTarget = "mean",
+    reduction: Reduction = "mean",
+    ignore_index: int | None = -100,
+    sparse: bool = True,
+    precision: Precision | None = None,
+) -> Tensor:
+    """Sampled softmax loss, :func:`fastnce.sampled_softmax_loss`, differentiable in input, tables and example weights.
+
+    ::
+
+        loss[b] = -sum_t log softmax([u[b], v[b]])[t] / T             u and v as in :func:`nce_loss`
+
+    Arguments, results and errors are those of :func:`nce_loss`; accidental hits are removed by default.
+    """
+    options = {"family": "softmax", "true_target": true_target, "remove_accidental_hits": remove_accidental_hits}
+    return _loss_of_samples(
+        *(input, target, weight, bias, sampled_values, example_weight, reduction, ignore_index),
+        {**options, "sparse": sparse, "precision": precision},
+    )
+
+
+def negative_sampling_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    sampled_candidates: Tensor,
+    example_weight: Tensor | None = None,
+    *,
+    positive_weight: float | Tensor = 1.0,
+    negative_weight: float | Tensor = 1.0,
+    remove_accidental_hits: bool = False,
+    true_target: TrueTarget = "one",
+    reduction: Reduction = "mean",
+    ignore_index: int | None = -100,
+    sparse: bool = True,
+    precision: Precision | None = None,
+) -> Tensor:
+    """Negative sampling loss, :func:`fastnce.negative_sampling_loss`, differentiable in input, tables, example weights.
+
+    ::
+
+        u[b, t] = x[b] . w[y[b, t]] + c[y[b, t]]                      no log Q
+        v[b, s] = x[b] . w[z[s]]    + c[z[s]]
+        loss[b] = a sum_t (softplus(u[b, t]) - u[b, t]) + m sum_s softplus(v[b, s])
+
+    Args:
+        sampled_candidates: ``[S]`` sampled classes, shared by the batch.
+        positive_weight: a, a number or ``[B]``; a constant.
+        negative_weight: m, likewise.
+
+    The other arguments, results and errors are those of :func:`nce_loss`; every true class has target 1 by default.
+    """
+    require_tensors(input=input)
+    options = {
+        "true_target": true_target,
+        "remove_accidental_hits": remove_accidental_hits,
+        "positive_weight": require_factor("positive_weight", positive_weight, input),
+        "negative_weight": require_factor("negative_weight", negative_weight, input),
+    }
+    samples = (sampled_candidates, None, None)
+    return _loss_of_samples(
+        *(input, target, weight, bias, samples, example_weight, reduction, ignore_index),
+        {**options, "sparse": sparse, "precision": precision},
+    )
+
+
+def _loss_of_samples(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    sampled_values: Samples,
+    example_weight: Tensor | None,
+    reduction: Reduction,
+    ignore_index: int | None,
+    options: dict[str, Any],
+) -> Tensor:
+    """Any loss of given samples; ``options`` are fields of the request."""
+    require_loss_arguments(input, target, weight, bias, reduction, ignore_index)
     require_example_weight("example_weight", example_weight, input)
     require_sampled_values(sampled_values, input.device)
     sampled, true_count, sampled_count = sampled_values
-    eager = is_eager(input, target, *tables)
-    batch = leave_out(input, target, ignore_index, eager)
-    num_true = target.shape[1] if target.dim() == 2 else 1
-    sizes = (sampled.numel(), weight.shape[0] if weight.dim() else 0, num_true)
-    # Ignored examples may hold counts without a logarithm; if all examples are ignored, none uses a sample.
-    if batch.ignored is not None:
-        true_count = batch.fill_ignored(true_count, 1)
-        sampled_count = sampled_count.masked_fill(batch.ignored.all(), 1)
-    candidates = (sampled, true_count, sampled_count, None, None, *sizes)
-    options = (remove_accidental_hits, precision, sparse)
-    return sampled_loss(batch, *tables, candidates, example_weight, reduction, options, eager)
+    fields = fields_of(
+        weights=weight,
+        biases=bias,
+        labels=target,
+        inputs=input,
+        sampled_candidates=sampled,
+        true_expected_count=true_count,
+        sampled_expected_count=sampled_count,
+        num_true=target.shape[-1] if target.dim() == input.dim() else 1,
+        padding=ignore_index,
+        **options,
+    )
+    tensors = (input, target, weight) if bias is None else (input, target, weight, bias)
+    return sampled_loss(fields, example_weight, reduction, is_eager(*tensors))
 
 
-def sampled_loss(
-    batch: Batch,
-    weight: Tensor,
-    bias: Tensor,
-    candidates: tuple[Any, ...],
-    example_weight: Tensor | None,
-    reduction: Reduction,
-    options: tuple[bool, str | None, bool],
-    eager: bool,
-) -> Tensor:
-    """:func:`nce_loss` of checked arguments, given ``candidates`` and ``options`` as the operators take them."""
-    input = batch.input
+def sampled_loss(fields: Fields, example_weight: Tensor | None, reduction: Reduction, eager: bool) -> Tensor:
+    """The loss of a request whose arguments were checked."""
+    input: Tensor = fields["inputs"]
+    if eager:
+        drop_unused_padding(fields)
     # Where a graph is made, shapes must not depend on data.
-    pad_rows = not (eager and options[2])
-    arguments = (weight, bias, batch.target, input, *candidates, *options, pad_rows)
-    factors, mean = _factors(batch, example_weight, reduction)
-    gradients = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (input, weight, bias)]
+    fields["pad_rows"] = not (eager and fields["sparse"])
+    receivers = [fields[name] for name in _autograd.RECEIVERS]
+    factors, mean = _factors(fields, example_weight, reduction)
+    inputs, weights, biases = (
+        torch.is_grad_enabled() and tensor is not None and tensor.requires_grad for tensor in receivers
+    )
+    gradients = (inputs, weights, biases)
     constant = factors is None or not (torch.is_grad_enabled() and factors.requires_grad)
     if reduction != "none" and any(gradients) and constant:
         # One pass for the loss and its gradients, since the factor of every example is known.
-        reduced: Callable[..., Any] = _autograd.Reduced.apply if eager else torch.ops.fastnce.nce_loss_and_grad
-        total: Tensor = reduced(*arguments, factors, mean, gradients)[0]
-        return total if batch.ignored is None else total.masked_fill(batch.ignored.all(), 0)
-    per_example: Callable[..., Tensor] = _autograd.PerExample.apply if eager else torch.ops.fastnce.nce_loss
-    loss = batch.fill_ignored(per_example(*arguments), 0)
+        total: Tensor
+        if eager:
+            total = _autograd.EagerTotal.apply(*receivers, fields, factors, mean, gradients)
+        else:
+            arguments = (*arguments_of(fields), factors, mean, gradients)
+            total = torch.ops.fastnce.sampled_loss_and_grad(*arguments)[0]
+        return total
+    loss: Tensor
+    if eager:
+        loss = _autograd.EagerExamples.apply(*receivers, fields)
+    else:
+        loss = torch.ops.fastnce.sampled_loss(*arguments_of(fields))
     if factors is not None:
         loss = loss * factors
     elif mean:
-        loss = loss * _kernels.equal_share(input)
+        loss = loss * equal_share(input)
     return loss if reduction == "none" else loss.sum()
 
 
-def _factors(batch: Batch, example_weight: Tensor | None, reduction: Reduction) -> tuple[Tensor | None, bool]:
-    """``[B]`` factors of the losses; or ``None`` for equal ones, and whether those are of a mean."""
-    input, ignored = batch.input, batch.ignored
+def _factors(fields: Fields, example_weight: Tensor | None, reduction: Reduction) -> tuple[Tensor | None, bool]:
+    """``[...]`` factors of the losses; or ``None`` for equal ones, and whether those are of a mean."""
+    input: Tensor = fields["inputs"]
     mean = reduction == "mean"
+    if example_weight is None and not mean:
+        return None, False
+    ignored = ignored_examples(fields["labels"], fields["padding"], fields["num_true"], input.shape)
     if example_weight is None and ignored is None:
-        return None, mean
-    factors = input.new_ones(input.shape[0]) if example_weight is None else example_weight
-    factors = batch.fill_ignored(factors.to(torch.float64 if input.dtype == torch.float64 else torch.float32), 0)
+        return None, True
+    if example_weight is None:
+        factors = (~cast(Tensor, ignored)).to(loss_dtype(input))
+    else:
+        factors = example_weight.to(loss_dtype(input))
+        if ignored is not None:
+            factors = factors.masked_fill(ignored, 0)
     if not mean:
         return factors, False
+    if ignored is None:
+        return factors * equal_share(input), False
     # Without an example left the mean is 0, not 0 / 0.
-    count: Any = max(input.shape[0], 1) if ignored is None else (~ignored).sum().clamp(min=1)
-    return factors / count, False
+    return factors / (~ignored).sum().clamp(min=1), False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,14 +11,11 @@ from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
 from fastnce._request import compute
+from fastnce.torch._schema import FACTORS, Fields
+from fastnce.torch._shapes import equal_share, num_true_of
 
-# Positions among the arguments that the two losses have in common; the first TENSORS of them are tensors or None.
-WEIGHTS, BIASES, LABELS, INPUTS, NUM_SAMPLED, NUM_TRUE, SPARSE, PAD_ROWS = 0, 1, 2, 3, 9, 11, 14, 15
-TENSORS = 9
-
-
-def num_true_of(classes: Tensor) -> int:
-    return classes.shape[1] if classes.dim() == 2 else 1
+Gradients: TypeAlias = tuple[bool, bool, bool]
+"""Which are wanted: of inputs, weights, biases."""
 
 
 def _words(seed: Tensor | None) -> tuple[int, int]:
@@ -26,11 +23,11 @@ def _words(seed: Tensor | None) -> tuple[int, int]:
     return first % 2**64, second % 2**64
 
 
-def _position(calls: Tensor | None) -> tuple[int, Tensor | None]:
+def _position(calls: Tensor | int | None) -> tuple[int, Tensor | None]:
     """The number of a call; on a CUDA device a counter in its place, which the device counts up."""
     if calls is None:
         return 0, None
-    if calls.is_cuda:
+    if isinstance(calls, Tensor) and calls.is_cuda:
         return 0, calls.clone()
     call = int(calls)
     if call < 0:
@@ -39,7 +36,7 @@ def _position(calls: Tensor | None) -> tuple[int, Tensor | None]:
 
 
 def log_uniform_candidates(
-    true_classes: Tensor, calls: Tensor, seed: Tensor, num_sampled: int, unique: bool, range_max: int
+    true_classes: Tensor, calls: Tensor | int, seed: Tensor, num_sampled: int, unique: bool, range_max: int
 ) -> tuple[Any, ...]:
     first, second = _words(seed)
     arguments = (true_classes, num_true_of(true_classes), num_sampled, unique, range_max, first, second)
@@ -53,76 +50,66 @@ def log_uniform_candidates(
     return tuple(map(device.hand_over, values))
 
 
-def _call(
-    grad_loss: Any,
-    gradients: tuple[bool, bool, bool],
-    weights: Tensor,
-    biases: Tensor,
-    labels: Tensor,
-    inputs: Tensor,
-    sampled: Tensor | None,
-    true_count: Tensor | None,
-    sampled_count: Tensor | None,
-    calls: Tensor | None,
-    seed: Tensor | None,
-    num_sampled: int,
-    num_classes: int,
-    num_true: int,
-    remove_accidental_hits: bool,
-    precision: str | None,
-    sparse: bool,
-    pad_rows: bool,
-) -> tuple[Any, ...]:
-    call, counter = _position(calls)
-    x = inputs.detach().resolve_neg()
-    if x.dim() == 2 and x.stride(1) != 1:
-        x = x.contiguous()
-    # 16-bit gradients are rounded once the upstream factor is known, which may be what keeps them from vanishing.
-    grad_dtype = None if x.dtype == torch.float64 else "float32"
-    return compute(
-        weights=weights.detach().resolve_neg(),
-        biases=biases.detach().resolve_neg(),
-        labels=labels,
-        inputs=x,
-        num_sampled=num_sampled,
-        num_classes=num_classes,
-        num_true=num_true,
-        sampled_values=None if sampled is None else (sampled, true_count, sampled_count),
-        remove_accidental_hits=remove_accidental_hits,
-        seed=_words(seed),
+def _array(tensor: Tensor | None) -> Any:
+    """A tensor as the core takes it: on the CPU a NumPy array, which costs a quarter of an import by DLPack."""
+    if tensor is None:
+        return None
+    tensor = tensor.detach().resolve_neg()
+    return tensor if tensor.dtype == torch.bfloat16 or not tensor.is_cpu else tensor.numpy()
+
+
+def _factor(weight: Tensor | float | None) -> Any:
+    """Scalars as numbers."""
+    if isinstance(weight, Tensor):
+        return _array(weight) if weight.dim() > 0 else weight.item()
+    return weight
+
+
+def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_loss: Any = None) -> tuple[Any, ...]:
+    """Loss, gradient of inputs, row ids, gradients of weights and biases; ``None`` where not wanted."""
+    inputs: Tensor = fields["inputs"]
+    sampled = fields["sampled_candidates"]
+    counts = fields["true_expected_count"], fields["sampled_expected_count"]
+    call, counter = _position(fields["calls"])
+    request = {name: value for name, value in fields.items() if name not in _OF_PYTORCH}
+    for name in ("weights", "biases", "labels", "inputs"):
+        request[name] = _array(fields[name])
+    for name in FACTORS:
+        request[name] = _factor(fields[name])
+    request.update(
+        sampled_values=None if sampled is None else tuple(map(_array, (sampled, *counts))),
+        seed=_words(fields["seed"]),
         call=call,
         calls=0 if counter is None else counter.data_ptr(),
-        precision=precision,
         gradients=gradients,
-        grad_loss=grad_loss,
-        grad_dtype=grad_dtype,
-        pad_rows=pad_rows,
+        grad_loss=_array(grad_loss) if isinstance(grad_loss, Tensor) else grad_loss,
+        # 16-bit gradients are rounded once the upstream factor is known, which may be what keeps them from vanishing.
+        grad_dtype=None if inputs.dtype == torch.float64 else "float32",
     )
+    if inputs.is_cpu:
+        # No result is of 16 bits, and row counts are exact.
+        *results, _ = _core.compute_loss(**request)
+        return tuple(None if result is None else torch.from_numpy(result) for result in results)
+    if inputs.dim() > 1 and inputs.stride(-1) != 1:
+        request["inputs"] = request["inputs"].contiguous()
+    return compute(**request)
 
 
-def nce_loss(*arguments: Any) -> Any:
-    """The loss of each example, ``[B]``."""
-    return _call(None, (False, False, False), *arguments)[0]
+_OF_PYTORCH = ("sampled_candidates", "true_expected_count", "sampled_expected_count", "sparse")
 
 
-def loss_dtype(inputs: Tensor) -> torch.dtype:
-    return torch.float64 if inputs.dtype == torch.float64 else torch.float32
+def loss(fields: Fields) -> Tensor:
+    """The loss of each example, ``[...]``."""
+    result: Tensor = _call(fields)[0]
+    return result
 
 
-def equal_share(inputs: Tensor) -> float:
-    """The factor of each loss in their mean."""
-    return 1 / max(inputs.shape[0], 1)
-
-
-def nce_loss_and_grad(*arguments: Any) -> tuple[Any, ...]:
-    """Sum or mean of the losses, or their sum times ``grad_loss``, and its gradients: empty ones where not wanted."""
-    *shared, grad_loss, mean, gradients = arguments
-    inputs: Tensor = arguments[INPUTS]
-    factor = grad_loss
-    if mean:
-        factor = equal_share(inputs)
-        if inputs.is_cuda:
-            factor = inputs.new_full((len(inputs),), factor, dtype=torch.float32)
-    loss, *results = _call(factor, tuple(gradients), *shared)
-    total = loss.sum() if factor is None else (loss * factor).sum()
-    return total, *(inputs.new_empty((0,)) if result is None else result for result in results)
+def loss_and_grad(fields: Fields, grad_loss: Tensor | None, mean: bool, gradients: Gradients) -> tuple[Any, ...]:
+    """Sum or mean of the losses, or their sum times ``grad_loss``, and its gradients: ``None`` where not wanted."""
+    inputs: Tensor = fields["inputs"]
+    share = equal_share(inputs) if mean else None
+    factor: Any = grad_loss if share is None else share
+    if share is not None and not inputs.is_cpu:
+        factor = inputs.new_full(inputs.shape[:-1], share, dtype=torch.float32)
+    losses, *results = _call(fields, gradients, factor)
+    return (losses if factor is None else losses * factor).sum(), *results

@@ -3,51 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fastnce import _core
-from fastnce._seed import Seed, int64
-from fastnce._types import Precision
-from fastnce.torch._arguments import (
-    FLOATS,
-    PRECISIONS,
-    REDUCTIONS,
-    SAMPLERS,
-    Reduction,
-    Sampler,
-    is_eager,
-    require_device,
-    require_example_weight,
-    require_loss_arguments,
-    require_option,
-    seed_tensor,
-)
-from fastnce.torch._functional import sampled_loss
-from fastnce.torch._ignored import leave_out
-from fastnce.torch._stream import give_back, new_key, next_call
+from fastnce.torch._arguments import require_number
+from fastnce.torch._module import SampledLoss
 
 
-class _NotOfALoss:
-    """An attribute of ``nn.Embedding`` that a loss does not use: fixed at its default, other values are refused."""
+class _Normalised(SampledLoss):
+    """A loss whose scores are log-probabilities of the classes, up to a constant of the example."""
 
-    def __init__(self, default: Any, remedy: str) -> None:
-        self.default, self.remedy = default, remedy
+    def log_prob(self, input: Tensor) -> Tensor:
+        """The exact log-probabilities of all classes, ``[..., V]`` for ``[..., D]``: for evaluation.
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, module: Any, owner: Any = None) -> Any:
-        return self.default
-
-    def __set__(self, module: Any, value: Any) -> None:
-        if value != self.default:
-            raise NotImplementedError(f"{type(module).__name__} has no {self.name}: {self.remedy}")
+        In plain PyTorch operations, with all logits in memory: ``log_softmax(input @ weight.T + bias)``.
+        """
+        table = self.weight[: self.num_embeddings]
+        scores = input.to(table.dtype) @ table.T
+        if self.bias is not None:
+            scores = scores + self.bias[: self.num_embeddings]
+        return scores.log_softmax(-1)
 
 
-class NCELoss(nn.Embedding):
+class NCELoss(_Normalised):
     """Noise-contrastive estimation over a table of class embeddings that the module owns: :func:`fastnce.nce_loss`.
 
     >>> criterion = fastnce.torch.NCELoss(num_classes=50_000, embedding_dim=128, num_sampled=64)
@@ -56,23 +35,26 @@ class NCELoss(nn.Embedding):
 
     Every call samples afresh, log-uniformly and uniquely: classes should be sorted by falling frequency. The bias
     starts at ``-log(num_classes)``, so that a model whose logits are still small is normalised: NCE learns the
-    log-probability of a class as ``input . weight[k] + bias[k]``. ``criterion.weight = embedding.weight`` ties tables.
-
-    It subclasses ``nn.Embedding`` because ``DistributedDataParallel`` accepts sparse gradients of no other module.
+    log-probability of a class as ``input . weight[k] + bias[k]``. ``log_prob`` normalises these scores exactly.
+    ``criterion.weight = embedding.weight`` ties tables. ``eval()`` does not change the loss: every call samples.
 
     Args:
         num_classes: Number of classes, V.
         embedding_dim: Width, D.
         num_sampled: Classes to sample in each call, S.
         num_true: True classes per example, T.
+        bias: Whether classes have a bias; ``False``: ``module.bias`` is ``None``.
         sampler: ``"log_uniform"``, the only one so far.
-        remove_accidental_hits: Leave out sampled classes that are true classes of the example.
+        remove_accidental_hits: Leave out sampled classes that are true classes of the example. ``None``: the default of
+            the loss, which is not to for ``NCELoss`` and ``NegativeSamplingLoss``, and to for ``SampledSoftmaxLoss``.
+        true_target: ``"mean"``: each true class has target 1 / T. ``"one"``: 1. ``None``: the default of the loss,
+            ``"one"`` for ``NegativeSamplingLoss``, else ``"mean"``.
         sparse: Gradients of weight and bias are sparse COO tensors, which ``SGD``, ``Adagrad`` and ``SparseAdam`` take.
             ``Adam``, ``AdamW`` and ``clip_grad_norm_`` need dense gradients: ``sparse=False``.
         reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
-        ignore_index: Examples whose classes are all ``ignore_index`` are left out: a loss of 0, gradients of 0. If all
-            examples are, the mean is 0, too. ``None`` disables this, which saves work in compiled graphs and on a CUDA
-            device (not yet run on a GPU).
+        ignore_index: A class that is left out, each by itself: T counts the others. Examples without another class have
+            a loss of 0 and gradients of 0. If all examples are such, the mean is 0, too. ``None`` disables this, which
+            saves work in compiled graphs and on a CUDA device (not yet run on a GPU).
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` uses the setting of
             :func:`fastnce.set_precision`.
         seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`.
@@ -81,7 +63,7 @@ class NCELoss(nn.Embedding):
 
     Attributes:
         weight: ``[V, D]``, initialised uniformly in ``[-1 / sqrt(D), 1 / sqrt(D)]``.
-        bias: ``[V]``, initialised to ``-log(V)``.
+        bias: ``[V]``, initialised to ``-log(V)``, or ``None``.
         calls: Number of times the module has sampled: a buffer, saved with the seed in ``state_dict``, so that a
             resumed run draws the same samples. In eager mode a call that fails is not counted; under ``torch.compile``
             a call that fails while its graph runs is counted.
@@ -91,10 +73,43 @@ class NCELoss(nn.Embedding):
         TypeError: Sizes that are not integers.
     """
 
-    # As nn.Embedding declares its weight, so that type checkers allow assigning the weight of another module.
-    weight: Tensor
-    bias: Tensor
-    calls: Tensor
+    def _initial_bias(self) -> float:
+        return -math.log(self.num_embeddings)
+
+
+class SampledSoftmaxLoss(_Normalised):
+    """Sampled softmax over a table of class embeddings that the module owns: :func:`fastnce.sampled_softmax_loss`.
+
+    >>> criterion = fastnce.torch.SampledSoftmaxLoss(num_classes=50_000, embedding_dim=128, num_sampled=64)
+    >>> criterion(hidden, target).backward()
+    >>> criterion.log_prob(hidden)                # [B, V], exact: for evaluation
+
+    Arguments and attributes are those of :class:`NCELoss`. Accidental hits are removed by default, and the bias starts
+    at 0. ``eval()`` does not change the loss: every call samples.
+    """
+
+    _family = "softmax"
+    _removes_hits = True
+
+
+class NegativeSamplingLoss(SampledLoss):
+    """word2vec's negative sampling over a table that the module owns: :func:`fastnce.negative_sampling_loss`.
+
+    >>> criterion = fastnce.torch.NegativeSamplingLoss(num_classes=50_000, embedding_dim=128, num_sampled=5, bias=False)
+
+    Logits are not corrected by log Q, so scores are no log-probabilities: they approach the log-odds of a class against
+    the sampler. Every true class has target 1, and the bias starts at 0. ``eval()`` does not change the loss: every
+    call samples.
+
+    Args:
+        positive_weight: Factor of the terms of true classes; of ``fastnce.gbce_weight`` it makes the loss gBCE.
+        negative_weight: Factor of the terms of sampled classes.
+
+    The other arguments and the attributes are those of :class:`NCELoss`.
+    """
+
+    _true_target = "one"
+    _corrects = False
 
     def __init__(
         self,
@@ -102,155 +117,18 @@ class NCELoss(nn.Embedding):
         embedding_dim: int,
         num_sampled: int,
         *,
-        num_true: int = 1,
-        sampler: Sampler = "log_uniform",
-        remove_accidental_hits: bool = False,
-        sparse: bool = True,
-        reduction: Reduction = "mean",
-        ignore_index: int | None = -100,
-        precision: Precision | None = None,
-        seed: Seed = None,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
+        positive_weight: float = 1.0,
+        negative_weight: float = 1.0,
+        **options: Any,
     ) -> None:
         """Initialise the parameters and the stream of samples; see the class for the arguments."""
-        require_option("sampler", sampler, SAMPLERS)
-        require_option("reduction", reduction, REDUCTIONS)
-        if precision is not None:
-            require_option("precision", precision, PRECISIONS)
-        if ignore_index is not None:
-            int64(ignore_index, "ignore_index")
-        if dtype is not None and dtype not in FLOATS:
-            raise TypeError(f"dtype is {dtype}: expected float32, float64, float16 or bfloat16")
-        num_classes, embedding_dim = int64(num_classes, "num_classes"), int64(embedding_dim, "embedding_dim")
-        num_sampled, num_true = int64(num_sampled, "num_sampled"), int64(num_true, "num_true")
-        _core.check_sampler(num_true, num_sampled, True, num_classes)
-        if embedding_dim < 0:
-            raise ValueError(f"embedding_dim = {embedding_dim}: expected at least 0")
-        table = torch.empty((num_classes, embedding_dim), device=device, dtype=dtype)
-        super().__init__(num_classes, embedding_dim, sparse=sparse, _weight=table)
-        self.num_sampled, self.num_true = num_sampled, num_true
-        self.sampler, self.reduction, self.ignore_index = sampler, reduction, ignore_index
-        self.remove_accidental_hits, self.precision = remove_accidental_hits, precision
-        self._seed, self._key = seed_tensor(seed), new_key()
-        self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype))
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
-        self.reset_parameters()
+        super().__init__(num_classes, embedding_dim, num_sampled, **options)
+        self.positive_weight = require_number("positive_weight", positive_weight)
+        self.negative_weight = require_number("negative_weight", negative_weight)
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes, V."""
-        return self.num_embeddings
+    def _options(self) -> dict[str, Any]:
+        weights = {"positive_weight": self.positive_weight, "negative_weight": self.negative_weight}
+        return {**super()._options(), **{name: value for name, value in weights.items() if value != 1}}
 
-    def reset_parameters(self) -> None:
-        """Initialise weight and bias again and set ``calls`` to 0; the seed stays."""
-        bound = 1 / math.sqrt(max(self.embedding_dim, 1))
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.constant_(self.bias, -math.log(self.num_embeddings))
-        self.calls.zero_()
-
-    def forward(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch.
-
-        Args:
-            input: ``[B, D]``.
-            target: ``[B]`` or ``[B, num_true]`` classes, integers in [0, num_classes) or ``ignore_index``.
-            weight: ``[B]`` factors of the examples' losses.
-
-        Returns:
-            A scalar, or ``[B]`` for ``reduction="none"``; float64 for float64 inputs, else float32.
-
-        Raises:
-            ValueError: Shapes that do not match, tensors on different devices; on the CPU, classes out of range and
-                rows of target in which only some classes are ``ignore_index`` (on a CUDA device, not yet run on a GPU,
-                the loss is NaN).
-            TypeError: Unsupported or mixed dtypes.
-        """
-        tables = (self.weight, self.bias)
-        require_loss_arguments(input, target, *tables, self.reduction, self.ignore_index)
-        require_example_weight("weight", weight, input)
-        require_device(input.device, "input", calls=self.calls)
-        eager = is_eager(input, target, *tables, self.calls)
-        batch = leave_out(input, target, self.ignore_index, eager)
-        options = (self.remove_accidental_hits, self.precision, self.sparse)
-
-        def loss_of(number: Tensor) -> Tensor:
-            sizes = (self.num_sampled, self.num_embeddings, self.num_true)
-            candidates = (None, None, None, number, self._seed, *sizes)
-            return sampled_loss(batch, *tables, candidates, weight, self.reduction, options, eager)
-
-        if not eager:
-            return loss_of(torch.ops.fastnce.next_call(self.calls, target, self._key))
-        number = next_call(self.calls, target, self._key)
-        try:
-            return loss_of(number)
-        except BaseException:
-            give_back(self.calls, number)
-            raise
-
-    if TYPE_CHECKING:
-
-        def __call__(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor: ...
-
-    def get_extra_state(self) -> Tensor:
-        """The seed of the samples, for ``state_dict``: its 16 bytes as int64 numbers.
-
-        float16, bfloat16, float32 and float64 hold them exactly, so a state that was cast to one of these, or averaged
-        over modules of one seed, still has the seed. States cast to bool or to 8-bit floating point are refused.
-        """
-        return self._seed.view(torch.uint8).to(torch.int64)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Set the seed from the value that ``get_extra_state`` returned."""
-        if not isinstance(state, Tensor) or state.shape != (16,):
-            raise ValueError(f"the state of the seed is {state!r}: expected a tensor of 16 bytes")
-        if state.dtype not in FLOATS and (state.dtype == torch.bool or state.is_floating_point() or state.is_complex()):
-            raise ValueError(
-                f"the state of the seed has dtype {state.dtype}, which does not hold every byte: expected integers, "
-                "float16, bfloat16, float32 or float64; save the state before it is cast"
-            )
-        seed_bytes = state.detach().cpu().double().round()
-        if not ((seed_bytes >= 0) & (seed_bytes <= 255)).all():  # NaN is neither
-            raise ValueError(f"the state of the seed is {state!r}: expected bytes, numbers from 0 to 255")
-        self._seed = seed_bytes.to(torch.uint8).view(torch.int64)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *options: Any) -> None:
-        # Casting and averaging change the dtype of the count. Copied into int64, inf and NaN would become numbers.
-        error_messages: list[str] = options[-1]
-        calls = state_dict.get(f"{prefix}calls")
-        if isinstance(calls, Tensor) and not calls.is_meta:
-            usable = bool(((calls.double() >= 0) & (calls.double() < 2**62)).all())  # neither NaN nor inf
-            if not usable:
-                error_messages.append(f"{prefix}calls = {calls!r}: expected how many calls there were, at least 0")
-            count = calls.to(torch.int64) if usable else self.calls
-            state_dict = {**state_dict, f"{prefix}calls": count}
-        try:
-            super()._load_from_state_dict(state_dict, prefix, *options)
-        except ValueError as error:
-            error_messages.append(f"{prefix}_extra_state: {error}")
-
-    @classmethod
-    def from_pretrained(cls, *_arguments: Any, **_options: Any) -> NCELoss:
-        """Not available: ``nn.Embedding`` has no argument for the number of samples."""
-        raise NotImplementedError(
-            f"{cls.__name__}.from_pretrained: make {cls.__name__}(num_classes, embedding_dim, num_sampled), then set "
-            "its weight = nn.Parameter(embeddings), and its bias likewise; requires_grad=False freezes them"
-        )
-
-    padding_idx = _NotOfALoss(None, "ignore_index leaves examples out")
-    max_norm = _NotOfALoss(None, "scale the rows of weight after the optimizer's step, as torch.renorm does")
-    norm_type = _NotOfALoss(2.0, "it goes with max_norm of nn.Embedding")
-    scale_grad_by_freq = _NotOfALoss(False, "the weight that forward takes scales the losses of examples")
-
-    def extra_repr(self) -> str:
-        """The sizes, and the options that differ from their defaults, for ``repr``."""
-        options = {
-            "num_true": (self.num_true, 1),
-            "remove_accidental_hits": (self.remove_accidental_hits, False),
-            "sparse": (self.sparse, True),
-            "reduction": (self.reduction, "mean"),
-            "ignore_index": (self.ignore_index, -100),
-            "precision": (self.precision, None),
-        }
-        given = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
-        return ", ".join([f"{self.num_embeddings}, {self.embedding_dim}, num_sampled={self.num_sampled}", *given])
+    def _own_options(self) -> dict[str, tuple[Any, Any]]:
+        return {"positive_weight": (self.positive_weight, 1.0), "negative_weight": (self.negative_weight, 1.0)}

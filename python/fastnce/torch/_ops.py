@@ -1,25 +1,21 @@
 """The operators that PyTorch knows, ``torch.ops.fastnce``: schema, kernel, shapes for ``torch.compile`` and backward.
 
-An operator draws the same samples whenever it is given the same ``calls``, so that what is computed again, by a
-backward pass or by activation checkpointing, meets the samples it met before.
+Two for the whole family of losses: which loss it is, is data. An operator draws the same samples whenever it is given
+the same ``calls``, so that what is computed again, by a backward pass or by activation checkpointing, meets the samples
+it met before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from fastnce.torch import _autograd, _kernels, _shapes
-from fastnce.torch._ignored import mark_partly_ignored
+from fastnce.torch._schema import SCHEMA, fields_from
 from fastnce.torch._stream import next_call
-
-# Samples are given, or drawn: those of call number `calls` (a scalar where the labels are) of the stream of `seed` (two
-# words, always on the CPU: a tensor, so that modules of different seeds share a compiled graph).
-_LOSS_ARGUMENTS = (
-    "Tensor weights, Tensor biases, Tensor labels, Tensor inputs, Tensor? sampled_candidates, "
-    "Tensor? true_expected_count, Tensor? sampled_expected_count, Tensor? calls, Tensor? seed, "
-    "int num_sampled, int num_classes, int num_true, bool remove_accidental_hits, str? precision, bool sparse, "
-    "bool pad_rows"
-)
 
 
 def _new_library() -> torch.library.Library:
@@ -35,26 +31,44 @@ def _new_library() -> torch.library.Library:
     return library
 
 
+def _next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor:
+    number = next_call(calls, target, key)
+    return number.clone() if isinstance(number, Tensor) else torch.tensor(number, dtype=torch.int64, device="cpu")
+
+
+def _loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda *arguments: function(fields_from(arguments))
+
+
+def _loss_and_grad(function: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+    """Operators have no optional results: what is not wanted is empty."""
+
+    def call(*arguments: Any) -> tuple[Tensor, ...]:
+        *shared, grad_loss, mean, gradients = arguments
+        results = function(fields_from(shared), grad_loss, mean, tuple(gradients))
+        return tuple(results[0].new_empty((0,)) if result is None else result for result in results)
+
+    return call
+
+
 _LIBRARY = _new_library()
 _LIBRARY.define(
     "log_uniform_candidates(Tensor true_classes, Tensor calls, Tensor seed, int num_sampled, bool unique, "
     "int range_max) -> (Tensor sampled_candidates, Tensor true_expected_count, Tensor sampled_expected_count)"
 )
 _LIBRARY.define("next_call(Tensor(a!) calls, Tensor target, Tensor key) -> Tensor")
-_LIBRARY.define("mark_partly_ignored(Tensor target, int ignore_index) -> Tensor")
-_LIBRARY.define(f"nce_loss({_LOSS_ARGUMENTS}) -> Tensor")
+_LIBRARY.define(f"sampled_loss({SCHEMA}) -> Tensor")
 _LIBRARY.define(
-    f"nce_loss_and_grad({_LOSS_ARGUMENTS}, Tensor? grad_loss, bool mean, bool[3] gradients) -> "
+    f"sampled_loss_and_grad({SCHEMA}, Tensor? grad_loss, bool mean, bool[3] gradients) -> "
     "(Tensor total, Tensor grad_inputs, Tensor row_ids, Tensor grad_weights, Tensor grad_biases)"
 )
 for _name, _kernel, _shape in (
     ("log_uniform_candidates", _kernels.log_uniform_candidates, _shapes.candidates),
-    ("next_call", lambda *arguments: next_call(*arguments).clone(), lambda calls, *_: calls.clone()),
-    ("mark_partly_ignored", mark_partly_ignored, lambda target, ignore_index: torch.empty_like(target)),
-    ("nce_loss", _kernels.nce_loss, _shapes.loss),
-    ("nce_loss_and_grad", _kernels.nce_loss_and_grad, _shapes.loss_and_gradients),
+    ("next_call", _next_call, lambda calls, *_: calls.clone()),
+    ("sampled_loss", _loss(_kernels.loss), _loss(_shapes.loss)),
+    ("sampled_loss_and_grad", _loss_and_grad(_kernels.loss_and_grad), _loss_and_grad(_shapes.loss_and_grad)),
 ):
     _LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"fastnce::{_name}", _shape, lib=_LIBRARY)
-for _name, _function in (("nce_loss", _autograd.PerExample), ("nce_loss_and_grad", _autograd.Reduced)):
-    torch.library.register_autograd(f"fastnce::{_name}", _function.backward, setup_context=_function.keep, lib=_LIBRARY)
+for _name, _formula in (("sampled_loss", _autograd.OfExamples), ("sampled_loss_and_grad", _autograd.OfTotal)):
+    torch.library.register_autograd(f"fastnce::{_name}", _formula.backward, setup_context=_formula.keep, lib=_LIBRARY)

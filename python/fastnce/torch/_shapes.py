@@ -10,17 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastnce.torch._kernels import (
-    BIASES,
-    INPUTS,
-    LABELS,
-    NUM_SAMPLED,
-    NUM_TRUE,
-    PAD_ROWS,
-    WEIGHTS,
-    loss_dtype,
-    num_true_of,
-)
+
+def num_true_of(classes: Tensor) -> int:
+    return classes.shape[1] if classes.dim() == 2 else 1
+
+
+def loss_dtype(inputs: Tensor) -> torch.dtype:
+    return torch.float64 if inputs.dtype == torch.float64 else torch.float32
+
+
+def equal_share(inputs: Tensor) -> float:
+    """The factor of each loss in their mean."""
+    examples: Any = 1
+    for extent in inputs.shape[:-1]:
+        examples = examples * extent
+    return 1 / max(examples, 1)
 
 
 def candidates(
@@ -35,46 +39,57 @@ def candidates(
     )
 
 
-def loss(*arguments: Any) -> Tensor:
-    _require_shapes(arguments)
-    inputs: Tensor = arguments[INPUTS]
-    return inputs.new_empty((inputs.shape[0],), dtype=loss_dtype(inputs))
+def loss(fields: dict[str, Any]) -> Tensor:
+    _require_shapes(fields)
+    inputs: Tensor = fields["inputs"]
+    return inputs.new_empty(inputs.shape[:-1], dtype=loss_dtype(inputs))
 
 
-def loss_and_gradients(*arguments: Any) -> tuple[Tensor, ...]:
-    _require_shapes(arguments)
-    gradients: list[bool] = arguments[-1]
-    inputs: Tensor = arguments[INPUTS]
+def loss_and_grad(fields: dict[str, Any], grad_loss: Any, mean: bool, gradients: Any) -> tuple[Tensor | None, ...]:
+    _require_shapes(fields)
+    inputs: Tensor = fields["inputs"]
     dtype = loss_dtype(inputs)
     rows: Any = 0
     if gradients[1] or gradients[2]:
-        entries = arguments[LABELS].numel() + arguments[NUM_SAMPLED]
-        rows = entries if arguments[PAD_ROWS] else torch.library.get_ctx().new_dynamic_size()
-    width = arguments[WEIGHTS].shape[1]
+        sampled = fields["sampled_candidates"]
+        num_sampled = fields["num_sampled"] if sampled is None else sampled.shape[0]
+        entries = fields["labels"].numel() + num_sampled
+        rows = entries if fields["pad_rows"] else torch.library.get_ctx().new_dynamic_size()
+    width = fields["weights"].shape[1]
     return (
         inputs.new_empty((), dtype=dtype),
-        inputs.new_empty(inputs.shape, dtype=dtype) if gradients[0] else inputs.new_empty((0,)),
-        inputs.new_empty((rows,), dtype=torch.int64) if gradients[1] or gradients[2] else inputs.new_empty((0,)),
-        inputs.new_empty((rows, width), dtype=dtype) if gradients[1] else inputs.new_empty((0,)),
-        inputs.new_empty((rows,), dtype=dtype) if gradients[2] else inputs.new_empty((0,)),
+        inputs.new_empty(inputs.shape, dtype=dtype) if gradients[0] else None,
+        inputs.new_empty((rows,), dtype=torch.int64) if gradients[1] or gradients[2] else None,
+        inputs.new_empty((rows, width), dtype=dtype) if gradients[1] else None,
+        inputs.new_empty((rows,), dtype=dtype) if gradients[2] else None,
     )
 
 
-def _require_shapes(arguments: Any) -> None:
-    inputs, weights, biases, labels = (arguments[position] for position in (INPUTS, WEIGHTS, BIASES, LABELS))
+def _require_shapes(fields: dict[str, Any]) -> None:
+    inputs, weights, biases, labels = (fields[name] for name in ("inputs", "weights", "biases", "labels"))
 
     def refuse(name: str, tensor: Tensor, expected: str) -> None:
         raise ValueError(f"{name} has shape {list(tensor.shape)}: expected {expected}")
 
-    if inputs.dim() != 2:
+    if inputs.dim() < 2:
         refuse("inputs", inputs, "[B, D]")
-    if weights.dim() != 2 or certainly(weights.shape[1] != inputs.shape[1]):
-        refuse("weights", weights, f"[V, D] with D = {inputs.shape[1]}, the width of inputs")
-    if biases.dim() != 1:
+    if weights.dim() != 2 or certainly(weights.shape[1] != inputs.shape[-1]):
+        refuse("weights", weights, f"[V, D] with D = {inputs.shape[-1]}, the width of inputs")
+    if biases is not None and biases.dim() != 1:
         refuse("biases", biases, "[V]")
-    fits = labels.dim() in (1, 2) and not certainly(labels.shape[0] != inputs.shape[0])
-    if not fits or certainly(num_true_of(labels) != arguments[NUM_TRUE]):
-        refuse("labels", labels, f"[B, num_true] = [{inputs.shape[0]}, {arguments[NUM_TRUE]}]")
+    num_true = fields["num_true"]
+    batch = inputs.shape[:-1]
+    if not fits(labels.shape, inputs.shape) or certainly(
+        (labels.shape[-1] if labels.dim() == inputs.dim() else 1) != num_true
+    ):
+        refuse("labels", labels, f"[B, num_true] = {[*batch, num_true]}")
+
+
+def fits(labels: Any, inputs: Any) -> bool:
+    """Whether shapes of labels are ``[..., T]`` or ``[...]`` for inputs ``[..., D]``, as far as is known."""
+    if len(inputs) < 2 or len(labels) not in (len(inputs) - 1, len(inputs)):
+        return False
+    return not any(certainly(one != other) for one, other in zip(labels, inputs[:-1], strict=False))
 
 
 def certainly(condition: Any) -> bool:

@@ -1,9 +1,10 @@
 """The position of a module in its stream of samples, also where a forward pass runs twice.
 
 Activation checkpointing runs a forward pass a second time, during the backward pass, and so that dropout repeats itself
-it restores the state of PyTorch's random numbers first. So every call draws one of those as its mark; within a backward
-pass, the call of the same module with the same mark, and the same targets as far as they can be looked at, is the one
-to repeat.
+it restores the state of PyTorch's random numbers first. So a call that may be repeated draws one of those as its mark;
+within a backward pass, the call of the same module with the same mark, and the same targets as far as they can be
+looked at, is the one to repeat. A call that saves its tensors for its own backward pass is never repeated, and draws
+no mark, which would take longer than the rest of the bookkeeping.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from torch import Tensor
 
 _REMEMBERED = 4096
 
+_hooks = torch._C._autograd._top_saved_tensors_default_hooks  # of the innermost saved_tensors_hooks
+
 _lock = threading.RLock()  # a signal handler may call a loss while its thread holds the lock
-_numbers: OrderedDict[tuple[int, int, int], Tensor] = OrderedDict()
+_numbers: OrderedDict[tuple[int, int, int], Tensor | int] = OrderedDict()
 _keys = itertools.count()
 
 
@@ -27,20 +30,24 @@ def new_key() -> Tensor:
     return torch.tensor(next(_keys), dtype=torch.int64, device="cpu")
 
 
-def next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor:
-    """The number of this call of a stream, a scalar; ``calls``, how many there were, is counted up in place."""
+def next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor | int:
+    """The number of this call of a stream; ``calls``, how many there were, is counted up in place.
+
+    A scalar tensor on a CUDA device, which is not waited for.
+    """
+    if not _may_be_repeated():
+        with _lock:
+            return _count(calls)
     # Somebody may set the random state back between two calls, or another thread restore it.
     content = hash(target.resolve_neg().numpy().tobytes()) if target.device.type == "cpu" else 0
     mark = int(key), int(torch.randint(2**63 - 1, (), device="cpu")), content
-    number: Tensor | None
+    number: Tensor | int | None
     with _lock:
         if not _repeats():
-            number = calls.clone()
             _numbers.pop(mark, None)
-            _numbers[mark] = number  # as the newest
+            number = _numbers[mark] = _count(calls)  # as the newest
             if len(_numbers) > _REMEMBERED:
                 _numbers.popitem(last=False)
-            calls.add_(1)  # last, so that an interrupt before it leaves no count
             return number
         number = _numbers.get(mark)
     if number is None:
@@ -52,11 +59,22 @@ def next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor:
     return number
 
 
-def give_back(calls: Tensor, number: Tensor) -> None:
+def _count(calls: Tensor) -> Tensor | int:
+    number = int(calls) if calls.is_cpu else calls.clone()
+    calls.add_(1)  # last, so that an interrupt before it leaves no count
+    return number
+
+
+def give_back(calls: Tensor, number: Tensor | int) -> None:
     """Undoes the count of a call that failed, unless a later one of another thread has been counted since."""
     if not _repeats():
         with _lock:
             calls.sub_((calls == number + 1).to(calls.dtype))  # without reading it, which a CUDA device would wait for
+
+
+def _may_be_repeated() -> bool:
+    """Whether this call may repeat another, or be repeated: only where tensors are not saved as they are."""
+    return not torch.is_grad_enabled() or _repeats() or _hooks(False) is not None
 
 
 def _repeats() -> bool:

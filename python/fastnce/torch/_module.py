@@ -1,0 +1,273 @@
+"""What the modules share: the class table, its gradients, the stream of samples and its state."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fastnce import _core
+from fastnce._seed import Seed, int64
+from fastnce._types import Precision
+from fastnce.torch._arguments import (
+    FLOATS,
+    PRECISIONS,
+    REDUCTIONS,
+    SAMPLERS,
+    TRUE_TARGETS,
+    Reduction,
+    Sampler,
+    TrueTarget,
+    is_eager,
+    require_device,
+    require_example_weight,
+    require_loss_arguments,
+    require_option,
+    seed_tensor,
+)
+from fastnce.torch._functional import sampled_loss
+from fastnce.torch._kernels import log_uniform_candidates
+from fastnce.torch._schema import fields_of
+from fastnce.torch._stream import give_back, new_key, next_call
+
+
+class _NotOfALoss:
+    """An attribute of ``nn.Embedding`` that a loss does not use: fixed at its default, other values are refused."""
+
+    def __init__(self, default: Any, remedy: str) -> None:
+        self.default, self.remedy = default, remedy
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, module: Any, owner: Any = None) -> Any:
+        return self.default
+
+    def __set__(self, module: Any, value: Any) -> None:
+        if value != self.default:
+            raise NotImplementedError(f"{type(module).__name__} has no {self.name}: {self.remedy}")
+
+
+class SampledLoss(nn.Embedding):
+    """What the modules share: a table of class embeddings, a stream of samples, and a loss that is data.
+
+    It subclasses ``nn.Embedding`` because ``DistributedDataParallel`` accepts sparse gradients of no other module.
+    """
+
+    # As nn.Embedding declares its weight, so that type checkers allow assigning the weight of another module.
+    weight: Tensor
+    bias: Tensor
+    """``None`` with ``bias=False``."""
+    calls: Tensor
+
+    # Which loss a subclass is, and its defaults.
+    _family: ClassVar[str] = "logistic"
+    _true_target: ClassVar[TrueTarget] = "mean"
+    _removes_hits: ClassVar[bool] = False
+    _corrects: ClassVar[bool] = True
+    """Whether logits are corrected by log Q."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        num_sampled: int,
+        *,
+        num_true: int = 1,
+        bias: bool = True,
+        sampler: Sampler = "log_uniform",
+        remove_accidental_hits: bool | None = None,
+        true_target: TrueTarget | None = None,
+        sparse: bool = True,
+        reduction: Reduction = "mean",
+        ignore_index: int | None = -100,
+        precision: Precision | None = None,
+        seed: Seed = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Initialise the parameters and the stream of samples; see the class for the arguments."""
+        require_option("sampler", sampler, SAMPLERS)
+        require_option("reduction", reduction, REDUCTIONS)
+        if precision is not None:
+            require_option("precision", precision, PRECISIONS)
+        if true_target is not None:
+            require_option("true_target", true_target, TRUE_TARGETS)
+        if ignore_index is not None:
+            int64(ignore_index, "ignore_index")
+        if dtype is not None and dtype not in FLOATS:
+            raise TypeError(f"dtype is {dtype}: expected float32, float64, float16 or bfloat16")
+        num_classes, embedding_dim = int64(num_classes, "num_classes"), int64(embedding_dim, "embedding_dim")
+        num_sampled, num_true = int64(num_sampled, "num_sampled"), int64(num_true, "num_true")
+        _core.check_sampler(num_true, num_sampled, True, num_classes)
+        if embedding_dim < 0:
+            raise ValueError(f"embedding_dim = {embedding_dim}: expected at least 0")
+        table = torch.empty((num_classes, embedding_dim), device=device, dtype=dtype)
+        super().__init__(num_classes, embedding_dim, sparse=sparse, _weight=table)
+        self.num_sampled, self.num_true = num_sampled, num_true
+        self.sampler, self.reduction, self.ignore_index = sampler, reduction, ignore_index
+        self.remove_accidental_hits = self._removes_hits if remove_accidental_hits is None else remove_accidental_hits
+        self.true_target, self.precision = true_target or self._true_target, precision
+        self._seed, self._key = seed_tensor(seed), new_key()
+        biases = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype)) if bias else None
+        self.register_parameter("bias", biases)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
+        self.reset_parameters()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, V."""
+        return self.num_embeddings
+
+    def reset_parameters(self) -> None:
+        """Initialise weight and bias again and set ``calls`` to 0; the seed stays."""
+        bound = 1 / math.sqrt(max(self.embedding_dim, 1))
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.constant_(self.bias, self._initial_bias())
+        self.calls.zero_()
+
+    def _initial_bias(self) -> float:
+        return 0.0
+
+    def _options(self) -> dict[str, Any]:
+        """Fields of the request that make it this loss."""
+        return {
+            "family": self._family,
+            "true_target": self.true_target,
+            "remove_accidental_hits": self.remove_accidental_hits,
+        }
+
+    def forward(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            input: ``[B, D]``, or with more axes of examples, as in ``[B, L, D]``.
+            target: ``[B]`` or ``[B, num_true]`` (``[B, L]``, ``[B, L, num_true]``) classes, integers in
+                [0, num_classes) or ``ignore_index``.
+            weight: ``[B]`` (``[B, L]``) factors of the examples' losses.
+
+        Returns:
+            A scalar, or ``[B]`` (``[B, L]``) for ``reduction="none"``; float64 for float64 inputs, else float32.
+
+        Raises:
+            ValueError: Shapes that do not match, tensors on different devices; on the CPU, classes out of range (on
+                a CUDA device, not yet run on a GPU, the loss is NaN).
+            TypeError: Unsupported or mixed dtypes.
+        """
+        table, bias, calls = self.weight, self.bias, self.calls
+        require_loss_arguments(input, target, table, bias, self.reduction, self.ignore_index)
+        require_example_weight("weight", weight, input)
+        require_device(input.device, "input", calls=calls)
+        eager = is_eager(input, target, table, calls) and (bias is None or is_eager(bias))
+
+        def loss_of(number: Tensor | int) -> Tensor:
+            fields = fields_of(
+                weights=table,
+                biases=bias,
+                labels=target,
+                inputs=input,
+                num_classes=self.num_embeddings,
+                num_true=self.num_true,
+                padding=self.ignore_index,
+                precision=self.precision,
+                sparse=self.sparse,
+                **self._options(),
+                **self._samples(target, number, eager),
+            )
+            return sampled_loss(fields, weight, self.reduction, eager)
+
+        if not eager:
+            return loss_of(torch.ops.fastnce.next_call(calls, target, self._key))
+        number = next_call(calls, target, self._key)
+        try:
+            return loss_of(number)
+        except BaseException:
+            give_back(calls, number)
+            raise
+
+    def _samples(self, target: Tensor, number: Tensor | int, eager: bool) -> dict[str, Any]:
+        """Fields of the request for the samples of a call."""
+        if self._corrects:
+            return {"num_sampled": self.num_sampled, "seed": self._seed, "calls": number}
+        # No expected counts: so none of true classes, which may be ignore_index.
+        draw = log_uniform_candidates if eager else torch.ops.fastnce.log_uniform_candidates
+        none = target.new_empty((0,), dtype=torch.int64)
+        ids, *_ = draw(none, number, self._seed, self.num_sampled, True, self.num_embeddings)
+        return {"sampled_candidates": ids}
+
+    if TYPE_CHECKING:
+
+        def __call__(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor: ...
+
+    def get_extra_state(self) -> Tensor:
+        """The seed of the samples, for ``state_dict``: its 16 bytes as int64 numbers.
+
+        float16, bfloat16, float32 and float64 hold them exactly, so a state that was cast to one of these, or averaged
+        over modules of one seed, still has the seed. States cast to bool or to 8-bit floating point are refused.
+        """
+        return self._seed.view(torch.uint8).to(torch.int64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Set the seed from the value that ``get_extra_state`` returned."""
+        if not isinstance(state, Tensor) or state.shape != (16,):
+            raise ValueError(f"the state of the seed is {state!r}: expected a tensor of 16 bytes")
+        if state.dtype not in FLOATS and (state.dtype == torch.bool or state.is_floating_point() or state.is_complex()):
+            raise ValueError(
+                f"the state of the seed has dtype {state.dtype}, which does not hold every byte: expected integers, "
+                "float16, bfloat16, float32 or float64; save the state before it is cast"
+            )
+        seed_bytes = state.detach().cpu().double().round()
+        if not ((seed_bytes >= 0) & (seed_bytes <= 255)).all():  # NaN is neither
+            raise ValueError(f"the state of the seed is {state!r}: expected bytes, numbers from 0 to 255")
+        self._seed = seed_bytes.to(torch.uint8).view(torch.int64)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *options: Any) -> None:
+        # Casting and averaging change the dtype of the count. Copied into int64, inf and NaN would become numbers.
+        error_messages: list[str] = options[-1]
+        calls = state_dict.get(f"{prefix}calls")
+        if isinstance(calls, Tensor) and not calls.is_meta:
+            usable = bool(((calls.double() >= 0) & (calls.double() < 2**62)).all())  # neither NaN nor inf
+            if not usable:
+                error_messages.append(f"{prefix}calls = {calls!r}: expected how many calls there were, at least 0")
+            count = calls.to(torch.int64) if usable else self.calls
+            state_dict = {**state_dict, f"{prefix}calls": count}
+        try:
+            super()._load_from_state_dict(state_dict, prefix, *options)
+        except ValueError as error:
+            error_messages.append(f"{prefix}_extra_state: {error}")
+
+    @classmethod
+    def from_pretrained(cls, *_arguments: Any, **_options: Any) -> SampledLoss:
+        """Not available: ``nn.Embedding`` has no argument for the number of samples."""
+        raise NotImplementedError(
+            f"{cls.__name__}.from_pretrained: make {cls.__name__}(num_classes, embedding_dim, num_sampled), then set "
+            "its weight = nn.Parameter(embeddings), and its bias likewise; requires_grad=False freezes them"
+        )
+
+    def _own_options(self) -> dict[str, tuple[Any, Any]]:
+        """Options that only this loss has, with their defaults, for ``repr``."""
+        return {}
+
+    padding_idx = _NotOfALoss(None, "ignore_index leaves examples out")
+    max_norm = _NotOfALoss(None, "scale the rows of weight after the optimizer's step, as torch.renorm does")
+    norm_type = _NotOfALoss(2.0, "it goes with max_norm of nn.Embedding")
+    scale_grad_by_freq = _NotOfALoss(False, "the weight that forward takes scales the losses of examples")
+
+    def extra_repr(self) -> str:
+        """The sizes, and the options that differ from their defaults, for ``repr``."""
+        options = {
+            "num_true": (self.num_true, 1),
+            "bias": (self.bias is not None, True),
+            "remove_accidental_hits": (self.remove_accidental_hits, self._removes_hits),
+            "true_target": (self.true_target, self._true_target),
+            **self._own_options(),
+            "sparse": (self.sparse, True),
+            "reduction": (self.reduction, "mean"),
+            "ignore_index": (self.ignore_index, -100),
+            "precision": (self.precision, None),
+        }
+        given = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
+        return ", ".join([f"{self.num_embeddings}, {self.embedding_dim}, num_sampled={self.num_sampled}", *given])
