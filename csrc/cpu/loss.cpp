@@ -81,9 +81,10 @@ class Plane {
     });
   }
 
-  // Calls true_classes(part) for the examples of a strip once their sums are complete.
-  template <class TrueClasses>
-  void softmax(const WorkspaceSizes& sizes, const TrueClasses& true_classes) const {
+  // Calls true_classes(strip) for the examples of a strip once their sums are complete, and start_rows() before the first
+  // gradients of samples.
+  template <class TrueClasses, class Rows>
+  void softmax(const WorkspaceSizes& sizes, const TrueClasses& true_classes, const Rows& start_rows) const {
     clear_copies();
     const Range examples = team_.share(task_.batch);
     const std::int64_t group_slots = StripSizes::slots_of_group(task_.num_sampled, schedule_.groups, sizes.tile);
@@ -96,6 +97,11 @@ class Plane {
       }
       true_classes(strip);
       if (!task_.wants_gradients()) continue;
+      if (i == 0) {
+        team_.barrier();
+        start_rows();
+        team_.barrier();
+      }
       step_through_groups([&](std::int64_t group, Range sampled) {
         tiles_.gradients_of_block(task_, strip, sampled, memory_.strip, group * group_slots, sink_, memory_.scratch);
       });
@@ -225,12 +231,14 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
     };
     const Plane<T> plane(own, tiles, schedule, team, memory);
     if (sizes.softmax) {
-      for_rows(kernels.clear_rows);  // true gradients come after those of earlier strips
-      plane.softmax(sizes, [&](Range strip) {
-        for_examples(strip, [&](Range part) { kernels.softmax_true_classes(own, part, memory.scratch); });
-      });
-      team.barrier();
-      for_rows(kernels.add_true_rows);
+      const bool one_strip = sizes.strips.strips(own.batch, team.size) == 1;
+      plane.softmax(
+          sizes,
+          [&](Range strip) {
+            for_examples(strip, [&](Range part) { kernels.softmax_true_classes(own, part, memory.scratch); });
+          },
+          [&] { for_rows(one_strip ? kernels.set_true_rows : kernels.clear_rows); });
+      if (!one_strip) for_rows(kernels.add_true_rows);
     } else {
       for_rows(kernels.set_true_rows);
       if (own.num_sampled > 0) plane.logistic();

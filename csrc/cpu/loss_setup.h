@@ -85,6 +85,8 @@ struct WorkspaceSizes {
   NarrowArrays narrow;
 };
 
+constexpr std::int64_t kMostLanes = 16;  // of a vector: a kernel may read as far beyond the maxima
+
 // What one thread has to itself.
 template <class T>
 struct ThreadMemory {
@@ -101,7 +103,7 @@ ThreadMemory<T> take_thread_memory(Carver& memory, const WorkspaceSizes& sizes) 
   own.strip.x = memory.take<T>(strips.example_tiles * sizes.tile.x_elements);
   if (!strips.keeps) return own;
   own.strip.exps = memory.take<T>(strips.slots * strips.example_tiles * sizes.tile.logits_elements);
-  own.strip.maxima = memory.take<T>(strips.slots * strips.example_tiles * sizes.tile.examples);
+  own.strip.maxima = memory.take<T>(strips.slots * strips.example_tiles * sizes.tile.examples + kMostLanes);
   return own;
 }
 

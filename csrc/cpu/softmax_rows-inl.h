@@ -32,12 +32,17 @@ void softmax_true_classes(const LossTask<T>& task, Range examples, T* row) {
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
     const std::int64_t begin = targets.begin(b), end = targets.begin(b + 1);
     const T largest = task.softmax_max[b];
-    const auto exp_of = [&](std::int64_t e) {
-      return static_cast<double>(
-          math::exp_nonpositive<T, T, typename math::LogisticConstants<T>::Bits>(task.true_grad[e] - largest));
+    // exp(u - m) of a vector of entries from e on.
+    const auto exps = [&](std::int64_t e, std::int64_t present) {
+      const Vec<T> u = load_first(task.true_grad + e, present);
+      return math::exp_nonpositive<T, Vec<T>, VecBits<T>>(u - largest);
     };
     double of_true = 0.0;
-    for (std::int64_t e = begin; e < end; ++e) of_true += exp_of(e);
+    for (std::int64_t first = begin; first < end; first += kLanes<T>) {
+      const std::int64_t present = end - first < kLanes<T> ? end - first : kLanes<T>;
+      const Vec<T> own = exps(first, present);
+      for (std::int64_t i = 0; i < present; ++i) of_true += static_cast<double>(own[i]);
+    }
     const double of_samples = task.softmax_sum[b];
     const double total = of_true + of_samples;
     const double count = static_cast<double>(end - begin);
@@ -45,15 +50,19 @@ void softmax_true_classes(const LossTask<T>& task, Range examples, T* row) {
     const double upstream = static_cast<double>(task.upstream(b));
     const double log_total = __builtin_log(total);
     double loss = 0.0;
-    for (std::int64_t e = begin; e < end; ++e) {
-      const double below = static_cast<double>(largest) - static_cast<double>(task.true_grad[e]);
-      const double own = exp_of(e);
-      const double others = of_samples + (of_true - own);
-      loss += q * (below + log_total);
-      task.true_grad[e] = static_cast<T>(q * ((count - 1.0) * own - others) / total * upstream);
-      if (task.grad_inputs == nullptr) continue;
-      prefetch_true_class(task, e, last);
-      add_true_grad_input(task, e, b, row);
+    for (std::int64_t first = begin; first < end; first += kLanes<T>) {
+      const std::int64_t present = end - first < kLanes<T> ? end - first : kLanes<T>;
+      const Vec<T> of_each = exps(first, present);
+      for (std::int64_t i = 0; i < present; ++i) {
+        const double below = static_cast<double>(largest) - static_cast<double>(task.true_grad[first + i]);
+        const auto own = static_cast<double>(of_each[i]);
+        const double others = of_samples + (of_true - own);
+        loss += q * (below + log_total);
+        task.true_grad[first + i] = static_cast<T>(q * ((count - 1.0) * own - others) / total * upstream);
+        if (task.grad_inputs == nullptr) continue;
+        prefetch_true_class(task, first + i, last);
+        add_true_grad_input(task, first + i, b, row);
+      }
     }
     if (task.grad_inputs != nullptr && begin == end) clear_grad_input(task, b);
     task.loss_sum[b] = loss;

@@ -14,14 +14,22 @@ template <class T>
   return a > b ? a : b;
 }
 
-template <class T>
-T largest_of_lanes(Vec<T> value) {
-  T largest = value[0];
-  for (int i = 1; i < kLanes<T>; ++i) largest = value[i] > largest ? value[i] : largest;
-  return largest;
+template <class T, int kDistance, int... I>
+[[gnu::always_inline]] inline Vec<T> larger_of_swapped(Vec<T> value, std::integer_sequence<int, I...>) {
+  return larger<T>(value, __builtin_shufflevector(value, value, (I ^ kDistance)...));
 }
 
-// Calls use(column, offset, present, s) for the vectors of a tile's columns; `column` is that of its first example.
+template <class T, int kDistance = kLanes<T> / 2>
+[[gnu::always_inline]] inline T largest_of_lanes(Vec<T> value) {
+  if constexpr (kDistance == 0) {
+    return value[0];
+  } else {
+    using Lanes = std::make_integer_sequence<int, kLanes<T>>;
+    return largest_of_lanes<T, kDistance / 2>(larger_of_swapped<T, kDistance>(value, Lanes{}));
+  }
+}
+
+// Calls use(column, s, present) for the vectors of a tile's columns; `column` is that of its first example.
 template <class Tile, class Use, class T = typename Tile::Element>
 [[gnu::always_inline]] inline void for_each_column(const Tile& tile, std::int64_t samples, const Use& use) {
   for (std::int64_t s = 0; s < samples; s += kLanes<T>) {
@@ -39,9 +47,21 @@ template <class T>
 
 // exp(v - m). Removed classes give exactly 0: m is at least kLeastMaximum, far above their logit.
 template <class T>
-[[gnu::always_inline]] inline Vec<T> exp_below(Vec<T> logit, T maximum) {
+[[gnu::always_inline]] inline Vec<T> exp_below(Vec<T> logit, Vec<T> maximum) {
   return math::exp_nonpositive<T, Vec<T>, VecBits<T>>(logit - maximum);
 }
+
+// A number for each of a tile's examples, whole vectors of them.
+template <class T>
+struct PerExample {
+  alignas(kVectorBytes) T of[kMostTileExamples];
+
+  // of[b] = make(b), a vector at a time. Reads up to a vector beyond `count`.
+  template <class Make>
+  [[gnu::always_inline]] void set(std::int64_t count, const Make& make) {
+    for (std::int64_t b = 0; b < count; b += kLanes<T>) store(of + b, make(b));
+  }
+};
 
 // Logits of a tile, in place of the products; then their exponentials, if `maxima`, where the maximum that each
 // example's are relative to is kept, is not null. Updates the examples' maxima and sums.
@@ -60,29 +80,29 @@ void add_exponentials(const LossTask<T>& task, Range examples, Range sampled, co
       store(lanes, larger<T>(logit, load(lanes)));
     }
   });
-  T maximum[kMostTileExamples];
+  PerExample<T> before, maximum, rescaled;
   for (std::int64_t b = 0; b < examples.size(); ++b) {
     T* lanes = tile.loss_lanes + b * kLanes<T>;
-    const T before = task.softmax_max[examples.begin + b];
     const T own = largest_of_lanes<T>(load(lanes));
-    maximum[b] = own > before ? own : before;
-    if (own > before) {
-      task.softmax_max[examples.begin + b] = own;
-      task.softmax_sum[examples.begin + b] *= static_cast<double>(exp_below<T>(broadcast(before), own)[0]);
-    }
-    if (maxima != nullptr) maxima[b] = maximum[b];
+    before.of[b] = task.softmax_max[examples.begin + b];
+    maximum.of[b] = own > before.of[b] ? own : before.of[b];
     store(lanes, Vec<T>{});
   }
+  rescaled.set(examples.size(), [&](std::int64_t b) { return exp_below<T>(load(before.of + b), load(maximum.of + b)); });
   for_each_column(tile, sampled.size(), [&](T* column, std::int64_t, std::int64_t) {
     for (std::int64_t b = 0; b < examples.size(); ++b, column += kPanel<T>) {
-      const Vec<T> e = exp_below<T>(load(column), maximum[b]);
+      const Vec<T> e = exp_below<T>(load(column), broadcast(maximum.of[b]));
       if (maxima != nullptr) store(column, e);
       T* lanes = tile.loss_lanes + b * kLanes<T>;
       store(lanes, load(lanes) + e);
     }
   });
   for (std::int64_t b = 0; b < examples.size(); ++b) {
-    task.softmax_sum[examples.begin + b] += static_cast<double>(sum_of_lanes<T>(load(tile.loss_lanes + b * kLanes<T>)));
+    double& sum = task.softmax_sum[examples.begin + b];
+    const auto own = static_cast<double>(sum_of_lanes<T>(load(tile.loss_lanes + b * kLanes<T>)));
+    sum = __builtin_fma(sum, static_cast<double>(rescaled.of[b]), own);  // explicit: the same in all instances
+    task.softmax_max[examples.begin + b] = maximum.of[b];
+    if (maxima != nullptr) maxima[b] = maximum.of[b];
   }
 }
 
@@ -91,10 +111,15 @@ void add_exponentials(const LossTask<T>& task, Range examples, Range sampled, co
 template <bool kLogits, class Tile, class T = typename Tile::Element>
 void scale_exponentials(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile, const T* maxima,
                         T* bias_sum) {
-  T factor[kMostTileExamples];
+  PerExample<T> factor, maximum;
   for (std::int64_t b = 0; b < examples.size(); ++b) {
-    factor[b] = task.softmax_factor[examples.begin + b];
-    if (!kLogits) factor[b] *= exp_below<T>(broadcast(maxima[b]), task.softmax_max[examples.begin + b])[0];
+    factor.of[b] = task.softmax_factor[examples.begin + b];
+    maximum.of[b] = task.softmax_max[examples.begin + b];
+  }
+  if constexpr (!kLogits) {
+    factor.set(examples.size(), [&](std::int64_t b) {
+      return load(factor.of + b) * exp_below<T>(load(maxima + b), load(maximum.of + b));
+    });
   }
   for_each_column(tile, sampled.size(), [&](T* column, std::int64_t s, std::int64_t present) {
     const VecBits<T> in_tile = first_lanes<T>(present);
@@ -104,10 +129,10 @@ void scale_exponentials(const LossTask<T>& task, Range examples, Range sampled, 
       sum.start(b);
       Vec<T> e = load(column);
       if constexpr (kLogits) {
-        e = exp_below<T>(logit_of<T>(e, offset, in_tile), task.softmax_max[examples.begin + b]);
+        e = exp_below<T>(logit_of<T>(e, offset, in_tile), broadcast(maximum.of[b]));
       }
       // Removed hits stay 0 when the factor is not finite.
-      const Vec<T> g = e != T{0} ? e * factor[b] : Vec<T>{};
+      const Vec<T> g = e != T{0} ? e * factor.of[b] : Vec<T>{};
       store(column, g);
       sum.add(g);
     }
