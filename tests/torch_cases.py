@@ -52,16 +52,17 @@ def leaves(problem):
 
 def given(problem, labels=None):
     """Target, and the samples as the losses take them."""
-    samples = map(torch.from_numpy, (array for array in problem.sampled_values if array is not None))
+    samples = (None if array is None else torch.from_numpy(array) for array in problem.sampled_values)
     target = torch.from_numpy(problem.labels if labels is None else labels)
-    return target, fastnce.SampledValues(*samples, *[None] * problem.sampled_values.count(None))
+    return target, fastnce.SampledValues(*samples)
 
 
 def call_of(problem, tensors, target=None, **options):
     """The loss of a problem, whichever it is, of these tensors."""
     labels, samples = given(problem)
     own = {
-        name: torch.tensor(value) if isinstance(value, np.ndarray) else value for name, value in problem.options.items()
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in problem.options.items()
     }
     own["ignore_index"] = own.pop("padding", None)
     own.pop("grad_loss", None)
