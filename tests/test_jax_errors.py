@@ -290,9 +290,19 @@ LOSS = {**TABLES, "labels": LABELS, "inputs": np.ones((5, 4), np.float32), "num_
 SAMPLES = (np.arange(7), np.ones((5, 1), np.float32), np.ones(7, np.float32))
 ROWS = {"rows": fastnce.RowGrads(np.array([1, 2]), np.ones((2, 4), np.float32), np.ones(2, np.float32))}
 KEY = {"key": jax.random.key(0)}
-ENTRIES = {
-    fastnce.jax.nce_loss: {**LOSS, **KEY, "num_true": 1, "precision": None, "remove_accidental_hits": False},
+OPTIONS = {"num_true": 1, "precision": None, "remove_accidental_hits": False, "padding": -1, "true_target": "one"}
+NEGATIVE = {name: array for name, array in LOSS.items() if not name.startswith("num_")}
+NEGATIVE.update(sampled_candidates=SAMPLES[0], positive_weight=2.0, negative_weight=np.ones(5, np.float32))
+LOSSES = {
+    fastnce.jax.nce_loss: {**LOSS, **KEY, **OPTIONS},
     fastnce.jax.nce_value_and_rows: {**LOSS, "sampled_values": SAMPLES, "grad_loss": np.ones(5, np.float32)},
+    fastnce.jax.sampled_softmax_loss: {**LOSS, **KEY, **OPTIONS},
+    fastnce.jax.sampled_softmax_value_and_rows: {**LOSS, **KEY, **OPTIONS, "grad_loss": np.ones(5, np.float32)},
+    fastnce.jax.negative_sampling_loss: {**NEGATIVE, **OPTIONS},
+    fastnce.jax.negative_sampling_value_and_rows: {**NEGATIVE, **OPTIONS, "grad_loss": np.ones(5, np.float32)},
+}
+ENTRIES = {
+    **LOSSES,
     fastnce.jax.log_uniform_candidate_sampler: {
         **{"true_classes": LABELS, "num_true": 1, "num_sampled": 7, "unique": True, "range_max": 50},
         **KEY,
@@ -309,7 +319,8 @@ WRONG = {
     **{"cube": np.ones((2, 2, 2), np.float32), "texts": np.array(["a"])},
 }
 RIGHT = {"precision": ["None"], "key": ["key"], "grad_loss": ["None", "number"]}
-RIGHT.update(learning_rate=["number"], epsilon=["number"])
+RIGHT.update(learning_rate=["number"], epsilon=["number"], padding=["None"], true_target=["None"])
+RIGHT.update(positive_weight=["None", "number"], negative_weight=["None", "number"])
 
 
 @pytest.fixture
@@ -330,7 +341,8 @@ def handlers(monkeypatch):
 @pytest.mark.parametrize("convert", [lambda array: array, jnp.asarray], ids=["numpy", "jax"])
 def test_wrong_arguments_are_refused_by_name_before_anything_is_computed(entry, name, convert, handlers):
     arguments = jax.tree.map(lambda leaf: convert(leaf) if isinstance(leaf, np.ndarray) else leaf, ENTRIES[entry])
-    for kind in WRONG.keys() - RIGHT.get(name, []):
+    right = ["None"] if name == "biases" and entry in LOSSES else RIGHT.get(name, [])
+    for kind in WRONG.keys() - right:
         _, text = refusal(entry, {**arguments, name: WRONG[kind]})
         assert name in text or (name == "sampled_values" and text.startswith(PARTS)), text
         assert not re.search(r" is a ([aeio]|NoneType)", text), text
@@ -342,7 +354,8 @@ def test_wrong_arguments_are_refused_by_name_before_anything_is_computed(entry, 
         (entry, pair)
         for entry, arguments in ENTRIES.items()
         for pair in combinations(arguments, 2)
-        if pair != ("learning_rate", "epsilon")  # two numbers
+        if not {*pair} <= {"learning_rate", "epsilon"}  # two numbers
+        if not {*pair} <= {"positive_weight", "negative_weight", "grad_loss"}  # factors
     ],
     ids=lambda value: getattr(value, "__name__", None) or "-".join(value),
 )

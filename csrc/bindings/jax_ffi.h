@@ -115,6 +115,13 @@ class Call {
   const xla::CallFrame& frame() const { return frame_; }
   Buffer operand(std::int64_t i) const { return buffer(frame_.operands, i); }
   Buffer result(std::int64_t i) const { return buffer(frame_.results, i); }
+  bool has(std::string_view name) const {
+    const xla::Attributes& attributes = frame_.attributes;
+    for (std::int64_t i = 0; i < attributes.size; ++i) {
+      if (std::string_view(attributes.names[i]->data, attributes.names[i]->size) == name) return true;
+    }
+    return false;
+  }
   std::int64_t integer(std::string_view name) const { return scalar<std::int64_t>(name, ElementType::kInt64); }
   bool flag(std::string_view name) const { return scalar<bool>(name, ElementType::kBool); }
 

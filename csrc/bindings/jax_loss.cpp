@@ -12,29 +12,51 @@ namespace fastnce::bindings::jax {
 
 namespace {
 
-// Operands, results and options, in the order in which they come. Row gradients have room for B T + S rows.
+// Options are attributes by the names of python/fastnce/_request.py; those that are missing have the request's default.
+Loss loss_from(const Call& call) {
+  Loss loss;
+  if (call.has("family")) {
+    const std::string_view family = call.text("family");
+    if (family != "logistic" && family != "softmax") throw InvalidValue("family: expected 'logistic' or 'softmax'");
+    loss.family = family == "softmax" ? LossFamily::kSoftmax : LossFamily::kLogistic;
+  }
+  if (call.has("true_target")) {
+    const std::string_view target = call.text("true_target");
+    if (target != "mean" && target != "one") throw InvalidValue("true_target: expected 'mean' or 'one'");
+    loss.true_target = target == "one" ? TrueTarget::kOne : TrueTarget::kMean;
+  }
+  if (call.has("remove_accidental_hits")) loss.remove_accidental_hits = call.flag("remove_accidental_hits");
+  return loss;
+}
+
+Precision precision_of(const Call& call) {
+  return call.has("precision") ? precision_from(call.text("precision"), "precision") : default_precision();
+}
+
+// Operands, results and options, in the order in which they come. Operands that may be left out are empty then. Row
+// gradients have room for B T + S rows.
 struct LossCall {
-  explicit LossCall(const xla::CallFrame& frame) : LossCall(Call(frame, 8, 5)) {}
+  explicit LossCall(const xla::CallFrame& frame) : LossCall(Call(frame, 10, 5)) {}
   LossCall(const LossCall&) = delete;
 
   // How many rows of gradients were asked for: none, or B T + S.
-  std::size_t rows() const {
-    return grad_weights.elements() + grad_biases.elements() > 0 ? labels.elements() + sampled.elements() : 0;
-  }
+  std::size_t rows() const { return request.wanted.rows() ? labels.elements() + sampled.elements() : 0; }
 
-  Buffer weights;        // [V, D]
-  Buffer biases;         // [V]
-  Buffer labels;         // [B, T]
-  Buffer inputs;         // [B, D]
-  Buffer sampled;        // classes [S]
-  Buffer true_count;     // [B, T]
-  Buffer sampled_count;  // [S]
-  Buffer grad_loss;      // [B], or [0] for 1
-  Buffer loss;           // [B]
-  Buffer grad_inputs;    // [B, D]
-  Buffer row_ids;        // [B T + S]
-  Buffer grad_weights;   // [B T + S, D]
-  Buffer grad_biases;    // [B T + S]
+  Buffer weights;          // [V, D]
+  Buffer biases;           // [V], or [0] for none
+  Buffer labels;           // [B, T]
+  Buffer inputs;           // [B, D]
+  Buffer sampled;          // classes [S]
+  Buffer true_count;       // [B, T], or [0] for no log Q
+  Buffer sampled_count;    // [S], likewise
+  Buffer positive_weight;  // [B], or [0] for 1
+  Buffer negative_weight;  // [B], or [0] for 1
+  Buffer grad_loss;        // [B], or [0] for 1
+  Buffer loss;             // [B]
+  Buffer grad_inputs;      // [B, D]
+  Buffer row_ids;          // [B T + S]
+  Buffer grad_weights;     // [B T + S, D]
+  Buffer grad_biases;      // [B T + S]
   LossRequest request;
   LossOutputs outputs;
 
@@ -47,7 +69,9 @@ struct LossCall {
         sampled(call.operand(4)),
         true_count(call.operand(5)),
         sampled_count(call.operand(6)),
-        grad_loss(call.operand(7)),
+        positive_weight(call.operand(7)),
+        negative_weight(call.operand(8)),
+        grad_loss(call.operand(9)),
         loss(call.result(0)),
         grad_inputs(call.result(1)),
         row_ids(call.result(2)),
@@ -55,23 +79,23 @@ struct LossCall {
         grad_biases(call.result(4)),
         weights_{weights.data(), weights.dimension(0), weights.dimension(1)},
         biases_{biases.data(), biases.dimension(0), 1} {
-    const std::string_view precision = call.text("precision");  // empty: the default when the call runs
+    request.loss = loss_from(call);
+    request.loss.positive_weight.values = positive_weight.wanted();
+    request.loss.negative_weight.values = negative_weight.wanted();
+    request.precision = precision_of(call);
     request.inputs_dtype = dtype_of(inputs);
     request.dtype = *request.inputs_dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
     request.weights_dtype = outputs.grad_weights_dtype = dtype_of(weights);
     request.biases_dtype = outputs.grad_biases_dtype = dtype_of(biases);
     outputs.grad_inputs_dtype = request.inputs_dtype;
-    request.precision = precision.empty() ? default_precision() : precision_from(precision, "precision");
     request.batch = inputs.dimension(0);
     request.dim = inputs.dimension(1);
     request.num_classes = call.integer("num_classes");
     request.targets.per_example = labels.dimension(1);
-    request.targets.expected_count = true_count.data();
+    if (call.has("padding")) request.targets.padding = call.integer("padding");
     request.negatives.count = sampled.dimension(0);
-    request.negatives.expected_count = sampled_count.data();
-    request.loss.remove_accidental_hits = call.flag("remove_accidental_hits");
     request.weights.shards = {&weights_, 1};
-    request.biases.shards = {&biases_, 1};
+    if (biases.elements() > 0) request.biases.shards = {&biases_, 1};
     request.inputs = inputs.data();
     request.inputs_stride = request.dim;
     request.grad_loss = grad_loss.wanted();
@@ -79,14 +103,22 @@ struct LossCall {
                       .grad_inputs = grad_inputs.elements() > 0,
                       .grad_weights = grad_weights.elements() > 0,
                       .grad_biases = grad_biases.elements() > 0};
+    // Rows without columns have ids none the less.
+    if (request.dim == 0 && row_ids.elements() > 0) request.wanted.grad_weights = true;
     outputs.loss = loss.wanted();
     outputs.grad_inputs = grad_inputs.wanted();
-    outputs.grad_weights = grad_weights.wanted();
+    outputs.grad_weights = grad_weights.data();
     outputs.grad_biases = grad_biases.wanted();
     const auto batch = static_cast<std::size_t>(request.batch), dim = static_cast<std::size_t>(request.dim);
     const std::size_t entries = labels.elements() + sampled.elements();
-    require_extent(true_count, "true_expected_count", labels.elements(), request.dtype);
-    require_extent(sampled_count, "sampled_expected_count", sampled.elements(), request.dtype);
+    if (true_count.elements() + sampled_count.elements() > 0) {
+      require_extent(true_count, "true_expected_count", labels.elements(), request.dtype);
+      require_extent(sampled_count, "sampled_expected_count", sampled.elements(), request.dtype);
+      request.targets.expected_count = true_count.data();
+      request.negatives.expected_count = sampled_count.data();
+    }
+    require_extent_or_nothing(positive_weight, "positive_weight", batch, request.dtype);
+    require_extent_or_nothing(negative_weight, "negative_weight", batch, request.dtype);
     require_extent_or_nothing(grad_loss, "grad_loss", batch, request.dtype);
     require_extent_or_nothing(loss, "the loss", batch, request.dtype);
     require_extent_or_nothing(grad_inputs, "the gradient of inputs", batch * dim, *request.inputs_dtype);

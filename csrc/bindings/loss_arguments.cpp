@@ -212,7 +212,10 @@ LossCall::LossCall(Array inputs, const LossArguments& arguments, const Place& pl
   request.biases = biases_.table(request.biases.partition);
   request.weights_dtype = weights_.dtype();
   request.biases_dtype = biases_.dtype();
-  if (!is_given(arguments.num_classes)) request.num_classes = request.weights.rows();
+  if (!is_given(arguments.num_classes)) {
+    if (request.weights.shards.empty()) throw InvalidValue("weights has no shards: expected at least one");
+    request.num_classes = request.weights.rows();
+  }
   if (is_given(arguments.grad_dtype)) require_float32(arguments.grad_dtype, request.dtype);
 }
 

@@ -11,11 +11,11 @@ void register_jax(pybind11::module_& module) {
   namespace py = pybind11;
   const auto capsule = [](xla::Handler* handler) { return py::capsule(reinterpret_cast<void*>(handler)); };
   py::dict handlers;
-  handlers["cpu"] = py::dict(py::arg("fastnce_nce_loss") = capsule(jax::kLossOnCpu),
+  handlers["cpu"] = py::dict(py::arg("fastnce_sampled_loss") = capsule(jax::kLossOnCpu),
                              py::arg("fastnce_log_uniform") = capsule(jax::kSamplerOnCpu),
                              py::arg("fastnce_set_rows") = capsule(jax::kSetRowsOnCpu));
   if (cuda::built()) {
-    handlers["CUDA"] = py::dict(py::arg("fastnce_nce_loss") = capsule(jax::kLossOnCuda),
+    handlers["CUDA"] = py::dict(py::arg("fastnce_sampled_loss") = capsule(jax::kLossOnCuda),
                                 py::arg("fastnce_log_uniform") = capsule(jax::kSamplerOnCuda));
   }
   module.attr("jax_handlers") = handlers;

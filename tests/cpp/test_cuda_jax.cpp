@@ -86,14 +86,17 @@ void expect_solved(std::string_view precision, double allowed) {
   constexpr std::int64_t kWords = 8 / sizeof(Id);
   const DeviceArray<Id> row_ids(static_cast<std::size_t>(rows * kWords));
   const auto call = [&](std::int64_t with_loss, std::int64_t with_rows) {
-    return CudaXlaCall()
-        .operand(weights, {num_classes, dim})
+    CudaXlaCall made;
+    if (!precision.empty()) made.attribute("precision", precision);
+    return made.operand(weights, {num_classes, dim})
         .operand(biases, {num_classes})
         .operand(labels, {batch, num_true})
         .operand(inputs, {batch, dim})
         .operand(sampled, {num_sampled})
         .operand(true_count, {batch, num_true})
         .operand(sampled_count, {num_sampled})
+        .operand(grad_loss, {0})  // weights: 1
+        .operand(grad_loss, {0})
         .operand(grad_loss, {batch})
         .result(loss, {with_loss * batch})
         .result(grad_inputs, {with_rows * batch, dim})
@@ -101,7 +104,6 @@ void expect_solved(std::string_view precision, double allowed) {
         .result(grad_weights, {with_rows * rows, dim})
         .result(grad_biases, {with_rows * rows})
         .attribute("num_classes", num_classes)
-        .attribute("precision", precision)
         .attribute("remove_accidental_hits", false)
         .run(bindings::jax::kLossOnCuda);
   };
@@ -181,14 +183,14 @@ TEST_F(CudaJax, AfterAnErrorMemoryGoesBackOnceItsKernelsHaveRun) {
                                .operand(number, {1, 1})
                                .operand(number, {1})
                                .operand(number, {0})
+                               .operand(number, {0})
+                               .operand(number, {0})
                                .result(result, {1})
                                .result(result, {0, 1})
                                .result(id, {0, 2})
                                .result(result, {0, 1})
                                .result(result, {0})
                                .attribute("num_classes", std::int64_t{1})
-                               .attribute("precision", "")
-                               .attribute("remove_accidental_hits", false)
                                .run(bindings::jax::kLossOnCuda);
   EXPECT_NE(text.find("XLA gave no scratch memory"), std::string::npos) << text;
   EXPECT_EQ(left, -1);

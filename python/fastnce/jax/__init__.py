@@ -1,4 +1,4 @@
-"""The sampled loss in JAX's own idiom: under ``jit``, ``grad``, ``vmap`` and ``scan``, with ids from a JAX key.
+"""The sampled losses in JAX's own idiom: under ``jit``, ``grad``, ``vmap`` and ``scan``, with ids from a JAX key.
 
     >>> import fastnce.jax
     >>> loss, dinputs, rows = fastnce.jax.nce_value_and_rows(weights, biases, labels, inputs, S, V, key=key)
@@ -24,7 +24,25 @@ for _platform, _by_name in _core.jax_handlers.items():
     for _name, _handler in _by_name.items():
         jax.ffi.register_ffi_target(_name, _handler, platform=_platform)
 
-from fastnce.jax._loss import log_uniform_candidate_sampler, nce_loss, nce_value_and_rows  # noqa: E402
+from fastnce.jax._losses import (  # noqa: E402
+    nce_loss,
+    nce_value_and_rows,
+    negative_sampling_loss,
+    negative_sampling_value_and_rows,
+    sampled_softmax_loss,
+    sampled_softmax_value_and_rows,
+)
 from fastnce.jax._rows import adagrad_rows, sgd_rows  # noqa: E402
+from fastnce.jax._sampler import log_uniform_candidate_sampler  # noqa: E402
 
-__all__ = ["adagrad_rows", "log_uniform_candidate_sampler", "nce_loss", "nce_value_and_rows", "sgd_rows"]
+__all__ = [
+    "adagrad_rows",
+    "log_uniform_candidate_sampler",
+    "nce_loss",
+    "nce_value_and_rows",
+    "negative_sampling_loss",
+    "negative_sampling_value_and_rows",
+    "sampled_softmax_loss",
+    "sampled_softmax_value_and_rows",
+    "sgd_rows",
+]

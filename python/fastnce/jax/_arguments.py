@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,30 @@ import numpy as np
 
 from fastnce import _core
 from fastnce._errors import is_a
+from fastnce._request import ARRAYS
 
-Operands = tuple[Any, Any, Any, Any, Any, Any, Any]
-"""weights [V, D], biases [V], labels [B, T], inputs [B, D], sampled classes [S], their counts: [B, T], [S]."""
+
+class Operands(NamedTuple):
+    """What the handler takes besides the upstream factors, in its order; what is left out has no elements."""
+
+    weights: Any
+    """``[V, D]``."""
+    biases: Any
+    """``[V]``, or ``[0]`` for none."""
+    labels: Any
+    """``[B, T]``."""
+    inputs: Any
+    """``[B, D]``."""
+    sampled: Any
+    """``[S]``."""
+    true_count: Any
+    """``[B, T]``, or ``[0]`` for no log Q."""
+    sampled_count: Any
+    """``[S]``, likewise."""
+    positive_weight: Any
+    """``[B]``, or ``[0]`` for 1."""
+    negative_weight: Any
+
 
 _FLOATS = tuple(map(np.dtype, (jnp.float32, jnp.float64, jnp.float16, jnp.bfloat16)))
 
@@ -21,6 +42,10 @@ _FLOATS = tuple(map(np.dtype, (jnp.float32, jnp.float64, jnp.float16, jnp.bfloat
 def id_dtype() -> Any:
     """The widest integers that JAX has."""
     return jnp.int64 if jax.config.jax_enable_x64 else jnp.int32
+
+
+def compute_dtype(inputs: Any) -> Any:
+    return jnp.float64 if inputs.dtype == jnp.float64 else jnp.float32
 
 
 def require_ids_fit(limit: Any, name: str) -> None:
@@ -84,24 +109,31 @@ def seen_by_core(array: Any, value: int = 0) -> Any:
         return array
     if jnp.issubdtype(array.dtype, jax.dtypes.extended):
         return np.empty(array.shape, object)
-    row = np.full(array.shape[-1:] if array.ndim == 2 else (), value, array.dtype)
+    row = np.full(array.shape[-1:] if array.ndim > 1 else (), value, array.dtype)
     return np.broadcast_to(row, array.shape)
 
 
-def _samples_seen_by_core(sampled_values: Any, labels: Any, remove_accidental_hits: Any) -> Any:
-    """The same of samples and their expected counts. A sampled count need not be positive where all examples remove its
-    sample: if ids are not known, the core sees ones, and the handler decides."""
+def _samples_seen_by_core(fields: dict[str, Any]) -> Any:
+    """The same of samples and their expected counts. Those of padding need not be positive, nor that of a sample that
+    all examples remove: if ids are not known, the core sees ones, and the handler decides."""
+    sampled_values = fields["sampled_values"]
     if not isinstance(sampled_values, list | tuple) or len(sampled_values) != 3:
         return sampled_values
     ids, true_count, sampled_count = sampled_values
-    ids_are_known = not isinstance(labels, jax.Array) and not isinstance(ids, jax.Array)
-    if not ids_are_known and remove_accidental_hits is not False and not isinstance(sampled_count, jax.Array):
+    labels_are_known = not isinstance(fields["labels"], jax.Array)
+    pads, removes = fields["padding"] is not None, fields["remove_accidental_hits"] is not False
+    if pads and not labels_are_known and not isinstance(true_count, jax.Array):
+        true_count = _ones_for(true_count)
+    ids_are_known = labels_are_known and not isinstance(ids, jax.Array)
+    if (pads or removes) and not ids_are_known and not isinstance(sampled_count, jax.Array):
         sampled_count = _ones_for(sampled_count)
     return seen_by_core(ids), seen_by_core(true_count, 1), seen_by_core(sampled_count, 1)
 
 
 def _ones_for(counts: Any) -> Any:
     """Ones of the shape and dtype of real numbers, which may be a list or a scalar; anything else unchanged."""
+    if counts is None:
+        return None
     try:
         array = np.asarray(counts)
     except Exception:  # such as a ragged list, which the core refuses in its own words
@@ -146,32 +178,10 @@ def _names(devices: set[Any]) -> str:
     return ", ".join(sorted(f"{device.platform}:{device.id}" for device in devices))
 
 
-def check_loss(
-    weights: Any,
-    biases: Any,
-    labels: Any,
-    inputs: Any,
-    num_sampled: Any,
-    num_classes: Any,
-    num_true: Any,
-    sampled_values: Any,
-    remove_accidental_hits: Any,
-    precision: Any,
-    grad_loss: Any,
-) -> None:
+def check_loss(fields: dict[str, Any]) -> None:
     """Throws what the NumPy entry throws for arguments like these, and what JAX cannot take."""
-    _core.check_loss(
-        weights=seen_by_core(weights),
-        biases=seen_by_core(biases),
-        labels=seen_by_core(labels),
-        inputs=seen_by_core(inputs),
-        num_sampled=num_sampled,
-        num_classes=num_classes,
-        num_true=num_true,
-        sampled_values=_samples_seen_by_core(sampled_values, labels, remove_accidental_hits),
-        seed=(0, 0),
-        remove_accidental_hits=remove_accidental_hits,
-        precision=precision,
-        grad_loss=seen_by_core(grad_loss),
-    )
-    require_ids_fit(num_classes, "num_classes")
+    seen = {name: seen_by_core(value) if name in ARRAYS else value for name, value in fields.items()}
+    seen["sampled_values"] = _samples_seen_by_core(fields)
+    _core.check_loss(**seen, seed=(0, 0))
+    num_classes = fields["num_classes"]
+    require_ids_fit(fields["weights"].shape[0] if num_classes is None else num_classes, "num_classes")

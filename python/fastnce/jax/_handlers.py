@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fastnce.jax._arguments import Operands, id_dtype
+from fastnce._request import OPTIONS
+from fastnce.jax._arguments import Operands, compute_dtype, id_dtype
+
+Options: TypeAlias = tuple[tuple[str, Any], ...]
+"""Names and values of what is fixed when a call is traced: the handler's attributes."""
+
+_ATTRIBUTES = {field.name: {"integer": np.int64, "flag": np.bool_, "choice": str}[field.kind] for field in OPTIONS}
 
 
-class Options(NamedTuple):
-    """What is fixed when a call is traced."""
-
-    num_classes: int
-    remove_accidental_hits: bool
-    precision: str
-    """Empty: the setting of :func:`fastnce.set_precision` when the call runs."""
+def options_of(fields: dict[str, Any]) -> Options:
+    """The options of a request. Sizes that operands have are none; what is ``None`` has the handler's default."""
+    given = ((name, fields.get(name)) for name in _ATTRIBUTES if name not in ("num_sampled", "num_true"))
+    return tuple((name, value) for name, value in given if value is not None)
 
 
 class Results(NamedTuple):
@@ -40,18 +43,18 @@ def run(
     rows: bool = False,
 ) -> Results:
     """The loss, the gradient of inputs, and those of rows, ``B * T + S`` of them, as far as asked for."""
-    weights, biases, labels, x, sampled, true_count, _ = operands
+    weights, biases, x = operands.weights, operands.biases, operands.inputs
     batch, dim = x.shape
-    entries = labels.size + sampled.size if rows else 0
-    dtype = true_count.dtype  # the compute dtype
+    entries = operands.labels.size + operands.sampled.size if rows else 0
+    dtype = compute_dtype(x)
     call = jax.ffi.ffi_call(
-        "fastnce_nce_loss",
+        "fastnce_sampled_loss",
         (
             jax.ShapeDtypeStruct((batch if loss else 0,), dtype),
             jax.ShapeDtypeStruct((batch if inputs else 0, dim), x.dtype),
             _id_words(entries),
             jax.ShapeDtypeStruct((entries, dim), weights.dtype),
-            jax.ShapeDtypeStruct((entries,), biases.dtype),
+            jax.ShapeDtypeStruct((entries if biases.size else 0,), biases.dtype),
         ),
         vmap_method="sequential",
     )
@@ -59,9 +62,7 @@ def run(
         *call(
             *operands,
             jnp.zeros(0, dtype) if grad_loss is None else grad_loss,
-            num_classes=np.int64(options.num_classes),
-            remove_accidental_hits=np.bool_(options.remove_accidental_hits),
-            precision=options.precision,
+            **{name: _ATTRIBUTES[name](value) for name, value in options},
         )
     )
     return results._replace(ids=_ids(results.ids))

@@ -20,7 +20,7 @@ def sgd_rows(weights: Any, biases: Any, rows: RowGrads, learning_rate: Any) -> t
 
     Args:
         weights: ``[V, D]``.
-        biases: ``[V]``.
+        biases: ``[V]``; ``None`` where ``rows`` has none.
         rows: As :func:`nce_value_and_rows` returns them, ids ascending. The first of the rows with one id counts; the
             others are padding.
         learning_rate: A scalar, which may be traced.
@@ -38,6 +38,8 @@ def sgd_rows(weights: Any, biases: Any, rows: RowGrads, learning_rate: Any) -> t
     learning_rate = number(learning_rate, "learning_rate")
 
     def step(table: Any, grads: Any) -> Any:
+        if table is None:
+            return None
         old, grads = _wide(table[rows.ids]), _wide(grads)
         return replace_rows(table, rows.ids, (old - learning_rate * grads).astype(table.dtype))
 
@@ -75,6 +77,8 @@ def adagrad_rows(
     learning_rate, epsilon = number(learning_rate, "learning_rate"), number(epsilon, "epsilon")
 
     def step(table: Any, sums: Any, grads: Any) -> tuple[Any, Any]:
+        if table is None:
+            return None, None
         old, grads = _wide(table[rows.ids]), _wide(grads)
         new_sums = _wide(sums[rows.ids]) + grads * grads
         new = old - learning_rate * grads / (jnp.sqrt(new_sums) + epsilon)
@@ -94,17 +98,24 @@ def _wide(array: Any) -> Any:
 
 def _checked(weights: Any, biases: Any, rows: Any) -> tuple[Any, Any, RowGrads]:
     """The tables and the rows as JAX arrays, if the rows fit the tables."""
-    weights, biases = floating(weights, "weights"), floating(biases, "biases")
+    weights = floating(weights, "weights")
     if not isinstance(rows, RowGrads):
         raise TypeError(f"rows {is_a(rows)}: expected fastnce.RowGrads, as nce_value_and_rows returns them")
+    if biases is not None or rows.biases is not None:
+        biases = floating(biases, "biases")
     ids = rows.ids
     require_array(ids, "rows.ids")
     if ids.dtype not in (jnp.int32, jnp.int64):
         raise TypeError(f"rows.ids has dtype {ids.dtype}: expected int32 or int64")
     if ids.ndim != 1:
         raise ValueError(f"rows.ids has shape {list(ids.shape)}: expected [n]")
-    grads = floating(rows.weights, "rows.weights"), floating(rows.biases, "rows.biases")
+    grads = (
+        floating(rows.weights, "rows.weights"),
+        rows.biases if biases is None else floating(rows.biases, "rows.biases"),
+    )
     for name, table, grad in (("weights", weights, grads[0]), ("biases", biases, grads[1])):
+        if table is None:
+            continue
         if table.ndim != grad.ndim or grad.shape != (*ids.shape, *table.shape[1:]):
             raise ValueError(
                 f"{name} has shape {list(table.shape)}, but rows.{name} has shape {list(grad.shape)} for ids of shape "
@@ -118,10 +129,12 @@ def _checked_accumulators(accumulators: Any, weights: Any, biases: Any) -> tuple
         raise TypeError(f"accumulators {is_a(accumulators)}: expected a pair (of weights, of biases)")
     if len(accumulators) != 2:
         raise ValueError(f"accumulators has {len(accumulators)} parts: expected a pair (of weights, of biases)")
-    sums = floating(accumulators[0], "accumulators[0]"), floating(accumulators[1], "accumulators[1]")
-    for i, (name, table) in enumerate((("weights", weights), ("biases", biases))):
+    tables = [("weights", weights), *([] if biases is None else [("biases", biases)])]
+    sums = []
+    for i, (name, table) in enumerate(tables):
+        sums.append(floating(accumulators[i], f"accumulators[{i}]"))
         if sums[i].shape != table.shape:
             raise ValueError(
                 f"accumulators[{i}] has shape {list(sums[i].shape)}: expected {list(table.shape)}, the shape of {name}"
             )
-    return sums
+    return sums[0], None if biases is None else sums[1]
