@@ -20,11 +20,11 @@ def test_the_binding_has_the_tables_defaults():
     defaults = {field.name: field.default for field in OPTIONS if field.default is not REQUIRED}
     given = {name: np.array(values) for name, values in arrays.items()}
     samples = (np.array([1, 2]), None, None)
-    losses, *_ = _core.compute_loss(**given, sampled_values=samples)
-    same, *_ = _core.compute_loss(**given, sampled_values=samples, **defaults)
+    losses, *_ = _core.compute_loss(given | {"sampled_values": samples})
+    same, *_ = _core.compute_loss(given | {"sampled_values": samples} | defaults)
     np.testing.assert_array_equal(losses, same)
 
 
 def test_what_is_no_field_is_refused():
     with pytest.raises(TypeError, match="a loss has no argument 'weight'"):
-        _core.compute_loss(weight=1)
+        _core.compute_loss({"weight": 1})

@@ -243,7 +243,7 @@ def test_precision_is_asked_for(monkeypatch):
     x, target = batch()
     asked = []
     compute = _core.compute_loss
-    monkeypatch.setattr(_core, "compute_loss", lambda **fields: asked.append(fields["precision"]) or compute(**fields))
+    monkeypatch.setattr(_core, "compute_loss", lambda fields: asked.append(fields["precision"]) or compute(fields))
     module(precision="medium")(x, target)
     module()(x, target)
     assert asked == ["medium", None]

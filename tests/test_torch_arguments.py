@@ -272,7 +272,7 @@ def test_a_call_that_fails_is_not_counted(monkeypatch, error, reduction):
     criterion(x, target)
     other(x, target)
 
-    def fail(**fields):
+    def fail(fields):
         raise error
 
     with monkeypatch.context() as patch, pytest.raises(error):
@@ -295,7 +295,7 @@ def test_a_failed_call_does_not_take_back_another_threads_count(monkeypatch):
     x, target = batch()
     criterion = module()
 
-    def fail(**fields):
+    def fail(fields):
         criterion.calls.add_(1)  # as another thread's call does in the meantime
         raise ValueError
 
@@ -310,7 +310,7 @@ def test_a_checkpoint_that_fails_in_the_backward_pass_takes_no_count_back(monkey
     criterion = module()
     loss = torch.utils.checkpoint.checkpoint(criterion, x, target, use_reentrant=False)
 
-    def fail(**fields):
+    def fail(fields):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

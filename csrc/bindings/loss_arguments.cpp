@@ -152,7 +152,7 @@ py::tuple loss_fields() {
   return py::tuple(names);
 }
 
-LossArguments::LossArguments(const py::kwargs& given) {
+LossArguments::LossArguments(const py::dict& given) {
   PyObject* key = nullptr;
   PyObject* value = nullptr;
   for (Py_ssize_t at = 0; PyDict_Next(given.ptr(), &at, &key, &value);) this->*field_of(key).member = value;

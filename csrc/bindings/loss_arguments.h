@@ -14,7 +14,7 @@ namespace fastnce::bindings {
 
 // As Python passes them, by the names of python/fastnce/_request.py. Null: not given.
 struct LossArguments {
-  explicit LossArguments(const py::kwargs& given);
+  explicit LossArguments(const py::dict& given);
 
   py::handle weights, biases, labels, inputs, num_sampled, num_classes, num_true, padding, sampled_values;
   py::handle family, true_target, positive_weight, negative_weight, remove_accidental_hits;

@@ -149,8 +149,8 @@ Array borrow_inputs(py::handle object) {
   return inputs;
 }
 
-py::object compute_loss(const py::kwargs& given) {
-  const LossArguments args(given);
+py::object compute_loss(const py::dict& fields) {
+  const LossArguments args(fields);
   if (is_given(args.device)) return cuda_loss(args);
   Array inputs = borrow_inputs(args.inputs);
   return floating_type(inputs) == DType::kFloat64 ? run<double>(std::move(inputs), args)
@@ -158,8 +158,8 @@ py::object compute_loss(const py::kwargs& given) {
 }
 
 // Throws what the call would throw, without computing.
-void check_loss(const py::kwargs& given) {
-  const LossArguments args(given);
+void check_loss(const py::dict& fields) {
+  const LossArguments args(fields);
   Array inputs = borrow_inputs(args.inputs);
   if (floating_type(inputs) == DType::kFloat64) {
     validate(HostCall<double>(std::move(inputs), args).call.request);
@@ -172,8 +172,8 @@ void check_loss(const py::kwargs& given) {
 
 void register_loss(py::module_& module) {
   module.attr("loss_fields") = loss_fields();
-  module.def("compute_loss", &compute_loss);
-  module.def("check_loss", &check_loss);
+  module.def("compute_loss", &compute_loss, py::arg("fields"));
+  module.def("check_loss", &check_loss, py::arg("fields"));
 }
 
 }  // namespace fastnce::bindings

@@ -81,8 +81,8 @@ class Plane {
     });
   }
 
-  // Calls true_classes(strip) for the examples of a strip once their sums are complete, and start_rows() before the first
-  // gradients of samples.
+  // Calls true_classes(strip) for the examples of a strip once their sums are complete, and start_rows() before the
+  // first gradients of samples.
   template <class TrueClasses, class Rows>
   void softmax(const WorkspaceSizes& sizes, const TrueClasses& true_classes, const Rows& start_rows) const {
     clear_copies();

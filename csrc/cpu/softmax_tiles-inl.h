@@ -88,7 +88,8 @@ void add_exponentials(const LossTask<T>& task, Range examples, Range sampled, co
     maximum.of[b] = own > before.of[b] ? own : before.of[b];
     store(lanes, Vec<T>{});
   }
-  rescaled.set(examples.size(), [&](std::int64_t b) { return exp_below<T>(load(before.of + b), load(maximum.of + b)); });
+  rescaled.set(examples.size(),
+               [&](std::int64_t b) { return exp_below<T>(load(before.of + b), load(maximum.of + b)); });
   for_each_column(tile, sampled.size(), [&](T* column, std::int64_t, std::int64_t) {
     for (std::int64_t b = 0; b < examples.size(); ++b, column += kPanel<T>) {
       const Vec<T> e = exp_below<T>(load(column), broadcast(maximum.of[b]));

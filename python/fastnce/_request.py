@@ -62,7 +62,7 @@ OPTIONS = tuple(field for field in FIELDS if field.kind in ("integer", "flag", "
 """The fields that are fixed when a front end compiles a call."""
 
 
-def compute(**fields: Any) -> tuple[Any, Any, Any, Any, Any]:
+def compute(fields: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
     """``(loss, dinputs, row ids, dweights, dbiases)`` where ``inputs`` is, ``None`` for gradients not asked for.
 
     ``fields`` are those of the core, ``csrc/bindings/loss_arguments.h``; what is not given has its default there. Rows
@@ -72,23 +72,27 @@ def compute(**fields: Any) -> tuple[Any, Any, Any, Any, Any]:
     device = cuda_device_of(inputs, "inputs", fields.get("num_classes") or 0)
     if device is None:
         convert = like(inputs)
-        *arrays, used = _core.compute_loss(**fields)
+        *arrays, used = _core.compute_loss(fields)
     else:
         convert = device.hand_over
         with device.call(*(fields.get(name) for name in ARRAYS if name != "inputs")):
-            *arrays, used = _core.compute_loss(**fields, device=device)
+            *arrays, used = _core.compute_loss(fields | {"device": device})
         if used is not None:
             arrays[2:] = [None if array is None else device.head(array, used) for array in arrays[2:]]
-    loss, grad_inputs, ids, grad_weights, grad_biases = (
-        None if array is None else convert(array, argument)
-        for array, argument in zip(arrays, (None, inputs, None, fields["weights"], fields.get("biases")), strict=True)
+    loss, grad_inputs, ids, grad_weights, grad_biases = arrays
+    return (
+        convert(loss),
+        None if grad_inputs is None else convert(grad_inputs, inputs),
+        None if ids is None else convert(ids),
+        None if grad_weights is None else convert(grad_weights, fields["weights"]),
+        None if grad_biases is None else convert(grad_biases, fields["biases"]),
     )
-    return loss, grad_inputs, ids, grad_weights, grad_biases
 
 
-def with_gradients(**fields: Any) -> tuple[Any, Grads]:
-    """The loss and all gradients."""
-    loss, grad_inputs, ids, grad_weights, grad_biases = compute(**fields, gradients=(True, True, True))
+def with_gradients(fields: dict[str, Any]) -> tuple[Any, Grads]:
+    """The loss and all gradients. Adds to ``fields``."""
+    fields["gradients"] = (True, True, True)
+    loss, grad_inputs, ids, grad_weights, grad_biases = compute(fields)
     return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))
 
 

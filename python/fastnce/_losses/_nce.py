@@ -166,19 +166,21 @@ def nce_loss(
         RuntimeError: CUDA reports an error.
     """
     return compute(
-        weights=weights,
-        biases=biases,
-        labels=labels,
-        inputs=inputs,
-        num_sampled=num_sampled,
-        num_classes=num_classes,
-        num_true=num_true,
-        remove_accidental_hits=remove_accidental_hits,
-        partition_strategy=partition_strategy,
-        precision=precision,
-        padding=padding,
-        true_target=true_target,
-        **candidates(sampled_values, seed),
+        {
+            "weights": weights,
+            "biases": biases,
+            "labels": labels,
+            "inputs": inputs,
+            "num_sampled": num_sampled,
+            "num_classes": num_classes,
+            "num_true": num_true,
+            "remove_accidental_hits": remove_accidental_hits,
+            "partition_strategy": partition_strategy,
+            "precision": precision,
+            "padding": padding,
+            "true_target": true_target,
+            **candidates(sampled_values, seed),
+        }
     )[0]
 
 
@@ -300,20 +302,22 @@ def nce_loss_and_grad(
         ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.
     """
     return with_gradients(
-        weights=weights,
-        biases=biases,
-        labels=labels,
-        inputs=inputs,
-        num_sampled=num_sampled,
-        num_classes=num_classes,
-        num_true=num_true,
-        remove_accidental_hits=remove_accidental_hits,
-        partition_strategy=partition_strategy,
-        precision=precision,
-        padding=padding,
-        true_target=true_target,
-        grad_loss=grad_loss,
-        grad_dtype=grad_dtype,
-        pad_rows=pad_rows,
-        **candidates(sampled_values, seed),
+        {
+            "weights": weights,
+            "biases": biases,
+            "labels": labels,
+            "inputs": inputs,
+            "num_sampled": num_sampled,
+            "num_classes": num_classes,
+            "num_true": num_true,
+            "remove_accidental_hits": remove_accidental_hits,
+            "partition_strategy": partition_strategy,
+            "precision": precision,
+            "padding": padding,
+            "true_target": true_target,
+            "grad_loss": grad_loss,
+            "grad_dtype": grad_dtype,
+            "pad_rows": pad_rows,
+            **candidates(sampled_values, seed),
+        }
     )

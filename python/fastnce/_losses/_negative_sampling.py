@@ -117,19 +117,21 @@ def negative_sampling_loss(
         ``[B]`` losses, float64 or float32, as the kind of array that ``inputs`` is.
     """
     return compute(
-        weights=weights,
-        biases=biases,
-        labels=labels,
-        inputs=inputs,
-        num_true=num_true,
-        sampled_values=(sampled_candidates, None, None),
-        true_target="one",
-        positive_weight=positive_weight,
-        negative_weight=negative_weight,
-        remove_accidental_hits=remove_accidental_hits,
-        partition_strategy=partition_strategy,
-        precision=precision,
-        padding=padding,
+        {
+            "weights": weights,
+            "biases": biases,
+            "labels": labels,
+            "inputs": inputs,
+            "num_true": num_true,
+            "sampled_values": (sampled_candidates, None, None),
+            "true_target": "one",
+            "positive_weight": positive_weight,
+            "negative_weight": negative_weight,
+            "remove_accidental_hits": remove_accidental_hits,
+            "partition_strategy": partition_strategy,
+            "precision": precision,
+            "padding": padding,
+        }
     )[0]
 
 
@@ -222,22 +224,24 @@ def negative_sampling_loss_and_grad(
         ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.
     """
     return with_gradients(
-        weights=weights,
-        biases=biases,
-        labels=labels,
-        inputs=inputs,
-        num_true=num_true,
-        sampled_values=(sampled_candidates, None, None),
-        true_target="one",
-        positive_weight=positive_weight,
-        negative_weight=negative_weight,
-        remove_accidental_hits=remove_accidental_hits,
-        partition_strategy=partition_strategy,
-        precision=precision,
-        padding=padding,
-        grad_loss=grad_loss,
-        grad_dtype=grad_dtype,
-        pad_rows=pad_rows,
+        {
+            "weights": weights,
+            "biases": biases,
+            "labels": labels,
+            "inputs": inputs,
+            "num_true": num_true,
+            "sampled_values": (sampled_candidates, None, None),
+            "true_target": "one",
+            "positive_weight": positive_weight,
+            "negative_weight": negative_weight,
+            "remove_accidental_hits": remove_accidental_hits,
+            "partition_strategy": partition_strategy,
+            "precision": precision,
+            "padding": padding,
+            "grad_loss": grad_loss,
+            "grad_dtype": grad_dtype,
+            "pad_rows": pad_rows,
+        }
     )
 
 

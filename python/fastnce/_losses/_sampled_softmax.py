@@ -135,20 +135,22 @@ def sampled_softmax_loss(
         ``[B]`` losses, float64 or float32, as the kind of array that ``inputs`` is.
     """
     return compute(
-        weights=weights,
-        biases=biases,
-        labels=labels,
-        inputs=inputs,
-        num_sampled=num_sampled,
-        num_classes=num_classes,
-        num_true=num_true,
-        family="softmax",
-        remove_accidental_hits=remove_accidental_hits,
-        partition_strategy=partition_strategy,
-        precision=precision,
-        padding=padding,
-        true_target=true_target,
-        **candidates(sampled_values, seed),
+        {
+            "weights": weights,
+            "biases": biases,
+            "labels": labels,
+            "inputs": inputs,
+            "num_sampled": num_sampled,
+            "num_classes": num_classes,
+            "num_true": num_true,
+            "family": "softmax",
+            "remove_accidental_hits": remove_accidental_hits,
+            "partition_strategy": partition_strategy,
+            "precision": precision,
+            "padding": padding,
+            "true_target": true_target,
+            **candidates(sampled_values, seed),
+        }
     )[0]
 
 
@@ -253,21 +255,23 @@ def sampled_softmax_loss_and_grad(
         ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.
     """
     return with_gradients(
-        weights=weights,
-        biases=biases,
-        labels=labels,
-        inputs=inputs,
-        num_sampled=num_sampled,
-        num_classes=num_classes,
-        num_true=num_true,
-        family="softmax",
-        remove_accidental_hits=remove_accidental_hits,
-        partition_strategy=partition_strategy,
-        precision=precision,
-        padding=padding,
-        true_target=true_target,
-        grad_loss=grad_loss,
-        grad_dtype=grad_dtype,
-        pad_rows=pad_rows,
-        **candidates(sampled_values, seed),
+        {
+            "weights": weights,
+            "biases": biases,
+            "labels": labels,
+            "inputs": inputs,
+            "num_sampled": num_sampled,
+            "num_classes": num_classes,
+            "num_true": num_true,
+            "family": "softmax",
+            "remove_accidental_hits": remove_accidental_hits,
+            "partition_strategy": partition_strategy,
+            "precision": precision,
+            "padding": padding,
+            "true_target": true_target,
+            "grad_loss": grad_loss,
+            "grad_dtype": grad_dtype,
+            "pad_rows": pad_rows,
+            **candidates(sampled_values, seed),
+        }
     )

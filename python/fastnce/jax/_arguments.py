@@ -182,6 +182,6 @@ def check_loss(fields: dict[str, Any]) -> None:
     """Throws what the NumPy entry throws for arguments like these, and what JAX cannot take."""
     seen = {name: seen_by_core(value) if name in ARRAYS else value for name, value in fields.items()}
     seen["sampled_values"] = _samples_seen_by_core(fields)
-    _core.check_loss(**seen, seed=(0, 0))
+    _core.check_loss(seen | {"seed": (0, 0)})
     num_classes = fields["num_classes"]
     require_ids_fit(fields["weights"].shape[0] if num_classes is None else num_classes, "num_classes")

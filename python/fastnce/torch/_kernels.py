@@ -88,11 +88,11 @@ def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_los
     )
     if inputs.is_cpu:
         # No result is of 16 bits, and row counts are exact.
-        *results, _ = _core.compute_loss(**request)
+        *results, _ = _core.compute_loss(request)
         return tuple(None if result is None else torch.from_numpy(result) for result in results)
     if inputs.dim() > 1 and inputs.stride(-1) != 1:
         request["inputs"] = request["inputs"].contiguous()
-    return compute(**request)
+    return compute(request)
 
 
 _OF_PYTORCH = ("sampled_candidates", "true_expected_count", "sampled_expected_count", "sparse")
