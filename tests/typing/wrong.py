@@ -16,7 +16,7 @@ def losses(w: Float32, c: Float32, x: Float32, y: Int64) -> None:
     fastnce.nce_loss(w, c, y, [[0.5, 0.5]], 64, 50_000)  # error: call-overload
     fastnce.nce_loss("w", c, y, x, 64, 50_000)  # error: arg-type
     fastnce.nce_loss(["w"], c, y, x, 64, 50_000)  # error: list-item
-    fastnce.nce_loss(w, None, y, x, 64, 50_000)  # error: call-overload
+    fastnce.nce_loss(w, 0.5, y, x, 64, 50_000)  # error: call-overload
     fastnce.nce_loss(w, c, "y", x, 64, 50_000)  # error: arg-type
     fastnce.nce_loss(w, c, [0.5], x, 64, 50_000)  # error: list-item
     fastnce.nce_loss(w, c, y, x, 64.0, 50_000)  # error: call-overload
