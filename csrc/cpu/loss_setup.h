@@ -132,6 +132,7 @@ ThreadMemory<T> take_workspace(Carver& memory, LossTask<T>& task, const Workspac
   if (sizes.narrow.grad_weights) task.grad_weights = memory.take<T>(sizes.rows * task.dim);
   if (sizes.narrow.grad_biases) task.grad_biases = memory.take<T>(sizes.rows);
   if (sizes.softmax) {
+    task.true_exp = memory.take<T>(task.num_entries());
     task.softmax_max = memory.take<T>(task.batch);
     task.softmax_sum = memory.take<double>(task.batch);
     task.softmax_factor = memory.take<T>(task.batch);

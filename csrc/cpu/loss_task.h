@@ -99,6 +99,7 @@ struct LossTask {
   std::int64_t weight_copy_count;
   // Of the softmax: the largest logit so far, the sum of exp(v - largest) over the samples, and what exp(v - largest)
   // is multiplied by to make dloss/dv, the upstream factor included.
+  T* true_exp;          // [entries]: exp(u - largest)
   T* softmax_max;       // [batch]
   double* softmax_sum;  // [batch]; float64, as loss_sum
   T* softmax_factor;    // [batch]

@@ -22,50 +22,56 @@ void softmax_true_logits(const LossTask<T>& task, Range examples, T* row) {
   }
 }
 
+// exp(u - m) of every entry, a vector at a time.
+template <class T>
+void true_exponentials(const LossTask<T>& task, Range examples) {
+  const std::int64_t last = task.targets.begin(examples.end);
+  std::int64_t b = examples.begin;
+  for (std::int64_t first = task.targets.begin(b); first < last; first += kLanes<T>) {
+    const std::int64_t present = last - first < kLanes<T> ? last - first : kLanes<T>;
+    T largest[kLanes<T>] = {};
+    for (std::int64_t i = 0; i < present; ++i) {
+      while (first + i >= task.targets.begin(b + 1)) ++b;
+      largest[i] = task.softmax_max[b];
+    }
+    const Vec<T> u = present == kLanes<T> ? load(task.true_grad + first) : load_first(task.true_grad + first, present);
+    T exps[kLanes<T>];
+    store(exps, math::exp_nonpositive<T, Vec<T>, VecBits<T>>(u - load(largest)));
+    for (std::int64_t i = 0; i < present; ++i) task.true_exp[first + i] = exps[i];
+  }
+}
+
 // With p = exp(u - m) / total and n true classes of target q each, dloss/du = n q p - q. As q ((n - 1) e - others) /
 // total it loses nothing where p is close to 1: the terms of the other classes are added up apart, not subtracted from
 // total.
 template <class T>
 void softmax_true_classes(const LossTask<T>& task, Range examples, T* row) {
+  true_exponentials(task, examples);
   const TargetsView<T>& targets = task.targets;
   const std::int64_t last = targets.begin(examples.end);
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
     const std::int64_t begin = targets.begin(b), end = targets.begin(b + 1);
-    const T largest = task.softmax_max[b];
-    // exp(u - m) of a vector of entries from e on.
-    const auto exps = [&](std::int64_t e, std::int64_t present) {
-      const Vec<T> u = load_first(task.true_grad + e, present);
-      return math::exp_nonpositive<T, Vec<T>, VecBits<T>>(u - largest);
-    };
+    const auto largest = static_cast<double>(task.softmax_max[b]);
     double of_true = 0.0;
-    for (std::int64_t first = begin; first < end; first += kLanes<T>) {
-      const std::int64_t present = end - first < kLanes<T> ? end - first : kLanes<T>;
-      const Vec<T> own = exps(first, present);
-      for (std::int64_t i = 0; i < present; ++i) of_true += static_cast<double>(own[i]);
-    }
+    for (std::int64_t e = begin; e < end; ++e) of_true += static_cast<double>(task.true_exp[e]);
     const double of_samples = task.softmax_sum[b];
     const double total = of_true + of_samples;
     const double count = static_cast<double>(end - begin);
     const double q = end > begin ? static_cast<double>(targets.target(b)) : 0.0;
     const double upstream = static_cast<double>(task.upstream(b));
-    const double log_total = __builtin_log(total);
+    const double factor = q * upstream / total;
     double loss = 0.0;
-    for (std::int64_t first = begin; first < end; first += kLanes<T>) {
-      const std::int64_t present = end - first < kLanes<T> ? end - first : kLanes<T>;
-      const Vec<T> of_each = exps(first, present);
-      for (std::int64_t i = 0; i < present; ++i) {
-        const double below = static_cast<double>(largest) - static_cast<double>(task.true_grad[first + i]);
-        const auto own = static_cast<double>(of_each[i]);
-        const double others = of_samples + (of_true - own);
-        loss += q * (below + log_total);
-        task.true_grad[first + i] = static_cast<T>(q * ((count - 1.0) * own - others) / total * upstream);
-        if (task.grad_inputs == nullptr) continue;
-        prefetch_true_class(task, first + i, last);
-        add_true_grad_input(task, first + i, b, row);
-      }
+    for (std::int64_t e = begin; e < end; ++e) {
+      const auto own = static_cast<double>(task.true_exp[e]);
+      const double others = of_samples + (of_true - own);
+      loss += largest - static_cast<double>(task.true_grad[e]);
+      task.true_grad[e] = static_cast<T>(((count - 1.0) * own - others) * factor);
+      if (task.grad_inputs == nullptr) continue;
+      prefetch_true_class(task, e, last);
+      add_true_grad_input(task, e, b, row);
     }
     if (task.grad_inputs != nullptr && begin == end) clear_grad_input(task, b);
-    task.loss_sum[b] = loss;
-    task.softmax_factor[b] = end > begin ? static_cast<T>(count * q / total * upstream) : T{0};
+    task.loss_sum[b] = end > begin ? q * (loss + count * __builtin_log(total)) : 0.0;
+    task.softmax_factor[b] = end > begin ? static_cast<T>(count * factor) : T{0};
   }
 }
