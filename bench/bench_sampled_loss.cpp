@@ -32,12 +32,12 @@ class Step {
     const auto uniform = [&] { return static_cast<float>(random()) * 0x1p-31f - 0.5f; };
     for (float& value : weights_) value = 0.1f * uniform();
     for (float& value : inputs_) value = uniform();
-    log_uniform_sample({.range_max = shape.num_classes,
-                        .num_sampled = static_cast<std::int64_t>(labels_.size()),
-                        .unique = false,
-                        .seed = 3,
-                        .seed2 = 4},
-                       labels_.data());
+    sample_candidates({.distribution = {.range_max = shape.num_classes},
+                       .num_sampled = static_cast<std::int64_t>(labels_.size()),
+                       .unique = false,
+                       .seed = 3,
+                       .seed2 = 4},
+                      labels_.data());
     weight_rows_ = {weights_.data(), shape.num_classes, shape.dim};
     bias_rows_ = {biases_.data(), shape.num_classes, 1};
     request_.precision = default_precision();
@@ -47,7 +47,7 @@ class Step {
     request_.targets.per_example = shape.num_true;
     request_.negatives.count = shape.num_sampled;
     request_.negatives.sampler = {
-        .range_max = shape.num_classes, .num_sampled = shape.num_sampled, .seed = 1, .seed2 = 2};
+        .distribution = {.range_max = shape.num_classes}, .num_sampled = shape.num_sampled, .seed = 1, .seed2 = 2};
     request_.weights.shards = {&weight_rows_, 1};
     request_.biases.shards = {&bias_rows_, 1};
     request_.inputs_stride = shape.dim;

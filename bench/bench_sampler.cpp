@@ -15,23 +15,26 @@ namespace {
 // Zipfian labels, and one call's samples.
 struct Classes {
   explicit Classes(const Shape& shape)
-      : sampling{.range_max = shape.num_classes, .num_sampled = shape.num_sampled, .seed = 1, .seed2 = 2},
+      : sampling{.distribution = {.range_max = shape.num_classes},
+                 .num_sampled = shape.num_sampled,
+                 .seed = 1,
+                 .seed2 = 2},
         labels(static_cast<std::size_t>(shape.batch * shape.num_true)),
         sampled(static_cast<std::size_t>(shape.num_sampled)) {
-    log_uniform_sample({.range_max = shape.num_classes,
-                        .num_sampled = shape.batch * shape.num_true,
-                        .unique = false,
-                        .seed = 3,
-                        .seed2 = 4},
-                       labels.data());
+    sample_candidates({.distribution = {.range_max = shape.num_classes},
+                       .num_sampled = shape.batch * shape.num_true,
+                       .unique = false,
+                       .seed = 3,
+                       .seed2 = 4},
+                      labels.data());
   }
   std::int64_t sample() {
-    const std::int64_t tries = log_uniform_sample(sampling, sampled.data());
+    const std::int64_t tries = sample_candidates(sampling, sampled.data());
     ++sampling.call;
     return tries;
   }
 
-  LogUniformParams sampling;
+  SamplerParams sampling;
   std::vector<std::int64_t> labels, sampled;
 };
 
@@ -42,8 +45,8 @@ void sampling(benchmark::State& state, const Shape& shape) {
   std::int64_t tries = 0;
   for (auto _ : state) {
     tries = classes.sample();
-    log_uniform_expected_count(classes.sampling, tries, classes.labels, true_count.data());
-    log_uniform_expected_count(classes.sampling, tries, classes.sampled, sampled_count.data());
+    expected_counts(classes.sampling, tries, classes.labels, true_count.data());
+    expected_counts(classes.sampling, tries, classes.sampled, sampled_count.data());
     benchmark::DoNotOptimize(sampled_count.data());
   }
   state.counters["samples"] =

@@ -51,12 +51,13 @@ void count(const Shape& shape, const Level& level) {
   const auto [name, num_classes, dim, batch, num_true, num_sampled] = shape;
   // Zipfian labels: the sampler's own distribution.
   std::vector<std::int64_t> drawn(static_cast<std::size_t>(batch * num_true));
-  log_uniform_sample({.range_max = num_classes, .num_sampled = batch * num_true, .unique = false, .seed = 1},
-                     drawn.data());
+  sample_candidates(
+      {.distribution = {.range_max = num_classes}, .num_sampled = batch * num_true, .unique = false, .seed = 1},
+      drawn.data());
   const std::int64_t rows = batch * num_true + num_sampled;
   std::int64_t* const labels = array<std::int64_t>(batch * num_true);
   std::memcpy(labels, drawn.data(), drawn.size() * sizeof drawn[0]);
-  const LogUniformParams sampling{.range_max = num_classes, .num_sampled = num_sampled, .seed = 2};
+  const SamplerParams sampling{.distribution = {.range_max = num_classes}, .num_sampled = num_sampled, .seed = 2};
   const cuda::Candidates candidates{.sampled = array<std::int64_t>(num_sampled),
                                     .sampled_count = array<float>(num_sampled),
                                     .true_count = array<float>(batch * num_true)};
@@ -86,8 +87,8 @@ void count(const Shape& shape, const Level& level) {
   const cuda::LossPlan plan = cuda::plan(request, 0);
 
   emulated::reset_counters();
-  cuda::log_uniform_candidates(sampling, nullptr, labels, batch * num_true, candidates,
-                               workspace(cuda::workspace_bytes(sampling)), {});
+  cuda::sample_candidates(sampling, nullptr, labels, batch * num_true, candidates,
+                          workspace(cuda::workspace_bytes(sampling)), {});
   cuda::run(plan, outputs, workspace(plan.workspace_bytes), {});
 
   std::printf("\n%s, %s\n%-24s %8s %12s %12s\n", name, level.name, "", "launches", "MB read", "MB written");

@@ -11,7 +11,8 @@ import pytest
 import cuda_arrays
 import fastnce
 from cases import Case
-from fastnce import _core, _devices, _sampler
+from fastnce import _core, _devices
+from fastnce._samplers import _counter
 from lending import CUDA, LegacyProducer
 
 pytestmark = [
@@ -147,7 +148,7 @@ def test_a_result_is_freed_after_the_consumers_kernels_that_read_it(stream):
     capsule = result.__dlpack__(stream=stream)
     del result
     _core.cuda_synchronize(_devices.Device(0))
-    values = _core.log_uniform_candidates(capsule, 1, 3, True, 50, 1, 2, 0, OTHER, 0)
+    values = _core.candidates("log_uniform", capsule, 1, 3, True, 50, 1, 2, 0, OTHER, 0)
     _core.cuda_read(address, OTHER)  # not freed yet
     _core.new_device_array("int64", [1], _devices.Device(0))
     with pytest.raises(RuntimeError, match="memory that was released"):
@@ -171,7 +172,7 @@ def test_the_counter_of_a_sampler_outlives_it():
     for other in others:
         other(Lender(ids))
     device = _devices.Device(0)
-    replayed = _core.log_uniform_candidates(Lender(ids), 1, 20, True, 1000, 0, 1, 0, device, address)
+    replayed = _core.candidates("log_uniform", Lender(ids), 1, 20, True, 1000, 0, 1, 0, device, address)
     assert _core.cuda_read(address, device) == 2
     assert [other.state.calls for other in others] == [1, 1, 1]
     on_cpu = fastnce.LogUniformSampler(1000, 20, seed=(0, 1))
@@ -184,7 +185,7 @@ def test_a_sampler_may_end_while_another_stream_counts():
     sampler = fastnce.LogUniformSampler(1000, 20, seed=(0, 1))
     sampler(Lender(np.arange(4)))
     address = sampler._counter.address
-    _core.log_uniform_candidates(Lender(np.arange(4)), 1, 20, True, 1000, 0, 1, 0, OTHER, address)
+    _core.candidates("log_uniform", Lender(np.arange(4)), 1, 20, True, 1000, 0, 1, 0, OTHER, address)
     del sampler
     gc.collect()
     assert _core.cuda_read(address, OTHER) == 2
@@ -195,17 +196,17 @@ def test_samplers_may_begin_on_different_streams(monkeypatch):
         waits = False
 
     monkeypatch.setitem(_devices._DEVICES, cuda_arrays.__name__, OwnStream)
-    monkeypatch.setattr(_sampler._Counter, "_free", {})
+    monkeypatch.setattr(_counter.Counter, "_free", {})
     samplers = {0x7000 + i: fastnce.LogUniformSampler(1000, 20, seed=1) for i in range(3)}
     for stream, sampler in samplers.items():
         monkeypatch.setattr(OwnStream, "stream", stream)
         sampler(cuda_arrays.HostBackedCudaArray(np.arange(4)))
         for _ in range(8):  # the emulated device does not tell neighbours within 64 bytes apart
-            _sampler._Counter._take(OwnStream(0))
+            _counter.Counter._take(OwnStream(0))
     for stream, sampler in samplers.items():
         monkeypatch.setattr(OwnStream, "stream", stream)
         assert sampler.state.calls == 1
-    assert len(_sampler._Counter._free) == 1
+    assert len(_counter.Counter._free) == 1
 
 
 def test_a_page_of_counters_is_followed_by_another():

@@ -19,6 +19,7 @@ CHECKS = [
     "test_precision.py::test_every_tensor_keeps_the_promise",
     "test_sampler.py::test_successive_calls_are_tensorflows",
     "test_sampler.py::test_samples_are_what_a_sequential_walk_keeps",
+    "test_samplers.py::test_successive_calls_are_tensorflows",
 ]
 
 

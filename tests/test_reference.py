@@ -94,12 +94,29 @@ def test_golden_samples_of_the_specification(unique):
             assert_counts_match(values.sampled_expected_count[:3], first_three)
 
 
-def test_samples_are_tensorflows():
-    for golden in golden_sampler_calls():
-        values = reference.log_uniform_candidate_sampler(golden.true_classes, **golden.arguments, call=golden.call)
-        np.testing.assert_array_equal(values.sampled_candidates, golden.expected.sampled_candidates, str(golden))
-        assert_counts_match(values.true_expected_count, golden.expected.true_expected_count)
-        assert_counts_match(values.sampled_expected_count, golden.expected.sampled_expected_count)
+@pytest.mark.parametrize(("kind", "calls"), [("log_uniform", 432), ("uniform", 432), ("fixed_unigram", 36)])
+def test_samples_are_tensorflows(kind, calls):
+    sampler = getattr(reference, f"{kind}_candidate_sampler")
+    assert len(list(golden_sampler_calls(kind))) == calls
+    for golden in golden_sampler_calls(kind):
+        assert_golden(sampler(golden.true_classes, **golden.arguments, call=golden.call), golden)
+
+
+def test_samples_of_a_learned_unigram_are_tensorflows():
+    for golden in golden_sampler_calls("learned_unigram"):
+        arguments = {k: v for k, v in golden.arguments.items() if k != "range_max"}
+        if golden.call == 0:
+            weights = np.ones(golden.arguments["range_max"], np.int32)
+        values = reference.learned_unigram_candidate_sampler(
+            golden.true_classes, **arguments, weights=weights, call=golden.call
+        )
+        assert_golden(values, golden)
+
+
+def assert_golden(values, golden):
+    np.testing.assert_array_equal(values.sampled_candidates, golden.expected.sampled_candidates, str(golden))
+    assert_counts_match(values.true_expected_count, golden.expected.true_expected_count)
+    assert_counts_match(values.sampled_expected_count, golden.expected.sampled_expected_count)
 
 
 @pytest.mark.parametrize("range_max", [1, 2, 1000, 1_000_003])

@@ -68,6 +68,8 @@ def compiled_signature(function: object) -> list[str]:
     """The same of a compiled function or property, from the first line that pybind11 writes into its docstring."""
     if isinstance(function, property):
         return ["self"]
+    if isinstance(function, staticmethod):
+        function = function.__func__
     (text,) = re.findall(r"^\w+\((.*)\) -> ", function.__doc__ or "", re.MULTILINE)
     parameters = re.findall(r"(?:^|, )(\w+(?=: )|\*(?=,))", re.sub(r"\[.*?\](?=,|$)", "", text))
     return ["_" if re.fullmatch(r"arg\d+", parameter) else parameter for parameter in parameters]
@@ -78,8 +80,8 @@ def test_the_stub_has_the_functions_and_parameters_of_the_compiled_module():
     functions = {name: value for name, value in vars(_core).items() if inspect.isroutine(value)}
     assert written_signatures(body) == {name: compiled_signature(value) for name, value in functions.items()}
 
-    (stub,) = (node for node in body if isinstance(node, ast.ClassDef))
-    members = vars(getattr(_core, stub.name))
-    written = written_signatures(stub.body)
-    assert written == {name: compiled_signature(members[name]) for name in written}
-    assert {name for name in members if not name.startswith("_")} <= set(written)
+    for stub in (node for node in body if isinstance(node, ast.ClassDef)):
+        members = vars(getattr(_core, stub.name))
+        written = written_signatures(stub.body)
+        assert written == {name: compiled_signature(members[name]) for name in written}
+        assert {name for name in members if not name.startswith("_")} <= set(written)

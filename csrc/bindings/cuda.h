@@ -15,7 +15,7 @@ namespace fastnce::bindings {
 py::object cuda_loss(const LossArguments& arguments);
 
 // (sampled classes, true counts, sampled counts). `calls` is the address of a counter on the device or 0.
-py::tuple cuda_log_uniform_candidates(py::handle true_classes, std::int64_t num_true, const LogUniformParams& params,
-                                      std::uintptr_t calls, py::handle device);
+py::tuple cuda_candidates(py::handle true_classes, std::int64_t num_true, const SamplerParams& params,
+                          std::uintptr_t calls, py::handle device);
 
 }  // namespace fastnce::bindings

@@ -1,4 +1,4 @@
-// The log-uniform sampler on a CUDA device.
+// Candidate samplers on a CUDA device.
 #include "bindings/cuda.h"
 #include "bindings/cuda_call.h"
 #include "bindings/without_gil.h"
@@ -6,8 +6,8 @@
 
 namespace fastnce::bindings {
 
-py::tuple cuda_log_uniform_candidates(py::handle true_classes, std::int64_t num_true, const LogUniformParams& params,
-                                      std::uintptr_t calls, py::handle device) {
+py::tuple cuda_candidates(py::handle true_classes, std::int64_t num_true, const SamplerParams& params,
+                          std::uintptr_t calls, py::handle device) {
   const cuda::Stream stream = stream_of(device);
   CudaCall gpu(device, stream);
   Array classes = borrow_or_convert(true_classes, "true_classes", place_on(stream, "true_classes"));
@@ -21,11 +21,11 @@ py::tuple cuda_log_uniform_candidates(py::handle true_classes, std::int64_t num_
   const cuda::Workspace workspace = gpu.workspace(bytes);
   {
     const WithoutGil released;  // safe: whatever is borrowed or made is held here
-    cuda::log_uniform_candidates(params, reinterpret_cast<std::uint64_t*>(calls), labels, batch * num_true,
-                                 {.sampled = static_cast<std::int64_t*>(ids.data),
-                                  .sampled_count = static_cast<float*>(sampled_count.data),
-                                  .true_count = static_cast<float*>(true_count.data)},
-                                 workspace, stream);
+    cuda::sample_candidates(params, reinterpret_cast<std::uint64_t*>(calls), labels, batch * num_true,
+                            {.sampled = static_cast<std::int64_t*>(ids.data),
+                             .sampled_count = static_cast<float*>(sampled_count.data),
+                             .true_count = static_cast<float*>(true_count.data)},
+                            workspace, stream);
   }
   gpu.finish();
   return py::make_tuple(ids.array, true_count.array, sampled_count.array);

@@ -31,11 +31,11 @@ struct SamplerCall {
   float* sampled_counts() const { return static_cast<float*>(sampled_count.data()); }
 
   // Two words of 32 bits are the two seeds; of four, each pair makes one, the first its upper half.
-  LogUniformParams params(std::span<const std::uint32_t> words) const {
+  SamplerParams params(std::span<const std::uint32_t> words) const {
     require_extent(true_count, "true_expected_count", classes.elements(), DType::kFloat32);
     require_extent(sampled_count, "sampled_expected_count", ids.bytes() / sizeof(std::int64_t), DType::kFloat32);
-    LogUniformParams params{
-        .range_max = xla_call.integer("range_max"),
+    SamplerParams params{
+        .distribution = {.range_max = xla_call.integer("range_max")},
         .num_sampled = static_cast<std::int64_t>(sampled_count.elements()),
         .unique = xla_call.flag("unique"),
         .seed = words[0],
@@ -51,15 +51,14 @@ struct SamplerCall {
 
 void draw_on_cpu(const xla::CallFrame& frame) {
   const SamplerCall call(frame);
-  const LogUniformParams params =
-      call.params({static_cast<const std::uint32_t*>(call.key.data()), call.key.elements()});
+  const SamplerParams params = call.params({static_cast<const std::uint32_t*>(call.key.data()), call.key.elements()});
   const HostIds classes(call.classes);
   require_in_range(classes.all(), call.classes.dimension(1), call.xla_call.text("classes_name"),
-                   call.xla_call.text("range_name"), params.range_max);
+                   call.xla_call.text("range_name"), params.distribution.range_max);
   std::int64_t* const ids = id_words(call.ids);
-  const std::int64_t tries = log_uniform_sample(params, ids);
-  log_uniform_expected_count(params, tries, classes.all(), call.true_counts());
-  log_uniform_expected_count(params, tries, {ids, static_cast<std::size_t>(params.num_sampled)}, call.sampled_counts());
+  const std::int64_t tries = sample_candidates(params, ids);
+  expected_counts(params, tries, classes.all(), call.true_counts());
+  expected_counts(params, tries, {ids, static_cast<std::size_t>(params.num_sampled)}, call.sampled_counts());
 }
 
 // The backend takes seeds from the host: this waits for the key.
@@ -73,12 +72,11 @@ void queue_draw_on_cuda(const xla::CallFrame& frame) {
     words.push_back(static_cast<std::uint32_t>(both));
     words.push_back(static_cast<std::uint32_t>(both >> 32));
   }
-  const LogUniformParams params = call.params(words);
+  const SamplerParams params = call.params(words);
   const cuda::Candidates candidates{
       .sampled = id_words(call.ids), .sampled_count = call.sampled_counts(), .true_count = call.true_counts()};
-  cuda::log_uniform_candidates(params, nullptr, gpu.ids(call.classes),
-                               static_cast<std::int64_t>(call.classes.elements()), candidates,
-                               gpu.workspace(cuda::workspace_bytes(params)), gpu.stream());
+  cuda::sample_candidates(params, nullptr, gpu.ids(call.classes), static_cast<std::int64_t>(call.classes.elements()),
+                          candidates, gpu.workspace(cuda::workspace_bytes(params)), gpu.stream());
 }
 
 }  // namespace

@@ -229,7 +229,7 @@ void LossCall::set_grad_dtypes(LossOutputs& outputs) const {
 }
 
 void LossCall::draw_candidates() {
-  LogUniformParams sampler{.range_max = request.num_classes, .num_sampled = request.negatives.count};
+  SamplerParams sampler{.distribution = {.range_max = request.num_classes}, .num_sampled = request.negatives.count};
   const auto seed = arguments_.seed.cast<std::array<std::uint64_t, 2>>();
   sampler.seed = seed[0];
   sampler.seed2 = seed[1];

@@ -25,6 +25,7 @@ PYBIND11_MODULE(_core_contents, module) {
   fastnce::bindings::remember_main_thread();
   fastnce::isa_in_use();  // a wrong FASTNCE_ISA is reported at import, not at the first loss
   fastnce::bindings::register_config(module);
+  fastnce::bindings::register_distribution(module);
   fastnce::bindings::register_sampler(module);
   fastnce::bindings::register_loss(module);
   fastnce::bindings::register_cuda(module);

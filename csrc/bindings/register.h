@@ -6,6 +6,7 @@
 namespace fastnce::bindings {
 
 void register_config(pybind11::module_& module);
+void register_distribution(pybind11::module_& module);
 void register_sampler(pybind11::module_& module);
 void register_cuda(pybind11::module_& module);
 void register_loss(pybind11::module_& module);

@@ -9,6 +9,7 @@
 #include "bindings/array.h"
 #include "bindings/class_range.h"
 #include "bindings/cuda.h"
+#include "bindings/distribution_argument.h"
 #include "bindings/register.h"
 #include "bindings/without_gil.h"
 #include "fastnce/error.h"
@@ -18,35 +19,37 @@ namespace fastnce::bindings {
 
 namespace {
 
-LogUniformParams sampler_params(py::handle num_true, py::handle num_sampled, py::handle unique, py::handle range_max) {
+SamplerParams sampler_params(py::handle distribution, py::handle num_true, py::handle num_sampled, py::handle unique,
+                             py::handle range_max) {
   const std::int64_t t = integer(num_true, "num_true");
-  const LogUniformParams params{.range_max = integer(range_max, "range_max"),
-                                .num_sampled = integer(num_sampled, "num_sampled"),
-                                .unique = boolean(unique, "unique")};
+  const SamplerParams params{.distribution = distribution_argument(distribution, integer(range_max, "range_max")),
+                             .num_sampled = integer(num_sampled, "num_sampled"),
+                             .unique = boolean(unique, "unique")};
   if (t < 1) throw InvalidValue(concat("num_true = ", t, ": expected at least 1"));
   validate(params);
   return params;
 }
 
 std::vector<std::int64_t> true_classes_in_range(py::handle true_classes, std::int64_t num_true,
-                                                const LogUniformParams& params) {
+                                                const Distribution& distribution) {
   const Array array = borrow_or_convert(true_classes, "true_classes", {.decided_by = "true_classes"});
   require_classes(array, -1, num_true);
   std::vector<std::int64_t> classes = copy_ids(array);
-  require_in_range(classes, num_true, "true_classes", "range_max", params.range_max);
+  const char* const limit = distribution.kind == DistributionKind::kAll ? "num_sampled" : "range_max";
+  require_in_range(classes, num_true, "true_classes", limit, distribution.range_max);
   return classes;
 }
 
-py::tuple log_uniform_candidates(py::handle true_classes, py::handle num_true, py::handle num_sampled,
-                                 py::handle unique, py::handle range_max, std::uint64_t seed, std::uint64_t seed2,
-                                 std::uint64_t call, py::handle device, std::uintptr_t calls) {
-  LogUniformParams params = sampler_params(num_true, num_sampled, unique, range_max);
+py::tuple candidates(py::handle distribution, py::handle true_classes, py::handle num_true, py::handle num_sampled,
+                     py::handle unique, py::handle range_max, std::uint64_t seed, std::uint64_t seed2,
+                     std::uint64_t call, py::handle device, std::uintptr_t calls) {
+  SamplerParams params = sampler_params(distribution, num_true, num_sampled, unique, range_max);
   params.seed = seed;
   params.seed2 = seed2;
   params.call = call;
   const std::int64_t t = integer(num_true, "num_true");
-  if (!device.is_none()) return cuda_log_uniform_candidates(true_classes, t, params, calls, device);
-  const std::vector<std::int64_t> classes = true_classes_in_range(true_classes, t, params);
+  if (!device.is_none()) return cuda_candidates(true_classes, t, params, calls, device);
+  const std::vector<std::int64_t> classes = true_classes_in_range(true_classes, t, params.distribution);
   py::array_t<std::int64_t> ids(params.num_sampled);
   py::array_t<float> true_count({std::ssize(classes) / t, t});
   py::array_t<float> sampled_count(params.num_sampled);
@@ -54,13 +57,22 @@ py::tuple log_uniform_candidates(py::handle true_classes, py::handle num_true, p
   float* const true_data = true_count.mutable_data();
   float* const sampled_data = sampled_count.mutable_data();
   {
-    // Safe: inputs are copied and outputs are ours; nothing below touches a Python object.
+    // Safe: inputs are copied, outputs are ours, and the caller holds the distribution's tables; nothing below touches
+    // a Python object.
     const WithoutGil released;
-    const std::int64_t tries = log_uniform_sample(params, ids_data);
-    log_uniform_expected_count(params, tries, classes, true_data);
-    log_uniform_expected_count(params, tries, {ids_data, static_cast<std::size_t>(params.num_sampled)}, sampled_data);
+    const std::int64_t tries = sample_candidates(params, ids_data);
+    expected_counts(params, tries, classes, true_data);
+    expected_counts(params, tries, {ids_data, static_cast<std::size_t>(params.num_sampled)}, sampled_data);
   }
   return py::make_tuple(ids, true_count, sampled_count);
+}
+
+// True classes [B, T] as int64: the classes that a call which learns from them has validated.
+py::array_t<std::int64_t> class_array(py::handle true_classes, py::handle num_true, py::handle range_max) {
+  const std::int64_t t = integer(num_true, "num_true");
+  const std::vector<std::int64_t> classes =
+      true_classes_in_range(true_classes, t, {.range_max = integer(range_max, "range_max")});
+  return py::array_t<std::int64_t>({std::ssize(classes) / t, t}, classes.data());
 }
 
 void require_no_cuda(py::handle object, const char* name) {
@@ -112,21 +124,22 @@ void register_sampler(py::module_& module) {
   });
   module.def(
       "check_sampler",
-      [](py::handle num_true, py::handle num_sampled, py::handle unique, py::handle range_max) {
-        sampler_params(num_true, num_sampled, unique, range_max);
-      },
-      py::arg("num_true"), py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"));
+      [](py::handle distribution, py::handle num_true, py::handle num_sampled, py::handle unique,
+         py::handle range_max) { sampler_params(distribution, num_true, num_sampled, unique, range_max); },
+      py::arg("distribution"), py::arg("num_true"), py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"));
   module.def(
-      "check_log_uniform_candidates",
-      [](py::handle true_classes, py::handle num_true, py::handle num_sampled, py::handle unique,
-         py::handle range_max) {
-        const LogUniformParams params = sampler_params(num_true, num_sampled, unique, range_max);
-        true_classes_in_range(true_classes, integer(num_true, "num_true"), params);
+      "check_candidates",
+      [](py::handle distribution, py::handle true_classes, py::handle num_true, py::handle num_sampled,
+         py::handle unique, py::handle range_max) {
+        const SamplerParams params = sampler_params(distribution, num_true, num_sampled, unique, range_max);
+        true_classes_in_range(true_classes, integer(num_true, "num_true"), params.distribution);
       },
-      py::arg("true_classes"), py::arg("num_true"), py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"));
-  module.def("log_uniform_candidates", &log_uniform_candidates, py::arg("true_classes"), py::arg("num_true"),
+      py::arg("distribution"), py::arg("true_classes"), py::arg("num_true"), py::arg("num_sampled"), py::arg("unique"),
+      py::arg("range_max"));
+  module.def("candidates", &candidates, py::arg("distribution"), py::arg("true_classes"), py::arg("num_true"),
              py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"), py::arg("seed"), py::arg("seed2"),
              py::arg("call"), py::arg("device"), py::arg("calls"));
+  module.def("class_array", &class_array, py::arg("true_classes"), py::arg("num_true"), py::arg("range_max"));
   module.def("contains", &contains, py::arg("classes"), py::arg("name"), py::arg("value"));
   module.def("accidental_hits", &find_accidental_hits, py::arg("true_classes"), py::arg("sampled_candidates"),
              py::arg("num_true"));

@@ -36,13 +36,13 @@ void Candidates::prepare(const LossRequest& request) {
 }
 
 void Candidates::draw(const LossRequest& request) {
-  const LogUniformParams& sampler = *request.negatives.sampler;
+  const SamplerParams& sampler = *request.negatives.sampler;
   drawn_.resize(static_cast<std::size_t>(sampler.num_sampled));
-  const std::int64_t tries = log_uniform_sample(sampler, drawn_.data());
+  const std::int64_t tries = sample_candidates(sampler, drawn_.data());
   sampled_ = drawn_.data();
   const auto log_q = [&](std::span<const std::int64_t> ids, std::vector<std::byte>& memory) {
     counts_.resize(ids.size());
-    log_uniform_expected_count(sampler, tries, ids, counts_.data());
+    expected_counts(sampler, tries, ids, counts_.data());
     return request.dtype == DType::kFloat64 ? log_of<double>(counts_.data(), std::ssize(ids), memory)
                                             : log_of<float>(counts_.data(), std::ssize(ids), memory);
   };

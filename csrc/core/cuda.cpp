@@ -36,8 +36,11 @@ void require_at_most(std::int64_t most, const char* argument, std::int64_t value
 // Tiles of sampled classes run along a side of the grid that ends at 65535.
 constexpr std::int64_t kMostSamples = 1 << 22;
 
-void validate_for_device(const LogUniformParams& params) {
+void validate_for_device(const SamplerParams& params) {
   validate(params);
+  if (params.distribution.kind != DistributionKind::kLogUniform) {
+    throw InvalidValue("distribution: expected log_uniform on a CUDA device");
+  }
   require_at_most(kMostEntries, "num_sampled", params.num_sampled);
 }
 
@@ -73,14 +76,14 @@ std::vector<Device> devices() {
   return found;
 }
 
-std::size_t workspace_bytes(const LogUniformParams& params) {
+std::size_t workspace_bytes(const SamplerParams& params) {
   validate_for_device(params);
   return sampler_workspace_bytes(params);
 }
 
-void log_uniform_candidates(const LogUniformParams& params, std::uint64_t* calls, const std::int64_t* labels,
-                            std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
-                            const Stream& stream) {
+void sample_candidates(const SamplerParams& params, std::uint64_t* calls, const std::int64_t* labels,
+                       std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
+                       const Stream& stream) {
   validate_for_device(params);
   require_device(stream.device);
   if (num_labels < 0 || (num_labels > 0 && labels == nullptr)) {
@@ -88,7 +91,7 @@ void log_uniform_candidates(const LogUniformParams& params, std::uint64_t* calls
   }
   if (candidates.sampled == nullptr) throw InvalidValue("candidates.sampled: expected an array, not null");
   const runtime::CurrentDevice current(stream.device);
-  sample_log_uniform(params, calls, labels, num_labels, candidates, workspace, stream);
+  queue_candidates(params, calls, labels, num_labels, candidates, workspace, stream);
 }
 
 LossPlan plan(const LossRequest& request, int device) {

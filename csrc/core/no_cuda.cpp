@@ -16,9 +16,9 @@ namespace {
 
 }  // namespace
 
-std::size_t sampler_workspace_bytes(const LogUniformParams&) { refuse(); }
-void sample_log_uniform(const LogUniformParams&, std::uint64_t*, const std::int64_t*, std::int64_t, const Candidates&,
-                        const Workspace&, const Stream&) {
+std::size_t sampler_workspace_bytes(const SamplerParams&) { refuse(); }
+void queue_candidates(const SamplerParams&, std::uint64_t*, const std::int64_t*, std::int64_t, const Candidates&,
+                      const Workspace&, const Stream&) {
   refuse();
 }
 LossPlan plan_loss(const LossRequest&, int) { refuse(); }

@@ -11,28 +11,55 @@
 
 namespace fastnce {
 
-void validate(const LogUniformParams& params) {
-  constexpr std::int64_t kMostSamples = 0x7FFFFFFF;  // TensorFlow's limit: an int32 attribute
-  if (params.range_max < 1) throw InvalidValue(concat("range_max = ", params.range_max, ": expected at least 1"));
-  if (params.num_sampled < 1 || params.num_sampled > kMostSamples) {
-    throw InvalidValue(concat("num_sampled = ", params.num_sampled, ": expected 1 to ", kMostSamples));
-  }
-  if (params.unique && params.num_sampled > params.range_max) {
+namespace {
+
+// How many distinct classes the distribution can draw, so that unique sampling ends.
+void require_distinct(const SamplerParams& params) {
+  const Distribution& distribution = params.distribution;
+  const std::int64_t range_max = distribution.range_max;
+  if (params.num_sampled > range_max) {
     throw InvalidValue(concat("num_sampled = ", params.num_sampled, " is larger than the number of classes, ",
-                              params.range_max, " (num_classes or range_max): expected at most ", params.range_max,
+                              range_max, " (num_classes or range_max): expected at most ", range_max,
+                              ", because samples are unique"));
+  }
+  const std::int64_t reachable = distribution.unigram.reachable;
+  if (distribution.kind == DistributionKind::kUnigram && params.num_sampled > reachable) {
+    throw InvalidValue(concat("num_sampled = ", params.num_sampled,
+                              " is larger than the number of classes that can be ", "drawn, ", reachable, " of ",
+                              range_max, " (those of weight above 0): expected at most ", reachable,
                               ", because samples are unique"));
   }
 }
 
-std::int64_t log_uniform_sample(const LogUniformParams& params, std::int64_t* ids) {
-  validate(params);
-  return cpu::log_uniform_sample(params, ids);
+}  // namespace
+
+void validate(const SamplerParams& params) {
+  constexpr std::int64_t kMostSamples = 0x7FFFFFFF;  // TensorFlow's limit: an int32 attribute
+  const Distribution& distribution = params.distribution;
+  const bool is_all = distribution.kind == DistributionKind::kAll;  // then range_max is num_sampled
+  if (distribution.range_max < 1 && !is_all) {
+    throw InvalidValue(concat("range_max = ", distribution.range_max, ": expected at least 1"));
+  }
+  const bool is_learned = distribution.kind == DistributionKind::kLearnedUnigram;
+  if (is_learned && distribution.range_max > kMostTabledClasses) {
+    throw InvalidValue(concat("range_max = ", distribution.range_max, ": expected at most ", kMostTabledClasses,
+                              " for a learned unigram distribution"));
+  }
+  if (params.num_sampled < 1 || params.num_sampled > kMostSamples) {
+    throw InvalidValue(concat("num_sampled = ", params.num_sampled, ": expected 1 to ", kMostSamples));
+  }
+  if (params.unique || is_all) require_distinct(params);
 }
 
-void log_uniform_expected_count(const LogUniformParams& params, std::int64_t tries, std::span<const std::int64_t> ids,
-                                float* counts) {
+std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids) {
   validate(params);
-  cpu::log_uniform_expected_count(params, tries, ids, counts);
+  return cpu::sample_candidates(params, ids);
+}
+
+void expected_counts(const SamplerParams& params, std::int64_t tries, std::span<const std::int64_t> ids,
+                     float* counts) {
+  validate(params);
+  cpu::expected_counts(params, tries, ids, counts);
 }
 
 SeedPair fresh_seed() {

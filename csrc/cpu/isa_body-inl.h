@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "cpu/isa.h"
-#include "math/log_uniform.h"
+#include "math/distribution/log_uniform.h"
 #include "math/loss/logistic.h"
 
 namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE {

@@ -7,7 +7,8 @@ void log_uniform_draws(std::uint64_t key, math::PhiloxCounter start, std::uint64
     const std::uint64_t draw = first + static_cast<std::uint64_t>(i);
     const math::PhiloxBlock block = math::philox4x32(key, math::advanced(start, draw / 2));
     for (int half = static_cast<int>(draw % 2); half < 2 && i < count; ++half, ++i) {
-      ids[i] = math::log_uniform_draw(block, half, log_range, range_max);
+      const std::uint32_t* const words = half == 0 ? block.word : block.word + 2;
+      ids[i] = math::log_uniform_id(math::uniform_double(words[0], words[1]), log_range, range_max);
     }
   }
 }

@@ -1,17 +1,18 @@
-// Log-uniform sampling on threads. Draw i of a call is a pure function of i, so draws are made anywhere; unique
-// sampling must then keep exactly what a walk through the draws in order would keep, and count the draws of that walk.
+// Candidate sampling on threads. Draws come in order (cpu/draws.h), many at a time; unique sampling must then keep
+// exactly what a walk through the draws in order would keep, and count the draws of that walk.
 #include "cpu/sampler.h"
 
 #include <algorithm>
 #include <memory_resource>
 #include <vector>
 
+#include "cpu/draws.h"
 #include "cpu/hash.h"
 #include "cpu/interrupt.h"
 #include "cpu/isa.h"
 #include "cpu/parallel.h"
 #include "cpu/workspace.h"
-#include "math/log_uniform.h"
+#include "math/distribution/registry.h"
 
 namespace fastnce::cpu {
 
@@ -74,22 +75,19 @@ class SeenClasses {
   std::size_t size_ = 0;
 };
 
-// Walks through the draws batch by batch. In a batch every thread draws a part; then every thread reads all draws in
+// Walks through the draws batch by batch: threads make the draws of a batch; then every thread reads all of them in
 // order, but looks only after the classes it owns, so that each first occurrence is found by one thread, in order and
 // without locks; then the marked draws are collected in order.
 class UniqueSampler {
  public:
-  UniqueSampler(const LogUniformParams& params, int threads)
-      : params_(params),
-        isa_(current_isa()),
-        log_range_(math::log_uniform_log_range(params.range_max)),
-        start_(math::log_uniform_stream_start(params.seed2, params.num_sampled, params.call)),
-        threads_(threads) {
+  UniqueSampler(const SamplerParams& params, int threads)
+      : num_sampled_(params.num_sampled), threads_(threads), stream_(params, threads) {
     // On threads, the owner of a table may have to enlarge it.
     std::pmr::memory_resource* const memory = threads == 1 ? call_memory() : std::pmr::new_delete_resource();
     constexpr std::int64_t kBitsPerSample = 64;
-    if (params.range_max / kBitsPerSample <= params.num_sampled) {
-      bitmap_.assign(static_cast<std::size_t>(params.range_max / 64 + 1), 0);
+    const std::int64_t range_max = params.distribution.range_max;
+    if (range_max / kBitsPerSample <= params.num_sampled) {
+      bitmap_.assign(static_cast<std::size_t>(range_max / 64 + 1), 0);
       for (int i = 0; i < threads_; ++i) seen_.emplace_back(bitmap_.data());
     } else {
       for (int i = 0; i < threads_; ++i) seen_.emplace_back(params.num_sampled / threads_ + 1, memory);
@@ -101,13 +99,15 @@ class UniqueSampler {
     std::int64_t found = 0;
     double draws_per_find = 1.25;
     Interruption interruption;
-    while (found < params_.num_sampled) {
+    while (found < num_sampled_) {
       interruption.check();
-      const std::int64_t batch = next_batch(params_.num_sampled - found, draws_per_find);
-      mark_first_occurrences(tries, batch);
+      const std::int64_t batch = next_batch(num_sampled_ - found, draws_per_find);
+      draws_.resize(static_cast<std::size_t>(batch));
+      stream_.next(batch, draws_.data());
+      mark_first_occurrences();
       const std::int64_t found_before = found;
       std::int64_t used = 0;
-      for (; used < batch && found < params_.num_sampled; ++used) {
+      for (; used < batch && found < num_sampled_; ++used) {
         ids[found] = draws_[used];
         found += is_first_[used];
       }
@@ -130,61 +130,84 @@ class UniqueSampler {
     return static_cast<int>(hash_slot(block, std::size_t{1} << 40) % static_cast<std::size_t>(threads_));
   }
 
-  void mark_first_occurrences(std::int64_t first, std::int64_t batch) {
-    draws_.resize(static_cast<std::size_t>(batch));
-    is_first_.assign(static_cast<std::size_t>(batch), 0);
+  void mark_first_occurrences() {
+    is_first_.assign(draws_.size(), 0);
     parallel(threads_, [&](const Team& team) {
-      const Range part = team.share(batch);
-      isa_.full->log_uniform_draws(params_.seed, start_, static_cast<std::uint64_t>(first + part.begin), part.size(),
-                                   log_range_, params_.range_max, draws_.data() + part.begin);
-      team.barrier();
-      for (std::int64_t i = 0; i < batch; ++i) {
+      for (std::size_t i = 0; i < draws_.size(); ++i) {
         const int who = threads_ == 1 ? 0 : owner(draws_[i]);
         if ((team.size == 1 || who % team.size == team.rank) && seen_[who].insert(draws_[i])) is_first_[i] = 1;
       }
     });
   }
 
-  const LogUniformParams& params_;
-  const Isa& isa_;
-  const double log_range_;
-  const math::PhiloxCounter start_;
+  const std::int64_t num_sampled_;
   const int threads_;
+  Draws stream_;
   std::pmr::vector<std::uint64_t> bitmap_{call_memory()};
   std::pmr::vector<SeenClasses> seen_{call_memory()};  // by owner
   std::pmr::vector<std::int64_t> draws_{call_memory()};
   std::pmr::vector<std::uint8_t> is_first_{call_memory()};
 };
 
+template <class D>
+void count_expected(const D& distribution, const SamplerParams& params, std::int64_t tries,
+                    std::span<const std::int64_t> ids, float* counts) {
+  // Most classes of uniform and learned distributions have the probability of the one before.
+  double last_probability = -1.0;
+  float last_count = 0.0f;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const double probability = distribution.probability(ids[i]);
+    if (probability != last_probability) {
+      last_probability = probability;
+      last_count = static_cast<float>(math::expected_count_of_any(probability, params.num_sampled, tries));
+    }
+    counts[i] = last_count;
+  }
+}
+
+// Its counts are a kernel of each instruction set.
+void count_expected(const math::LogUniform& distribution, const SamplerParams& params, std::int64_t tries,
+                    std::span<const std::int64_t> ids, float* counts) {
+  current_isa().full->log_uniform_counts(ids.data(), std::ssize(ids), distribution.log_range, params.num_sampled, tries,
+                                         counts);
+}
+
+void count_expected(const math::All&, const SamplerParams&, std::int64_t, std::span<const std::int64_t> ids,
+                    float* counts) {
+  std::fill_n(counts, ids.size(), 1.0f);
+}
+
 }  // namespace
 
-std::int64_t log_uniform_sample(const LogUniformParams& params, std::int64_t* ids) {
+std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids) {
   const int threads = threads_for(static_cast<double>(params.num_sampled), kDrawsPerThread);
-  if (params.unique) return UniqueSampler(params, threads).run(ids);
-  const math::PhiloxCounter start = math::log_uniform_stream_start(params.seed2, params.num_sampled, params.call);
-  const double log_range = math::log_uniform_log_range(params.range_max);
-  const Isa& isa = current_isa();  // may throw: not inside the region
+  if (params.unique && params.distribution.kind != DistributionKind::kAll) {
+    return UniqueSampler(params, threads).run(ids);
+  }
+  Draws draws(params, threads);
   Interruption interruption;
-  parallel(threads, [&](const Team& team) {
-    in_parts(team.share(params.num_sampled), kDrawsAtOnce, interruption, [&](Range part) {
-      isa.full->log_uniform_draws(params.seed, start, static_cast<std::uint64_t>(part.begin), part.size(), log_range,
-                                  params.range_max, ids + part.begin);
-    });
-  });
+  for (std::int64_t done = 0; done < params.num_sampled;) {
+    interruption.check();
+    const std::int64_t part = std::min(params.num_sampled - done, threads * kDrawsAtOnce);
+    draws.next(part, ids + done);
+    done += part;
+  }
   interruption.check();
   return params.num_sampled;
 }
 
-void log_uniform_expected_count(const LogUniformParams& params, std::int64_t tries, std::span<const std::int64_t> ids,
-                                float* counts) {
-  const double log_range = math::log_uniform_log_range(params.range_max);
+void expected_counts(const SamplerParams& params, std::int64_t tries, std::span<const std::int64_t> ids,
+                     float* counts) {
   const std::int64_t count = std::ssize(ids);
-  const Isa& isa = current_isa();  // may throw: not inside the region
+  current_isa();  // may throw: not inside the region
   Interruption interruption;
-  parallel(threads_for(static_cast<double>(count), kCountsPerThread), [&](const Team& team) {
-    in_parts(team.share(count), kDrawsAtOnce, interruption, [&](Range part) {
-      isa.full->log_uniform_counts(ids.data() + part.begin, part.size(), log_range, params.num_sampled, tries,
-                                   counts + part.begin);
+  math::with_distribution(params.distribution, [&](const auto& distribution) {
+    parallel(threads_for(static_cast<double>(count), kCountsPerThread), [&](const Team& team) {
+      in_parts(team.share(count), kDrawsAtOnce, interruption, [&](Range part) {
+        count_expected(distribution, params, tries,
+                       ids.subspan(static_cast<std::size_t>(part.begin), static_cast<std::size_t>(part.size())),
+                       counts + part.begin);
+      });
     });
   });
   interruption.check();

@@ -84,11 +84,11 @@ class LossCall {
   std::int64_t num_labels() const { return r_.batch * r_.targets.per_example; }
 
   void draw(const Stream& stream) const {
-    sample_log_uniform(*r_.negatives.sampler, r_.negatives.calls, r_.targets.ids, num_labels(),
-                       {.sampled = const_cast<std::int64_t*>(m_.sampled),  // workspace, as are the counts
-                        .sampled_count = const_cast<float*>(m_.sampled_count),
-                        .true_count = const_cast<float*>(m_.true_count)},
-                       m_.sampler, stream);
+    queue_candidates(*r_.negatives.sampler, r_.negatives.calls, r_.targets.ids, num_labels(),
+                     {.sampled = const_cast<std::int64_t*>(m_.sampled),  // workspace, as are the counts
+                      .sampled_count = const_cast<float*>(m_.sampled_count),
+                      .true_count = const_cast<float*>(m_.true_count)},
+                     m_.sampler, stream);
   }
 
   // Without examples no product has run.

@@ -19,7 +19,8 @@
 #include "cuda/geometry.h"
 #include "cuda/ids.cuh"
 #include "cuda/warp.cuh"
-#include "math/log_uniform.h"
+#include "math/candidate_stream.h"
+#include "math/distribution/log_uniform.h"
 
 namespace fastnce::cuda {
 
@@ -47,9 +48,14 @@ struct SamplerArguments {
   Candidates out;
 };
 
+FASTNCE_DEVICE std::int64_t log_uniform_draw(const SamplerArguments& args, const math::PhiloxBlock& block, int half) {
+  const std::uint32_t* const words = half == 0 ? block.word : block.word + 2;
+  return math::log_uniform_id(math::uniform_double(words[0], words[1]), args.log_range, args.range_max);
+}
+
 FASTNCE_DEVICE math::PhiloxCounter stream_start(const SamplerArguments& args) {
   const std::uint64_t call = args.calls != nullptr ? *args.calls : args.call;
-  return math::log_uniform_stream_start(args.seed2, args.num_sampled, call);
+  return math::candidate_stream_start(args.seed2, args.num_sampled, call);
 }
 
 // Finds or claims the slot of a class.
@@ -71,7 +77,7 @@ FASTNCE_DEVICE void enter_draws(const SamplerArguments& args, const math::Philox
   const std::int64_t pair = begin / 2 + i;
   const math::PhiloxBlock block = math::philox4x32(args.seed, math::advanced(start, static_cast<std::uint64_t>(pair)));
   for (int half = 0; half < 2; ++half) {
-    const std::uint32_t slot = slot_of(args, math::log_uniform_draw(block, half, args.log_range, args.range_max));
+    const std::uint32_t slot = slot_of(args, log_uniform_draw(args, block, half));
     const auto draw = static_cast<AtomicWord>(2 * pair + half);
     // The most frequent classes come up thousands of times: most of them need no atomic.
     if (load_shared_word(args.first + slot) > draw) atomic_min(args.first + slot, draw);
@@ -128,7 +134,7 @@ FASTNCE_KERNEL(kThreads, 2) draw_kernel(FASTNCE_ARGUMENTS SamplerArguments args)
   const math::PhiloxBlock block =
       math::philox4x32(args.seed, math::advanced(stream_start(args), static_cast<std::uint64_t>(i)));
   for (int half = 0; half < 2 && 2 * i + half < args.num_sampled; ++half) {
-    args.out.sampled[2 * i + half] = math::log_uniform_draw(block, half, args.log_range, args.range_max);
+    args.out.sampled[2 * i + half] = log_uniform_draw(args, block, half);
   }
 }
 
@@ -157,10 +163,10 @@ std::int64_t table_slots(std::int64_t num_sampled, std::int64_t draws) {
   return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(num_sampled + draws) * 3 / 2));
 }
 
-void take_workspace(Carver& memory, const LogUniformParams& params, SamplerArguments& args) {
+void take_workspace(Carver& memory, const SamplerParams& params, SamplerArguments& args) {
   args.tries = memory.take<std::int64_t>(1);
   if (!params.unique) return;
-  args.draws = planned_draws(params.range_max, params.num_sampled);
+  args.draws = planned_draws(params.distribution.range_max, params.num_sampled);
   args.slots = table_slots(params.num_sampled, args.draws);
   args.classes = memory.take<AtomicWord>(2 * args.slots);
   args.first = args.classes + args.slots;
@@ -182,24 +188,24 @@ std::int64_t planned_draws(std::int64_t range_max, std::int64_t num_sampled) {
   return static_cast<std::int64_t>(draws) / 2 * 2;
 }
 
-std::size_t sampler_workspace_bytes(const LogUniformParams& params) {
+std::size_t sampler_workspace_bytes(const SamplerParams& params) {
   Carver measure;
   SamplerArguments args{};
   take_workspace(measure, params, args);
   return measure.used();
 }
 
-void sample_log_uniform(const LogUniformParams& params, std::uint64_t* calls, const std::int64_t* labels,
-                        std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
-                        const Stream& stream) {
+void queue_candidates(const SamplerParams& params, std::uint64_t* calls, const std::int64_t* labels,
+                      std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
+                      const Stream& stream) {
   SamplerArguments args{};
-  args.range_max = params.range_max;
+  args.range_max = params.distribution.range_max;
   args.num_sampled = params.num_sampled;
   args.seed = params.seed;
   args.seed2 = params.seed2;
   args.call = params.call;
   args.calls = calls;
-  args.log_range = math::log_uniform_log_range(params.range_max);
+  args.log_range = math::log_uniform_log_range(params.distribution.range_max);
   args.labels = labels;
   args.num_labels = num_labels;
   args.out = candidates;

@@ -12,9 +12,9 @@ namespace fastnce::cuda {
 std::int64_t planned_draws(std::int64_t range_max, std::int64_t num_sampled);
 
 // As in fastnce/cuda.h. Parameters must be valid (core/cuda.cpp checks them) and the device current.
-std::size_t sampler_workspace_bytes(const LogUniformParams& params);
-void sample_log_uniform(const LogUniformParams& params, std::uint64_t* calls, const std::int64_t* labels,
-                        std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
-                        const Stream& stream);
+std::size_t sampler_workspace_bytes(const SamplerParams& params);
+void queue_candidates(const SamplerParams& params, std::uint64_t* calls, const std::int64_t* labels,
+                      std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
+                      const Stream& stream);
 
 }  // namespace fastnce::cuda

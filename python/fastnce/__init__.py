@@ -18,24 +18,42 @@ from fastnce._losses import (
     sampled_softmax_loss,
     sampled_softmax_loss_and_grad,
 )
-from fastnce._sampler import LogUniformSampler, compute_accidental_hits, log_uniform_candidate_sampler
-from fastnce._types import Grads, RowGrads, SampledValues, SamplerState
+from fastnce._samplers import (
+    LearnedUnigramSampler,
+    LogUniformSampler,
+    UniformSampler,
+    UnigramSampler,
+    all_candidate_sampler,
+    compute_accidental_hits,
+    fixed_unigram_candidate_sampler,
+    learned_unigram_candidate_sampler,
+    log_uniform_candidate_sampler,
+    uniform_candidate_sampler,
+)
+from fastnce._types import Grads, LearnedSamplerState, RowGrads, SampledValues, SamplerState
 
 __version__: str = config()["version"]
 
 __all__ = [
     "Grads",
+    "LearnedSamplerState",
+    "LearnedUnigramSampler",
     "LogUniformSampler",
     "RowGrads",
     "SampledValues",
     "SamplerState",
+    "UniformSampler",
+    "UnigramSampler",
     "__version__",
+    "all_candidate_sampler",
     "compute_accidental_hits",
     "config",
     "cuda",
+    "fixed_unigram_candidate_sampler",
     "gbce_weight",
     "get_num_threads",
     "get_precision",
+    "learned_unigram_candidate_sampler",
     "log_uniform_candidate_sampler",
     "nce_loss",
     "nce_loss_and_grad",
@@ -47,4 +65,5 @@ __all__ = [
     "set_num_threads",
     "set_precision",
     "show_config",
+    "uniform_candidate_sampler",
 ]

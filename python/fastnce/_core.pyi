@@ -1,4 +1,4 @@
-from typing import Any, SupportsIndex
+from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +14,60 @@ def set_num_threads(num_threads: SupportsIndex, /) -> None: ...
 def get_precision() -> Precision: ...
 def set_precision(precision: Precision, /) -> None: ...
 def fresh_seed() -> tuple[int, int]: ...
+
+class UnigramTable:
+    @staticmethod
+    def of_unigrams(
+        unigrams: Any,
+        distortion: SupportsFloat,
+        num_reserved_ids: SupportsIndex,
+        num_shards: SupportsIndex,
+        shard: SupportsIndex,
+        float32_sums: bool,
+    ) -> UnigramTable: ...
+    @staticmethod
+    def of_vocabulary(
+        text: bytes,
+        name: str,
+        distortion: SupportsFloat,
+        num_reserved_ids: SupportsIndex,
+        num_shards: SupportsIndex,
+        shard: SupportsIndex,
+        float32_sums: bool,
+    ) -> UnigramTable: ...
+    @property
+    def weights(self) -> _Float32: ...
+    def __len__(self) -> int: ...
+
+class LearnedWeights:
+    def __init__(self, range_max: SupportsIndex) -> None: ...
+    def copy(self) -> LearnedWeights: ...
+    @staticmethod
+    def of_weights(weights: Any) -> LearnedWeights: ...
+    def learn(self, true_classes: Any) -> None: ...
+    @property
+    def weights(self) -> npt.NDArray[np.int32]: ...
+    def __len__(self) -> int: ...
+
+Distribution: TypeAlias = Literal["log_uniform", "uniform", "learned_unigram", "all"] | UnigramTable | LearnedWeights
+
 def check_sampler(
-    num_true: SupportsIndex, num_sampled: SupportsIndex, unique: bool | np.bool, range_max: SupportsIndex
+    distribution: Distribution,
+    num_true: SupportsIndex,
+    num_sampled: SupportsIndex,
+    unique: bool | np.bool,
+    range_max: SupportsIndex,
 ) -> None: ...
-def check_log_uniform_candidates(
+def check_candidates(
+    distribution: Distribution,
     true_classes: Any,
     num_true: SupportsIndex,
     num_sampled: SupportsIndex,
     unique: bool | np.bool,
     range_max: SupportsIndex,
 ) -> None: ...
-def log_uniform_candidates(
+def candidates(
+    distribution: Distribution,
     true_classes: Any,
     num_true: SupportsIndex,
     num_sampled: SupportsIndex,
@@ -36,6 +79,7 @@ def log_uniform_candidates(
     device: Any,
     calls: int,
 ) -> tuple[Any, Any, Any]: ...
+def class_array(true_classes: Any, num_true: SupportsIndex, range_max: SupportsIndex) -> _Int64: ...
 def contains(classes: Any, name: str, value: int) -> bool: ...
 def accidental_hits(
     true_classes: Any, sampled_candidates: Any, num_true: SupportsIndex

@@ -88,4 +88,14 @@ class SamplerState(NamedTuple):
     calls: int
 
 
+class LearnedSamplerState(NamedTuple):
+    """The same of a sampler that learns, and what it has learned."""
+
+    seed: int
+    seed2: int
+    calls: int
+    weights: npt.NDArray[np.int32]
+    """``[V]``, each at least 1."""
+
+
 NumpySamples: TypeAlias = SampledValues[npt.NDArray[np.int64], npt.NDArray[np.float32]]

@@ -35,7 +35,8 @@ namespace {
 TEST(CallMemory, SmallStepsAllocateNothingOnceMadeBefore) {
   Problem<float> p({.batch = 128, .num_true = 1, .num_sampled = 64, .dim = 128, .num_classes = 50'000});
   p.request.loss.remove_accidental_hits = true;
-  p.request.negatives.sampler = {.range_max = p.sizes.num_classes, .num_sampled = 64, .seed = 1, .seed2 = 2};
+  p.request.negatives.sampler = {
+      .distribution = {.range_max = p.sizes.num_classes}, .num_sampled = 64, .seed = 1, .seed2 = 2};
   // No more rows than that can be touched.
   p.grad_weights.resize(static_cast<std::size_t>((128 + 64) * p.sizes.dim));
   p.grad_biases.resize(128 + 64);

@@ -196,8 +196,8 @@ TEST(CudaGeometry, PlannedDrawsSufficeUnlessMostClassesAreSampled) {
     EXPECT_EQ(planned % 2, 0);
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
       std::vector<std::int64_t> ids(static_cast<std::size_t>(num_sampled));
-      const std::int64_t tries = log_uniform_sample(
-          {.range_max = range_max, .num_sampled = num_sampled, .seed = seed, .seed2 = 1}, ids.data());
+      const std::int64_t tries = sample_candidates(
+          {.distribution = {.range_max = range_max}, .num_sampled = num_sampled, .seed = seed, .seed2 = 1}, ids.data());
       EXPECT_LE(tries, planned) << "V = " << range_max << ", S = " << num_sampled;
       EXPECT_GE(tries, planned / 2 - 64) << "V = " << range_max << ", S = " << num_sampled;
     }
@@ -208,7 +208,7 @@ TEST(CudaGeometry, PlannedDrawsSufficeUnlessMostClassesAreSampled) {
 TEST(CudaGeometry, TheSamplersWorkspaceIsLinearInTheSamples) {
   for (const std::int64_t num_sampled : {1, 64, 8'192, 1'000'000}) {
     for (const std::int64_t range_max : {1'000'000, 1'000'000'000}) {
-      const LogUniformParams params{.range_max = range_max, .num_sampled = num_sampled};
+      const SamplerParams params{.distribution = {.range_max = range_max}, .num_sampled = num_sampled};
       EXPECT_LE(sampler_workspace_bytes(params), 4'096u + 400u * static_cast<std::size_t>(num_sampled + 64));
     }
   }

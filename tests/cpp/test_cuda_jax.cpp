@@ -197,11 +197,12 @@ TEST_F(CudaJax, AfterAnErrorMemoryGoesBackOnceItsKernelsHaveRun) {
 }
 
 void expect_draws(const std::vector<std::uint32_t>& words, std::uint64_t seed, std::uint64_t seed2) {
-  const LogUniformParams params{.range_max = 100, .num_sampled = 40, .unique = true, .seed = seed, .seed2 = seed2};
+  const SamplerParams params{
+      .distribution = {.range_max = 100}, .num_sampled = 40, .unique = true, .seed = seed, .seed2 = seed2};
   std::vector<std::int64_t> expected(40);
-  const std::int64_t tries = log_uniform_sample(params, expected.data());
+  const std::int64_t tries = sample_candidates(params, expected.data());
   std::vector<float> expected_counts(40);
-  log_uniform_expected_count(params, tries, expected, expected_counts.data());
+  expected_counts(params, tries, expected, expected_counts.data());
 
   const DeviceArray<std::uint32_t> key(words);
   const DeviceArray<std::int32_t> classes(std::vector<std::int32_t>{7, 99, 100}), ids(std::size_t{80});

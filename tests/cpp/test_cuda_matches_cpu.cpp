@@ -200,10 +200,10 @@ TEST_F(Cuda, ArraysThatAreMissingAreRefused) {
   device.request.negatives.ids = nullptr;
   device.request.targets.expected_count = nullptr;
   EXPECT_THROW(cuda::plan(device.request, 0), InvalidValue);
-  const LogUniformParams sampling{.range_max = 50, .num_sampled = 4};
+  const SamplerParams sampling{.distribution = {.range_max = 50}, .num_sampled = 4};
   const DeviceArray<std::int64_t> ids(4);
-  EXPECT_THROW(cuda::log_uniform_candidates(sampling, nullptr, nullptr, 3, {ids.data()}, {}, {}), InvalidValue);
-  EXPECT_THROW(cuda::log_uniform_candidates(sampling, nullptr, ids.data(), -1, {ids.data()}, {}, {}), InvalidValue);
+  EXPECT_THROW(cuda::sample_candidates(sampling, nullptr, nullptr, 3, {ids.data()}, {}, {}), InvalidValue);
+  EXPECT_THROW(cuda::sample_candidates(sampling, nullptr, ids.data(), -1, {ids.data()}, {}, {}), InvalidValue);
   EXPECT_THROW(cuda::copy_ids({.data = ids.data(), .bytes = 3}, ids.data(), {}), InvalidValue);
 }
 
@@ -239,7 +239,7 @@ struct Drawn {
   std::vector<float> sampled_count, true_count;
 };
 
-Drawn draw_on_device(const LogUniformParams& params, const std::vector<std::int64_t>& labels,
+Drawn draw_on_device(const SamplerParams& params, const std::vector<std::int64_t>& labels,
                      std::uint64_t* calls = nullptr) {
   const auto size = static_cast<std::size_t>(params.num_sampled);
   DeviceArray<std::int64_t> ids(size);
@@ -247,45 +247,48 @@ Drawn draw_on_device(const LogUniformParams& params, const std::vector<std::int6
   DeviceArray<float> true_count(labels.size());
   const DeviceArray<std::int64_t> device_labels(labels);
   DeviceArray<unsigned char> workspace(cuda::workspace_bytes(params));
-  cuda::log_uniform_candidates(params, calls, device_labels.data(), std::ssize(labels),
-                               {ids.data(), sampled_count.data(), true_count.data()},
-                               {workspace.data(), cuda::workspace_bytes(params)}, {});
+  cuda::sample_candidates(params, calls, device_labels.data(), std::ssize(labels),
+                          {ids.data(), sampled_count.data(), true_count.data()},
+                          {workspace.data(), cuda::workspace_bytes(params)}, {});
   return {ids.values(), sampled_count.values(), true_count.values()};
 }
 
 TEST_F(Cuda, SampledIdsAndCountsAreTheCpusBitForBit) {
-  const LogUniformParams cases[] = {
-      {.range_max = 50'000, .num_sampled = 64, .seed = 1, .seed2 = 2},
-      {.range_max = 1, .num_sampled = 1, .seed = 1, .seed2 = 2},
-      {.range_max = 2, .num_sampled = 2, .seed = 1, .seed2 = 2},
-      {.range_max = 800'000, .num_sampled = 8192, .seed = 3, .seed2 = 4, .call = 5},
-      {.range_max = 3'000, .num_sampled = 3'000, .seed = 5, .seed2 = 6},  // every class: many rounds of draws
-      {.range_max = std::int64_t{1} << 62, .num_sampled = 3'001, .seed = 7, .seed2 = 8},
-      {.range_max = 1000, .num_sampled = 2'501, .unique = false, .seed = 9, .seed2 = 10, .call = 1},
+  const SamplerParams cases[] = {
+      {.distribution = {.range_max = 50'000}, .num_sampled = 64, .seed = 1, .seed2 = 2},
+      {.distribution = {.range_max = 1}, .num_sampled = 1, .seed = 1, .seed2 = 2},
+      {.distribution = {.range_max = 2}, .num_sampled = 2, .seed = 1, .seed2 = 2},
+      {.distribution = {.range_max = 800'000}, .num_sampled = 8192, .seed = 3, .seed2 = 4, .call = 5},
+      {.distribution = {.range_max = 3'000},
+       .num_sampled = 3'000,
+       .seed = 5,
+       .seed2 = 6},  // every class: many rounds of draws
+      {.distribution = {.range_max = std::int64_t{1} << 62}, .num_sampled = 3'001, .seed = 7, .seed2 = 8},
+      {.distribution = {.range_max = 1000}, .num_sampled = 2'501, .unique = false, .seed = 9, .seed2 = 10, .call = 1},
   };
-  for (const LogUniformParams& params : cases) {
+  for (const SamplerParams& params : cases) {
     const auto size = static_cast<std::size_t>(params.num_sampled);
     std::vector<std::int64_t> ids(size);
-    const std::int64_t tries = log_uniform_sample(params, ids.data());
-    const std::vector<std::int64_t> labels = {0, params.range_max / 2, params.range_max - 1};
+    const std::int64_t tries = sample_candidates(params, ids.data());
+    const std::vector<std::int64_t> labels = {0, params.distribution.range_max / 2, params.distribution.range_max - 1};
     std::vector<float> sampled_count(size);
     std::vector<float> true_count(labels.size());
-    log_uniform_expected_count(params, tries, ids, sampled_count.data());
-    log_uniform_expected_count(params, tries, labels, true_count.data());
+    expected_counts(params, tries, ids, sampled_count.data());
+    expected_counts(params, tries, labels, true_count.data());
     const Drawn drawn = draw_on_device(params, labels);
-    EXPECT_EQ(drawn.ids, ids) << "V = " << params.range_max << ", S = " << params.num_sampled;
+    EXPECT_EQ(drawn.ids, ids) << "V = " << params.distribution.range_max << ", S = " << params.num_sampled;
     for (std::size_t i = 0; i < size; ++i) EXPECT_FLOAT_EQ(drawn.sampled_count[i], sampled_count[i]);
     for (std::size_t i = 0; i < labels.size(); ++i) EXPECT_FLOAT_EQ(drawn.true_count[i], true_count[i]);
   }
 }
 
 TEST_F(Cuda, ACounterOnTheDeviceGoesOnWithTheStream) {
-  LogUniformParams params{.range_max = 5'000, .num_sampled = 40, .seed = 11, .seed2 = 12};
+  SamplerParams params{.distribution = {.range_max = 5'000}, .num_sampled = 40, .seed = 11, .seed2 = 12};
   const DeviceArray<std::uint64_t> calls(std::vector<std::uint64_t>{3});
   for (std::uint64_t call = 3; call < 6; ++call) {
     params.call = call;
     std::vector<std::int64_t> ids(40);
-    log_uniform_sample(params, ids.data());
+    sample_candidates(params, ids.data());
     params.call = 99;  // not read
     EXPECT_EQ(draw_on_device(params, {1}, calls.data()).ids, ids);
   }
@@ -293,7 +296,7 @@ TEST_F(Cuda, ACounterOnTheDeviceGoesOnWithTheStream) {
 }
 
 TEST_F(Cuda, ALabelOutOfRangeHasNoExpectedCount) {
-  const LogUniformParams params{.range_max = 50, .num_sampled = 4, .seed = 1, .seed2 = 2};
+  const SamplerParams params{.distribution = {.range_max = 50}, .num_sampled = 4, .seed = 1, .seed2 = 2};
   const Drawn drawn = draw_on_device(params, {-1, 49, 50});
   EXPECT_TRUE(std::isnan(drawn.true_count[0]));
   EXPECT_GT(drawn.true_count[1], 0.0f);

@@ -95,13 +95,13 @@ std::string solve_on_device(const Sizes& sizes, Precision precision, bool float1
   return "";
 }
 
-std::string draw_on_device(const LogUniformParams& params) {
+std::string draw_on_device(const SamplerParams& params) {
   std::vector<std::int64_t> expected(static_cast<std::size_t>(params.num_sampled));
-  log_uniform_sample(params, expected.data());
+  sample_candidates(params, expected.data());
   const DeviceArray<std::int64_t> ids(expected.size());
   const DeviceArray<unsigned char> workspace(cuda::workspace_bytes(params));
-  cuda::log_uniform_candidates(params, nullptr, nullptr, 0, {ids.data()},
-                               {workspace.data(), cuda::workspace_bytes(params)}, {});
+  cuda::sample_candidates(params, nullptr, nullptr, 0, {ids.data()}, {workspace.data(), cuda::workspace_bytes(params)},
+                          {});
   return ids.values() == expected ? "" : "wrong classes";
 }
 
@@ -144,7 +144,9 @@ std::vector<Probe> probes() {
   return {
       {"rows beyond 2^31", read_rows_beyond_32_bits},
       {"unique classes",
-       [] { return draw_on_device({.range_max = 3'000, .num_sampled = 3'000, .seed = 5, .seed2 = 6}); }},
+       [] {
+         return draw_on_device({.distribution = {.range_max = 3'000}, .num_sampled = 3'000, .seed = 5, .seed2 = 6});
+       }},
       {"medium", [] { return solve_on_device({60, 2, 140, 70, 200}, Precision::kMedium); }},
       {"medium, float16", [] { return solve_on_device({60, 1, 40, 60, 200}, Precision::kMedium, true); }},
       {"high", [] { return solve_on_device({40, 1, 60, 60, 200}, Precision::kHigh); }},

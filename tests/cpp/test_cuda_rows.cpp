@@ -339,7 +339,7 @@ TEST_F(CudaRows, CallsThatFollowEachOtherNeedNoSynchronisation) {
   const DeviceArray<float> grad_biases(1'120);
   const Shard weight_shard{weights.data(), 300, 4};
   const Shard bias_shard{biases.data(), 300, 1};
-  LogUniformParams sampling{.range_max = 300, .num_sampled = 20, .seed = 1, .seed2 = 2};
+  SamplerParams sampling{.distribution = {.range_max = 300}, .num_sampled = 20, .seed = 1, .seed2 = 2};
   LossRequest request = p.request;
   request.wanted = {.loss = false, .grad_biases = true};
   request.weights.shards = {&weight_shard, 1};
@@ -356,9 +356,9 @@ TEST_F(CudaRows, CallsThatFollowEachOtherNeedNoSynchronisation) {
   const std::size_t sampling_bytes = cuda::workspace_bytes(sampling);
   const DeviceArray<unsigned char> workspace(bytes), sampling_workspace(sampling_bytes);
   for (sampling.call = 0; sampling.call < 3; ++sampling.call) {
-    cuda::log_uniform_candidates(sampling, nullptr, labels.data(), 1'100,
-                                 {sampled.data(), sampled_count.data(), true_count.data()},
-                                 {sampling_workspace.data(), sampling_bytes}, {});
+    cuda::sample_candidates(sampling, nullptr, labels.data(), 1'100,
+                            {sampled.data(), sampled_count.data(), true_count.data()},
+                            {sampling_workspace.data(), sampling_bytes}, {});
     cuda::run(plan, outputs, {workspace.data(), bytes}, {});
   }
   std::vector<std::int64_t> expected = plan_rows(p.labels, sampled.values()).ids;

@@ -41,20 +41,20 @@ void expect_interruptible(const Call& call) {
 
 std::vector<std::int64_t> repeated(std::int64_t id, std::size_t count) { return std::vector<std::int64_t>(count, id); }
 
-constexpr LogUniformParams kDraw{.range_max = 1000, .num_sampled = 1000};
+constexpr SamplerParams kDraw{.distribution = {.range_max = 1000}, .num_sampled = 1000};
 
 TEST(Interrupt, EndsUniqueDraws) {
   std::vector<std::int64_t> ids(1000);
-  expect_interruptible([&] { log_uniform_sample(kDraw, ids.data()); });
+  expect_interruptible([&] { sample_candidates(kDraw, ids.data()); });
 }
 
 TEST(Interrupt, EndsDrawsWithRepetitionsAndTheirCounts) {
   constexpr std::int64_t kDraws = 3 << 20;
-  const LogUniformParams params{.range_max = 1 << 20, .num_sampled = kDraws, .unique = false};
+  const SamplerParams params{.distribution = {.range_max = 1 << 20}, .num_sampled = kDraws, .unique = false};
   std::vector<std::int64_t> ids(kDraws);
-  expect_interruptible([&] { log_uniform_sample(params, ids.data()); });
+  expect_interruptible([&] { sample_candidates(params, ids.data()); });
   std::vector<float> counts(kDraws);
-  expect_interruptible([&] { log_uniform_expected_count(params, kDraws, ids, counts.data()); });
+  expect_interruptible([&] { expected_counts(params, kDraws, ids, counts.data()); });
 }
 
 TEST(Interrupt, EndsRowPlans) {
@@ -108,7 +108,7 @@ TEST(Interrupt, ARequestMayCallTheLibrary) {
 TEST(Interrupt, DoesNotAskWithinTheInterval) {
   std::vector<std::int64_t> ids(1000);
   const InterruptScope scope(&stop, std::chrono::hours{1});
-  EXPECT_NO_THROW(log_uniform_sample(kDraw, ids.data()));
+  EXPECT_NO_THROW(sample_candidates(kDraw, ids.data()));
 }
 
 TEST(Interrupt, AsksTheInnermostScopeOfTheCallingThreadAlone) {
@@ -116,10 +116,10 @@ TEST(Interrupt, AsksTheInnermostScopeOfTheCallingThreadAlone) {
   const InterruptScope outer(&stop, kAtOnce);
   {
     const InterruptScope inner(&count_and_go_on, kAtOnce);
-    EXPECT_NO_THROW(log_uniform_sample(kDraw, ids.data()));
+    EXPECT_NO_THROW(sample_candidates(kDraw, ids.data()));
   }
-  std::thread([&] { EXPECT_NO_THROW(log_uniform_sample(kDraw, ids.data())); }).join();
-  EXPECT_THROW(log_uniform_sample(kDraw, ids.data()), Interrupted);
+  std::thread([&] { EXPECT_NO_THROW(sample_candidates(kDraw, ids.data())); }).join();
+  EXPECT_THROW(sample_candidates(kDraw, ids.data()), Interrupted);
 }
 
 }  // namespace

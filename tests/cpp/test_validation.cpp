@@ -95,10 +95,10 @@ TEST(Validation, NamesPaddingWhereALabelIsNeitherThatNorAClass) {
 
 TEST(Validation, WantsARangeThatHoldsTheUniqueSamples) {
   std::int64_t ids[3];
-  EXPECT_EQ(message_of([&] { log_uniform_sample({.range_max = 2, .num_sampled = 3}, ids); }),
+  EXPECT_EQ(message_of([&] { sample_candidates({.distribution = {.range_max = 2}, .num_sampled = 3}, ids); }),
             "num_sampled = 3 is larger than the number of classes, 2 (num_classes or range_max): expected at most 2, "
             "because samples are unique");
-  EXPECT_EQ(message_of([&] { log_uniform_sample({.range_max = 0, .num_sampled = 3}, ids); }),
+  EXPECT_EQ(message_of([&] { sample_candidates({.distribution = {.range_max = 0}, .num_sampled = 3}, ids); }),
             "range_max = 0: expected at least 1");
 }
 

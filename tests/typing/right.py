@@ -80,6 +80,18 @@ def samplers(y: Int64, t: Tensor) -> None:
     assert_type(sampler(y), SampledValues[Int64, Float32])
     assert_type(sampler(t).true_expected_count, Tensor)
     sampler.state = sampler.state
+    assert_type(fastnce.uniform_candidate_sampler(y, 1, 64, True, 50_000), SampledValues[Int64, Float32])
+    assert_type(fastnce.learned_unigram_candidate_sampler(t, 1, 64, True, 50_000), SampledValues[Tensor, Tensor])
+    assert_type(fastnce.all_candidate_sampler(y, 1, 64, True), SampledValues[Int64, Float32])
+    fixed = fastnce.fixed_unigram_candidate_sampler(y, 1, 64, True, 50_000, "words.csv", 0.75, num_reserved_ids=2)
+    assert_type(fixed, SampledValues[Int64, Float32])
+    assert_type(fastnce.UniformSampler(50_000, 64, seed=7)(t), SampledValues[Tensor, Tensor])
+    unigram = fastnce.UnigramSampler.from_counts(np.arange(50_000), 64, power=0.75)
+    assert_type(fastnce.UnigramSampler("words.csv", 64, distortion=0.75)(y).sampled_candidates, Int64)
+    assert_type(unigram.weights, Float32)
+    learned = fastnce.LearnedUnigramSampler(50_000, 64, num_true=2)
+    assert_type(learned.state, fastnce.LearnedSamplerState)
+    learned.state = learned.state
     assert_type(fastnce.compute_accidental_hits(y, [5, 6], 1), tuple[NDArray[np.int32], Int64, Float32])
     assert_type(fastnce.compute_accidental_hits(t, t, 1), tuple[Tensor, Tensor, Tensor])
 

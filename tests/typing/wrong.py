@@ -44,6 +44,10 @@ def samplers(y: Int64) -> None:
     fastnce.log_uniform_candidate_sampler([0.5], 1, 64, True, 50_000)  # error: list-item
     fastnce.LogUniformSampler(50_000, 64, seed="7")  # error: arg-type
     fastnce.LogUniformSampler(50_000, 64).state = (1, 2)  # error: assignment
+    fastnce.LearnedUnigramSampler(50_000, 64).state = (1, 2, 3)  # error: assignment
+    fastnce.UnigramSampler(None, 64)  # error: arg-type
+    fastnce.fixed_unigram_candidate_sampler(y, 1, 64, True, 50_000, vocab_file=3)  # error: call-overload
+    fastnce.UniformSampler(50_000, 64, power=0.75)  # error: call-arg
     fastnce.LogUniformSampler(50_000, 64)("y")  # error: arg-type
     fastnce.compute_accidental_hits(y, "y", 1)  # error: arg-type
 

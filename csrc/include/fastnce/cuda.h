@@ -53,15 +53,15 @@ struct Candidates {
   float* true_count = nullptr;      // Q(y) of every label; NaN where a label is out of range
 };
 
-// Of log_uniform_candidates(). Throws as validate() does.
-std::size_t workspace_bytes(const LogUniformParams& params);
+// Of sample_candidates(). Throws as validate() does.
+std::size_t workspace_bytes(const SamplerParams& params);
 
-// Draws the classes that log_uniform_sample() draws and computes the counts of log_uniform_expected_count().
+// Draws the classes that fastnce::sample_candidates() draws and computes the counts of expected_counts().
 // `calls`, unless null, is a counter on the device that is used instead of params.call and incremented, so that replays
 // of a CUDA graph continue the stream. `labels` [num_labels] may be null where num_labels is 0.
-void log_uniform_candidates(const LogUniformParams& params, std::uint64_t* calls, const std::int64_t* labels,
-                            std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
-                            const Stream& stream);
+void sample_candidates(const SamplerParams& params, std::uint64_t* calls, const std::int64_t* labels,
+                       std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
+                       const Stream& stream);
 
 // A request that was checked, and how it is computed.
 struct LossPlan {

@@ -5,13 +5,15 @@
 #include <span>
 #include <vector>
 
+#include "fastnce/distribution.h"
+
 namespace fastnce {
 
-// One call of a log-uniform candidate sampler: a pure function of these fields, whatever the instruction set or the
-// number of threads. (seed, seed2) are TensorFlow's op attributes and give TensorFlow's ids; `call` counts the calls of
-// one sampler from 0, and each continues the stream of the one before.
-struct LogUniformParams {
-  std::int64_t range_max = 0;    // V: classes are drawn from [0, V)
+// One call of a candidate sampler: a pure function of these fields, whatever the instruction set or the number of
+// threads. (seed, seed2) are TensorFlow's op attributes and give TensorFlow's ids; `call` counts the calls of one
+// sampler from 0, and each continues the stream of the one before.
+struct SamplerParams {
+  Distribution distribution;
   std::int64_t num_sampled = 0;  // S
   bool unique = true;            // keep first occurrences until S distinct classes are found
   std::uint64_t seed = 0;
@@ -19,18 +21,17 @@ struct LogUniformParams {
   std::uint64_t call = 0;
 };
 
-// Throws InvalidValue when S or V is out of range, or when unique and S > V.
-void validate(const LogUniformParams& params);
+// Throws InvalidValue when S or V is out of range, or when unique and the distribution cannot draw S distinct classes.
+void validate(const SamplerParams& params);
 
 // Writes S sampled classes to `ids` and returns `tries`, the number of draws it took (S when not unique).
 // Throws as validate() does.
-std::int64_t log_uniform_sample(const LogUniformParams& params, std::int64_t* ids);
+std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids);
 
 // The expected number of occurrences of each of `ids` among the samples of a call that took `tries` draws: S p when
-// tries == S, else 1 - (1 - p)^tries, with p(k) = log((k + 2) / (k + 1)) / log(V + 1). Within 2 ulp of TensorFlow's.
-// Ids must lie in [0, V); `tries` is what log_uniform_sample() returned. Throws as validate() does.
-void log_uniform_expected_count(const LogUniformParams& params, std::int64_t tries, std::span<const std::int64_t> ids,
-                                float* counts);
+// tries == S, else 1 - (1 - p)^tries, p being the probability of the class in one draw. Within 2 ulp of TensorFlow's.
+// Ids must lie in [0, V); `tries` is what sample_candidates() returned. Throws as validate() does.
+void expected_counts(const SamplerParams& params, std::int64_t tries, std::span<const std::int64_t> ids, float* counts);
 
 // A seed pair from the operating system's entropy.
 struct SeedPair {

@@ -34,7 +34,7 @@ def log_uniform_candidate_sampler(
     """
     words = _arguments.key_words(key)
     classes = _arguments.seen_by_core(true_classes)
-    _core.check_log_uniform_candidates(classes, num_true, num_sampled, unique, range_max)
+    _core.check_candidates("log_uniform", classes, num_true, num_sampled, unique, range_max)
     _arguments.require_ids_fit(range_max, "range_max")
     classes = _arguments.ids(true_classes, (-1, num_true))
     return SampledValues(*draw(words, classes, num_sampled, unique, range_max, "true_classes", "range_max"))

@@ -7,7 +7,7 @@ time) and shares no code with the compiled library.
 Shape letters: B examples, D width, V classes, S sampled classes, T true classes per example.
 
 The semantics are those of TensorFlow 2.21: ``tf.nn.nce_loss``, ``tf.nn.sampled_softmax_loss``,
-``tf.random.log_uniform_candidate_sampler`` (kernels ``range_sampler.cc`` and ``candidate_sampler_ops.cc``) and
+TensorFlow's candidate samplers (kernels ``range_sampler.cc`` and ``candidate_sampler_ops.cc``) and
 ``tf.nn.compute_accidental_hits``, with two departures: every duplicate of an accidental hit counts, and samplers of
 2**21 ids or more do not repeat themselves.
 """
@@ -15,6 +15,16 @@ The semantics are those of TensorFlow 2.21: ``tf.nn.nce_loss``, ``tf.nn.sampled_
 from __future__ import annotations
 
 from fastnce._types import Grads, RowGrads, SampledValues
+from fastnce.reference._distributions import (
+    Distribution,
+    LearnedUnigram,
+    LogUniform,
+    Uniform,
+    Unigram,
+    log_uniform_draws,
+    log_uniform_probability,
+    unigram_weights,
+)
 from fastnce.reference._losses import (
     Table,
     gather,
@@ -28,23 +38,35 @@ from fastnce.reference._losses import (
 )
 from fastnce.reference._random import Seed, philox4x32, seed_pair, skip, stream_start
 from fastnce.reference._samplers import (
+    all_candidate_sampler,
+    candidates,
     compute_accidental_hits,
     expected_count,
+    fixed_unigram_candidate_sampler,
+    learned_unigram_candidate_sampler,
     log_uniform_candidate_sampler,
-    log_uniform_draws,
-    log_uniform_probability,
+    uniform_candidate_sampler,
 )
 
 __all__ = [
+    "Distribution",
     "Grads",
+    "LearnedUnigram",
+    "LogUniform",
     "RowGrads",
     "SampledValues",
     "Seed",
     "Table",
+    "Uniform",
+    "Unigram",
+    "all_candidate_sampler",
+    "candidates",
     "compute_accidental_hits",
     "expected_count",
+    "fixed_unigram_candidate_sampler",
     "gather",
     "gbce_weight",
+    "learned_unigram_candidate_sampler",
     "log_uniform_candidate_sampler",
     "log_uniform_draws",
     "log_uniform_probability",
@@ -58,4 +80,6 @@ __all__ = [
     "skip",
     "softplus",
     "stream_start",
+    "uniform_candidate_sampler",
+    "unigram_weights",
 ]

@@ -1,45 +1,25 @@
-"""Candidate samplers: draws, probabilities, expected counts, accidental hits."""
+"""Candidate samplers: unique or with repetition, expected counts, accidental hits."""
 
 from __future__ import annotations
 
-import math
-from typing import TypeAlias
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnce._types import SampledValues
-from fastnce.reference._random import WORD, Seed, philox4x32, seed_pair, stream_start
-
-Floats32: TypeAlias = NDArray[np.float32]
-Ids: TypeAlias = NDArray[np.int64]
+from fastnce.reference._distributions import (
+    Distribution,
+    Floats32,
+    Ids,
+    LearnedUnigram,
+    LogUniform,
+    Uniform,
+    Unigram,
+)
+from fastnce.reference._random import Seed, seed_pair
 
 FLT_MAX = float(np.finfo(np.float32).max)
-
-
-def log_uniform_draws(seed: int, seed2: int, call: int, num_sampled: int, range_max: int, count: int) -> Ids:
-    """The first ``count`` draws (before any rejection) of call number ``call``, as int64 ``[count]``.
-
-    Draw i takes words ``2 (i mod 2)`` and the next of Philox block ``i div 2``, the first word giving the
-    high bits of ``u = ((w0 mod 2**20) 2**32 + w1) / 2**52`` in [0, 1), and is ``k = floor(exp(u log(V + 1)))
-    - 1 (mod V)``, the inverse of the distribution function ``log(k + 2) / log(V + 1)``. ``math.exp`` is the C
-    library's, as in TensorFlow.
-    """
-    start = stream_start(seed2, call, num_sampled)
-    block = np.arange((count + 1) // 2, dtype=np.uint64)
-    low = np.uint64(start % 2**64) + block
-    high = np.uint64(start >> 64) + (low < block).astype(np.uint64)
-    key = (seed & WORD, seed >> 32 & WORD)
-    words = np.stack(philox4x32((low & WORD, low >> 32, high & WORD, high >> 32), key), axis=1).reshape(-1, 2)
-    u = ((words[:count, 0] & 0xFFFFF) << 32 | words[:count, 1]).astype(np.float64) * 2.0**-52
-    log_range = math.log1p(range_max)
-    return np.array([(int(math.exp(x)) - 1) % range_max for x in (u * log_range).tolist()], np.int64)
-
-
-def log_uniform_probability(ids: ArrayLike, range_max: int) -> Floats32:
-    """``p(k) = log((k + 2) / (k + 1)) / log(V + 1)``, rounded once to float32; the shape of ``ids``."""
-    k = np.asarray(ids, np.int64).astype(np.float64)
-    return (np.log((k + 2.0) / (k + 1.0)) / math.log1p(range_max)).astype(np.float32)
 
 
 def expected_count(p: Floats32, num_sampled: int, tries: int) -> Floats32:
@@ -55,6 +35,36 @@ def expected_count(p: Floats32, num_sampled: int, tries: int) -> Floats32:
         return (-np.expm1(float(np.float32(tries)) * np.log1p(-p.astype(np.float64)))).astype(np.float32)
 
 
+def candidates(
+    distribution: Distribution,
+    true_classes: ArrayLike,
+    num_true: int,
+    num_sampled: int,
+    unique: bool,
+    seed: Seed,
+    call: int = 0,
+) -> SampledValues:
+    """Call number ``call`` (from 0) of a sampler: ids ``[S]``, expected counts ``[B, T]`` and ``[S]``.
+
+    With ``unique`` the draws are walked in order and first occurrences kept; ``tries`` is the number of draws
+    walked.
+    """
+    draws = distribution.draws(*seed_pair(seed), call, num_sampled)
+    tries = num_sampled
+    if unique:
+        kept: dict[int, None] = {}
+        tries = 0
+        while len(kept) < num_sampled:
+            kept[next(draws)] = None
+            tries += 1
+        ids = np.fromiter(kept, np.int64, num_sampled)
+    else:
+        ids = np.fromiter(islice(draws, num_sampled), np.int64, num_sampled)
+    labels = np.asarray(true_classes, np.int64).reshape(-1, num_true)
+    true_count, sampled_count = (expected_count(distribution.probability(k), num_sampled, tries) for k in (labels, ids))
+    return SampledValues(ids, true_count, sampled_count)
+
+
 def log_uniform_candidate_sampler(
     true_classes: ArrayLike,
     num_true: int,
@@ -64,29 +74,68 @@ def log_uniform_candidate_sampler(
     seed: Seed,
     call: int = 0,
 ) -> SampledValues:
-    """Call number ``call`` (from 0) of a sampler: ids ``[S]``, expected counts ``[B, T]`` and ``[S]``.
+    """:func:`candidates` of the log-uniform distribution."""
+    return candidates(LogUniform(range_max), true_classes, num_true, num_sampled, unique, seed, call)
 
-    With ``unique`` the draws are walked in order and first occurrences kept; ``tries`` is the number of draws
-    walked.
+
+def uniform_candidate_sampler(
+    true_classes: ArrayLike,
+    num_true: int,
+    num_sampled: int,
+    unique: bool,
+    range_max: int,
+    seed: Seed,
+    call: int = 0,
+) -> SampledValues:
+    """:func:`candidates` of the uniform distribution."""
+    return candidates(Uniform(range_max), true_classes, num_true, num_sampled, unique, seed, call)
+
+
+def fixed_unigram_candidate_sampler(
+    true_classes: ArrayLike,
+    num_true: int,
+    num_sampled: int,
+    unique: bool,
+    range_max: int,
+    unigrams: ArrayLike,
+    distortion: float = 1.0,
+    num_reserved_ids: int = 0,
+    num_shards: int = 1,
+    shard: int = 0,
+    seed: Seed = None,
+    call: int = 0,
+    float32_sums: bool = True,
+) -> SampledValues:
+    """:func:`candidates` of the weights that TensorFlow makes of these attributes."""
+    distribution = Unigram(unigrams, distortion, num_reserved_ids, num_shards, shard, float32_sums)
+    assert len(distribution.weights) == range_max
+    return candidates(distribution, true_classes, num_true, num_sampled, unique, seed, call)
+
+
+def learned_unigram_candidate_sampler(
+    true_classes: ArrayLike,
+    num_true: int,
+    num_sampled: int,
+    unique: bool,
+    weights: NDArray[np.int32],
+    seed: Seed,
+    call: int = 0,
+) -> SampledValues:
+    """:func:`candidates` of the weights, to which 1 is then added for each true class, in place.
+
+    Classes are counted in row-major order, until the weights add up to ``2**31 - 1``.
     """
-    first, second = seed_pair(seed)
-    tries = count = num_sampled
-    ids = log_uniform_draws(first, second, call, num_sampled, range_max, count)
-    if unique:
-        while len(set(ids.tolist())) < num_sampled:
-            count *= 2
-            ids = log_uniform_draws(first, second, call, num_sampled, range_max, count)
-        kept: dict[int, None] = {}
-        tries = 0
-        while len(kept) < num_sampled:
-            kept[int(ids[tries])] = None
-            tries += 1
-        ids = np.fromiter(kept, np.int64, num_sampled)
+    values = candidates(LearnedUnigram(weights), true_classes, num_true, num_sampled, unique, seed, call)
+    room = 2**31 - 1 - int(weights.sum(dtype=np.int64))
+    np.add.at(weights, np.asarray(true_classes, np.int64).ravel()[:room], 1)
+    return values
+
+
+def all_candidate_sampler(true_classes: ArrayLike, num_true: int, num_sampled: int) -> SampledValues:
+    """Every class once, with expected counts of 1."""
     labels = np.asarray(true_classes, np.int64).reshape(-1, num_true)
-    true_count, sampled_count = (
-        expected_count(log_uniform_probability(k, range_max), num_sampled, tries) for k in (labels, ids)
-    )
-    return SampledValues(ids, true_count, sampled_count)
+    ones = np.ones(num_sampled, np.float32)
+    return SampledValues(np.arange(num_sampled, dtype=np.int64), np.ones(labels.shape, np.float32), ones)
 
 
 def compute_accidental_hits(

@@ -43,10 +43,10 @@ def log_uniform_candidates(
     call, counter = _position(calls)
     device = cuda_device_of(true_classes, "true_classes", range_max)
     if device is None:
-        return tuple(map(like(true_classes), _core.log_uniform_candidates(*arguments, call, None, 0)))
+        return tuple(map(like(true_classes), _core.candidates("log_uniform", *arguments, call, None, 0)))
     address = 0 if counter is None else counter.data_ptr()
     with device.call():
-        values = _core.log_uniform_candidates(*arguments, call, device, address)
+        values = _core.candidates("log_uniform", *arguments, call, device, address)
     return tuple(map(device.hand_over, values))
 
 

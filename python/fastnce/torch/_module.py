@@ -101,7 +101,7 @@ class SampledLoss(nn.Embedding):
             raise TypeError(f"dtype is {dtype}: expected float32, float64, float16 or bfloat16")
         num_classes, embedding_dim = int64(num_classes, "num_classes"), int64(embedding_dim, "embedding_dim")
         num_sampled, num_true = int64(num_sampled, "num_sampled"), int64(num_true, "num_true")
-        _core.check_sampler(num_true, num_sampled, True, num_classes)
+        _core.check_sampler("log_uniform", num_true, num_sampled, True, num_classes)
         if embedding_dim < 0:
             raise ValueError(f"embedding_dim = {embedding_dim}: expected at least 0")
         table = torch.empty((num_classes, embedding_dim), device=device, dtype=dtype)

@@ -1,0 +1,136 @@
+// Distributions by name, and the tables of those that need one.
+#include "fastnce/distribution.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "cpu/sampler.h"
+#include "fastnce/error.h"
+#include "math/distribution/learned_unigram.h"
+
+namespace fastnce {
+
+namespace {
+
+constexpr struct {
+  const char* name;
+  DistributionKind kind;
+} kNamed[] = {
+    {"log_uniform", DistributionKind::kLogUniform},
+    {"uniform", DistributionKind::kUniform},
+    {"learned_unigram", DistributionKind::kLearnedUnigram},
+    {"all", DistributionKind::kAll},
+};
+
+void require_table_size(std::uint64_t classes, const char* what) {
+  if (classes >= 1 && classes <= static_cast<std::uint64_t>(kMostTabledClasses)) return;
+  throw InvalidValue(concat(what, " of ", classes, " classes: expected 1 to ", kMostTabledClasses));
+}
+
+void require_weights(std::span<const float> weights) {
+  const auto classes = static_cast<float>(weights.size());
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (!(weights[i] >= 0.0f) || std::isinf(weights[i])) {
+      throw InvalidValue(concat("weights[", i, "] = ", weights[i], ": expected a finite number of at least 0"));
+    }
+    if (std::isinf(weights[i] * classes)) {
+      throw InvalidValue(concat("weights[", i, "] = ", weights[i], " is too large for ", weights.size(),
+                                " classes: expected at most ", std::numeric_limits<float>::max() / classes));
+    }
+  }
+  if (std::ranges::all_of(weights, [](float weight) { return weight == 0.0f; })) {
+    throw InvalidValue(concat("weights: all ", weights.size(), " are 0: expected at least one above 0"));
+  }
+}
+
+// TensorFlow's running float32 sum is taken also for float64 sums where it is as good as theirs: within 2^-20, 16 units
+// in the last place of a count. So counts have its bits for tables of some hundred classes.
+double total_of(std::span<const float> weights, WeightSums sums) {
+  constexpr double kExactEnough = 0x1p-20;
+  double wide = 0.0;
+  float narrow = 0.0f;
+  for (const float weight : weights) {
+    wide += static_cast<double>(weight);
+    narrow += weight;
+  }
+  const bool exact_enough = std::abs(static_cast<double>(narrow) - wide) <= kExactEnough * wide;
+  if (sums == WeightSums::kFloat64 && !exact_enough) return wide;
+  if (std::isinf(narrow)) {
+    throw InvalidValue(concat("weights add up to ", wide, ": expected at most ", std::numeric_limits<float>::max()));
+  }
+  return static_cast<double>(narrow);
+}
+
+}  // namespace
+
+Distribution distribution_named(std::string_view name, std::int64_t range_max) {
+  std::string known;
+  for (const auto& row : kNamed) {
+    if (name == row.name) return {.kind = row.kind, .range_max = range_max};
+    known += concat(known.empty() ? "'" : ", '", row.name, "'");
+  }
+  throw InvalidValue(concat("distribution = '", name, "': expected one of ", known));
+}
+
+UnigramTable::UnigramTable(std::vector<float> weights, WeightSums sums) : weights_(std::move(weights)), sums_(sums) {
+  require_table_size(weights_.size(), "a table");
+  require_weights(weights_);
+  total_ = total_of(weights_, sums);
+  alias_table_.resize(2 * weights_.size());
+  reachable_ = cpu::build_alias_table(weights_, sums, alias_table_.data());
+}
+
+Distribution UnigramTable::distribution() const {
+  return {
+      .kind = DistributionKind::kUnigram,
+      .range_max = std::ssize(weights_),
+      .unigram = {
+          .weights = weights_.data(), .alias_table = alias_table_.data(), .total = total_, .reachable = reachable_}};
+}
+
+LearnedWeights::LearnedWeights(std::int64_t range_max) {
+  if (range_max < 1 || range_max > kMostTabledClasses) {
+    throw InvalidValue(
+        concat("range_max = ", range_max, ": expected 1 to ", kMostTabledClasses, " for learned_unigram"));
+  }
+  *this = LearnedWeights(std::vector<std::int32_t>(static_cast<std::size_t>(range_max), 1));
+}
+
+LearnedWeights::LearnedWeights(std::vector<std::int32_t> weights) : weights_(std::move(weights)) {
+  require_table_size(weights_.size(), "weights");
+  const std::int64_t blocks = math::learned_blocks(std::ssize(weights_));
+  tree_.assign(static_cast<std::size_t>(blocks + 1), 0);
+  for (std::size_t k = 0; k < weights_.size(); ++k) {
+    if (weights_[k] < 1) throw InvalidValue(concat("weights[", k, "] = ", weights_[k], ": expected at least 1"));
+    total_ += weights_[k];
+    if (total_ > kMostTabledClasses) {
+      throw InvalidValue(concat("weights add up to more than ", kMostTabledClasses, " at weights[", k, "]"));
+    }
+    tree_[1 + k / math::kLearnedBlock] += weights_[k];
+  }
+  // Each node passes what it holds on to the next larger one that covers it.
+  for (std::int64_t node = 1; node <= blocks; ++node) {
+    const std::int64_t parent = node + (node & -node);
+    if (parent <= blocks) tree_[parent] += tree_[node];
+  }
+}
+
+void LearnedWeights::learn(std::span<const std::int64_t> classes) {
+  const std::int64_t blocks = std::ssize(tree_) - 1;
+  for (const std::int64_t k : classes) {
+    if (total_ == kMostTabledClasses) return;
+    ++total_;
+    ++weights_[k];
+    for (std::int64_t node = 1 + k / math::kLearnedBlock; node <= blocks; node += node & -node) ++tree_[node];
+  }
+}
+
+Distribution LearnedWeights::distribution() const {
+  return {.kind = DistributionKind::kLearnedUnigram,
+          .range_max = std::ssize(weights_),
+          .learned = {.weights = weights_.data(), .tree = tree_.data(), .total = total_}};
+}
+
+}  // namespace fastnce

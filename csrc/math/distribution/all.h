@@ -1,0 +1,13 @@
+// No sampling: draw i of every call is class i, and each class counts once.
+#pragma once
+
+#include <cstdint>
+
+namespace fastnce::math {
+
+struct All {
+  static constexpr int kFixedWords = 0;
+  static constexpr int kRetriedWords = 0;
+};
+
+}  // namespace fastnce::math

@@ -1,0 +1,191 @@
+"""What all samplers share: the call of a function, and the object whose calls continue a stream."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from typing import Any, SupportsIndex, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnce import _core
+from fastnce._arrays import like
+from fastnce._devices import Device, cuda_device_of
+from fastnce._samplers._counter import Counter
+from fastnce._seed import Seed, integer, seed_words, word
+from fastnce._types import ArrayT, IdLists, IdsLike, NumpySamples, SampledValues, SamplerState
+
+
+def first_call(
+    distribution: _core.Distribution,
+    true_classes: Any,
+    num_true: SupportsIndex,
+    num_sampled: SupportsIndex,
+    unique: bool | np.bool,
+    range_max: SupportsIndex,
+    seed: Seed,
+) -> SampledValues:
+    """What a sampler of this seed draws first."""
+    first, second = seed_words(seed)
+    arguments = (distribution, true_classes, num_true, num_sampled, unique, range_max, first, second, 0)
+    device = cuda_device_of(true_classes, "true_classes", range_max)
+    if device is None:
+        return SampledValues(*map(like(true_classes), _core.candidates(*arguments, None, 0)))
+    with device.call():
+        values = _core.candidates(*arguments, device, 0)
+    return SampledValues(*map(device.hand_over, values))
+
+
+def position(seed: Any, seed2: Any, calls: Any) -> tuple[int, int, int]:
+    """The fields of a state, validated; seeds as unsigned words."""
+    names = [f"state.{field}" for field in SamplerState._fields]
+    first, second, number = map(integer, (seed, seed2, calls), names)
+    if not 0 <= number < 2**63:
+        raise ValueError(f"state.calls = {number}: expected an integer in [0, 2**63)")
+    return word(first, names[0]), word(second, names[1]), number
+
+
+class Sampler:
+    """A sampler whose calls continue one random stream, as a TensorFlow op does in a graph.
+
+    The sizes are fixed for the life of a sampler. Threads may share a sampler.
+
+    A sampler belongs to the device of its first call; a call on another raises ``ValueError``. A CUDA device (not yet
+    run on a GPU) counts the calls itself, so that each replay of a CUDA graph draws fresh ids. The first call must
+    precede the capture; the caller must order calls on several streams; ``state`` synchronises. A graph keeps the seed
+    with which it was captured, and may outlive the sampler. Copies and pickles belong to no device.
+    """
+
+    def __init__(
+        self,
+        distribution: _core.Distribution,
+        range_max: SupportsIndex,
+        num_sampled: SupportsIndex,
+        num_true: SupportsIndex,
+        unique: bool | np.bool,
+        seed: Seed,
+    ) -> None:
+        _core.check_sampler(distribution, num_true, num_sampled, unique, range_max)
+        self._distribution = distribution
+        # The stream of a call depends on num_sampled: fixed for the life of a sampler.
+        self._arguments = (
+            operator.index(num_true),
+            operator.index(num_sampled),
+            bool(unique),
+            operator.index(range_max),
+        )
+        self._seed, self._seed2 = seed_words(seed)
+        self._calls = 0  # on the CPU; a CUDA device counts in its own memory
+        self._place: str | None = None  # the device of the first call
+        self._counter: Counter | None = None
+        self._lock = threading.RLock()
+
+    @overload
+    def __call__(self, true_classes: npt.NDArray[Any] | IdLists) -> NumpySamples: ...
+
+    @overload
+    def __call__(self, true_classes: ArrayT) -> SampledValues[ArrayT, ArrayT]: ...
+
+    def __call__(self, true_classes: IdsLike) -> SampledValues:
+        """Sample for one batch of true classes, ``[B, num_true]`` or ``[B]``."""
+        device = cuda_device_of(true_classes, "true_classes", self.range_max)
+        return self._call_on_cpu(true_classes) if device is None else self._call_on_cuda(true_classes, device)
+
+    def _call_on_cuda(self, true_classes: Any, device: Device) -> SampledValues:
+        with device.call():
+            with self._lock:
+                self._settle_on(str(device))
+                if self._counter is None:
+                    if device.captures:
+                        raise ValueError("the sampler's first call is captured in a CUDA graph: expected one before")
+                    self._counter = Counter(device, self._calls)
+                seed, seed2, address = self._seed, self._seed2, self._counter.address
+            values = _core.candidates(
+                self._distribution, true_classes, *self._arguments, seed, seed2, 0, device, address
+            )
+        return SampledValues(*map(device.hand_over, values))
+
+    def _settle_on(self, place: str) -> None:
+        if self._place not in (None, place):
+            raise ValueError(
+                f"true_classes is on device {place}: expected {self._place}, the device of the sampler's first call"
+            )
+        self._place = place
+
+    def _call_on_cpu(self, true_classes: Any) -> SampledValues:
+        # The lock is held only to take a number: converting true_classes may run any Python code.
+        with self._lock:
+            self._settle_on("cpu")
+            seed, seed2, call = self._seed, self._seed2, self._calls
+            self._calls += 1
+        try:
+            values = _core.candidates(self._distribution, true_classes, *self._arguments, seed, seed2, call, None, 0)
+        except BaseException:
+            with self._lock:
+                # If no other thread has drawn since, the number is given back.
+                if (self._seed, self._seed2, self._calls) == (seed, seed2, call + 1):
+                    self._calls = call
+            raise
+        return SampledValues(*map(like(true_classes), values))
+
+    @property
+    def num_true(self) -> int:
+        """True classes per example, T."""
+        return self._arguments[0]
+
+    @property
+    def num_sampled(self) -> int:
+        """Sampled classes per call, S."""
+        return self._arguments[1]
+
+    @property
+    def unique(self) -> bool:
+        """Whether the classes of a call are distinct."""
+        return self._arguments[2]
+
+    @property
+    def range_max(self) -> int:
+        """Number of classes, V."""
+        return self._arguments[3]
+
+    def _calls_made(self) -> int:
+        return self._calls if self._counter is None else self._counter.read()
+
+    def _move_to(self, seed: int, seed2: int, calls: int) -> None:
+        with self._lock:
+            self._seed, self._seed2, self._calls = seed, seed2, calls
+            if self._counter is not None:
+                self._counter.write(calls)  # in place: a captured graph may hold its address
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            own = {"_calls": self._calls_made(), "_place": None, "_counter": None}
+            return {key: value for key, value in self.__dict__.items() if key != "_lock"} | own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        position = f"calls={self._calls}" if self._counter is None else f"device={self._place}"
+        return (
+            f"{type(self).__name__}(range_max={self.range_max}, num_sampled={self.num_sampled}, "
+            f"num_true={self.num_true}, unique={self.unique}, {position})"
+        )
+
+
+class FixedSampler(Sampler):
+    """A sampler that does not learn: its state is a position in the stream."""
+
+    @property
+    def state(self) -> SamplerState:
+        """The position in the stream: ``SamplerState(seed, seed2, calls)``, three integers."""
+        with self._lock:
+            return SamplerState(self._seed, self._seed2, self._calls_made())
+
+    @state.setter
+    def state(self, state: SamplerState | tuple[int, int, int]) -> None:
+        if not isinstance(state, tuple | list) or len(state) != 3:
+            raise ValueError(f"state is {state!r}: expected (seed, seed2, calls)")
+        self._move_to(*position(*state))
