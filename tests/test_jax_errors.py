@@ -292,14 +292,15 @@ ROWS = {"rows": fastnce.RowGrads(np.array([1, 2]), np.ones((2, 4), np.float32), 
 KEY = {"key": jax.random.key(0)}
 OPTIONS = {"num_true": 1, "precision": None, "remove_accidental_hits": False, "padding": -1, "true_target": "one"}
 NEGATIVE = {name: array for name, array in LOSS.items() if not name.startswith("num_")}
+NEGATIVE.update({name: value for name, value in OPTIONS.items() if name != "true_target"})
 NEGATIVE.update(sampled_candidates=SAMPLES[0], positive_weight=2.0, negative_weight=np.ones(5, np.float32))
 LOSSES = {
     fastnce.jax.nce_loss: {**LOSS, **KEY, **OPTIONS},
     fastnce.jax.nce_value_and_rows: {**LOSS, "sampled_values": SAMPLES, "grad_loss": np.ones(5, np.float32)},
     fastnce.jax.sampled_softmax_loss: {**LOSS, **KEY, **OPTIONS},
     fastnce.jax.sampled_softmax_value_and_rows: {**LOSS, **KEY, **OPTIONS, "grad_loss": np.ones(5, np.float32)},
-    fastnce.jax.negative_sampling_loss: {**NEGATIVE, **OPTIONS},
-    fastnce.jax.negative_sampling_value_and_rows: {**NEGATIVE, **OPTIONS, "grad_loss": np.ones(5, np.float32)},
+    fastnce.jax.negative_sampling_loss: NEGATIVE,
+    fastnce.jax.negative_sampling_value_and_rows: {**NEGATIVE, "grad_loss": np.ones(5, np.float32)},
 }
 ENTRIES = {
     **LOSSES,

@@ -237,7 +237,6 @@ def negative_sampling_loss(
     negative_weight: Any = 1.0,
     remove_accidental_hits: bool = False,
     padding: int | None = None,
-    true_target: TrueTarget = "one",
     precision: Precision | None = None,
 ) -> Any:
     """:func:`fastnce.negative_sampling_loss` for ``jit``, ``grad``, ``value_and_grad``, ``vmap`` and ``scan``.
@@ -247,7 +246,7 @@ def negative_sampling_loss(
         positive_weight: Factor of the terms of true classes, a number or ``[B]``, which may be traced; a constant.
         negative_weight: Factor of the terms of sampled classes, likewise.
 
-    The other arguments, results and errors are those of :func:`nce_loss`; every true class has target 1 by default.
+    The other arguments, results and errors are those of :func:`nce_loss`.
     """
     return value(
         request(
@@ -261,7 +260,7 @@ def negative_sampling_loss(
             negative_weight=negative_weight,
             remove_accidental_hits=remove_accidental_hits,
             padding=padding,
-            true_target=true_target,
+            true_target="one",
             precision=precision,
         )
     )
@@ -279,7 +278,6 @@ def negative_sampling_value_and_rows(
     negative_weight: Any = 1.0,
     remove_accidental_hits: bool = False,
     padding: int | None = None,
-    true_target: TrueTarget = "one",
     precision: Precision | None = None,
     grad_loss: Any = None,
 ) -> tuple[Any, Any, RowGrads]:
@@ -296,7 +294,7 @@ def negative_sampling_value_and_rows(
             negative_weight=negative_weight,
             remove_accidental_hits=remove_accidental_hits,
             padding=padding,
-            true_target=true_target,
+            true_target="one",
             precision=precision,
             grad_loss=grad_loss,
         )

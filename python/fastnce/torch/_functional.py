@@ -173,7 +173,6 @@ def negative_sampling_loss(
     positive_weight: float | Tensor = 1.0,
     negative_weight: float | Tensor = 1.0,
     remove_accidental_hits: bool = False,
-    true_target: TrueTarget = "one",
     reduction: Reduction = "mean",
     ignore_index: int | None = -100,
     sparse: bool = True,
@@ -192,11 +191,11 @@ def negative_sampling_loss(
         positive_weight: a, a number or ``[B]``; a constant.
         negative_weight: m, likewise.
 
-    The other arguments, results and errors are those of :func:`nce_loss`; every true class has target 1 by default.
+    The other arguments, results and errors are those of :func:`nce_loss`.
     """
     require_tensors(input=input)
     options = {
-        "true_target": true_target,
+        "true_target": "one",
         "remove_accidental_hits": remove_accidental_hits,
         "positive_weight": require_factor("positive_weight", positive_weight, input),
         "negative_weight": require_factor("negative_weight", negative_weight, input),
