@@ -448,7 +448,7 @@ def test_a_count_of_any_kind_may_be_zero_where_its_sample_is_left_out(true_count
         ([1.0] * 4, ValueError, r"sampled_expected_count has shape \[4\]"),
         ([[1.0], 1.0], ValueError, "sampled_expected_count cannot be made an array"),
         (np.ma.masked_array([1.0] * 3, [1, 0, 0]), TypeError, "sampled_expected_count is a masked array"),
-        (None, TypeError, "sampled_expected_count is None"),
+        (None, ValueError, "sampled_expected_count is None, but true_expected_count is not: expected both or neither"),
     ],
     ids=str,
 )

@@ -59,6 +59,9 @@ def _gradients(ctx: Any, kept: _Kept, results: Any) -> _Three:
     grad_inputs, ids, *rows = results
     indices = ids.unsqueeze(0) if kept.sparse and (kept.wanted[1] or kept.wanted[2]) else None
     gradients: list[Tensor | None] = [None, None, None]
+    # Autograd moves a sparse tensor without other references, and loses the coalesced flag; it copies others.
+    held: list[Tensor] = []
+    ctx.held = held
     for at, values in enumerate((grad_inputs, *rows)):
         dtype, shape = kept.dtypes[at], kept.shapes[at]
         if not kept.wanted[at] or shape is None:
@@ -74,11 +77,10 @@ def _gradients(ctx: Any, kept: _Kept, results: Any) -> _Three:
                 is_coalesced=not kept.padded_rows,
                 check_invariants=False,
             )
+            held.append(gradient)
         elif at > 0:
             gradient = gradient.new_zeros(shape).index_add_(0, ids, gradient)
         gradients[at] = gradient
-    # Autograd moves a sparse tensor without other references, and loses the coalesced flag; it copies others.
-    ctx.held = gradients
     first, second, third = gradients
     return first, second, third
 
