@@ -9,6 +9,7 @@ import pytest
 
 import fastnce
 from cases import Case
+from losses import LOSSES
 from tolerances import assert_counts_match, assert_same_as_tensorflow
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
@@ -27,16 +28,21 @@ def assert_same_results(problem, expected, **changes):
         assert_same_as_tensorflow(ours_dense, table)
 
 
+THEIRS = {"nce": tf.nn.nce_loss, "softmax": tf.nn.sampled_softmax_loss}
+"""TensorFlow's losses, by the names of ours."""
+
+
+@pytest.mark.parametrize("name", THEIRS)
 @pytest.mark.parametrize("case", SHAPES, ids=str)
-def test_losses_and_gradients_of_given_candidates(case):
-    problem = case.problem()
+def test_losses_and_gradients_of_given_candidates(case, name):
+    problem = replace(case, loss=name).problem()
     factors = np.random.default_rng(case.seed).standard_normal(case.batch).astype(np.float32)
     problem = replace(problem, options={**problem.options, "grad_loss": factors})
     ids, *counts = problem.sampled_values
 
     def loss_function(weights, biases, inputs):
         values = (tf.constant(ids), *map(tf.constant, counts))
-        return tf.nn.nce_loss(
+        return THEIRS[name](
             weights,
             biases,
             problem.labels,
@@ -45,7 +51,7 @@ def test_losses_and_gradients_of_given_candidates(case):
             case.num_classes,
             case.num_true,
             values,
-            case.remove_hits,
+            problem.options.get("remove_accidental_hits", LOSSES[name].removes_hits),
         )
 
     expected = tensorflow_gradients(problem, loss_function)
@@ -85,22 +91,33 @@ def test_default_candidates(case):
     assert_same_as_tensorflow(ours, expected)
 
 
+@pytest.mark.parametrize("op_seed", [0, 42, -3])
+def test_sampled_softmax_takes_tensorflows_seed_and_defaults(op_seed):
+    tf.random.set_seed(None)  # no global seed
+    problem = Case(loss="softmax", batch=9, dim=6, sampled=30, num_true=2).problem()
+    positional = (problem.weights, problem.biases, problem.labels, problem.inputs, 12, problem.num_classes, 2)
+    expected = tf.nn.sampled_softmax_loss(*positional, seed=op_seed)
+    assert_same_as_tensorflow(fastnce.sampled_softmax_loss(*positional, seed=op_seed), expected)
+
+
+@pytest.mark.parametrize("name", THEIRS)
 @pytest.mark.parametrize("strategy", ["div", "mod"])
 @pytest.mark.parametrize("shards", [2, 3, 5])
-def test_shards(strategy, shards):
-    """``tf.nn.nce_loss`` divides by "div"; the older one takes either."""
-    problem = Case(batch=7, dim=6, sampled=10, num_true=2, remove_hits=True, distinct=True).problem()
+def test_shards(strategy, shards, name):
+    """TensorFlow's losses divide by "div"; the older ones take either."""
+    older_loss = getattr(tf.compat.v1.nn, THEIRS[name].__name__.removesuffix("_v2"))
+    problem = Case(loss=name, batch=7, dim=6, sampled=10, num_true=2, remove_hits=True, distinct=True).problem()
     assert problem.num_classes % shards  # some shards are longer
     changes = {
         name: np.array_split(table, shards) if strategy == "div" else [table[i::shards] for i in range(shards)]
         for name, table in (("weights", problem.weights), ("biases", problem.biases))
     }
     positional = (problem.labels, problem.inputs, 10, problem.num_classes, 2, problem.sampled_values, True)
-    older = tf.compat.v1.nn.nce_loss(*changes.values(), *positional, partition_strategy=strategy)
-    ours = fastnce.nce_loss(*changes.values(), *positional, partition_strategy=strategy)
+    older = older_loss(*changes.values(), *positional, partition_strategy=strategy)
+    ours = LOSSES[name].library(suffix="")(*changes.values(), *positional, partition_strategy=strategy)
     assert_same_as_tensorflow(ours, older)
     if strategy == "div":
-        assert_same_as_tensorflow(ours, tf.nn.nce_loss(*changes.values(), *positional))
+        assert_same_as_tensorflow(ours, THEIRS[name](*changes.values(), *positional))
 
 
 @pytest.mark.parametrize("unique", [True, False])

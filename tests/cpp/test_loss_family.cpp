@@ -105,7 +105,7 @@ TYPED_TEST(LossFamilyTest, HoldsForAnyNumberOfThreads) {
         Problem<TypeParam> p(sizes, distinct);
         p.request.loss = member.loss;
         const Solution expected = solve(p);
-        for (const int threads : {1, 2, 7}) {
+        for (const int threads : {1, 2, 3, 7}) {
           set_num_threads(threads);
           p.run();
           this->expect_matches(p, expected, member.name);

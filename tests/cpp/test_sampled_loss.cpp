@@ -51,22 +51,6 @@ TYPED_TEST(SampledLossTest, HoldsAroundTheTileBoundaries) {
   }
 }
 
-TYPED_TEST(SampledLossTest, HoldsForAnyNumberOfThreads) {
-  const int before = num_threads();
-  for (const int threads : {1, 2, 3, 7}) {
-    set_num_threads(threads);
-    // Enough work for all of them; one team of threads and several; distinct and repeated samples.
-    for (const Sizes sizes : {Sizes{2400, 2, 40, 130, 5000}, Sizes{200, 2, 900, 130, 5000}}) {
-      for (const std::int64_t distinct : {5000, 20}) {
-        Problem<TypeParam> p(sizes, distinct);
-        p.run();
-        this->expect_solved(p);
-      }
-    }
-  }
-  set_num_threads(before);
-}
-
 TYPED_TEST(SampledLossTest, RemovesEveryDuplicateOfAnAccidentalHit) {
   Problem<TypeParam> p({.batch = 70, .num_true = 3, .num_sampled = 300, .dim = 17, .num_classes = 100}, 30);
   p.request.loss.remove_accidental_hits = true;
