@@ -11,7 +11,9 @@ set(kernels
   csrc/cuda/grad_inputs.cu
   csrc/cuda/grad_weights.cu
   csrc/cuda/ids.cu
-  csrc/cuda/logits.cu
+  csrc/cuda/logistic_logits.cu
+  csrc/cuda/softmax.cu
+  csrc/cuda/softmax_logits.cu
   csrc/cuda/row_order.cu
   csrc/cuda/rows.cu
   csrc/cuda/loss.cu

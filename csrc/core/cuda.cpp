@@ -44,14 +44,9 @@ void validate_for_device(const SamplerParams& params) {
   require_at_most(kMostEntries, "num_sampled", params.num_sampled);
 }
 
-bool is_one(const ExampleFactor& factor) { return factor.values == nullptr && factor.all == 1.0; }
-
 void validate_for_device(const LossRequest& r) {
   if (r.dtype != DType::kFloat32) throw InvalidValue("dtype: expected kFloat32 on a CUDA device");
   validate_shapes(r);
-  const bool is_nce = r.loss.family == LossFamily::kLogistic && r.loss.true_target == TrueTarget::kMean &&
-                      is_one(r.loss.positive_weight) && is_one(r.loss.negative_weight) && !r.targets.padding;
-  if (!is_nce) throw InvalidValue("loss: expected nce_loss without padding on a CUDA device");
   const std::int64_t num_labels = r.batch * r.targets.per_example;
   require_at_most(kMostSamples, "num_sampled", r.negatives.count);
   require_at_most(kMostClasses, "num_classes", r.num_classes);

@@ -89,7 +89,7 @@ enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
     write_operand(vector, to + std::int64_t{v} * kCount, args.planes);
   });
   if (!leads) return;
-  check_id(args.faults, IdArgument::kSampled, s, id, 1, args.num_classes);
+  check_id(args.faults, IdArgument::kSampled, s, id, 1, args.num_classes, {});
   args.offset[s] =
       valid && math::is_expected_count(count) ? widened(bias_bits, args.biases.dtype) - logf(count) : not_a_number();
 }
@@ -108,8 +108,17 @@ struct TwoRows {
   FASTNCE_DEVICE Vector gather(int v) const { return {x.gather(v), w.gather(v)}; }
 };
 
-// A warp per true class: the dot product of its row and the example's. The warp of an example's first class also packs
-// the example's inputs; more warps follow for the padding.
+// An example's labels that are not padding, counted by a warp.
+FASTNCE_DEVICE int count_classes(const EnterExamplesArguments& args, std::int64_t b) {
+  if (!args.padding.given) return static_cast<int>(args.num_true);
+  const std::int64_t* const labels = args.labels + row_offset(b, args.num_true);
+  int own = 0;
+  for (std::int64_t t = lane_index(); t < args.num_true; t += kWarp) own += is_padding(args.padding, labels[t]) ? 0 : 1;
+  return sum_over_warp(own);
+}
+
+// A warp per label: the dot product of its row and the example's. The warp of an example's first label also packs
+// the example's inputs; more warps follow for the rows that fill the last tile.
 template <DType kInputs, DType kWeights>
 FASTNCE_KERNEL(kThreads, kBlocks)
 enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
@@ -117,9 +126,9 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   using Rows = TwoRows<kInputs, kWeights, kCount>;
   const std::int64_t per_example = args.num_true > 1 ? args.num_true : 1;
   const std::int64_t warp = warp_index();
-  const std::int64_t padding = warp - args.batch * per_example;
-  const bool exists = padding < 0;
-  const std::int64_t b = !exists ? args.batch + padding : per_example > 1 ? warp / per_example : warp;
+  const std::int64_t beyond = warp - args.batch * per_example;
+  const bool exists = beyond < 0;
+  const std::int64_t b = !exists ? args.batch + beyond : per_example > 1 ? warp / per_example : warp;
   if (b >= args.rows) return;
   const std::int64_t t = exists ? warp - b * per_example : 0;
   const std::int64_t at = row_offset(b, args.num_true) + t;
@@ -127,11 +136,15 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   const bool leads = has_label && lane_index() == 0;
   const std::int64_t id = has_label ? args.labels[at] : -1;
   const float count = leads && args.true_count != nullptr ? args.true_count[at] : 1.0f;
-  const float factor = leads && args.grad_loss != nullptr ? args.grad_loss[b] : 1.0f;
-  const bool in_range = is_valid_id(id, args.num_classes);
+  const float weight = leads ? args.positive_weight.of(b) : 1.0f;
+  const float factor = leads ? args.grad_loss.of(b) : 1.0f;
+  const bool is_class = has_label && !is_padding(args.padding, id);
+  const int classes = has_label ? count_classes(args, b) : 0;
+  const bool takes_part = exists && (classes > 0 || args.num_true == 0);
+  const bool in_range = is_class && is_valid_id(id, args.num_classes);
   const std::int64_t class_id = in_range ? id : 0;  // class 0 in place of none: its product is not used
   const std::uint32_t bias_bits = leads ? load_bias(args.biases, class_id) : 0;
-  const std::int64_t dim = exists ? args.dim : 0;
+  const std::int64_t dim = (t == 0 ? takes_part : is_class) ? args.dim : 0;
   const Rows rows{{args.inputs[b].data, dim}, {args.weights.row(class_id).data, dim}};
   const std::int64_t to = row_offset(b, args.planes.pitch);
   float product = 0.0f;
@@ -142,12 +155,25 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   });
   product = sum_over_warp(product);
   if (!leads) return;
-  check_id(args.faults, IdArgument::kLabels, at, id, args.num_true, args.num_classes);
+  if (t == 0 && args.takes_part != nullptr) args.takes_part[b] = takes_part;
+  float* const result = args.true_logit != nullptr ? args.true_logit : args.true_loss;
+  if (!is_class) {
+    result[at] = 0.0f;
+    args.true_grad[at] = 0.0f;
+    return;
+  }
+  check_id(args.faults, IdArgument::kLabels, at, id, args.num_true, args.num_classes, args.padding);
   const bool valid = in_range && math::is_expected_count(count);
   const float u = valid ? product + widened(bias_bits, args.biases.dtype) - logf(count) : not_a_number();
-  const auto term = math::positive_term<float>(u, 1.0f / static_cast<float>(args.num_true));
-  args.true_loss[at] = term.loss;
-  args.true_grad[at] = valid ? term.slope * factor : 0.0f;
+  const float target = args.mean ? 1.0f / static_cast<float>(classes) : 1.0f;
+  if (args.true_logit != nullptr) {
+    result[at] = u;
+    args.true_grad[at] = valid ? target : not_a_number();
+    return;
+  }
+  const auto term = math::positive_term<float>(u, target);
+  result[at] = term.loss * weight;
+  args.true_grad[at] = valid ? term.slope * weight * factor : 0.0f;
 }
 
 }  // namespace

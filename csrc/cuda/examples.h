@@ -3,7 +3,9 @@
 
 #include <cstdint>
 
+#include "cuda/factor.cuh"
 #include "cuda/geometry.h"
+#include "cuda/ids.h"
 #include "cuda/operands.cuh"
 #include "cuda/runtime.h"
 #include "cuda/table.cuh"
@@ -28,13 +30,19 @@ struct EnterExamplesArguments {
   DeviceTable weights, biases;
   Rows inputs;                 // x [B, D]
   const std::int64_t* labels;  // y [B, T]
+  Padding padding;             // among labels
   const float* true_count;     // Q(y) [B, T]; null: 1
-  const float* grad_loss;      // [B]; null: 1
+  bool mean;                   // a true class has target 1 / T, else 1
+  Factor positive_weight, grad_loss;
   std::int64_t batch, num_true, dim, num_classes;
-  std::int64_t rows;  // B, padded
-  OperandPlanes planes;
-  float* true_loss;  // [B, T]
-  float* true_grad;  // [B, T]: dloss/du, times the upstream factor; 0 for a label out of range
+  std::int64_t rows;     // B, padded
+  OperandPlanes planes;  // zeros for examples that take no part
+  bool* takes_part;      // [B]: whether an example has a label that is not padding; null: not wanted
+  float* true_logit;     // u [B, T]; null: not the softmax loss, whose gradients need the normaliser (cuda/softmax.h)
+  float* true_loss;      // [B, T]; logistic alone
+  // [B, T]: dloss/du, times the upstream factor; 0 for padding and labels out of range. Of the softmax loss: the target
+  // q; 0 for padding, NaN for labels out of range.
+  float* true_grad;
   runtime::FaultRecord* faults;
 };
 void queue_enter_examples(const EnterExamplesArguments& arguments, const Stream& stream);
@@ -43,6 +51,8 @@ void queue_enter_examples(const EnterExamplesArguments& arguments, const Stream&
 struct FinishExamplesArguments {
   DeviceTable weights;
   const std::int64_t* labels;  // of the whole batch, as all that follows without "parts"
+  Padding padding;
+  const bool* takes_part;
   const float* true_loss;
   const float* true_grad;
   std::int64_t num_true, dim, num_classes;

@@ -68,15 +68,17 @@ FASTNCE_DEVICE void finish_inputs(const FinishExamplesArguments& args, int row_b
   if (in_chunk >= args.examples) return;
   const std::int64_t b = args.first + in_chunk;
   const std::int64_t first_class = row_offset(b, args.num_true);
+  const bool takes_part = args.takes_part == nullptr || args.takes_part[b];
   const std::int64_t to_bytes = element_bytes(args.grad_inputs_dtype);
   const int first_column = (thread_index() & ((1 << row_bits) - 1)) * kColumns;
   for (std::int64_t d = first_column; d < args.dim; d += kColumns << row_bits) {
     const float* const parts = args.input_parts + row_offset(in_chunk, args.input_pitch) + d;
     const std::int64_t columns = args.dim - d;
+    const std::int64_t part_count = takes_part ? args.input_part_count : 0;
     float sum[kColumns] = {};
     std::int64_t next_part = 0;
     std::int64_t next_class = 0;
-    while (next_part < args.input_part_count || next_class < args.num_true) {
+    while (next_part < part_count || next_class < args.num_true) {
       std::int64_t id[kClassesAtOnce];
       float factor[kClassesAtOnce];
       Part part[kPartsAtOnce];
@@ -89,11 +91,11 @@ FASTNCE_DEVICE void finish_inputs(const FinishExamplesArguments& args, int row_b
       }
 #pragma unroll
       for (int k = 0; k < kPartsAtOnce; ++k) {
-        if (next_part + k < args.input_part_count) part[k].load(parts + row_offset(next_part + k, args.input_part));
+        if (next_part + k < part_count) part[k].load(parts + row_offset(next_part + k, args.input_part));
       }
 #pragma unroll
       for (int k = 0; k < kClassesAtOnce; ++k) {
-        if (!is_valid_id(id[k], args.num_classes)) continue;
+        if (!is_valid_id(id[k], args.num_classes) || is_padding(args.padding, id[k])) continue;
         const char* const from = Weights::at(args.weights.row(id[k]).data, d);
         if (columns >= kColumns && Weights::is_aligned(from)) {
           weights[k].load(from);

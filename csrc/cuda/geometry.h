@@ -68,6 +68,13 @@ constexpr TilePlan logits_plan(Parts parts) {
   return {kSampleColumns, 32, parts.operands, parts.operands, parts.order, parts.operands == 1 ? 128 : 256};
 }
 
+// The same with the epilogue of the softmax loss. Above order 1 ptxas 13.0 would spill within 128 registers.
+constexpr TilePlan softmax_logits_plan(Parts parts) {
+  TilePlan plan = logits_plan(parts);
+  if (parts.order > 1) plan.registers = 256;
+  return plan;
+}
+
 // Of G W and G^T X. Above order 1, several parts of each fragment need registers; narrow tiles of order 1 leave room
 // for a third block.
 constexpr TilePlan product_plan(int columns, Parts parts) {

@@ -54,6 +54,7 @@ void check_ids() {
                              ? concat("sampled_candidates[", fault.index, "]")
                              : concat("labels[", fault.index / fault.columns, ", ", fault.index % fault.columns, "]");
   throw InvalidValue(concat(at, " = ", fault.value, " is outside [0, num_classes = ", fault.num_classes, ")",
+                            fault.has_padding ? concat(", and is not padding = ", fault.padding) : "",
                             fault.count > 1 ? concat(", one of ", fault.count, " such ids since the last check") : ""));
 }
 

@@ -7,6 +7,12 @@
 
 namespace fastnce::cuda {
 
+// The id among labels that stands for no class, if there is one.
+struct Padding {
+  bool given;
+  std::int64_t id;
+};
+
 // copy_ids() and check() of fastnce/cuda.h, for the current device.
 void queue_copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream);
 void check_ids();

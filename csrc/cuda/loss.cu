@@ -14,6 +14,7 @@
 #include "cuda/runtime.h"
 #include "cuda/sampler.h"
 #include "cuda/side_stream.h"
+#include "cuda/softmax.h"
 
 namespace fastnce::cuda {
 
@@ -30,9 +31,13 @@ struct Intermediates {
   OperandPlanes w;      // [S, D]
   OperandPlanes grad;   // G of one chunk, [chunk, S]
   float* offset;        // [S]
-  float* true_loss;     // [B, T]
+  bool* takes_part;     // [B]; null: all examples do
+  float* true_logit;    // u [B, T]; softmax alone, as are maxima and scales
+  float* true_loss;     // [B, T]; logistic alone
   float* true_grad;     // [B, T]
   float* loss_parts;    // [sample tiles, chunk]
+  float* maxima;        // [sample tiles, chunk]
+  float* scales;        // [sample tiles, chunk]
   float* bias_parts;    // [chunk tiles, S]
   float* bias_sums;     // [S]
   float* input_parts;   // [input splits, chunk, D]
@@ -81,7 +86,13 @@ class LossCall {
   }
 
  private:
+  bool is_softmax() const { return r_.loss.family == LossFamily::kSoftmax; }
   std::int64_t num_labels() const { return r_.batch * r_.targets.per_example; }
+  Padding padding() const { return {r_.targets.padding.has_value(), r_.targets.padding.value_or(0)}; }
+  static Factor factor(const ExampleFactor& of) {
+    return {static_cast<const float*>(of.values), static_cast<float>(of.all)};
+  }
+  Factor grad_loss() const { return {static_cast<const float*>(r_.grad_loss), 1.0f}; }
 
   void draw(const Stream& stream) const {
     queue_candidates(*r_.negatives.sampler, r_.negatives.calls, r_.targets.ids, num_labels(),
@@ -126,10 +137,13 @@ class LossCall {
     m_.x = take_planes(memory, g_.batch(), g_.dim, parts_.operands, parts_.float16);
     m_.w = take_planes(memory, g_.samples, g_.dim, parts_.operands, parts_.float16);
     m_.offset = memory.take<float>(r_.negatives.count);
-    m_.true_loss = memory.take<float>(num_labels());
+    if (r_.targets.padding && r_.targets.per_example > 0) m_.takes_part = memory.take<bool>(r_.batch);
+    (is_softmax() ? m_.true_logit : m_.true_loss) = memory.take<float>(num_labels());
     m_.true_grad = memory.take<float>(num_labels());
     m_.loss_parts = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
+    if (is_softmax()) m_.maxima = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
     if (!r_.wanted.gradients()) return;
+    if (is_softmax()) m_.scales = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
     m_.grad = take_planes(memory, g_.chunk_rows, g_.samples, parts_.order);
     m_.bias_parts = memory.take<float>(g_.chunk_tiles() * g_.samples);
     if (r_.wanted.grad_inputs) m_.input_parts = memory.take<float>(g_.input_splits * g_.chunk_rows * g_.dim);
@@ -146,6 +160,7 @@ class LossCall {
     order.num_labels = num_labels();
     order.num_sampled = r_.negatives.count;
     order.num_classes = r_.num_classes;
+    order.padding = padding();
     order.class_bits = std::bit_width(static_cast<std::uint64_t>(r_.num_classes));
     const std::int64_t entries = order.entries();
     order.sorted = memory.take<RowEntry>(entries);
@@ -193,14 +208,19 @@ class LossCall {
                           .biases = biases(),
                           .inputs = inputs(),
                           .labels = r_.targets.ids,
+                          .padding = padding(),
                           .true_count = m_.true_count,
-                          .grad_loss = static_cast<const float*>(r_.grad_loss),
+                          .mean = r_.loss.true_target == TrueTarget::kMean,
+                          .positive_weight = factor(r_.loss.positive_weight),
+                          .grad_loss = grad_loss(),
                           .batch = r_.batch,
                           .num_true = r_.targets.per_example,
                           .dim = r_.dim,
                           .num_classes = r_.num_classes,
                           .rows = g_.batch(),
                           .planes = m_.x,
+                          .takes_part = m_.takes_part,
+                          .true_logit = m_.true_logit,
                           .true_loss = m_.true_loss,
                           .true_grad = m_.true_grad,
                           .faults = faults},
@@ -221,10 +241,15 @@ class LossCall {
   void queue_chunk(std::int64_t chunk, const Stream& stream) const {
     const std::int64_t first = chunk * g_.chunk_rows;
     const std::int64_t examples = std::min(g_.chunk_rows, r_.batch - first);
-    if (r_.negatives.count > 0) queue_products(chunk, first, examples, stream);
-    if (!r_.wanted.loss && !r_.wanted.grad_inputs) return;
+    if (r_.negatives.count > 0) queue_logits(first, examples, stream);
+    if (is_softmax()) queue_normaliser(first, examples, stream);
+    if (r_.negatives.count > 0 && r_.wanted.gradients()) queue_gradients(chunk, first, stream);
+    const bool has_loss = r_.wanted.loss && !is_softmax();
+    if (!has_loss && !r_.wanted.grad_inputs) return;
     queue_finish_examples({.weights = weights(),
                            .labels = r_.targets.ids,
+                           .padding = padding(),
+                           .takes_part = m_.takes_part,
                            .true_loss = m_.true_loss,
                            .true_grad = m_.true_grad,
                            .num_true = r_.targets.per_example,
@@ -239,30 +264,64 @@ class LossCall {
                            .input_part_count = r_.negatives.count > 0 ? g_.input_splits : 0,
                            .input_part = g_.chunk_rows * g_.dim,
                            .input_pitch = g_.dim,
-                           .loss = r_.wanted.loss ? static_cast<float*>(out_.loss) : nullptr,
+                           .loss = has_loss ? static_cast<float*>(out_.loss) : nullptr,
                            .grad_inputs = r_.wanted.grad_inputs ? out_.grad_inputs : nullptr,
                            .grad_inputs_dtype = out_.grad_inputs_dtype.value_or(r_.dtype)},
                           stream);
   }
 
-  void queue_products(std::int64_t chunk, std::int64_t first, std::int64_t examples, const Stream& stream) const {
-    const auto* const grad_loss = static_cast<const float*>(r_.grad_loss);
-    queue_logits({.x = logits_operand(m_.x, first),
-                  .w = logits_operand(m_.w),
-                  .slices = g_.dim / kTileDepth,
-                  .offset = m_.offset,
-                  .sampled = m_.sampled,
-                  .labels = r_.loss.remove_accidental_hits ? r_.targets.ids + first * r_.targets.per_example : nullptr,
-                  .grad_loss = grad_loss != nullptr ? grad_loss + first : nullptr,
-                  .examples = examples,
-                  .num_sampled = r_.negatives.count,
-                  .num_true = r_.targets.per_example,
-                  .grad = m_.grad,
-                  .loss_parts = r_.wanted.loss ? m_.loss_parts : nullptr,
-                  .loss_pitch = g_.chunk_rows,
-                  .bias_parts = m_.bias_parts,
-                  .bias_pitch = g_.samples},
-                 g_, parts_, stream);
+  void queue_logits(std::int64_t first, std::int64_t examples, const Stream& stream) const {
+    const LogitsArguments args{
+        .x = logits_operand(m_.x, first),
+        .w = logits_operand(m_.w),
+        .slices = g_.dim / kTileDepth,
+        .offset = m_.offset,
+        .sampled = m_.sampled,
+        .labels = r_.loss.remove_accidental_hits ? r_.targets.ids + first * r_.targets.per_example : nullptr,
+        .padding = padding(),
+        .takes_part = m_.takes_part != nullptr ? m_.takes_part + first : nullptr,
+        .grad_loss = grad_loss().from(first),
+        .negative_weight = factor(r_.loss.negative_weight).from(first),
+        .examples = examples,
+        .num_sampled = r_.negatives.count,
+        .num_true = r_.targets.per_example,
+        .grad = m_.grad,
+        .loss_parts = r_.wanted.loss || is_softmax() ? m_.loss_parts : nullptr,
+        .loss_pitch = g_.chunk_rows,
+        .maxima = m_.maxima,
+        .bias_parts = m_.bias_parts,
+        .bias_pitch = g_.samples};
+    is_softmax() ? queue_softmax_logits(args, g_, parts_, stream) : queue_logistic_logits(args, g_, parts_, stream);
+  }
+
+  // Of the softmax loss: its value and true_grad, and G.
+  void queue_normaliser(std::int64_t first, std::int64_t examples, const Stream& stream) const {
+    queue_normalise({.maxima = m_.maxima,
+                     .sums = m_.loss_parts,
+                     .tiles = g_.sample_tiles(),
+                     .pitch = g_.chunk_rows,
+                     .true_logit = m_.true_logit,
+                     .true_grad = m_.true_grad,
+                     .grad_loss = grad_loss(),
+                     .num_true = r_.targets.per_example,
+                     .first = first,
+                     .examples = examples,
+                     .loss = r_.wanted.loss ? static_cast<float*>(out_.loss) : nullptr,
+                     .gradients = r_.wanted.gradients(),
+                     .scales = m_.scales},
+                    stream);
+    if (r_.negatives.count == 0 || !r_.wanted.gradients()) return;
+    queue_scale({.grad = m_.grad,
+                 .scales = m_.scales,
+                 .scale_pitch = g_.chunk_rows,
+                 .examples = examples,
+                 .bias_parts = m_.bias_parts,
+                 .bias_pitch = g_.samples},
+                g_, stream);
+  }
+
+  // From a chunk's G.
+  void queue_gradients(std::int64_t chunk, std::int64_t first, const Stream& stream) const {
     if (r_.wanted.rows()) {
       queue_finish_samples({.bias_parts = m_.bias_parts,
                             .bias_part_count = g_.chunk_tiles(),

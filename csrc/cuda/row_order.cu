@@ -15,15 +15,17 @@ namespace {
 constexpr int kThreads = 256;
 
 FASTNCE_DEVICE RowEntry entry_of(const RowOrder& order, std::int64_t e) {
-  const std::int64_t id = *(e < order.num_labels ? order.labels + e : order.sampled + (e - order.num_labels));
-  const std::int64_t of_class = is_valid_id(id, order.num_classes) ? id : order.num_classes;
+  const bool is_label = e < order.num_labels;
+  const std::int64_t id = *(is_label ? order.labels + e : order.sampled + (e - order.num_labels));
+  const bool has_class = is_valid_id(id, order.num_classes) && !(is_label && is_padding(order.padding, id));
+  const std::int64_t of_class = has_class ? id : order.num_classes;
   return static_cast<RowEntry>(of_class) << kEntryBits | static_cast<RowEntry>(e);
 }
 
 // By one thread, from the sorted entries.
 FASTNCE_DEVICE void summarise(const RowOrder& order, const RowEntry* sorted, std::int64_t rows) {
   const std::int64_t entries = order.entries();
-  std::int64_t low = 0;  // where the ids out of range begin
+  std::int64_t low = 0;  // where the entries without a class begin
   std::int64_t high = entries;
   while (low < high) {
     const std::int64_t middle = (low + high) / 2;

@@ -5,13 +5,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/ids.h"
 #include "cuda/loss.h"
 #include "cuda/runtime.h"
 
 namespace fastnce::cuda {
 
 // Entry e < B T is true class e % T of example e / T, entry e >= B T is sampled position e - B T, as in RowPlan. A word
-// holds an entry's class above its number e. Ids out of range have class V, so that they come last, labels first.
+// holds an entry's class above its number e. Padding and ids out of range have class V, so that they come last, labels
+// first.
 using RowEntry = std::uint64_t;
 inline constexpr int kEntryBits = 28;
 static_assert(kMostEntries <= std::int64_t{1} << kEntryBits);
@@ -19,7 +21,7 @@ static_assert(kMostClasses < std::int64_t{1} << (64 - kEntryBits));
 
 struct RowSummary {
   std::int64_t rows;
-  std::int64_t valid_entries;  // whose ids are in range: the first ones
+  std::int64_t valid_entries;  // that have a class: the first ones
   std::int64_t last_id;        // of the last row, or 0
   // A sampled class out of range belongs to no row, so that only this tells: it makes all gradients NaN.
   bool has_bad_sample;
@@ -29,7 +31,8 @@ struct RowOrder {
   const std::int64_t* labels;   // y [B, T]
   const std::int64_t* sampled;  // z [S]
   std::int64_t num_labels, num_sampled, num_classes;
-  int class_bits;  // that hold 0 to V
+  Padding padding;  // among labels
+  int class_bits;   // that hold 0 to V
 
   // Workspace: scratch, then the results.
   RowEntry* unsorted;  // [B T + S]; this and the scratch only where has_many_entries()

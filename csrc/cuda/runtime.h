@@ -63,6 +63,8 @@ struct FaultRecord {
   std::int64_t value = 0;
   std::int64_t columns = 0;  // T of labels
   std::int64_t num_classes = 0;
+  bool has_padding = false;
+  std::int64_t padding = 0;
 };
 FaultRecord* fault_record();      // where the current device's is
 FaultRecord take_fault_record();  // waits for the device, and clears it

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "device_memory.h"
@@ -42,12 +43,14 @@ class DeviceProblem {
                 .row_ids = row_ids_.data(),
                 .row_count = row_count_.data()} {
     request.weights.shards = {&weight_shard_, 1};
-    request.biases.shards = {&bias_shard_, 1};
+    if (!request.biases.shards.empty()) request.biases.shards = {&bias_shard_, 1};
     request.inputs = inputs_.data();
     request.targets.ids = labels_.data();
-    request.targets.expected_count = true_count_.data();
+    if (request.targets.expected_count != nullptr) request.targets.expected_count = true_count_.data();
     request.negatives.ids = sampled_.data();
-    request.negatives.expected_count = sampled_count_.data();
+    if (request.negatives.expected_count != nullptr) request.negatives.expected_count = sampled_count_.data();
+    put_on_device(request.loss.positive_weight, positive_weight_);
+    put_on_device(request.loss.negative_weight, negative_weight_);
     request.grad_loss = host.request.grad_loss == nullptr ? nullptr : grad_loss_.data();
   }
 
@@ -64,7 +67,7 @@ class DeviceProblem {
     host_.grad_biases = grad_biases_.values();
     for (std::size_t row = count; row < rows_; ++row) {
       ASSERT_EQ(ids[row], count > 0 ? ids[count - 1] : 0);
-      ASSERT_EQ(host_.grad_biases[row], 0.0f);
+      ASSERT_TRUE(!request.wanted.grad_biases || host_.grad_biases[row] == 0.0f);
       for (std::size_t d = 0; d < dim; ++d) ASSERT_EQ(host_.grad_weights[row * dim + d], 0.0f);
     }
     ids.resize(count);
@@ -82,9 +85,19 @@ class DeviceProblem {
   }
 
  private:
+  using Factors = std::optional<DeviceArray<float>>;
+
+  void put_on_device(ExampleFactor& factor, Factors& on_device) const {
+    if (factor.values == nullptr) return;
+    const auto* const values = static_cast<const float*>(factor.values);
+    on_device.emplace(std::vector<float>(values, values + request.batch));
+    factor.values = on_device->data();
+  }
+
   Problem<float>& host_;
   std::size_t rows_;
   DeviceArray<float> weights_, biases_, inputs_, true_count_, sampled_count_, grad_loss_;
+  Factors positive_weight_, negative_weight_;
   DeviceArray<std::int64_t> labels_, sampled_;
   DeviceArray<float> loss_, grad_inputs_, grad_weights_, grad_biases_;
   DeviceArray<std::int64_t> row_ids_, row_count_;

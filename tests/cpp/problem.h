@@ -188,7 +188,8 @@ class Solver {
     const auto count = static_cast<Real>(terms.size());
     if (terms.empty() && p.sizes.num_true > 0) return;  // padding
     for (std::int64_t s = 0; s < p.sizes.num_sampled; ++s) {
-      if (loss.remove_accidental_hits && std::ranges::find(own, p.sampled[s]) != own.end()) continue;
+      const auto is_hit = [&](const Term& term) { return term.positive && term.id == p.sampled[s]; };
+      if (loss.remove_accidental_hits && std::ranges::any_of(terms, is_hit)) continue;
       terms.push_back({p.sampled[s], logit(b, p.sampled[s], p.request.negatives.expected_count, s), false});
     }
     const Real target = loss.true_target == TrueTarget::kMean ? 1 / count : Real{1};

@@ -25,7 +25,8 @@ constexpr Parts kParts[] = {{1, 1}, {2, 1}, {2, 2}, {3, 1}, {3, 3}};
 std::vector<TilePlan> plans() {
   std::vector<TilePlan> all;
   for (const Parts parts : kParts) {
-    all.insert(all.end(), {logits_plan(parts), product_plan(64, parts), product_plan(128, parts)});
+    all.insert(all.end(),
+               {logits_plan(parts), softmax_logits_plan(parts), product_plan(64, parts), product_plan(128, parts)});
   }
   return all;
 }

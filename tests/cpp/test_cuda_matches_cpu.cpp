@@ -199,6 +199,7 @@ TEST_F(Cuda, ArraysThatAreMissingAreRefused) {
   DeviceProblem device(p);
   device.request.negatives.ids = nullptr;
   device.request.targets.expected_count = nullptr;
+  device.request.negatives.expected_count = device.request.grad_loss;  // any array: counts are given
   EXPECT_THROW(cuda::plan(device.request, 0), InvalidValue);
   const SamplerParams sampling{.distribution = {.range_max = 50}, .num_sampled = 4};
   const DeviceArray<std::int64_t> ids(4);

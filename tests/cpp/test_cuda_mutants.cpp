@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -67,9 +68,25 @@ std::vector<std::uint16_t> halves(std::vector<float>& values) {
   return bits;
 }
 
-std::string solve_on_device(const Sizes& sizes, Precision precision, bool float16 = false) {
+struct Variant {
+  LossFamily family = LossFamily::kLogistic;
+  bool float16 = false;
+  bool padded = false;
+  bool far_apart = false;  // logits, by 512 or more, so that exponentials relative to all but the largest overflow
+};
+
+std::string solve_on_device(const Sizes& sizes, Precision precision, const Variant& variant = {}) {
+  const bool float16 = variant.float16;
   Problem<float> p(sizes, 20);
-  p.request.loss.remove_accidental_hits = true;
+  p.request.loss = {.family = variant.family, .remove_accidental_hits = true};
+  if (variant.padded) p.pad(3);
+  if (variant.far_apart) {
+    for (float& x : p.inputs) x = std::nearbyint(x * 8);
+    for (float& w : p.weights) w = std::nearbyint(w * 8) * 512;
+    p.request.biases.shards = {};
+    p.request.wanted.grad_biases = false;
+    p.request.targets.expected_count = p.request.negatives.expected_count = nullptr;
+  }
   std::optional<DeviceArray<std::uint16_t>> weights, inputs;
   if (float16) {
     weights.emplace(halves(p.weights));
@@ -91,6 +108,7 @@ std::string solve_on_device(const Sizes& sizes, Precision precision, bool float1
   if (!(relative_error(p.loss, expected.loss) <= allowed)) return "wrong losses";
   if (!(relative_error(p.grad_inputs, expected.grad_inputs) <= allowed)) return "wrong gradients of inputs";
   if (!(relative_error(p.grad_weights, expected.grad_weights) <= allowed)) return "wrong gradients of weights";
+  if (variant.far_apart) return "";
   if (!(relative_error(p.grad_biases, expected.grad_biases) <= allowed)) return "wrong gradients of biases";
   return "";
 }
@@ -140,6 +158,9 @@ std::string read_rows_beyond_32_bits() {
   return relative_error(p.grad_weights, expected.grad_weights) <= tolerance(Precision::kHighest) ? "" : "wrong rows";
 }
 
+constexpr Variant kSoftmax{.family = LossFamily::kSoftmax};
+constexpr Variant kFarApart{.family = LossFamily::kSoftmax, .far_apart = true};
+
 std::vector<Probe> probes() {
   return {
       {"rows beyond 2^31", read_rows_beyond_32_bits},
@@ -148,7 +169,12 @@ std::vector<Probe> probes() {
          return draw_on_device({.distribution = {.range_max = 3'000}, .num_sampled = 3'000, .seed = 5, .seed2 = 6});
        }},
       {"medium", [] { return solve_on_device({60, 2, 140, 70, 200}, Precision::kMedium); }},
-      {"medium, float16", [] { return solve_on_device({60, 1, 40, 60, 200}, Precision::kMedium, true); }},
+      {"medium, float16", [] { return solve_on_device({60, 1, 40, 60, 200}, Precision::kMedium, {.float16 = true}); }},
+      {"padded", [] { return solve_on_device({40, 3, 20, 10, 200}, Precision::kMedium, {.padded = true}); }},
+      {"softmax", [] { return solve_on_device({60, 5, 140, 10, 200}, Precision::kMedium, kSoftmax); }},
+      {"softmax, logits far apart",
+       [] { return solve_on_device({40, 2, 140, 10, 200}, Precision::kMedium, kFarApart); }},
+      {"softmax, highest", [] { return solve_on_device({40, 1, 60, 10, 200}, Precision::kHighest, kSoftmax); }},
       {"high", [] { return solve_on_device({40, 1, 60, 60, 200}, Precision::kHigh); }},
       {"highest", [] { return solve_on_device({40, 1, 140, 130, 200}, Precision::kHighest); }},
   };
@@ -186,9 +212,11 @@ constexpr const char* kTooLarge = "no test's planes, partial sums and gradients 
 constexpr Survivor kSurvivors[] = {
     {Mutation::kNarrowRow, "num_true)", kBounded},       {Mutation::kNarrowRow, "loss_pitch", kBounded},
     {Mutation::kNarrowRow, "bias_pitch", kBounded},      {Mutation::kNarrowRow, "args_.grad.", kBounded},
-    {Mutation::kNarrowRow, "planes.", kTooLarge},        {Mutation::kNarrowRow, "operand", kTooLarge},
-    {Mutation::kNarrowRow, "args.input_p", kTooLarge},   {Mutation::kNarrowRow, "(b, args.dim)", kTooLarge},
-    {Mutation::kNarrowRow, "Product::row()", kTooLarge}, {Mutation::kNarrowRow, "args.part)", kTooLarge},
+    {Mutation::kNarrowRow, "args.grad.pitch", kBounded}, {Mutation::kNarrowRow, "scale_pitch", kBounded},
+    {Mutation::kNarrowRow, "args.pitch)", kBounded},     {Mutation::kNarrowRow, "planes.", kTooLarge},
+    {Mutation::kNarrowRow, "operand", kTooLarge},        {Mutation::kNarrowRow, "args.input_p", kTooLarge},
+    {Mutation::kNarrowRow, "(b, args.dim)", kTooLarge},  {Mutation::kNarrowRow, "Product::row()", kTooLarge},
+    {Mutation::kNarrowRow, "args.part)", kTooLarge},
 };
 
 const char* why_it_survives(const Mutant& mutant) {

@@ -1,0 +1,38 @@
+// The softmax loss of an example: log-sum-exp cross entropy over its true classes and its samples.
+//
+// Logits enter as exponentials e = exp(logit - m) relative to the largest of them, so that none overflows. With
+// total = sum e, the loss of a true class is q log(total / e), and dloss/dlogit = (sum q) e / total - q.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "math/hd.h"
+#include "math/loss/logistic.h"
+
+namespace fastnce::math {
+
+// What maxima start from. Finite: -inf - -inf would be NaN where all logits are -inf.
+template <class T>
+inline constexpr T kLeastLogit = -std::numeric_limits<T>::max();
+
+// exp(logit - maximum), at most 1.
+template <class T>
+FASTNCE_HD T exp_below(T logit, T maximum) {
+  return exp_nonpositive<T, T, typename LogisticConstants<T>::Bits>(logit - maximum);
+}
+
+// Sums of exponentials; float64, so that total - e keeps its digits where a true class has nearly all probability.
+struct SoftmaxSums {
+  double of_true, of_samples;
+
+  FASTNCE_HD double total() const { return of_true + of_samples; }
+
+  // dloss/du of a true class with exponential `own`, where the example's `count` true classes have target q each. The
+  // terms of the others are added up apart, not subtracted from the total: nothing is lost where own is close to it.
+  FASTNCE_HD double true_slope(double own, double q, double count) const {
+    return q * ((count - 1.0) * own - (of_samples + (of_true - own))) / total();
+  }
+};
+
+}  // namespace fastnce::math
