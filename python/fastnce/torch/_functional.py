@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,8 +24,9 @@ from fastnce.torch._arguments import (
     seed_tensor,
 )
 from fastnce.torch._ignored import drop_unused_padding, ignored_examples
+from fastnce.torch._kernels import share_of_mean
 from fastnce.torch._schema import Fields, arguments_of, fields_of
-from fastnce.torch._shapes import equal_share, loss_dtype
+from fastnce.torch._shapes import loss_dtype
 
 Samples: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None] | list[Any]
 
@@ -241,7 +242,6 @@ def _loss_of_samples(
 
 def sampled_loss(fields: Fields, example_weight: Tensor | None, reduction: Reduction, eager: bool) -> Tensor:
     """The loss of a request whose arguments were checked."""
-    input: Tensor = fields["inputs"]
     if eager:
         drop_unused_padding(fields)
     # Where a graph is made, shapes must not depend on data.
@@ -267,31 +267,22 @@ def sampled_loss(fields: Fields, example_weight: Tensor | None, reduction: Reduc
         loss = _autograd.EagerExamples.apply(*receivers, fields)
     else:
         loss = torch.ops.fastnce.sampled_loss(*arguments_of(fields))
+    if mean:
+        loss = loss * share_of_mean(fields, reads=eager)
     if factors is not None:
         loss = loss * factors
-    elif mean:
-        loss = loss * equal_share(input)
     return loss if reduction == "none" else loss.sum()
 
 
 def _factors(fields: Fields, example_weight: Tensor | None, reduction: Reduction) -> tuple[Tensor | None, bool]:
     """``[...]`` factors of the losses; or ``None`` for equal ones, and whether those are of a mean."""
-    input: Tensor = fields["inputs"]
     mean = reduction == "mean"
-    if example_weight is None and not mean:
-        return None, False
-    ignored = ignored_examples(fields["labels"], fields["padding"], fields["num_true"], input.shape)
-    if example_weight is None and ignored is None:
-        return None, True
     if example_weight is None:
-        factors = (~cast(Tensor, ignored)).to(loss_dtype(input))
-    else:
-        factors = example_weight.to(loss_dtype(input))
-        if ignored is not None:
-            factors = factors.masked_fill(ignored, 0)
+        return None, mean
+    factors = example_weight.to(loss_dtype(fields["inputs"]))
+    ignored = ignored_examples(fields["labels"], fields["padding"], fields["num_true"], fields["inputs"].shape)
+    if ignored is not None:
+        factors = factors.masked_fill(ignored, 0)  # whatever they are
     if not mean:
         return factors, False
-    if ignored is None:
-        return factors * equal_share(input), False
-    # Without an example left the mean is 0, not 0 / 0.
-    return factors / (~ignored).sum().clamp(min=1), False
+    return factors / (max(factors.numel(), 1) if ignored is None else (~ignored).sum().clamp(min=1)), False

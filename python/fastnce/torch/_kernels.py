@@ -11,8 +11,9 @@ from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
 from fastnce._request import compute
+from fastnce.torch._ignored import drop_unused_padding, ignored_examples
 from fastnce.torch._schema import FACTORS, Fields
-from fastnce.torch._shapes import equal_share, num_true_of
+from fastnce.torch._shapes import equal_share, loss_dtype, num_true_of
 
 Gradients: TypeAlias = tuple[bool, bool, bool]
 """Which are wanted: of inputs, weights, biases."""
@@ -106,10 +107,23 @@ def loss(fields: Fields) -> Tensor:
 
 def loss_and_grad(fields: Fields, grad_loss: Tensor | None, mean: bool, gradients: Gradients) -> tuple[Any, ...]:
     """Sum or mean of the losses, or their sum times ``grad_loss``, and its gradients: ``None`` where not wanted."""
-    inputs: Tensor = fields["inputs"]
-    share = equal_share(inputs) if mean else None
-    factor: Any = grad_loss if share is None else share
-    if share is not None and not inputs.is_cpu:
-        factor = inputs.new_full(inputs.shape[:-1], share, dtype=torch.float32)
+    if mean:
+        drop_unused_padding(fields)
+    factor: Any = share_of_mean(fields, reads=True) if mean else grad_loss
+    if isinstance(factor, float) and not fields["inputs"].is_cpu:
+        inputs: Tensor = fields["inputs"]
+        factor = inputs.new_full(inputs.shape[:-1], factor, dtype=torch.float32)
     losses, *results = _call(fields, gradients, factor)
     return (losses if factor is None else losses * factor).sum(), *results
+
+
+def share_of_mean(fields: Fields, *, reads: bool) -> float | Tensor:
+    """The factor of each loss in the mean over the examples that have a class; a number where classes are read."""
+    inputs: Tensor = fields["inputs"]
+    ignored = ignored_examples(fields["labels"], fields["padding"], fields["num_true"], inputs.shape)
+    if ignored is None:
+        return equal_share(inputs)
+    count = (~ignored).sum().clamp(min=1)  # without an example left the mean is 0, not 0 / 0
+    if reads and count.is_cpu:
+        return 1 / int(count)
+    return (~ignored).to(loss_dtype(inputs)) / count

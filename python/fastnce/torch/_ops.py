@@ -33,7 +33,7 @@ def _new_library() -> torch.library.Library:
 
 def _next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor:
     number = next_call(calls, target, key)
-    return number.clone() if isinstance(number, Tensor) else torch.tensor(number, dtype=torch.int64, device="cpu")
+    return number.clone() if isinstance(number, Tensor) else torch.full_like(calls, number)
 
 
 def _loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
