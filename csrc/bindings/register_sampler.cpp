@@ -67,6 +67,35 @@ py::tuple candidates(py::handle distribution, py::handle true_classes, py::handl
   return py::make_tuple(ids, true_count, sampled_count);
 }
 
+// `sources` holds tuples (distribution, num_sampled, unique, seed, seed2, call).
+py::tuple mixed_candidates(const py::list& sources, py::handle true_classes, py::handle num_true,
+                           py::handle range_max) {
+  std::vector<SamplerParams> params;
+  std::int64_t num_sampled = 0;
+  for (const py::handle source : sources) {
+    const auto field = [&](std::size_t i) { return py::object(py::reinterpret_borrow<py::tuple>(source)[i]); };
+    SamplerParams one = sampler_params(field(0), num_true, field(1), field(2), range_max);
+    one.seed = field(3).cast<std::uint64_t>();
+    one.seed2 = field(4).cast<std::uint64_t>();
+    one.call = field(5).cast<std::uint64_t>();
+    num_sampled += one.num_sampled;
+    params.push_back(one);
+  }
+  const std::int64_t t = integer(num_true, "num_true");
+  const std::vector<std::int64_t> classes = true_classes_in_range(true_classes, t, params.at(0).distribution);
+  py::array_t<std::int64_t> ids(num_sampled);
+  py::array_t<float> true_count({std::ssize(classes) / t, t});
+  py::array_t<float> sampled_count(num_sampled);
+  std::int64_t* const ids_data = ids.mutable_data();
+  float* const true_data = true_count.mutable_data();
+  float* const sampled_data = sampled_count.mutable_data();
+  {
+    const WithoutGil released;  // safe as above
+    sample_mixture(params, classes, ids_data, true_data, sampled_data);
+  }
+  return py::make_tuple(ids, true_count, sampled_count);
+}
+
 // True classes [B, T] as int64: the classes that a call which learns from them has validated.
 py::array_t<std::int64_t> class_array(py::handle true_classes, py::handle num_true, py::handle range_max) {
   const std::int64_t t = integer(num_true, "num_true");
@@ -139,6 +168,8 @@ void register_sampler(py::module_& module) {
   module.def("candidates", &candidates, py::arg("distribution"), py::arg("true_classes"), py::arg("num_true"),
              py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"), py::arg("seed"), py::arg("seed2"),
              py::arg("call"), py::arg("device"), py::arg("calls"));
+  module.def("mixed_candidates", &mixed_candidates, py::arg("sources"), py::arg("true_classes"), py::arg("num_true"),
+             py::arg("range_max"));
   module.def("class_array", &class_array, py::arg("true_classes"), py::arg("num_true"), py::arg("range_max"));
   module.def("contains", &contains, py::arg("classes"), py::arg("name"), py::arg("value"));
   module.def("accidental_hits", &find_accidental_hits, py::arg("true_classes"), py::arg("sampled_candidates"),

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <random>
 
 #include "cpu/accidental_hits.h"
@@ -60,6 +61,31 @@ void expected_counts(const SamplerParams& params, std::int64_t tries, std::span<
                      float* counts) {
   validate(params);
   cpu::expected_counts(params, tries, ids, counts);
+}
+
+void sample_mixture(std::span<const SamplerParams> sources, std::span<const std::int64_t> labels, std::int64_t* ids,
+                    float* true_counts, float* sampled_counts) {
+  std::vector<std::int64_t> tries;
+  std::int64_t drawn = 0;
+  for (const SamplerParams& source : sources) {
+    if (source.distribution.range_max != sources[0].distribution.range_max) {
+      throw InvalidValue(concat("sources: a range_max of ", source.distribution.range_max, " beside one of ",
+                                sources[0].distribution.range_max, ": expected the same for all"));
+    }
+    tries.push_back(sample_candidates(source, ids + drawn));
+    drawn += source.num_sampled;
+  }
+  std::vector<float> of_source;
+  const auto count = [&](std::span<const std::int64_t> classes, float* counts) {
+    std::fill_n(counts, classes.size(), 0.0f);
+    of_source.resize(classes.size());
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      expected_counts(sources[i], tries[i], classes, of_source.data());
+      for (std::size_t k = 0; k < classes.size(); ++k) counts[k] += of_source[k];
+    }
+  };
+  count(labels, true_counts);
+  count({ids, static_cast<std::size_t>(drawn)}, sampled_counts);
 }
 
 SeedPair fresh_seed() {

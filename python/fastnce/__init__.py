@@ -21,6 +21,7 @@ from fastnce._losses import (
 from fastnce._samplers import (
     LearnedUnigramSampler,
     LogUniformSampler,
+    MixedSampler,
     UniformSampler,
     UnigramSampler,
     all_candidate_sampler,
@@ -39,6 +40,7 @@ __all__ = [
     "LearnedSamplerState",
     "LearnedUnigramSampler",
     "LogUniformSampler",
+    "MixedSampler",
     "RowGrads",
     "SampledValues",
     "SamplerState",

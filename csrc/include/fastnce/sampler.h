@@ -33,6 +33,13 @@ std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids);
 // Ids must lie in [0, V); `tries` is what sample_candidates() returned. Throws as validate() does.
 void expected_counts(const SamplerParams& params, std::int64_t tries, std::span<const std::int64_t> ids, float* counts);
 
+// Draws from each of `sources` and writes their classes one after the other to `ids` [S], S being the sum of
+// num_sampled. A class is expected as often as all sources together expect it: the counts of `labels`, and of the
+// classes drawn, are sums over the sources. Throws InvalidValue as validate() does, and unless all sources have the
+// same range_max.
+void sample_mixture(std::span<const SamplerParams> sources, std::span<const std::int64_t> labels, std::int64_t* ids,
+                    float* true_counts, float* sampled_counts);
+
 // A seed pair from the operating system's entropy.
 struct SeedPair {
   std::uint64_t seed;

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import threading
-from typing import Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from fastnce._devices import Device, cuda_device_of
 from fastnce._samplers._counter import Counter
 from fastnce._seed import Seed, integer, seed_words, word
 from fastnce._types import ArrayT, IdLists, IdsLike, NumpySamples, SampledValues, SamplerState
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 def first_call(
@@ -157,6 +161,20 @@ class Sampler:
             self._seed, self._seed2, self._calls = seed, seed2, calls
             if self._counter is not None:
                 self._counter.write(calls)  # in place: a captured graph may hold its address
+
+    def _source(self) -> tuple[_core.Distribution, int, bool, int, int, int]:
+        """The next call, as part of a mixture; :meth:`_advance` ends it. With the lock held."""
+        return self._distribution, self.num_sampled, self.unique, self._seed, self._seed2, self._calls_made()
+
+    def _advance(self, classes: npt.NDArray[np.int64]) -> None:
+        self._calls += 1
+
+    def _with_samples(self, num_sampled: SupportsIndex) -> Self:
+        """A copy that draws as many classes."""
+        _core.check_sampler(self._distribution, self.num_true, num_sampled, self.unique, self.range_max)
+        other = copy.copy(self)
+        other._arguments = (self.num_true, operator.index(num_sampled), self.unique, self.range_max)
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:

@@ -111,11 +111,14 @@ class LearnedUnigramSampler(Sampler):
         # Converting true_classes may run any Python code; what the lock is held for runs none.
         classes = _core.class_array(true_classes, self.num_true, self.range_max)
         with self._lock:
-            seed, seed2, call = self._seed, self._seed2, self._calls
-            values = _core.candidates(self._distribution, classes, *self._arguments, seed, seed2, call, None, 0)
-            self._distribution.learn(classes)
-            self._calls = call + 1
+            position = self._seed, self._seed2, self._calls
+            values = _core.candidates(self._distribution, classes, *self._arguments, *position, None, 0)
+            self._advance(classes)
         return SampledValues(*map(like(true_classes), values))
+
+    def _advance(self, classes: npt.NDArray[np.int64]) -> None:
+        self._distribution.learn(classes)
+        super()._advance(classes)
 
     @property
     def weights(self) -> npt.NDArray[np.int32]:
