@@ -1,4 +1,4 @@
-"""The log-uniform sampler on a CUDA device: the CPU's ids, bit for bit, and a counter of calls that lives there."""
+"""Samplers on a CUDA device: the CPU's ids, bit for bit, and a counter of calls that lives there."""
 
 from __future__ import annotations
 
@@ -144,3 +144,54 @@ def test_copies_go_on_from_there_on_any_device(duplicate, cuda_array):
     assert_same_candidates(tuple(map(cuda_array.get, sampler(cuda_array.put(labels)))), on_cpu)
     assert other.state == sampler.state
     assert "device=cuda:0" in repr(sampler)
+
+
+UNIGRAMS = 1.0 / np.arange(1, 301)
+UNIGRAMS[5:9] = 0.0
+
+OTHERS = {
+    "uniform": lambda **options: fastnce.UniformSampler(300, 40, **options),
+    "uniform, half rejected": lambda **options: fastnce.UniformSampler(2**62 + 1, 40, **options),
+    "unigram": lambda **options: fastnce.UnigramSampler(UNIGRAMS, 40, **options),
+    "all that can be drawn": lambda **options: fastnce.UnigramSampler(UNIGRAMS[:40], 36, **options),
+}
+
+
+@pytest.mark.parametrize("unique", [True, False], ids=["unique", "repeated"])
+@pytest.mark.parametrize("make", OTHERS.values(), ids=OTHERS)
+def test_other_samplers_draw_like_the_cpu(make, unique, cuda_array):
+    labels = np.arange(12).reshape(4, 3)
+    sampler, on_cpu = (make(num_true=3, unique=unique, seed=(3, 4)) for _ in range(2))
+    lent = cuda_array.put(labels)
+    for _ in range(3):
+        assert_same_candidates(tuple(map(cuda_array.get, sampler(lent))), on_cpu(labels))
+    assert sampler.state == on_cpu.state
+    expected = on_cpu(labels)
+    for duplicate in (copy.deepcopy(sampler), copy.copy(sampler), pickle.loads(pickle.dumps(sampler))):
+        assert_same_candidates(duplicate(labels), expected)  # from the table on the host
+    assert_same_candidates(tuple(map(cuda_array.get, copy.copy(sampler)(lent))), expected)
+
+
+def test_other_functions_give_the_cpus_ids(cuda_array):
+    labels = np.arange(12).reshape(6, 2)
+    lent = cuda_array.put(labels)
+    for function, options in (
+        (fastnce.uniform_candidate_sampler, {"range_max": 300}),
+        (fastnce.fixed_unigram_candidate_sampler, {"range_max": 300, "unigrams": UNIGRAMS}),
+    ):
+        values, expected = (function(y, 2, 20, True, seed=(8, 9), **options) for y in (lent, labels))
+        assert all(map(cuda_array.is_own, values))
+        assert_same_candidates(tuple(map(cuda_array.get, values)), expected)
+
+
+def test_samplers_of_the_cpu_alone_say_so(cuda_array):
+    lent = cuda_array.put(np.zeros((2, 1), np.int64))
+    learned = fastnce.LearnedUnigramSampler(10, 3, seed=1)
+    for call in (learned, fastnce.MixedSampler([(learned, 3)])):
+        with pytest.raises(ValueError, match="true_classes is on device cuda:0: expected cpu"):
+            call(lent)
+        call([[1]])
+    with pytest.raises(ValueError, match="a learned unigram sampler on a CUDA device: expected arrays on the CPU"):
+        fastnce.learned_unigram_candidate_sampler(lent, 1, 3, True, 10)
+    with pytest.raises(ValueError, match="a sampler of all classes on a CUDA device: expected arrays on the CPU"):
+        fastnce.all_candidate_sampler(lent, 1, 3, True)

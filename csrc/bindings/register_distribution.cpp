@@ -9,9 +9,11 @@
 
 #include "bindings/array.h"
 #include "bindings/class_range.h"
+#include "bindings/cuda_call.h"
 #include "bindings/distribution_argument.h"
 #include "bindings/register.h"
 #include "bindings/without_gil.h"
+#include "fastnce/cuda.h"
 #include "fastnce/distribution.h"
 #include "fastnce/error.h"
 
@@ -97,12 +99,31 @@ void learn(LearnedWeights& weights, py::handle true_classes) {
   weights.learn(classes);
 }
 
+// A table whose copy is in the memory of a CUDA device.
+struct DeviceUnigramTable {
+  Distribution distribution;
+  py::object memory;  // owns it
+};
+
+DeviceUnigramTable table_on_device(const UnigramTable& table, py::object memory, std::uintptr_t address,
+                                   py::handle device) {
+  const cuda::Stream stream = stream_of(device);
+  const Distribution copy = [&] {
+    const WithoutGil released;  // safe: the caller holds table and memory
+    return cuda::copy_tables(table.distribution(), reinterpret_cast<void*>(address), stream);
+  }();
+  return {copy, std::move(memory)};
+}
+
 }  // namespace
 
 Distribution distribution_argument(py::handle object, std::int64_t range_max) {
   if (py::isinstance<py::str>(object)) return distribution_named(object.cast<std::string>(), range_max);
-  const Distribution given = py::isinstance<UnigramTable>(object) ? object.cast<const UnigramTable&>().distribution()
-                                                                  : object.cast<const LearnedWeights&>().distribution();
+  const Distribution given = [&] {
+    if (py::isinstance<DeviceUnigramTable>(object)) return object.cast<const DeviceUnigramTable&>().distribution;
+    if (py::isinstance<UnigramTable>(object)) return object.cast<const UnigramTable&>().distribution();
+    return object.cast<const LearnedWeights&>().distribution();
+  }();
   if (given.range_max != range_max) {
     throw InvalidValue(concat("range_max = ", range_max, ": expected ", given.range_max, ", the number of weights"));
   }
@@ -116,6 +137,9 @@ void register_distribution(py::module_& module) {
       .def_static("of_vocabulary", &table_of_vocabulary, py::arg("text"), py::arg("name"), py::arg("distortion"),
                   py::arg("num_reserved_ids"), py::arg("num_shards"), py::arg("shard"), py::arg("float32_sums"))
       .def_property_readonly("weights", &weights_of_table)
+      .def_property_readonly("device_bytes",
+                             [](const UnigramTable& table) { return cuda::table_bytes(table.distribution()); })
+      .def("on_device", &table_on_device, py::arg("memory"), py::arg("address"), py::arg("device"))
       .def("__len__", [](const UnigramTable& table) { return table.weights().size(); })
       .def("__copy__", [](const py::object& self) { return self; })  // immutable
       .def("__deepcopy__", [](const py::object& self, const py::dict&) { return self; })
@@ -126,6 +150,7 @@ void register_distribution(py::module_& module) {
           [](const py::tuple& state) {
             return UnigramTable(copied<float>(state[0]), weight_sums(state[1].cast<bool>()));
           }));
+  py::class_<DeviceUnigramTable>(module, "DeviceUnigramTable");
   py::class_<LearnedWeights>(module, "LearnedWeights")
       .def(py::init<std::int64_t>(), py::arg("range_max"))
       .def_static("of_weights", &restored_weights, py::arg("weights"))

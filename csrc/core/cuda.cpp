@@ -38,8 +38,11 @@ constexpr std::int64_t kMostSamples = 1 << 22;
 
 void validate_for_device(const SamplerParams& params) {
   validate(params);
-  if (params.distribution.kind != DistributionKind::kLogUniform) {
-    throw InvalidValue("distribution: expected log_uniform on a CUDA device");
+  const DistributionKind kind = params.distribution.kind;
+  if (kind == DistributionKind::kLearnedUnigram || kind == DistributionKind::kAll) {
+    throw InvalidValue(concat("a ",
+                              kind == DistributionKind::kAll ? "sampler of all classes" : "learned unigram sampler",
+                              " on a CUDA device: expected arrays on the CPU, where it is implemented"));
   }
   require_at_most(kMostEntries, "num_sampled", params.num_sampled);
 }
@@ -87,6 +90,26 @@ void sample_candidates(const SamplerParams& params, std::uint64_t* calls, const 
   if (candidates.sampled == nullptr) throw InvalidValue("candidates.sampled: expected an array, not null");
   const runtime::CurrentDevice current(stream.device);
   queue_candidates(params, calls, labels, num_labels, candidates, workspace, stream);
+}
+
+std::size_t table_bytes(const Distribution& distribution) {
+  if (distribution.kind != DistributionKind::kUnigram) return 0;
+  return static_cast<std::size_t>(distribution.range_max) * (sizeof(float) + 2 * sizeof(std::uint32_t));
+}
+
+Distribution copy_tables(const Distribution& distribution, void* memory, const Stream& stream) {
+  if (distribution.kind != DistributionKind::kUnigram) return distribution;
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  const auto classes = static_cast<std::size_t>(distribution.range_max);
+  auto* const alias_table = static_cast<std::uint32_t*>(memory);
+  auto* const weights = reinterpret_cast<float*>(alias_table + 2 * classes);
+  runtime::copy_to_device(alias_table, distribution.unigram.alias_table, 2 * classes * sizeof *alias_table, stream);
+  runtime::copy_to_device(weights, distribution.unigram.weights, classes * sizeof *weights, stream);
+  Distribution copy = distribution;
+  copy.unigram.alias_table = alias_table;
+  copy.unigram.weights = weights;
+  return copy;
 }
 
 LossPlan plan(const LossRequest& request, int device) {

@@ -37,6 +37,7 @@ CurrentDevice::~CurrentDevice() = default;
 void* allocate(std::size_t, const Stream&) { refuse(); }
 void release(void*, const Stream&) { refuse(); }
 std::int64_t read(const std::int64_t*, const Stream&) { refuse(); }
+void copy_to_device(void*, const void*, std::size_t, const Stream&) { refuse(); }
 void wait_for(const Stream&, const Stream&) { refuse(); }
 void synchronize(const Stream&) { refuse(); }
 void synchronize_device() { refuse(); }

@@ -162,6 +162,11 @@ void wait_for(const Stream& waiting, const Stream& producing) {
 void synchronize(const Stream& stream) { require(cudaStreamSynchronize(native(stream))); }
 void synchronize_device() { require(cudaDeviceSynchronize()); }
 
+// From memory that is not pinned: staged before the call returns.
+void copy_to_device(void* to, const void* from, std::size_t bytes, const Stream& stream) {
+  require(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, native(stream)));
+}
+
 void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream) {
   if (bytes > 0) require(cudaMemsetAsync(memory, value, bytes, native(stream)));
 }

@@ -49,6 +49,8 @@ std::int64_t read(const std::int64_t* value, const Stream& stream);
 void wait_for(const Stream& waiting, const Stream& producing);
 void synchronize(const Stream& stream);
 void synchronize_device();  // the current one
+// The host's memory may be released after the call.
+void copy_to_device(void* to, const void* from, std::size_t bytes, const Stream& stream);
 void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream);
 
 // A stream that no one else uses, nor any capture of a CUDA graph but the one that `beside` is in, if it is in one.

@@ -9,7 +9,7 @@
 namespace fastnce::cuda {
 
 // How many draws unique sampling makes on the whole device at first; few calls need more.
-std::int64_t planned_draws(std::int64_t range_max, std::int64_t num_sampled);
+std::int64_t planned_draws(const SamplerParams& params);
 
 // As in fastnce/cuda.h. Parameters must be valid (core/cuda.cpp checks them) and the device current.
 std::size_t sampler_workspace_bytes(const SamplerParams& params);

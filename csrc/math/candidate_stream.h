@@ -32,13 +32,20 @@ FASTNCE_HD PhiloxCounter candidate_stream_start(std::uint64_t seed2, std::int64_
   return {static_cast<std::uint64_t>(blocks), seed2 + static_cast<std::uint64_t>(blocks >> 64)};
 }
 
+// Word i of a block, without an index into registers, which a GPU does not have.
+FASTNCE_HD std::uint32_t word_of(const PhiloxBlock& block, std::uint64_t i) {
+  const std::uint32_t low = i == 0 ? block.word[0] : block.word[1];
+  const std::uint32_t high = i == 2 ? block.word[2] : block.word[3];
+  return i < 2 ? low : high;
+}
+
 // The words of one call.
 struct CandidateStream {
   std::uint64_t key;  // the first seed
   PhiloxCounter start;
 
   FASTNCE_HD PhiloxBlock block(std::uint64_t i) const { return philox4x32(key, advanced(start, i)); }
-  FASTNCE_HD std::uint32_t word(std::uint64_t i) const { return block(i / 4).word[i % 4]; }
+  FASTNCE_HD std::uint32_t word(std::uint64_t i) const { return word_of(block(i / 4), i % 4); }
 };
 
 template <class D>

@@ -193,11 +193,11 @@ TEST(CudaGeometry, PlannedDrawsSufficeUnlessMostClassesAreSampled) {
   constexpr std::int64_t kShapes[][2] = {{50'000, 64},     {100'000, 1'024}, {800'000, 8'192},  {2'000'000, 4'096},
                                          {200'000, 1'024}, {50'000, 8'192},  {100'000'000, 64}, {10'000, 1'000}};
   for (const auto& [range_max, num_sampled] : kShapes) {
-    const std::int64_t planned = planned_draws(range_max, num_sampled);
+    const std::int64_t planned = planned_draws({.distribution = {.range_max = range_max}, .num_sampled = num_sampled});
     EXPECT_EQ(planned % 2, 0);
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
       std::vector<std::int64_t> ids(static_cast<std::size_t>(num_sampled));
-      const std::int64_t tries = sample_candidates(
+      const std::int64_t tries = fastnce::sample_candidates(
           {.distribution = {.range_max = range_max}, .num_sampled = num_sampled, .seed = seed, .seed2 = 1}, ids.data());
       EXPECT_LE(tries, planned) << "V = " << range_max << ", S = " << num_sampled;
       EXPECT_GE(tries, planned / 2 - 64) << "V = " << range_max << ", S = " << num_sampled;

@@ -202,7 +202,7 @@ void expect_draws(const std::vector<std::uint32_t>& words, std::uint64_t seed, s
   std::vector<std::int64_t> expected(40);
   const std::int64_t tries = sample_candidates(params, expected.data());
   std::vector<float> expected_counts(40);
-  expected_counts(params, tries, expected, expected_counts.data());
+  fastnce::expected_counts(params, tries, expected, expected_counts.data());
 
   const DeviceArray<std::uint32_t> key(words);
   const DeviceArray<std::int32_t> classes(std::vector<std::int32_t>{7, 99, 100}), ids(std::size_t{80});

@@ -254,6 +254,29 @@ Drawn draw_on_device(const SamplerParams& params, const std::vector<std::int64_t
   return {ids.values(), sampled_count.values(), true_count.values()};
 }
 
+std::vector<float> unigrams(std::size_t classes) {
+  std::vector<float> weights(classes);
+  for (std::size_t k = 0; k < classes; ++k) weights[k] = 1.0f / static_cast<float>(k % 1000 + 1);
+  return weights;
+}
+
+// What `params` draw on the CPU; `on_device` are the same with tables on the device.
+void expect_the_cpus(const SamplerParams& params, const SamplerParams& on_device) {
+  const auto size = static_cast<std::size_t>(params.num_sampled);
+  std::vector<std::int64_t> ids(size);
+  const std::int64_t tries = sample_candidates(params, ids.data());
+  const std::vector<std::int64_t> labels = {0, params.distribution.range_max / 2, params.distribution.range_max - 1};
+  std::vector<float> sampled_count(size);
+  std::vector<float> true_count(labels.size());
+  expected_counts(params, tries, ids, sampled_count.data());
+  expected_counts(params, tries, labels, true_count.data());
+  const Drawn drawn = draw_on_device(on_device, labels);
+  EXPECT_EQ(drawn.ids, ids) << "V = " << params.distribution.range_max << ", S = " << params.num_sampled;
+  for (std::size_t i = 0; i < size; ++i) EXPECT_FLOAT_EQ(drawn.sampled_count[i], sampled_count[i]);
+  for (std::size_t i = 0; i < labels.size(); ++i) EXPECT_FLOAT_EQ(drawn.true_count[i], true_count[i]);
+}
+void expect_the_cpus(const SamplerParams& params) { expect_the_cpus(params, params); }
+
 TEST_F(Cuda, SampledIdsAndCountsAreTheCpusBitForBit) {
   const SamplerParams cases[] = {
       {.distribution = {.range_max = 50'000}, .num_sampled = 64, .seed = 1, .seed2 = 2},
@@ -267,19 +290,34 @@ TEST_F(Cuda, SampledIdsAndCountsAreTheCpusBitForBit) {
       {.distribution = {.range_max = std::int64_t{1} << 62}, .num_sampled = 3'001, .seed = 7, .seed2 = 8},
       {.distribution = {.range_max = 1000}, .num_sampled = 2'501, .unique = false, .seed = 9, .seed2 = 10, .call = 1},
   };
-  for (const SamplerParams& params : cases) {
-    const auto size = static_cast<std::size_t>(params.num_sampled);
-    std::vector<std::int64_t> ids(size);
-    const std::int64_t tries = sample_candidates(params, ids.data());
-    const std::vector<std::int64_t> labels = {0, params.distribution.range_max / 2, params.distribution.range_max - 1};
-    std::vector<float> sampled_count(size);
-    std::vector<float> true_count(labels.size());
-    expected_counts(params, tries, ids, sampled_count.data());
-    expected_counts(params, tries, labels, true_count.data());
-    const Drawn drawn = draw_on_device(params, labels);
-    EXPECT_EQ(drawn.ids, ids) << "V = " << params.distribution.range_max << ", S = " << params.num_sampled;
-    for (std::size_t i = 0; i < size; ++i) EXPECT_FLOAT_EQ(drawn.sampled_count[i], sampled_count[i]);
-    for (std::size_t i = 0; i < labels.size(); ++i) EXPECT_FLOAT_EQ(drawn.true_count[i], true_count[i]);
+  for (const SamplerParams& params : cases) expect_the_cpus(params);
+}
+
+// Half of all integers is rejected just above 2^62; with 100003 weights one in 65000, but with 1.5 million one in 3000.
+TEST_F(Cuda, RejectedIntegersMoveTheDrawsBehindThem) {
+  for (const std::int64_t v : {std::int64_t{1000}, (std::int64_t{1} << 62) + 1, std::int64_t{5} << 59}) {
+    for (const bool unique : {true, false}) {
+      expect_the_cpus(
+          {.distribution = distribution_named("uniform", v), .num_sampled = 700, .unique = unique, .seed = 3});
+    }
+  }
+  const UnigramTable tables[] = {UnigramTable(unigrams(1'500'001)), UnigramTable(unigrams(50))};
+  for (const UnigramTable& table : tables) {
+    const DeviceArray<unsigned char> memory(cuda::table_bytes(table.distribution()));
+    const Distribution on_device = cuda::copy_tables(table.distribution(), memory.data(), {});
+    for (const bool unique : {true, false}) {
+      SamplerParams params{.distribution = table.distribution(), .num_sampled = 4'000, .unique = unique, .seed = 5};
+      if (unique) params.num_sampled = table.weights().size() < 100 ? 49 : 4'000;  // all but one: many rounds of draws
+      SamplerParams device_params = params;
+      device_params.distribution = on_device;
+      expect_the_cpus(params, device_params);
+    }
+  }
+}
+
+TEST_F(Cuda, DistributionsOfTheHostAreRefused) {
+  for (const char* name : {"learned_unigram", "all"}) {
+    EXPECT_THROW(cuda::workspace_bytes({.distribution = distribution_named(name, 5), .num_sampled = 5}), InvalidValue);
   }
 }
 

@@ -168,6 +168,13 @@ std::vector<Probe> probes() {
        [] {
          return draw_on_device({.distribution = {.range_max = 3'000}, .num_sampled = 3'000, .seed = 5, .seed2 = 6});
        }},
+      {"unique classes, integers rejected",
+       [] {
+         return draw_on_device({.distribution = distribution_named("uniform", (std::int64_t{1} << 62) + 1),
+                                .num_sampled = 2'000,
+                                .seed = 5,
+                                .seed2 = 6});
+       }},
       {"medium", [] { return solve_on_device({60, 2, 140, 70, 200}, Precision::kMedium); }},
       {"medium, float16", [] { return solve_on_device({60, 1, 40, 60, 200}, Precision::kMedium, {.float16 = true}); }},
       {"padded", [] { return solve_on_device({40, 3, 20, 10, 200}, Precision::kMedium, {.padded = true}); }},

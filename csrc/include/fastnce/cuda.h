@@ -53,6 +53,14 @@ struct Candidates {
   float* true_count = nullptr;      // Q(y) of every label; NaN where a label is out of range
 };
 
+// Memory for the tables of a distribution; 0 where it has none.
+std::size_t table_bytes(const Distribution& distribution);
+
+// Copies the tables of a distribution, which is on the host, to `memory` on the stream's device, and returns the
+// distribution of these copies, for calls on that device. Returns when the host's tables have been read. Not while the
+// stream is being captured.
+Distribution copy_tables(const Distribution& distribution, void* memory, const Stream& stream);
+
 // Of sample_candidates(). Throws as validate() does.
 std::size_t workspace_bytes(const SamplerParams& params);
 

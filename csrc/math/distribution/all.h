@@ -8,6 +8,7 @@ namespace fastnce::math {
 struct All {
   static constexpr int kFixedWords = 0;
   static constexpr int kRetriedWords = 0;
+  static constexpr bool kOnDevice = false;
 };
 
 }  // namespace fastnce::math

@@ -19,6 +19,7 @@ FASTNCE_HD std::int64_t learned_blocks(std::int64_t classes) { return (classes +
 struct LearnedUnigram {
   static constexpr int kFixedWords = 0;
   static constexpr int kRetriedWords = 1;
+  static constexpr bool kOnDevice = false;  // its weights change on the host
 
   // Without weights all are 1: then the integer is the class.
   LearnedUnigram(std::int64_t classes, const std::int32_t* class_weights, const std::int32_t* block_tree,

@@ -39,6 +39,7 @@ FASTNCE_HD std::int64_t log_uniform_draw(const PhiloxBlock& block, int half, dou
 struct LogUniform {
   static constexpr int kFixedWords = 2;
   static constexpr int kRetriedWords = 0;
+  static constexpr bool kOnDevice = true;
 
   explicit LogUniform(std::int64_t classes) : range_max(classes), log_range(log_uniform_log_range(classes)) {}
 

@@ -1,5 +1,6 @@
 // All distributions, by kind. A distribution is a struct that both backends copy into their loops:
 //   kFixedWords, kRetriedWords    the random words that it takes (math/candidate_stream.h)
+//   kOnDevice                     whether the CUDA backend draws from it
 //   accepts(integer)              whether the integer at these words counts, or the next one is drawn
 //   id(fixed, integer)            the class that these words draw
 //   probability(k)                of class k in one draw, rounded to float32: expected counts start from that

@@ -11,6 +11,7 @@ namespace fastnce::math {
 struct Uniform {
   static constexpr int kFixedWords = 0;
   static constexpr int kRetriedWords = 2;
+  static constexpr bool kOnDevice = true;
 
   explicit Uniform(std::int64_t classes)
       : integer(static_cast<std::uint64_t>(classes)),

@@ -20,6 +20,7 @@ inline constexpr std::uint32_t kAliasScale = std::uint32_t{1} << 23;
 struct Unigram {
   static constexpr int kFixedWords = 1;
   static constexpr int kRetriedWords = 1;
+  static constexpr bool kOnDevice = true;
 
   Unigram(std::int64_t classes, const float* class_weights, double sum, const std::uint32_t* alias_table)
       : integer(static_cast<std::uint64_t>(classes)), weights(class_weights), total(sum), table(alias_table) {}

@@ -37,8 +37,16 @@ def first_call(
     if device is None:
         return SampledValues(*map(like(true_classes), _core.candidates(*arguments, None, 0)))
     with device.call():
-        values = _core.candidates(*arguments, device, 0)
+        values = _core.candidates(on_device(distribution, device), *arguments[1:], device, 0)
     return SampledValues(*map(device.hand_over, values))
+
+
+def on_device(distribution: _core.Distribution, device: Device) -> _core.Distribution:
+    """The distribution, with a copy of its table in the memory of the device."""
+    if not isinstance(distribution, _core.UnigramTable):
+        return distribution
+    memory, address = device.empty("int64", ((distribution.device_bytes + 7) // 8,))
+    return distribution.on_device(memory, address, device)
 
 
 def position(seed: Any, seed2: Any, calls: Any) -> tuple[int, int, int]:
@@ -83,6 +91,7 @@ class Sampler:
         self._calls = 0  # on the CPU; a CUDA device counts in its own memory
         self._place: str | None = None  # the device of the first call
         self._counter: Counter | None = None
+        self._on_device: Any = None  # the distribution, its table in the device's memory, once there is a counter
         self._lock = threading.RLock()
 
     @overload
@@ -103,11 +112,10 @@ class Sampler:
                 if self._counter is None:
                     if device.captures:
                         raise ValueError("the sampler's first call is captured in a CUDA graph: expected one before")
+                    self._on_device = on_device(self._distribution, device)
                     self._counter = Counter(device, self._calls)
                 seed, seed2, address = self._seed, self._seed2, self._counter.address
-            values = _core.candidates(
-                self._distribution, true_classes, *self._arguments, seed, seed2, 0, device, address
-            )
+            values = _core.candidates(self._on_device, true_classes, *self._arguments, seed, seed2, 0, device, address)
         return SampledValues(*map(device.hand_over, values))
 
     def _settle_on(self, place: str) -> None:
@@ -178,7 +186,7 @@ class Sampler:
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            own = {"_calls": self._calls_made(), "_place": None, "_counter": None}
+            own = {"_calls": self._calls_made(), "_place": None, "_counter": None, "_on_device": None}
             return {key: value for key, value in self.__dict__.items() if key != "_lock"} | own
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -45,6 +45,12 @@ void wait_for(const Stream& waiting, const Stream& producing) { emulated::wait_f
 void synchronize(const Stream& stream) { emulated::synchronize(stream); }
 void synchronize_device() { emulated::synchronize(); }
 
+void copy_to_device(void* to, const void* from, std::size_t bytes, const Stream& stream) {
+  const emulated::Work work("copy_to_device", stream);
+  emulated::access_global(to, bytes, emulated::Access::kWrite);
+  std::memcpy(to, from, bytes);
+}
+
 void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream) {
   if (bytes == 0) return;
   const emulated::Work work("fill_bytes", stream);
