@@ -139,8 +139,7 @@ walk_kernel(FASTNCE_ARGUMENTS SamplerCall<D> call) {
       if (found >= args.num_sampled) return;
     }
     if constexpr (D::kRetriedWords > 0) {
-      before += *args.rejections.count;
-      sync_block();
+      before += *args.rejections.count;  // which the list overwrites only after a barrier of its own
       list_rejections(call.distribution, stream, begin + args.draws, args.draws, before, args.rejections, memory);
       sync_block();
     }

@@ -168,6 +168,11 @@ std::vector<Probe> probes() {
        [] {
          return draw_on_device({.distribution = {.range_max = 3'000}, .num_sampled = 3'000, .seed = 5, .seed2 = 6});
        }},
+      {"unique classes, uniform",
+       [] {
+         return draw_on_device(
+             {.distribution = distribution_named("uniform", 3'000), .num_sampled = 3'000, .seed = 5, .seed2 = 6});
+       }},
       {"unique classes, integers rejected",
        [] {
          return draw_on_device({.distribution = distribution_named("uniform", (std::int64_t{1} << 62) + 1),
