@@ -41,7 +41,7 @@ def loss_arguments(sparse):
 @pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
 def test_pytorchs_operator_checks_pass(sparse):
     operators, arguments = torch.ops.fastnce, loss_arguments(sparse)
-    torch.library.opcheck(operators.log_uniform_candidates, (arguments[2], torch.tensor(3), SEED, 5, True, CLASSES))
+    torch.library.opcheck(operators.candidates, (batch()[1], torch.tensor(3), SEED, None, 5, True, CLASSES))
     torch.library.opcheck(operators.sampled_loss, arguments)
     torch.library.opcheck(operators.sampled_loss_and_grad, (*arguments, None, True, [True, True, True]))
     factors = torch.rand(len(batch()[1]))

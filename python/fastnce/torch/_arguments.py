@@ -17,11 +17,11 @@ from fastnce._seed import Seed, int64, seed_words
 from fastnce._types import Precision, SampledValues
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
-Sampler: TypeAlias = Literal["log_uniform"]
+SamplerName: TypeAlias = Literal["log_uniform"]
 TrueTarget: TypeAlias = Literal["mean", "one"]
 
 # Constants, because torch.compile in PyTorch 2.6 cannot trace get_args, nor `tuple | list` below.
-REDUCTIONS, PRECISIONS, SAMPLERS = get_args(Reduction), get_args(Precision), get_args(Sampler)
+REDUCTIONS, PRECISIONS, SAMPLERS = get_args(Reduction), get_args(Precision), get_args(SamplerName)
 TRUE_TARGETS = get_args(TrueTarget)
 _PLAIN = (Tensor, torch.nn.Parameter)
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

@@ -71,8 +71,8 @@ def log_uniform_candidates(
             raise ValueError(f"calls has shape {list(calls.shape)}: expected a scalar")
     else:
         calls = torch.tensor(int64(calls, "calls"), dtype=torch.int64, device=target.device)
-    arguments = (target, calls, seed_tensor(seed), *sizes)
-    return SampledValues(*torch.ops.fastnce.log_uniform_candidates(*arguments))
+    arguments = (target, calls, seed_tensor(seed), None, *sizes)
+    return SampledValues(*torch.ops.fastnce.candidates(*arguments))
 
 
 def nce_loss(

@@ -12,6 +12,7 @@ from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
 from fastnce._request import compute
 from fastnce.torch._ignored import drop_unused_padding, ignored_examples
+from fastnce.torch._sampling import distribution_of
 from fastnce.torch._schema import FACTORS, Fields
 from fastnce.torch._shapes import equal_share, loss_dtype, num_true_of
 
@@ -36,18 +37,26 @@ def _position(calls: Tensor | int | None) -> tuple[int, Tensor | None]:
     return call, None
 
 
-def log_uniform_candidates(
-    true_classes: Tensor, calls: Tensor | int, seed: Tensor, num_sampled: int, unique: bool, range_max: int
+def candidates(
+    true_classes: Tensor,
+    calls: Tensor | int,
+    seed: Tensor,
+    sampler: Tensor | None,
+    num_sampled: int,
+    unique: bool,
+    range_max: int,
 ) -> tuple[Any, ...]:
+    """Samples of a distribution, which a key of ``_sampling`` names; log-uniform ones for none."""
     first, second = _words(seed)
-    arguments = (true_classes, num_true_of(true_classes), num_sampled, unique, range_max, first, second)
+    sizes = (num_true_of(true_classes), num_sampled, unique, range_max)
     call, counter = _position(calls)
+    arguments = (distribution_of(sampler), true_classes, *sizes, first, second)
     device = cuda_device_of(true_classes, "true_classes", range_max)
     if device is None:
-        return tuple(map(like(true_classes), _core.candidates("log_uniform", *arguments, call, None, 0)))
+        return tuple(map(like(true_classes), _core.candidates(*arguments, call, None, 0)))
     address = 0 if counter is None else counter.data_ptr()
     with device.call():
-        values = _core.candidates("log_uniform", *arguments, call, device, address)
+        values = _core.candidates(*arguments, 0, device, address)
     return tuple(map(device.hand_over, values))
 
 

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from fastnce import _core
+from fastnce._samplers._base import FixedSampler
 from fastnce._seed import Seed, int64
 from fastnce._types import Precision
 from fastnce.torch._arguments import (
     FLOATS,
     PRECISIONS,
     REDUCTIONS,
-    SAMPLERS,
     TRUE_TARGETS,
     Reduction,
-    Sampler,
+    SamplerName,
     TrueTarget,
     is_eager,
     require_device,
@@ -28,8 +28,11 @@ from fastnce.torch._arguments import (
     seed_tensor,
 )
 from fastnce.torch._functional import sampled_loss
-from fastnce.torch._kernels import log_uniform_candidates
+from fastnce.torch._kernels import candidates
+from fastnce.torch._sampling import AnySampler, as_tensors, call, has_state, in_range, require_sampler, restore
+from fastnce.torch._sampling import new_key as sampler_key
 from fastnce.torch._schema import fields_of
+from fastnce.torch._shapes import certainly, fits
 from fastnce.torch._stream import give_back, new_key, next_call
 
 
@@ -48,6 +51,16 @@ class _NotOfALoss:
     def __set__(self, module: Any, value: Any) -> None:
         if value != self.default:
             raise NotImplementedError(f"{type(module).__name__} has no {self.name}: {self.remedy}")
+
+
+_STATE = ("sampler_position", "sampler_weights")
+"""Buffers for the state of a sampler that learns, or of a mixture of samplers."""
+
+
+def _write_state(module: Any, *_: Any) -> None:
+    """Writes the state of the module's sampler to its buffers, before ``state_dict`` reads them."""
+    for name, values in zip(_STATE, as_tensors(module.sampler), strict=True):
+        module._buffers[name] = values.to(module.calls.device)
 
 
 class SampledLoss(nn.Embedding):
@@ -77,7 +90,7 @@ class SampledLoss(nn.Embedding):
         *,
         num_true: int = 1,
         bias: bool = True,
-        sampler: Sampler = "log_uniform",
+        sampler: SamplerName | AnySampler = "log_uniform",
         remove_accidental_hits: bool | None = None,
         true_target: TrueTarget | None = None,
         sparse: bool = True,
@@ -89,7 +102,6 @@ class SampledLoss(nn.Embedding):
         dtype: torch.dtype | None = None,
     ) -> None:
         """Initialise the parameters and the stream of samples; see the class for the arguments."""
-        require_option("sampler", sampler, SAMPLERS)
         require_option("reduction", reduction, REDUCTIONS)
         if precision is not None:
             require_option("precision", precision, PRECISIONS)
@@ -101,13 +113,19 @@ class SampledLoss(nn.Embedding):
             raise TypeError(f"dtype is {dtype}: expected float32, float64, float16 or bfloat16")
         num_classes, embedding_dim = int64(num_classes, "num_classes"), int64(embedding_dim, "embedding_dim")
         num_sampled, num_true = int64(num_sampled, "num_sampled"), int64(num_true, "num_true")
-        _core.check_sampler("log_uniform", num_true, num_sampled, True, num_classes)
+        sizes = {"num_classes": num_classes, "num_sampled": num_sampled, "num_true": num_true}
+        require_sampler(sampler, sizes)
+        drawn = isinstance(sampler, str)
+        _core.check_sampler("log_uniform" if drawn else "uniform", num_true, num_sampled, drawn, num_classes)
+        if seed is not None and has_state(sampler):
+            raise ValueError("seed: expected None beside a sampler, which has a seed of its own")
         if embedding_dim < 0:
             raise ValueError(f"embedding_dim = {embedding_dim}: expected at least 0")
         table = torch.empty((num_classes, embedding_dim), device=device, dtype=dtype)
         super().__init__(num_classes, embedding_dim, sparse=sparse, _weight=table)
         self.num_sampled, self.num_true = num_sampled, num_true
-        self.sampler, self.reduction, self.ignore_index = sampler, reduction, ignore_index
+        self.sampler: Any = sampler
+        self.reduction, self.ignore_index = reduction, ignore_index
         self.remove_accidental_hits = self._removes_hits if remove_accidental_hits is None else remove_accidental_hits
         self.true_target, self.precision = true_target or self._true_target, precision
         self._seed, self._key = seed_tensor(seed), new_key()
@@ -115,6 +133,25 @@ class SampledLoss(nn.Embedding):
         self.register_parameter("bias", biases)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
         self.reset_parameters()
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Makes a sampler's state the module's: buffers of ``state_dict``."""
+        self._sampler_key: Tensor | None = None
+        if isinstance(self.sampler, FixedSampler):
+            seed, seed2, calls = self.sampler.state
+            self._seed = seed_tensor((seed, seed2))
+            self.calls.fill_(calls)
+            self._sampler_key = sampler_key(self.sampler)
+        elif has_state(self.sampler):
+            for name, values in zip(_STATE, as_tensors(self.sampler), strict=True):
+                self.register_buffer(name, values.to(self.calls.device))
+            self.register_state_dict_pre_hook(_write_state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self._sampler_key is not None:
+            self._sampler_key = sampler_key(self.sampler)
 
     @property
     def num_classes(self) -> int:
@@ -175,7 +212,7 @@ class SampledLoss(nn.Embedding):
                 precision=self.precision,
                 sparse=self.sparse,
                 **self._options(),
-                **self._samples(target, number, eager),
+                **self._samples(input, target, number, eager),
             )
             return sampled_loss(fields, weight, self.reduction, eager)
 
@@ -188,15 +225,32 @@ class SampledLoss(nn.Embedding):
             give_back(calls, number)
             raise
 
-    def _samples(self, target: Tensor, number: Tensor | int, eager: bool) -> dict[str, Any]:
+    def _samples(self, input: Tensor, target: Tensor, number: Tensor | int, eager: bool) -> dict[str, Any]:
         """Fields of the request for the samples of a call."""
-        if self._corrects:
+        in_core = self._corrects and self._sampler_key is None and isinstance(self.sampler, str)
+        num_true = target.shape[-1] if target.dim() == input.dim() else 1
+        if in_core or not fits(target.shape, input.shape) or certainly(num_true != self.num_true):  # which is refused
             return {"num_sampled": self.num_sampled, "seed": self._seed, "calls": number}
-        # No expected counts: so none of true classes, which may be ignore_index.
-        draw = log_uniform_candidates if eager else torch.ops.fastnce.log_uniform_candidates
-        none = target.new_empty((0,), dtype=torch.int64)
-        ids, *_ = draw(none, number, self._seed, self.num_sampled, True, self.num_embeddings)
-        return {"sampled_candidates": ids}
+        classes = target.reshape(-1, self.num_true)
+        if self._sampler_key is None and not isinstance(self.sampler, str):
+            values = call(self.sampler, classes, self.ignore_index, self._key, number)
+        else:
+            unique = self._sampler_key is None or self.sampler.unique
+            # Without expected counts no class need be known, which may be ignore_index.
+            classes = in_range(classes, self.ignore_index, eager) if self._corrects else classes[:0].long()
+            draw = candidates if eager else torch.ops.fastnce.candidates
+            sizes = (self.num_sampled, unique, self.num_embeddings)
+            values = draw(classes, number, self._seed, self._sampler_key, *sizes)
+        sampled, true_count, sampled_count = values
+        if not self._corrects or true_count is None:
+            return {"sampled_candidates": sampled}
+        if input.dim() > 2:
+            true_count = true_count.reshape(*input.shape[:-1], self.num_true)
+        return {
+            "sampled_candidates": sampled,
+            "true_expected_count": true_count,
+            "sampled_expected_count": sampled_count,
+        }
 
     if TYPE_CHECKING:
 
@@ -236,6 +290,8 @@ class SampledLoss(nn.Embedding):
             state_dict = {**state_dict, f"{prefix}calls": count}
         try:
             super()._load_from_state_dict(state_dict, prefix, *options)
+            if _STATE[0] in self._buffers:
+                restore(self.sampler, *(self._buffers[name] for name in _STATE))
         except ValueError as error:
             error_messages.append(f"{prefix}_extra_state: {error}")
 
@@ -261,6 +317,7 @@ class SampledLoss(nn.Embedding):
         options = {
             "num_true": (self.num_true, 1),
             "bias": (self.bias is not None, True),
+            "sampler": (self.sampler, "log_uniform"),
             "remove_accidental_hits": (self.remove_accidental_hits, self._removes_hits),
             "true_target": (self.true_target, self._true_target),
             **self._own_options(),

@@ -33,7 +33,7 @@ class NCELoss(_Normalised):
     >>> loss = criterion(hidden, target)          # hidden [B, 128], target [B]
     >>> loss.backward()                           # criterion.weight.grad is sparse: at most B + 64 rows
 
-    Every call samples afresh, log-uniformly and uniquely: classes should be sorted by falling frequency. The bias
+    Every call samples afresh, by default log-uniformly: classes should then be sorted by falling frequency. The bias
     starts at ``-log(num_classes)``, so that a model whose logits are still small is normalised: NCE learns the
     log-probability of a class as ``input . weight[k] + bias[k]``. ``log_prob`` normalises these scores exactly.
     ``criterion.weight = embedding.weight`` ties tables. ``eval()`` does not change the loss: every call samples.
@@ -44,7 +44,9 @@ class NCELoss(_Normalised):
         num_sampled: Classes to sample in each call, S.
         num_true: True classes per example, T.
         bias: Whether classes have a bias; ``False``: ``module.bias`` is ``None``.
-        sampler: ``"log_uniform"``, the only one so far.
+        sampler: ``"log_uniform"`` (uniquely); a sampler of fastnce for the module's sizes, whose stream, and what it has
+            learned, the module continues and saves in ``state_dict``; or any callable that takes classes ``[B, T]`` and
+            returns ``SampledValues``. Samplers that learn, mixtures and callables break a compiled graph in two.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example. ``None``: the default of
             the loss, which is not to for ``NCELoss`` and ``NegativeSamplingLoss``, and to for ``SampledSoftmaxLoss``.
         true_target: ``"mean"``: each true class has target 1 / T. ``"one"``: 1. ``None``: the default of the loss,
@@ -57,7 +59,7 @@ class NCELoss(_Normalised):
             saves work in compiled graphs and on a CUDA device (not yet run on a GPU).
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` uses the setting of
             :func:`fastnce.set_precision`.
-        seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`.
+        seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`. A sampler has its own.
         device: Device of the parameters.
         dtype: Dtype of the parameters: float32, float64, float16 or bfloat16.
 

@@ -53,7 +53,7 @@ def _loss_and_grad(function: Callable[..., tuple[Any, ...]]) -> Callable[..., tu
 
 _LIBRARY = _new_library()
 _LIBRARY.define(
-    "log_uniform_candidates(Tensor true_classes, Tensor calls, Tensor seed, int num_sampled, bool unique, "
+    "candidates(Tensor true_classes, Tensor calls, Tensor seed, Tensor? sampler, int num_sampled, bool unique, "
     "int range_max) -> (Tensor sampled_candidates, Tensor true_expected_count, Tensor sampled_expected_count)"
 )
 _LIBRARY.define("next_call(Tensor(a!) calls, Tensor target, Tensor key) -> Tensor")
@@ -63,7 +63,7 @@ _LIBRARY.define(
     "(Tensor total, Tensor grad_inputs, Tensor row_ids, Tensor grad_weights, Tensor grad_biases)"
 )
 for _name, _kernel, _shape in (
-    ("log_uniform_candidates", _kernels.log_uniform_candidates, _shapes.candidates),
+    ("candidates", _kernels.candidates, _shapes.candidates),
     ("next_call", _next_call, lambda calls, *_: calls.clone()),
     ("sampled_loss", _loss(_kernels.loss), _loss(_shapes.loss)),
     ("sampled_loss_and_grad", _loss_and_grad(_kernels.loss_and_grad), _loss_and_grad(_shapes.loss_and_grad)),

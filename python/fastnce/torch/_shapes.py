@@ -28,7 +28,13 @@ def equal_share(inputs: Tensor) -> float:
 
 
 def candidates(
-    true_classes: Tensor, calls: Tensor, seed: Tensor, num_sampled: int, unique: bool, range_max: int
+    true_classes: Tensor,
+    calls: Tensor,
+    seed: Tensor,
+    sampler: Tensor | None,
+    num_sampled: int,
+    unique: bool,
+    range_max: int,
 ) -> tuple[Tensor, ...]:
     if true_classes.dim() not in (1, 2):
         raise ValueError(f"true_classes has shape {list(true_classes.shape)}: expected [B] or [B, num_true]")

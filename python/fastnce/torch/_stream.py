@@ -35,7 +35,7 @@ def next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor | int:
 
     A scalar tensor on a CUDA device, which is not waited for.
     """
-    if not _may_be_repeated():
+    if not may_be_repeated():
         with _lock:
             return _count(calls)
     # Somebody may set the random state back between two calls, or another thread restore it.
@@ -43,7 +43,7 @@ def next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor | int:
     mark = int(key), int(torch.randint(2**63 - 1, (), device="cpu")), content
     number: Tensor | int | None
     with _lock:
-        if not _repeats():
+        if not repeats():
             _numbers.pop(mark, None)
             number = _numbers[mark] = _count(calls)  # as the newest
             if len(_numbers) > _REMEMBERED:
@@ -67,16 +67,16 @@ def _count(calls: Tensor) -> Tensor | int:
 
 def give_back(calls: Tensor, number: Tensor | int) -> None:
     """Undoes the count of a call that failed, unless a later one of another thread has been counted since."""
-    if not _repeats():
+    if not repeats():
         with _lock:
             calls.sub_((calls == number + 1).to(calls.dtype))  # without reading it, which a CUDA device would wait for
 
 
-def _may_be_repeated() -> bool:
+def may_be_repeated() -> bool:
     """Whether this call may repeat another, or be repeated: only where tensors are not saved as they are."""
-    return not torch.is_grad_enabled() or _repeats() or _hooks(False) is not None
+    return not torch.is_grad_enabled() or repeats() or _hooks(False) is not None
 
 
-def _repeats() -> bool:
+def repeats() -> bool:
     """Whether this is within a backward pass; what checkpointing itself asks."""
     return bool(torch._C._current_graph_task_id() != -1)

@@ -1,0 +1,151 @@
+"""What a module samples from: a distribution, in whose stream the module keeps the position, or a callable.
+
+Samplers that do not learn are pure functions of seed and position, so an operator draws their samples and breaks no
+graph. Others are called, once for each forward pass; their samples are remembered where the pass may be repeated.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from fastnce import _core
+from fastnce._errors import is_a
+from fastnce._samplers._base import FixedSampler
+from fastnce._types import LearnedSamplerState, SampledValues, SamplerState
+from fastnce.torch._arguments import SAMPLERS, require_option, require_sampled_values
+from fastnce.torch._stream import may_be_repeated, repeats
+
+AnySampler: TypeAlias = Callable[[Any], SampledValues]
+"""A sampler of fastnce, or whatever draws ``SampledValues`` for classes ``[B, T]``."""
+
+_REMEMBERED = 256
+
+_lock = threading.RLock()
+_fixed: weakref.WeakValueDictionary[int, FixedSampler] = weakref.WeakValueDictionary()
+_keys = itertools.count()
+_values: OrderedDict[tuple[int, int], SampledValues] = OrderedDict()
+
+
+def require_sampler(sampler: Any, sizes: dict[str, int]) -> None:
+    """Raises TypeError or ValueError for what cannot sample for a module of these sizes."""
+    if isinstance(sampler, str):
+        return require_option("sampler", sampler, SAMPLERS)
+    if not callable(sampler):
+        raise TypeError(f"sampler {is_a(sampler)}: expected 'log_uniform', a sampler of fastnce or another callable")
+    if not has_state(sampler):
+        return
+    for name, of_module in (("range_max", "num_classes"), ("num_sampled", "num_sampled"), ("num_true", "num_true")):
+        own = getattr(sampler, name)
+        if own != sizes[of_module]:
+            raise ValueError(f"sampler has {name} = {own}: expected {sizes[of_module]}, {of_module} of the module")
+
+
+def has_state(sampler: Any) -> bool:
+    """Whether it is a sampler of fastnce."""
+    return type(sampler).__module__.startswith("fastnce.")
+
+
+def new_key(sampler: FixedSampler) -> Tensor:
+    """What the operator knows a sampler by, as long as that lives: a tensor, so that modules share a compiled graph."""
+    number = next(_keys)
+    _fixed[number] = sampler
+    return torch.tensor(number, dtype=torch.int64, device="cpu")
+
+
+def distribution_of(key: Tensor | None) -> Any:
+    return "log_uniform" if key is None else _fixed[int(key)]._distribution
+
+
+def states_of(sampler: Any) -> list[Any]:
+    """The positions of a sampler's sources, with the weights of those that learn."""
+    state = sampler.state
+    return list(state) if isinstance(state[0], tuple) else [state]
+
+
+def as_tensors(sampler: Any) -> tuple[Tensor, Tensor]:
+    """Positions ``[sources, 3]`` int64, and the weights of all sources that learn, one after the other, int32."""
+    states = states_of(sampler)
+    positions = [[word - 2**64 if word >= 2**63 else word for word in state[:3]] for state in states]
+    weights = [torch.from_numpy(state[3]) for state in states if len(state) > 3]
+    learned = torch.cat(weights) if weights else torch.empty(0, dtype=torch.int32, device="cpu")
+    return torch.tensor(positions, dtype=torch.int64, device="cpu"), learned
+
+
+def restore(sampler: Any, positions: Tensor, weights: Tensor) -> None:
+    """Sets the state that :func:`as_tensors` returned."""
+    own, learned = states_of(sampler), weights.cpu().to(torch.int32)
+    states: list[SamplerState | LearnedSamplerState] = []
+    for state, (seed, seed2, calls) in zip(own, positions.cpu().to(torch.int64).tolist(), strict=True):
+        position = (seed % 2**64, seed2 % 2**64, calls)
+        if len(state) == 3:
+            states.append(SamplerState(*position))
+        else:
+            head, learned = learned[: sampler.range_max], learned[sampler.range_max :]
+            states.append(LearnedSamplerState(*position, head.numpy()))
+    sampler.state = states[0] if not isinstance(sampler.state[0], tuple) else tuple(states)
+
+
+def in_range(target: Tensor, ignore_index: int | None, eager: bool) -> Tensor:
+    """Classes for whose counts an operator may be asked: 0 for ``ignore_index``, whose counts are not read."""
+    if ignore_index is None or (eager and target.is_cpu and not _contains(target, ignore_index)):
+        return target
+    return torch.where(target.long() == ignore_index, 0, target.long())
+
+
+def _contains(target: Tensor, ignore_index: int) -> bool:
+    return _core.contains(target.resolve_neg().numpy(), "labels", ignore_index)
+
+
+@torch.compiler.disable
+def call(sampler: AnySampler, target: Tensor, ignore_index: int | None, key: Tensor, number: Tensor | int) -> Any:
+    """What a callable draws for classes ``[n, T]``, as tensors where ``target`` is."""
+    mark = int(key), number if isinstance(number, int) else id(number)
+    if repeats():
+        with _lock:
+            remembered = _values.get(mark)
+        if remembered is None:
+            raise RuntimeError(
+                "the loss runs again within a backward pass, but its samples are forgotten: expected at most "
+                f"{_REMEMBERED} calls of losses whose sampler is a callable in between"
+            )
+        return remembered
+    values = _drawn(sampler, target, ignore_index)
+    if may_be_repeated():
+        with _lock:
+            _values[mark] = values
+            if len(_values) > _REMEMBERED:
+                _values.popitem(last=False)
+    return values
+
+
+def _drawn(sampler: AnySampler, target: Tensor, ignore_index: int | None) -> SampledValues:
+    """An ignored class is drawn for as another one of its example; an example without one is left out: a sampler that
+    learns must not count what is no class."""
+    if ignore_index is None or (target.is_cpu and not _contains(target, ignore_index)):
+        return _tensors(sampler(target), target.device)
+    target = target.long()
+    is_class = target != ignore_index
+    kept = is_class.any(1)
+    first = target.gather(1, is_class.to(torch.uint8).argmax(1, keepdim=True))
+    values = _tensors(sampler(torch.where(is_class, target, first)[kept]), target.device)
+    if values.true_expected_count is None:
+        return values
+    count = values.true_expected_count.new_ones(target.shape)
+    count[kept] = values.true_expected_count.reshape(-1, target.shape[1])
+    return values._replace(true_expected_count=count)
+
+
+def _tensors(values: Any, device: torch.device) -> SampledValues:
+    """Samples of any library as tensors."""
+    if isinstance(values, tuple | list) and len(values) == 3:
+        values = [None if value is None else torch.as_tensor(value, device=device) for value in values]
+    require_sampled_values(values, device)
+    return SampledValues(*values)

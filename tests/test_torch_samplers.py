@@ -1,0 +1,273 @@
+"""Modules of fastnce.torch with samplers of fastnce, and with callables of one's own."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import numpy as np
+import pytest
+
+import fastnce
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
+import fastnce.torch  # noqa: E402
+from torch_cases import CLASSES, SAMPLED, assert_equal, batch, module, step  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+COUNTS = np.arange(1, CLASSES + 1)
+FIXED = {
+    "log_uniform": lambda **options: fastnce.LogUniformSampler(CLASSES, SAMPLED, **options),
+    "uniform": lambda **options: fastnce.UniformSampler(CLASSES, SAMPLED, **options),
+    "repeated": lambda **options: fastnce.UniformSampler(CLASSES, SAMPLED, unique=False, **options),
+    "unigram": lambda **options: fastnce.UnigramSampler.from_counts(COUNTS, SAMPLED, **options),
+}
+LEARNING = {"learned": lambda **options: fastnce.LearnedUnigramSampler(CLASSES, SAMPLED, **options)}
+if hasattr(fastnce, "MixedSampler"):
+
+    def mixed(seed=7, **options):
+        parts = (
+            fastnce.LearnedUnigramSampler(CLASSES, SAMPLED, seed=seed, **options),
+            fastnce.UniformSampler(CLASSES, SAMPLED, seed=seed + 1, **options),
+        )
+        return fastnce.MixedSampler([(parts[0], 3), (parts[1], 2)])
+
+    LEARNING["mixed"] = mixed
+EVERY = {**FIXED, **LEARNING}
+LOSSES = ("NCELoss", "SampledSoftmaxLoss", "NegativeSamplingLoss")
+
+
+def made(name, loss="NCELoss", seed=7, num_true=1, **options):
+    sampler = EVERY[name](seed=seed, num_true=num_true)
+    return module(None, loss, sampler=sampler, num_true=num_true, **options)
+
+
+def by_function(loss, criterion, x, target, values, **options):
+    function = {
+        "NCELoss": fastnce.torch.nce_loss,
+        "SampledSoftmaxLoss": fastnce.torch.sampled_softmax_loss,
+        "NegativeSamplingLoss": fastnce.torch.negative_sampling_loss,
+    }[loss]
+    samples = values[0] if loss == "NegativeSamplingLoss" else values
+    return function(x, target, criterion.weight, criterion.bias, samples, **options)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("num_true", [1, 2])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_module_draws_what_its_sampler_draws(name, num_true, loss):
+    criterion, sampler = made(name, loss, num_true=num_true), EVERY[name](seed=7, num_true=num_true)
+    x, target = batch()
+    target = torch.stack([target, target.flip(0)], 1)[:, :num_true]
+    for _ in range(3):
+        assert torch.equal(criterion(x, target), by_function(loss, criterion, x, target, sampler(target)))
+    assert criterion.calls == 3
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_it_goes_on_from_the_samplers_state(name):
+    sampler = EVERY[name](seed=7)
+    x, target = batch()
+    for _ in range(2):
+        sampler(target)
+    twin = copy.deepcopy(sampler)
+    criterion = module(None, sampler=sampler)
+    for _ in range(2):
+        assert torch.equal(criterion(x, target), by_function("NCELoss", criterion, x, target, twin(target)))
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("way", ["state_dict", "pickle", "deepcopy"])
+def test_a_resumed_module_draws_the_same(name, way):
+    criterion, (x, target) = made(name), batch()
+    for _ in range(2):
+        criterion(x, target)
+    if way == "state_dict":
+        file = io.BytesIO()
+        torch.save(criterion.state_dict(), file)
+        file.seek(0)
+        resumed = made(name, seed=11)
+        resumed.load_state_dict(torch.load(file, weights_only=True))
+    else:
+        resumed = copy.deepcopy(criterion) if way == "deepcopy" else pickle.loads(pickle.dumps(criterion))
+    for _ in range(2):
+        assert_equal([resumed(x, target)], [criterion(x, target)])
+    assert resumed.calls == criterion.calls == 4
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_ignored_classes_are_neither_drawn_for_nor_learned(name):
+    criterion, sampler = made(name), EVERY[name](seed=7)
+    x, target = batch()
+    kept = torch.tensor([True, False, True, True, False, True, True])
+    some = torch.where(kept, target, -100)
+    for _ in range(3):
+        values = sampler(target[kept])
+        expected = by_function("NCELoss", criterion, x[kept], target[kept], values)
+        torch.testing.assert_close(criterion(x, some), expected)
+    nothing = torch.full_like(target, -100)
+    assert criterion(x, nothing) == 0
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_leading_axes_are_more_examples(name):
+    first, second = made(name), made(name)
+    x, target = batch(6)
+    loss = first(x.reshape(2, 3, 6), target.reshape(2, 3))
+    assert torch.equal(loss, second(x, target))
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpointing_repeats_the_samples(name, use_reentrant):
+    plain, criterion, (x, target) = made(name), made(name), batch()
+    for _ in range(2):
+        expected = step(plain(x, target), plain, x)
+        loss = checkpoint(criterion, x, target, use_reentrant=use_reentrant)
+        assert_equal(step(loss, criterion, x), expected)
+    assert criterion.calls == 2
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", FIXED)
+def test_a_sampler_that_does_not_learn_breaks_no_graph(name, loss):
+    torch.compiler.reset()
+    eager, criterion, (x, target) = made(name, loss), made(name, loss), batch()
+    target[2] = -100
+    compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
+    for _ in range(3):
+        assert_equal(step(compiled(x, target), criterion, x), step(eager(x, target), eager, x))
+    assert criterion.calls == 3
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_one_that_learns_breaks_a_graph_in_two(name):
+    torch.compiler.reset()
+    eager, criterion, (x, target) = made(name), made(name), batch()
+    compiled = torch.compile(criterion, backend="aot_eager")
+    for _ in range(3):
+        assert_equal(step(compiled(x, target), criterion, x), step(eager(x, target), eager, x))
+    torch.compiler.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(criterion, fullgraph=True, backend="aot_eager")(x, target)
+
+
+def test_modules_of_several_samplers_share_a_compiled_graph():
+    torch.compiler.reset()
+    compiled = torch.compile(lambda criterion, x, target: criterion(x, target), fullgraph=True, backend="aot_eager")
+    x, target = batch()
+    for _ in range(2):
+        compiled(made("unigram"), x, target)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for seed in range(3):
+            assert torch.equal(compiled(made("unigram", seed=seed), x, target), made("unigram", seed=seed)(x, target))
+
+
+@pytest.mark.parametrize("kind", [torch.as_tensor, np.asarray])
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_callable_of_ones_own_is_asked_once_for_each_call(kind, counted):
+    asked = []
+
+    def sampler(classes):
+        asked.append(classes)
+        counts = (kind(np.full(classes.shape, 0.5, "f")), kind(np.full(SAMPLED, 0.25, "f")))
+        return fastnce.SampledValues(kind(np.arange(SAMPLED)), *(counts if counted else (None, None)))
+
+    criterion, (x, target) = module(None, sampler=sampler), batch()
+    values = sampler(target.unsqueeze(1))
+    values = [None if value is None else torch.as_tensor(value) for value in values]
+    asked.clear()
+    expected = fastnce.torch.nce_loss(x, target, criterion.weight, criterion.bias, values)
+    assert torch.equal(criterion(x, target), expected)
+    assert [classes.shape for classes in asked] == [(7, 1)]
+    checkpoint(criterion, x, target, use_reentrant=False).backward()
+    assert len(asked) == 2
+    assert criterion.calls == 2
+
+
+def test_a_sampler_that_is_a_module_is_a_part_of_it():
+    class Learned(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("ids", torch.arange(SAMPLED))
+
+        def forward(self, classes):
+            return fastnce.SampledValues(self.ids, None, None)
+
+    criterion = module(None, sampler=Learned())
+    assert "sampler.ids" in criterion.state_dict()
+    x, target = batch()
+    ids = fastnce.SampledValues(torch.arange(SAMPLED), None, None)
+    expected = fastnce.torch.nce_loss(x, target, criterion.weight, criterion.bias, ids)
+    assert torch.equal(criterion(x, target), expected)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "error", "message"),
+    [
+        (lambda: 3, TypeError, "sampler is an int: expected 'log_uniform', a sampler of fastnce or another callable"),
+        (lambda: "uniform", ValueError, "sampler = 'uniform': expected 'log_uniform'"),
+        (
+            lambda: fastnce.UniformSampler(30, SAMPLED),
+            ValueError,
+            "sampler has range_max = 30: expected 40, num_classes of the module",
+        ),
+        (
+            lambda: fastnce.UniformSampler(CLASSES, 4),
+            ValueError,
+            "sampler has num_sampled = 4: expected 5, num_sampled of the module",
+        ),
+        (
+            lambda: fastnce.UniformSampler(CLASSES, SAMPLED, num_true=2),
+            ValueError,
+            "sampler has num_true = 2: expected 1, num_true of the module",
+        ),
+    ],
+)
+def test_samplers_that_do_not_fit_are_refused(sampler, error, message):
+    with pytest.raises(error, match=f"^{message}$"):
+        module(None, sampler=sampler())
+
+
+def test_a_seed_beside_a_sampler_is_refused():
+    with pytest.raises(ValueError, match=r"^seed: expected None beside a sampler"):
+        module(3, sampler=FIXED["uniform"]())
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        (None, TypeError, "sampled_values is None: expected three tensors"),
+        ((1, 2), ValueError, "sampled_values has 2 values"),
+        ((torch.ones(5), None, None), TypeError, "sampled_candidates has dtype torch.float32: expected integers"),
+    ],
+)
+def test_what_a_callable_returns_is_checked(values, error, message):
+    criterion = module(None, sampler=lambda classes: values)
+    with pytest.raises(error, match=f"^{message}"):
+        criterion(*batch())
+    assert criterion.calls == 0
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("change", ["class", "shape"])
+def test_errors_are_the_losses(name, change):
+    criterion, (x, target) = made(name), batch()
+    target = torch.stack([target, target], 1) if change == "shape" else target.masked_fill(target == target[3], CLASSES)
+    with pytest.raises(ValueError, match=r"has shape \[7, 2\]" if change == "shape" else "= 40 is outside"):
+        criterion(x, target)
+    assert criterion.calls == 0
+
+
+def test_the_weights_that_were_learned_are_in_the_state():
+    criterion, (x, target) = made("learned"), batch()
+    for _ in range(2):
+        criterion(x, target)
+    expected = 1 + 2 * torch.bincount(target, minlength=CLASSES)
+    assert torch.equal(criterion.state_dict()["sampler_weights"], expected.int())
+    assert criterion.state_dict()["sampler_position"][0, 2] == 2
