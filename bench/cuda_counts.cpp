@@ -47,7 +47,13 @@ T* array(std::int64_t count) {
 
 cuda::Workspace workspace(std::size_t bytes) { return {cuda::allocate(bytes, {}), bytes}; }
 
-void count(const Shape& shape, const Level& level) {
+struct Member {
+  const char* name;
+  LossFamily family;
+};
+constexpr Member kMembers[] = {{"nce_loss", LossFamily::kLogistic}, {"sampled_softmax_loss", LossFamily::kSoftmax}};
+
+void count(const Shape& shape, const Level& level, const Member& member) {
   const auto [name, num_classes, dim, batch, num_true, num_sampled] = shape;
   // Zipfian labels: the sampler's own distribution.
   std::vector<std::int64_t> drawn(static_cast<std::size_t>(batch * num_true));
@@ -64,6 +70,7 @@ void count(const Shape& shape, const Level& level) {
   const Shard weights{sparse(num_classes * dim, level.dtype), num_classes, dim};
   const Shard biases{sparse(num_classes, DType::kFloat32), num_classes, 1};
   LossRequest request;
+  request.loss = {.family = member.family};
   request.wanted = {.loss = true, .grad_inputs = true, .grad_weights = true, .grad_biases = true};
   request.precision = level.precision;
   request.weights_dtype = request.inputs_dtype = level.dtype;
@@ -91,7 +98,8 @@ void count(const Shape& shape, const Level& level) {
                           workspace(cuda::workspace_bytes(sampling)), {});
   cuda::run(plan, outputs, workspace(plan.workspace_bytes), {});
 
-  std::printf("\n%s, %s\n%-24s %8s %12s %12s\n", name, level.name, "", "launches", "MB read", "MB written");
+  std::printf("\n%s, %s, %s\n%-24s %8s %12s %12s\n", member.name, name, level.name, "", "launches", "MB read",
+              "MB written");
   emulated::Counters total;
   const auto print = [](const std::string& what, const emulated::Counters& counted) {
     std::printf("%-24s %8lld %12.3f %12.3f\n", what.c_str(), static_cast<long long>(counted.launches),
@@ -119,7 +127,9 @@ int main(int argc, char** argv) {
     bool wanted = argc == 1;
     for (int i = 1; i < argc; ++i) wanted |= std::string_view(argv[i]) == shape.name;
     for (const Level& level : kLevels) {
-      if (wanted) count(shape, level);
+      for (const Member& member : kMembers) {
+        if (wanted) count(shape, level, member);
+      }
     }
   }
 }

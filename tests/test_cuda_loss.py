@@ -1,4 +1,4 @@
-"""nce_loss and its gradients on a CUDA device against the float64 twin, as on the CPU."""
+"""The sampled losses and their gradients on a CUDA device against the float64 twin, as on the CPU."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import cuda_arrays
 import fastnce
 from cases import EMPTY, Case, assert_matches_twin, sizes_id
 from halves import HALVES, half_cases
+from losses import EVERY_LOSS
 
 pytestmark = pytest.mark.cuda
 
@@ -40,6 +41,10 @@ LARGE = [
 
 MIDDLE = Case(batch=70, dim=65, sampled=130, num_true=2, remove_hits=True)
 
+OTHERS = [loss.name for loss in EVERY_LOSS if loss.name != "nce"]
+
+one_of_each_family = pytest.mark.parametrize("loss", ["nce", "softmax"])
+
 
 def assert_equal_results(ours, expected):
     for got, wanted in zip((ours[0], *ours[1]), (expected[0], *expected[1]), strict=True):
@@ -53,32 +58,59 @@ def test_every_element_is_accurate_at_every_shape(case, precision, cuda_array):
     assert_matches_twin(cuda_array.solve(problem, precision=precision), problem, precision)
 
 
+@pytest.mark.parametrize("case", [Case(batch=1, dim=1, sampled=1), MIDDLE, RAGGED[6], RAGGED[9]], ids=str)
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("loss", OTHERS)
+def test_every_loss_is_accurate(loss, precision, case, cuda_array):
+    problem = replace(case, loss=loss).problem()
+    assert_matches_twin(cuda_array.solve(problem, precision=precision), problem, precision)
+
+
+@pytest.mark.parametrize("flag", ["remove_hits", "no_biases", "no_counts", "padded"])
+@pytest.mark.parametrize("num_true", [1, 5])
+@pytest.mark.parametrize("loss", [loss.name for loss in EVERY_LOSS])
+def test_every_option_holds_for_every_loss(loss, num_true, flag, cuda_array):
+    problem = Case(batch=35, dim=9, sampled=60, num_true=num_true, loss=loss, **{flag: True}).problem()
+    assert_matches_twin(cuda_array.solve(problem), problem)
+    fastnce.cuda.check()  # padding is no fault
+
+
+@pytest.mark.parametrize("loss", [loss.name for loss in EVERY_LOSS])
+def test_padding_and_hits_together(loss, cuda_array):
+    problem = Case(batch=70, dim=9, sampled=60, num_true=3, padded=True, remove_hits=True, loss=loss).problem()
+    assert_matches_twin(cuda_array.solve(problem), problem)
+
+
 @pytest.mark.skipif(cuda_arrays.EMULATED, reason="too large for an emulated device")
 @pytest.mark.parametrize("case", LARGE, ids=str)
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
-def test_large_problems_are_accurate(case, precision, cuda_array):
-    problem = case.problem()
+@one_of_each_family
+def test_large_problems_are_accurate(loss, case, precision, cuda_array):
+    problem = replace(case, loss=loss).problem()
     assert_matches_twin(cuda_array.solve(problem, precision=precision), problem, precision)
 
 
 @pytest.mark.parametrize("sizes", EMPTY, ids=sizes_id)
 @pytest.mark.parametrize("remove_hits", [False, True], ids=["all", "no-hits"])
-def test_empty_problems_are_accurate(sizes, remove_hits, cuda_array):
-    problem = Case(**sizes, remove_hits=remove_hits).problem()
+@one_of_each_family
+def test_empty_problems_are_accurate(loss, sizes, remove_hits, cuda_array):
+    problem = Case(**sizes, remove_hits=remove_hits, loss=loss).problem()
     assert_matches_twin(cuda_array.solve(problem), problem)
 
 
-def test_the_same_call_gives_the_same_bits(cuda_array):
-    problem = MIDDLE.problem()
+@one_of_each_family
+def test_the_same_call_gives_the_same_bits(loss, cuda_array):
+    problem = replace(MIDDLE, loss=loss).problem()
     assert_equal_results(cuda_array.solve(problem), cuda_array.solve(problem))
 
 
 @pytest.mark.parametrize("case", [Case(), MIDDLE], ids=str)
-def test_the_loss_alone_is_the_loss_beside_gradients(case, cuda_array):
-    problem = case.problem()
-    loss = fastnce.nce_loss(**cuda_array.put_all(problem.arguments()))
-    assert cuda_array.is_own(loss)
-    np.testing.assert_array_equal(cuda_array.get(loss), cuda_array.solve(problem)[1].loss)
+@one_of_each_family
+def test_the_loss_alone_is_the_loss_beside_gradients(loss, case, cuda_array):
+    problem = replace(case, loss=loss).problem()
+    value = problem.loss.library(suffix="")(**cuda_array.put_all(problem.arguments()))
+    assert cuda_array.is_own(value)
+    np.testing.assert_array_equal(cuda_array.get(value), cuda_array.solve(problem)[1].loss)
 
 
 def narrowed(problem, **dtypes):
@@ -90,8 +122,9 @@ def narrowed(problem, **dtypes):
 
 @pytest.mark.parametrize("dim", [1, 3, 64, 65])
 @pytest.mark.parametrize("dtype", half_cases(HALVES))
-def test_halves_are_read_exactly(dtype, dim, cuda_array):
-    problem = Case(batch=33, dim=dim, sampled=70, num_true=2, remove_hits=True).problem()
+@one_of_each_family
+def test_halves_are_read_exactly(loss, dtype, dim, cuda_array):
+    problem = Case(batch=33, dim=dim, sampled=70, num_true=2, remove_hits=True, loss=loss).problem()
     half, wide = narrowed(problem, **dict.fromkeys(ROLES, HALVES[dtype]))
     assert_matches_twin(cuda_array.solve(half, grad_dtype="float32"), wide)
 
@@ -127,8 +160,9 @@ def test_mixtures_are_computed_in_float32_and_rounded_once(roles, cuda_array):
 
 @pytest.mark.parametrize("strategy", ["div", "mod"])
 @pytest.mark.parametrize("count", [1, 3, 5])
-def test_shards_are_one_table(strategy, count, cuda_array):
-    problem = Case(batch=6, dim=7, sampled=10, num_true=2).problem()
+@one_of_each_family
+def test_shards_are_one_table(loss, strategy, count, cuda_array):
+    problem = Case(batch=6, dim=7, sampled=10, num_true=2, loss=loss).problem()
 
     def shards_of(table):
         return np.array_split(table, count) if strategy == "div" else [table[i::count] for i in range(count)]
@@ -143,8 +177,9 @@ def test_more_rows_than_classes_are_fine(cuda_array):
     assert_matches_twin(cuda_array.solve(problem, weights=tall), problem)
 
 
-def test_grad_loss_scales_gradients_and_not_the_loss(cuda_array):
-    problem = MIDDLE.problem()
+@one_of_each_family
+def test_grad_loss_scales_gradients_and_not_the_loss(loss, cuda_array):
+    problem = replace(MIDDLE, loss=loss).problem()
     factors = np.random.default_rng(1).standard_normal(70).astype(np.float32)
     scaled = replace(problem, options={**problem.options, "grad_loss": factors})
     ids, results = cuda_array.solve(scaled)
@@ -152,8 +187,9 @@ def test_grad_loss_scales_gradients_and_not_the_loss(cuda_array):
     np.testing.assert_array_equal(results.loss, cuda_array.solve(problem)[1].loss)
 
 
-def test_accidental_hits_contribute_exactly_nothing(cuda_array):
-    problem = replace(Case(batch=3, dim=5).problem(), labels=np.full((3, 1), 4))
+@one_of_each_family
+def test_accidental_hits_contribute_exactly_nothing(loss, cuda_array):
+    problem = replace(Case(batch=3, dim=5, loss=loss).problem(), labels=np.full((3, 1), 4))
     true_count = problem.sampled_values[1]
     hits = replace(problem, sampled_values=(np.array([4, 4, 4]), true_count, np.ones(3, np.float32)))
     none = replace(problem, sampled_values=(np.zeros(0, np.int64), true_count, np.ones(0, np.float32)))
@@ -162,8 +198,9 @@ def test_accidental_hits_contribute_exactly_nothing(cuda_array):
 
 
 @pytest.mark.parametrize("count", [0.0, np.inf, np.nan])
-def test_the_count_of_a_removed_hit_does_not_matter(count, cuda_array):
-    problem = Case(batch=3, dim=5, sampled=40, remove_hits=True).problem()
+@one_of_each_family
+def test_the_count_of_a_removed_hit_does_not_matter(loss, count, cuda_array):
+    problem = Case(batch=3, dim=5, sampled=40, remove_hits=True, loss=loss).problem()
     hit = problem.sampled_values[0][0]
     problem = replace(problem, labels=np.full((3, 1), hit))
     before = cuda_array.solve(problem)
@@ -172,16 +209,18 @@ def test_the_count_of_a_removed_hit_does_not_matter(count, cuda_array):
 
 
 @pytest.mark.parametrize("scale", [-1e4, 1e4])
-def test_huge_logits_stay_finite_and_accurate(scale, cuda_array):
-    problem = Case(batch=6, dim=1, sampled=10, num_true=2, remove_hits=True).problem()
+@one_of_each_family
+def test_huge_logits_stay_finite_and_accurate(loss, scale, cuda_array):
+    problem = Case(batch=6, dim=1, sampled=10, num_true=2, remove_hits=True, loss=loss).problem()
     problem = replace(problem, inputs=np.full((6, 1), scale, np.float32), weights=np.abs(problem.weights) + 1)
     ids, results = cuda_array.solve(problem)
     assert all(np.isfinite(array).all() for array in results)
     assert_matches_twin((ids, results), problem)
 
 
-def test_a_nan_example_spoils_only_what_it_touches(cuda_array):
-    problem = Case(batch=6, dim=5, sampled=10, num_true=2).problem()
+@one_of_each_family
+def test_a_nan_example_spoils_only_what_it_touches(loss, cuda_array):
+    problem = Case(batch=6, dim=5, sampled=10, num_true=2, loss=loss).problem()
     broken = problem.inputs.copy()
     broken[2, 3] = np.nan
     (ids, results), (_, clean) = cuda_array.solve(problem, inputs=broken), cuda_array.solve(problem)
@@ -193,8 +232,9 @@ def test_a_nan_example_spoils_only_what_it_touches(cuda_array):
     np.testing.assert_array_equal(np.isnan(results.biases), touched)
 
 
-def test_without_candidates_the_cpus_are_drawn(cuda_array):
-    problem = Case(batch=6, dim=9, sampled=40, num_true=2, remove_hits=True).problem()
+@one_of_each_family
+def test_without_candidates_the_cpus_are_drawn(loss, cuda_array):
+    problem = Case(batch=6, dim=9, sampled=40, num_true=2, remove_hits=True, loss=loss).problem()
     values = fastnce.log_uniform_candidate_sampler(problem.labels, 2, 12, True, problem.num_classes, seed=(5, 6))
     given = replace(problem, sampled_values=values)
     drawn = cuda_array.solve(problem, sampled_values=None, num_sampled=12, seed=(5, 6))
@@ -219,10 +259,11 @@ def test_padded_rows_repeat_the_last_id_with_zeros(case, cuda_array):
 
 
 @pytest.mark.parametrize("bad", [-1, 10, 2**40, -(2**63)])
-def test_a_label_out_of_range_gives_nan_and_is_reported(bad, cuda_array):
+@one_of_each_family
+def test_a_label_out_of_range_gives_nan_and_is_reported(loss, bad, cuda_array):
     if cuda_array.name == "jax" and abs(bad) >= 2**31:
         pytest.skip("JAX has no int64 by default: it cuts the label to 32 bits")
-    problem = Case(batch=6, dim=5, sampled=7, num_true=2).problem()
+    problem = Case(batch=6, dim=5, sampled=7, num_true=2, loss=loss).problem()
     clean = cuda_array.solve(problem)[1]
     labels = problem.labels.copy()
     labels[3, 1] = bad
@@ -237,8 +278,9 @@ def test_a_label_out_of_range_gives_nan_and_is_reported(bad, cuda_array):
 
 
 @pytest.mark.parametrize("bad", [-1, 10])
-def test_a_candidate_out_of_range_spoils_everything_and_is_reported(bad, cuda_array):
-    problem = Case(batch=6, dim=5, sampled=7).problem()
+@one_of_each_family
+def test_a_candidate_out_of_range_spoils_everything_and_is_reported(loss, bad, cuda_array):
+    problem = Case(batch=6, dim=5, sampled=7, loss=loss).problem()
     ids = problem.sampled_values[0].copy()
     ids[2] = bad
     _, results = cuda_array.solve(problem, sampled_values=(ids, *problem.sampled_values[1:]))
@@ -248,9 +290,10 @@ def test_a_candidate_out_of_range_spoils_everything_and_is_reported(bad, cuda_ar
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.inf, -np.inf, np.nan])
-def test_an_unusable_true_count_gives_nan_in_its_example_alone(bad, cuda_array):
+@one_of_each_family
+def test_an_unusable_true_count_gives_nan_in_its_example_alone(loss, bad, cuda_array):
     """On the CPU it is an error; here reading it would synchronise the device."""
-    problem = Case(batch=6, dim=5, sampled=7, num_true=2).problem()
+    problem = Case(batch=6, dim=5, sampled=7, num_true=2, loss=loss).problem()
     clean_ids, clean = cuda_array.solve(problem)
     ids, true_count, sampled_count = problem.sampled_values
     true_count = true_count.copy()
@@ -265,8 +308,9 @@ def test_an_unusable_true_count_gives_nan_in_its_example_alone(bad, cuda_array):
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.inf, -np.inf, np.nan])
-def test_an_unusable_sampled_count_spoils_the_examples_that_use_it(bad, cuda_array):
-    problem = Case(batch=6, dim=5, sampled=7, remove_hits=True).problem()
+@one_of_each_family
+def test_an_unusable_sampled_count_spoils_the_examples_that_use_it(loss, bad, cuda_array):
+    problem = Case(batch=6, dim=5, sampled=7, remove_hits=True, loss=loss).problem()
     ids, _, sampled_count = problem.sampled_values
     sampled_count[ids == ids[2]] = bad  # the arrays are this test's own
     problem.labels[:] = (ids[2] + 1) % problem.num_classes

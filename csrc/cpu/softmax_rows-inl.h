@@ -41,9 +41,6 @@ void true_exponentials(const LossTask<T>& task, Range examples) {
   }
 }
 
-// With p = exp(u - m) / total and n true classes of target q each, dloss/du = n q p - q. As q ((n - 1) e - others) /
-// total it loses nothing where p is close to 1: the terms of the other classes are added up apart, not subtracted from
-// total.
 template <class T>
 void softmax_true_classes(const LossTask<T>& task, Range examples, T* row) {
   true_exponentials(task, examples);
@@ -54,8 +51,8 @@ void softmax_true_classes(const LossTask<T>& task, Range examples, T* row) {
     const auto largest = static_cast<double>(task.softmax_max[b]);
     double of_true = 0.0;
     for (std::int64_t e = begin; e < end; ++e) of_true += static_cast<double>(task.true_exp[e]);
-    const double of_samples = task.softmax_sum[b];
-    const double total = of_true + of_samples;
+    const math::SoftmaxSums sums{of_true, task.softmax_sum[b]};
+    const double total = sums.total();
     const double count = static_cast<double>(end - begin);
     const double q = end > begin ? static_cast<double>(targets.target(b)) : 0.0;
     const double upstream = static_cast<double>(task.upstream(b));
@@ -63,9 +60,8 @@ void softmax_true_classes(const LossTask<T>& task, Range examples, T* row) {
     double loss = 0.0;
     for (std::int64_t e = begin; e < end; ++e) {
       const auto own = static_cast<double>(task.true_exp[e]);
-      const double others = of_samples + (of_true - own);
       loss += largest - static_cast<double>(task.true_grad[e]);
-      task.true_grad[e] = static_cast<T>(((count - 1.0) * own - others) * factor);
+      task.true_grad[e] = static_cast<T>(sums.true_slope(own, count) * factor);
       if (task.grad_inputs == nullptr) continue;
       prefetch_true_class(task, e, last);
       add_true_grad_input(task, e, b, row);

@@ -113,14 +113,14 @@ FASTNCE_KERNEL(kThreads, kBlocks) normalise_kernel(FASTNCE_ARGUMENTS NormaliseAr
   }
   if (!args.gradients) return;
   const double upstream = count > 0 ? static_cast<double>(args.grad_loss.of(args.first + in_chunk)) : 0.0;
-  const auto slope_of_samples =
-      static_cast<float>(count > 0 ? count * static_cast<double>(q) / sums.total() * upstream : 0.0);
+  const double factor = count > 0 ? static_cast<double>(q) * upstream / sums.total() : 0.0;
+  const auto of_samples = static_cast<float>(count * factor);
   for_each_tile(args, tiles, in_chunk, share, [&](float maximum, float, std::int64_t at) {
-    args.scales[at] = count > 0 ? slope_of_samples * math::exp_below(maximum, largest) : 0.0f;
+    args.scales[at] = count > 0 ? of_samples * math::exp_below(maximum, largest) : 0.0f;
   });
   for (std::int64_t t = share; t < classes; t += kThreadsPerExample) {
     const double own = static_cast<double>(math::exp_below(logit[t], largest));
-    gradient[t] = gradient[t] > 0.0f ? static_cast<float>(sums.true_slope(own, q, count) * upstream) : 0.0f;
+    gradient[t] = gradient[t] > 0.0f ? static_cast<float>(sums.true_slope(own, count) * factor) : 0.0f;
   }
 }
 

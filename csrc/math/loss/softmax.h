@@ -22,17 +22,16 @@ FASTNCE_HD T exp_below(T logit, T maximum) {
   return exp_nonpositive<T, T, typename LogisticConstants<T>::Bits>(logit - maximum);
 }
 
-// Sums of exponentials; float64, so that total - e keeps its digits where a true class has nearly all probability.
+// Sums of an example's exponentials, in float64.
 struct SoftmaxSums {
   double of_true, of_samples;
 
   FASTNCE_HD double total() const { return of_true + of_samples; }
 
-  // dloss/du of a true class with exponential `own`, where the example's `count` true classes have target q each. The
-  // terms of the others are added up apart, not subtracted from the total: nothing is lost where own is close to it.
-  FASTNCE_HD double true_slope(double own, double q, double count) const {
-    return q * ((count - 1.0) * own - (of_samples + (of_true - own))) / total();
-  }
+  // dloss/du of a true class with exponential `own`, over q / total, where n true classes have target q each: n own -
+  // total. The terms of the others are added up apart, not subtracted from the total: nothing is lost where one class
+  // has nearly all probability.
+  FASTNCE_HD double true_slope(double own, double n) const { return (n - 1.0) * own - (of_samples + (of_true - own)); }
 };
 
 }  // namespace fastnce::math
