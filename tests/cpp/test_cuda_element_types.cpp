@@ -199,6 +199,25 @@ TEST_F(CudaElementTypes, TablesAndInputsOfOneHalfTypeHaveExactLogitsAtMediumPrec
   }
 }
 
+// Every product of one part of the operands and any number of G's. The exponentials are rounded, too: only the loss is
+// exact.
+TEST_F(CudaElementTypes, SoftmaxOfOneHalfTypeIsAccurateAtEveryLevel) {
+  for (const DType dtype : {DType::kFloat16, DType::kBFloat16}) {
+    for (const Precision precision : kLevels) {
+      SCOPED_TRACE(::testing::Message() << "type " << static_cast<int>(dtype) << ", precision "
+                                        << static_cast<int>(precision));
+      Problem<float> p({.batch = 130, .num_true = 2, .num_sampled = 140, .dim = 33, .num_classes = 300}, 40);
+      p.request.loss = {.family = LossFamily::kSoftmax, .remove_accidental_hits = true};
+      run(p, precision, {dtype, dtype});
+      const Solution expected = solve(p);
+      EXPECT_LE(relative_error(p.loss, expected.loss), halves_logits_tolerance(precision));
+      EXPECT_LE(relative_error(p.grad_inputs, expected.grad_inputs), tolerance(precision));
+      EXPECT_LE(relative_error(p.grad_weights, expected.grad_weights), tolerance(precision));
+      EXPECT_LE(relative_error(p.grad_biases, expected.grad_biases), tolerance(precision));
+    }
+  }
+}
+
 TEST_F(CudaElementTypes, WhereRowsLieDoesNotChangeABit) {
   constexpr Sizes kSizes{.batch = 5, .num_true = 2, .num_sampled = 6, .dim = 127, .num_classes = 20};
   for (const DType weights : kTypes) {

@@ -78,9 +78,9 @@ struct LossPlan {
 };
 
 // As fastnce::plan() and run(), computed in float32, with row_ids and row_count in place of the plan's rows. Candidates
-// may be drawn in run(). An example with a label outside [0, V), or with an expected count that is not positive, gets a
-// loss of NaN; that label adds nothing to the gradients. A sampled class out of range or with such a count makes all
-// results NaN. Nothing is read or written out of bounds; check() reports the ids.
+// may be drawn in run(). An example with a label outside [0, V) that is not padding, or with an expected count that is
+// not positive, gets a loss of NaN; that label adds nothing to the gradients. A sampled class out of range or with such
+// a count makes all results NaN. Nothing is read or written out of bounds; check() reports the ids.
 LossPlan plan(const LossRequest& request, int device);
 void run(const LossPlan& plan, const LossOutputs& outputs, const Workspace& workspace, const Stream& stream);
 
