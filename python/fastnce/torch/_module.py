@@ -137,12 +137,11 @@ class SampledLoss(nn.Embedding):
 
     def _take_over(self) -> None:
         """Makes a sampler's state the module's: buffers of ``state_dict``."""
-        self._sampler_key: Tensor | None = None
+        self._sampler_key = None if isinstance(self.sampler, str) else sampler_key(self, self.sampler)
         if isinstance(self.sampler, FixedSampler):
             seed, seed2, calls = self.sampler.state
             self._seed = seed_tensor((seed, seed2))
             self.calls.fill_(calls)
-            self._sampler_key = sampler_key(self.sampler)
         elif has_state(self.sampler):
             for name, values in zip(_STATE, as_tensors(self.sampler), strict=True):
                 self.register_buffer(name, values.to(self.calls.device))
@@ -151,7 +150,7 @@ class SampledLoss(nn.Embedding):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if self._sampler_key is not None:
-            self._sampler_key = sampler_key(self.sampler)
+            self._sampler_key = sampler_key(self, self.sampler)
 
     @property
     def num_classes(self) -> int:
@@ -227,22 +226,24 @@ class SampledLoss(nn.Embedding):
 
     def _samples(self, input: Tensor, target: Tensor, number: Tensor | int, eager: bool) -> dict[str, Any]:
         """Fields of the request for the samples of a call."""
-        in_core = self._corrects and self._sampler_key is None and isinstance(self.sampler, str)
+        sampler = self._sampler_key
         num_true = target.shape[-1] if target.dim() == input.dim() else 1
-        if in_core or not fits(target.shape, input.shape) or certainly(num_true != self.num_true):  # which is refused
+        refused = not fits(target.shape, input.shape) or certainly(num_true != self.num_true)
+        if refused or (self._corrects and sampler is None):
             return {"num_sampled": self.num_sampled, "seed": self._seed, "calls": number}
         classes = target.reshape(-1, self.num_true)
-        if self._sampler_key is None and not isinstance(self.sampler, str):
-            values = call(self.sampler, classes, self.ignore_index, self._key, number)
-        else:
-            unique = self._sampler_key is None or self.sampler.unique
+        if sampler is None or isinstance(self.sampler, FixedSampler):
+            unique = sampler is None or self.sampler.unique
             # Without expected counts no class need be known, which may be ignore_index.
             classes = in_range(classes, self.ignore_index, eager) if self._corrects else classes[:0].long()
             draw = candidates if eager else torch.ops.fastnce.candidates
             sizes = (self.num_sampled, unique, self.num_embeddings)
-            values = draw(classes, number, self._seed, self._sampler_key, *sizes)
+            values = draw(classes, number, self._seed, sampler, *sizes)
+        else:
+            ask = call if eager else torch.ops.fastnce.call_sampler
+            values = ask(classes, sampler, number, self.num_sampled, self.ignore_index)
         sampled, true_count, sampled_count = values
-        if not self._corrects or true_count is None:
+        if not self._corrects:
             return {"sampled_candidates": sampled}
         if input.dim() > 2:
             true_count = true_count.reshape(*input.shape[:-1], self.num_true)

@@ -44,9 +44,9 @@ class NCELoss(_Normalised):
         num_sampled: Classes to sample in each call, S.
         num_true: True classes per example, T.
         bias: Whether classes have a bias; ``False``: ``module.bias`` is ``None``.
-        sampler: ``"log_uniform"`` (uniquely); a sampler of fastnce for the module's sizes, whose stream, and what it has
-            learned, the module continues and saves in ``state_dict``; or any callable that takes classes ``[B, T]`` and
-            returns ``SampledValues``. Samplers that learn, mixtures and callables break a compiled graph in two.
+        sampler: ``"log_uniform"`` (uniquely); a sampler of fastnce for the module's sizes, whose stream the module goes
+            on with and saves in ``state_dict``, as what it has learned; or any callable that takes classes ``[B, T]``
+            and returns ``SampledValues`` of ``num_sampled`` classes.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example. ``None``: the default of
             the loss, which is not to for ``NCELoss`` and ``NegativeSamplingLoss``, and to for ``SampledSoftmaxLoss``.
         true_target: ``"mean"``: each true class has target 1 / T. ``"one"``: 1. ``None``: the default of the loss,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastnce.torch import _autograd, _kernels, _shapes
+from fastnce.torch import _autograd, _kernels, _sampling, _shapes
 from fastnce.torch._schema import SCHEMA, fields_from
 from fastnce.torch._stream import next_call
 
@@ -56,6 +56,10 @@ _LIBRARY.define(
     "candidates(Tensor true_classes, Tensor calls, Tensor seed, Tensor? sampler, int num_sampled, bool unique, "
     "int range_max) -> (Tensor sampled_candidates, Tensor true_expected_count, Tensor sampled_expected_count)"
 )
+_LIBRARY.define(
+    "call_sampler(Tensor classes, Tensor sampler, Tensor number, int num_sampled, int? ignore_index) -> "
+    "(Tensor sampled_candidates, Tensor true_expected_count, Tensor sampled_expected_count)"
+)
 _LIBRARY.define("next_call(Tensor(a!) calls, Tensor target, Tensor key) -> Tensor")
 _LIBRARY.define(f"sampled_loss({SCHEMA}) -> Tensor")
 _LIBRARY.define(
@@ -64,6 +68,7 @@ _LIBRARY.define(
 )
 for _name, _kernel, _shape in (
     ("candidates", _kernels.candidates, _shapes.candidates),
+    ("call_sampler", _sampling.call, _shapes.called),
     ("next_call", _next_call, lambda calls, *_: calls.clone()),
     ("sampled_loss", _loss(_kernels.loss), _loss(_shapes.loss)),
     ("sampled_loss_and_grad", _loss_and_grad(_kernels.loss_and_grad), _loss_and_grad(_shapes.loss_and_grad)),

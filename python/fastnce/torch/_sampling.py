@@ -1,7 +1,7 @@
 """What a module samples from: a distribution, in whose stream the module keeps the position, or a callable.
 
-Samplers that do not learn are pure functions of seed and position, so an operator draws their samples and breaks no
-graph. Others are called, once for each forward pass; their samples are remembered where the pass may be repeated.
+Samplers that do not learn are pure functions of seed and position. Others are called, once for each forward pass; their
+samples are remembered where the pass may be repeated. Operators do either, so that no graph breaks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from fastnce import _core
 from fastnce._errors import is_a
-from fastnce._samplers._base import FixedSampler
 from fastnce._types import LearnedSamplerState, SampledValues, SamplerState
 from fastnce.torch._arguments import SAMPLERS, require_option, require_sampled_values
 from fastnce.torch._stream import may_be_repeated, repeats
@@ -29,9 +28,9 @@ AnySampler: TypeAlias = Callable[[Any], SampledValues]
 _REMEMBERED = 256
 
 _lock = threading.RLock()
-_fixed: weakref.WeakValueDictionary[int, FixedSampler] = weakref.WeakValueDictionary()
+_samplers: dict[int, Any] = {}
 _keys = itertools.count()
-_values: OrderedDict[tuple[int, int], SampledValues] = OrderedDict()
+_values: OrderedDict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = OrderedDict()
 
 
 def require_sampler(sampler: Any, sizes: dict[str, int]) -> None:
@@ -53,15 +52,17 @@ def has_state(sampler: Any) -> bool:
     return type(sampler).__module__.startswith("fastnce.")
 
 
-def new_key(sampler: FixedSampler) -> Tensor:
-    """What the operator knows a sampler by, as long as that lives: a tensor, so that modules share a compiled graph."""
+def new_key(module: torch.nn.Module, sampler: Any) -> Tensor:
+    """What the operators know a module's sampler by, as long as the module lives: a tensor, so that modules share a
+    compiled graph."""
     number = next(_keys)
-    _fixed[number] = sampler
+    _samplers[number] = sampler
+    weakref.finalize(module, _samplers.pop, number)
     return torch.tensor(number, dtype=torch.int64, device="cpu")
 
 
 def distribution_of(key: Tensor | None) -> Any:
-    return "log_uniform" if key is None else _fixed[int(key)]._distribution
+    return "log_uniform" if key is None else _samplers[int(key)]._distribution
 
 
 def states_of(sampler: Any) -> list[Any]:
@@ -104,10 +105,11 @@ def _contains(target: Tensor, ignore_index: int) -> bool:
     return _core.contains(target.resolve_neg().numpy(), "labels", ignore_index)
 
 
-@torch.compiler.disable
-def call(sampler: AnySampler, target: Tensor, ignore_index: int | None, key: Tensor, number: Tensor | int) -> Any:
-    """What a callable draws for classes ``[n, T]``, as tensors where ``target`` is."""
-    mark = int(key), number if isinstance(number, int) else id(number)
+def call(
+    classes: Tensor, sampler: Tensor, number: Tensor | int, num_sampled: int, ignore_index: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the callable of this key draws for classes ``[n, T]``: ids and expected counts, 1 where it gives none."""
+    mark = int(sampler), id(number) if isinstance(number, Tensor) and number.is_cuda else int(number)
     if repeats():
         with _lock:
             remembered = _values.get(mark)
@@ -117,7 +119,7 @@ def call(sampler: AnySampler, target: Tensor, ignore_index: int | None, key: Ten
                 f"{_REMEMBERED} calls of losses whose sampler is a callable in between"
             )
         return remembered
-    values = _drawn(sampler, target, ignore_index)
+    values = _drawn(_samplers[mark[0]], classes, num_sampled, ignore_index)
     if may_be_repeated():
         with _lock:
             _values[mark] = values
@@ -126,26 +128,38 @@ def call(sampler: AnySampler, target: Tensor, ignore_index: int | None, key: Ten
     return values
 
 
-def _drawn(sampler: AnySampler, target: Tensor, ignore_index: int | None) -> SampledValues:
+def _drawn(
+    sampler: AnySampler, classes: Tensor, num_sampled: int, ignore_index: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """An ignored class is drawn for as another one of its example; an example without one is left out: a sampler that
     learns must not count what is no class."""
-    if ignore_index is None or (target.is_cpu and not _contains(target, ignore_index)):
-        return _tensors(sampler(target), target.device)
-    target = target.long()
-    is_class = target != ignore_index
+    if ignore_index is None or (classes.is_cpu and not _contains(classes, ignore_index)):
+        return _tensors(sampler(classes), classes, num_sampled)
+    classes = classes.long()
+    is_class = classes != ignore_index
     kept = is_class.any(1)
-    first = target.gather(1, is_class.to(torch.uint8).argmax(1, keepdim=True))
-    values = _tensors(sampler(torch.where(is_class, target, first)[kept]), target.device)
-    if values.true_expected_count is None:
-        return values
-    count = values.true_expected_count.new_ones(target.shape)
-    count[kept] = values.true_expected_count.reshape(-1, target.shape[1])
-    return values._replace(true_expected_count=count)
+    first = classes.gather(1, is_class.to(torch.uint8).argmax(1, keepdim=True))
+    classes = torch.where(is_class, classes, first)
+    ids, true_count, sampled_count = _tensors(sampler(classes[kept]), classes[kept], num_sampled)
+    count = true_count.new_ones(classes.shape)
+    count[kept] = true_count
+    return ids, count, sampled_count
 
 
-def _tensors(values: Any, device: torch.device) -> SampledValues:
-    """Samples of any library as tensors."""
+def _tensors(values: Any, classes: Tensor, num_sampled: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples of any library as tensors of the shapes that a compiled graph expects."""
+    device = classes.device
     if isinstance(values, tuple | list) and len(values) == 3:
         values = [None if value is None else torch.as_tensor(value, device=device) for value in values]
     require_sampled_values(values, device)
-    return SampledValues(*values)
+    ids, *counts = values
+    if ids.shape != (num_sampled,):
+        raise ValueError(
+            f"sampled_candidates has shape {list(ids.shape)}: expected [num_sampled] = [{num_sampled}], as the module"
+        )
+    shapes = (classes.shape, ids.shape)
+    true_count, sampled_count = (
+        torch.ones(shape, device=device) if count is None else count.to(torch.float32).reshape(shape)
+        for count, shape in zip(counts, shapes, strict=True)
+    )
+    return ids.long(), true_count, sampled_count

@@ -45,6 +45,14 @@ def candidates(
     )
 
 
+def called(classes: Tensor, sampler: Tensor, number: Tensor, num_sampled: int, ignore_index: Any) -> tuple[Tensor, ...]:
+    return (
+        classes.new_empty((num_sampled,), dtype=torch.int64),
+        classes.new_empty(classes.shape, dtype=torch.float32),
+        classes.new_empty((num_sampled,), dtype=torch.float32),
+    )
+
+
 def loss(fields: dict[str, Any]) -> Tensor:
     _require_shapes(fields)
     inputs: Tensor = fields["inputs"]
