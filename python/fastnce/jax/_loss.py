@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from fastnce._errors import is_a
 from fastnce._request import ARRAYS, OPTIONS
 from fastnce._types import RowGrads
-from fastnce.jax import _arguments
+from fastnce.jax import _arguments, _sampling
 from fastnce.jax._arguments import Operands, compute_dtype
-from fastnce.jax._handlers import Options, draw, options_of, replace_rows, run
+from fastnce.jax._handlers import Options, options_of, replace_rows, run
 
 _DEFAULTS: dict[str, Any] = {**dict.fromkeys(ARRAYS), **{field.name: field.default for field in OPTIONS}}
 
@@ -47,11 +47,9 @@ def value_and_rows(fields: dict[str, Any], key: Any = None) -> tuple[Any, Any, R
 
 def _prepare(fields: dict[str, Any], key: Any) -> tuple[Options, Operands, Any]:
     """Options, operands and upstream factors for the handler, from a request that is checked first."""
-    if (key is None) == (fields["sampled_values"] is None):
-        got = "neither" if key is None else "both"
-        raise ValueError(f"key, sampled_values: expected just one of them, got {got}")
+    fields, source = _sampling.split(fields)
+    _sampling.require_key(source, fields["sampled_values"], key)
     words = None if key is None else _arguments.key_words(key)
-    fields = dict(fields)
     tables = [name for name in ("weights", "biases", "inputs") if fields[name] is not None]
     for name in tables:
         fields[name] = _arguments.table(fields[name], name)
@@ -69,21 +67,21 @@ def _prepare(fields: dict[str, Any], key: Any) -> tuple[Options, Operands, Any]:
         jnp.zeros(0, weights.dtype) if fields["biases"] is None else fields["biases"],
         labels,
         inputs,
-        *_samples(fields, labels, words, batch_shape),
+        *_samples(fields, source, labels, words, batch_shape),
         *(_per_example(fields[name], fields, batch_shape) for name in ("positive_weight", "negative_weight")),
     )
     return options_of(fields), operands, _per_example(fields["grad_loss"], fields, batch_shape)
 
 
-def _samples(fields: dict[str, Any], labels: Any, words: Any, batch_shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
+def _samples(
+    fields: dict[str, Any], source: Any, labels: Any, words: Any, batch_shape: tuple[int, ...]
+) -> tuple[Any, Any, Any]:
     """Sampled classes and their expected counts, given or drawn."""
-    padding, dtype = fields["padding"], compute_dtype(fields["inputs"])
-    if words is not None:
-        num_sampled = operator.index(fields["num_sampled"])
-        classes = labels if padding is None else jnp.where(labels == padding, 0, labels)  # their counts are not read
-        sampled, *counts = draw(words, classes, num_sampled, True, fields["num_classes"], "labels", "num_classes")
-        return sampled, *(count.astype(dtype) for count in counts)
-    sampled, true_count, sampled_count = fields["sampled_values"]
+    dtype, samples = compute_dtype(fields["inputs"]), fields["sampled_values"]
+    if samples is None:
+        samples = _sampling.draw_for(fields, source, labels, words)
+        batch_shape = labels.shape[:1]
+    sampled, true_count, sampled_count = samples
     sampled = _arguments.ids(sampled, (-1,))
     if true_count is None:
         return sampled, jnp.zeros(0, dtype), jnp.zeros(0, dtype)

@@ -45,7 +45,8 @@ def nce_loss(
         num_classes: Number of classes, V; at most 2**31 without ``jax_enable_x64``.
         num_true: True classes per example, T.
         sampled_values: ``(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``; both
-            counts may be ``None``: no log Q.
+            counts may be ``None``: no log Q. Or a sampler of fastnce that does not learn, which draws by ``key``; or a
+            callable that takes labels ``[B, T]`` and returns such values, called when the loss is traced.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         key: A key from ``jax.random.key``, or its words, ``[2]`` or ``[4]`` uint32, in place of ``sampled_values``:
             classes are sampled as by :func:`log_uniform_candidate_sampler`, without repetition. A key may be traced;
@@ -233,6 +234,7 @@ def negative_sampling_loss(
     sampled_candidates: Any,
     num_true: int = 1,
     *,
+    key: Any = None,
     positive_weight: Any = 1.0,
     negative_weight: Any = 1.0,
     remove_accidental_hits: bool = False,
@@ -242,7 +244,8 @@ def negative_sampling_loss(
     """:func:`fastnce.negative_sampling_loss` for ``jit``, ``grad``, ``value_and_grad``, ``vmap`` and ``scan``.
 
     Args:
-        sampled_candidates: ``[S]`` sampled classes, shared by the batch.
+        sampled_candidates: ``[S]`` sampled classes, shared by the batch; or a sampler of fastnce that does not learn,
+            with ``key``, or a callable, as ``sampled_values`` of :func:`nce_loss`.
         positive_weight: Factor of the terms of true classes, a number or ``[B]``, which may be traced; a constant.
         negative_weight: Factor of the terms of sampled classes, likewise.
 
@@ -262,7 +265,8 @@ def negative_sampling_loss(
             padding=padding,
             true_target="one",
             precision=precision,
-        )
+        ),
+        key,
     )
 
 
@@ -274,6 +278,7 @@ def negative_sampling_value_and_rows(
     sampled_candidates: Any,
     num_true: int = 1,
     *,
+    key: Any = None,
     positive_weight: Any = 1.0,
     negative_weight: Any = 1.0,
     remove_accidental_hits: bool = False,
@@ -297,5 +302,6 @@ def negative_sampling_value_and_rows(
             true_target="one",
             precision=precision,
             grad_loss=grad_loss,
-        )
+        ),
+        key,
     )

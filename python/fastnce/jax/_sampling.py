@@ -1,0 +1,102 @@
+"""Where the samples of a loss come from: given arrays, a key, a sampler of fastnce with a key, or a callable."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fastnce import _core
+from fastnce._errors import is_a
+from fastnce._samplers._base import FixedSampler
+from fastnce._types import SampledValues
+from fastnce.jax._arguments import id_dtype
+from fastnce.jax._handlers import draw
+
+
+class _Source:
+    """A sampler or a callable in place of samples."""
+
+    def __init__(self, sampler: Any, corrects: bool) -> None:
+        self.sampler, self.corrects = sampler, corrects
+
+    @property
+    def needs_key(self) -> bool:
+        return isinstance(self.sampler, FixedSampler)
+
+
+def split(fields: dict[str, Any]) -> tuple[dict[str, Any], _Source | None]:
+    """A request without a sampler or callable in place of samples, and that apart."""
+    samples = fields["sampled_values"]
+    if callable(samples):
+        source = _Source(samples, corrects=True)
+    elif isinstance(samples, tuple) and samples and callable(samples[0]):  # in place of the candidates alone
+        source = _Source(samples[0], corrects=False)
+    else:
+        return dict(fields), None
+    own = {**fields, "sampled_values": None}
+    if not source.corrects:
+        own["num_sampled"] = getattr(source.sampler, "num_sampled", 1)
+    if source.needs_key:
+        for name, of_loss in (("num_sampled", "num_sampled"), ("num_true", "num_true"), ("range_max", "num_classes")):
+            expected, found = own[of_loss], getattr(source.sampler, name)
+            if expected is not None and found != operator.index(expected):
+                raise ValueError(f"the sampler has {name} = {found}: expected {expected}, {of_loss} of the loss")
+    elif type(source.sampler).__module__.startswith("fastnce.") and fields["padding"] is not None:
+        raise ValueError("padding: expected None beside a sampler that learns, which would count it as a class")
+    return own, source
+
+
+def require_key(source: _Source | None, samples: Any, key: Any) -> None:
+    """Raises ValueError where samples come from nowhere, or from two sources."""
+    if source is None and (key is None) == (samples is None):
+        got = "neither" if key is None else "both"
+        raise ValueError(f"key, sampled_values: expected just one of them, got {got}")
+    if source is not None and source.needs_key and key is None:
+        raise ValueError("key is None: expected a key beside a sampler, whose samples it decides")
+    if source is not None and not source.needs_key and key is not None:
+        raise ValueError(f"key {is_a(key)}: expected None beside a callable, which decides the samples by itself")
+
+
+def draw_for(fields: dict[str, Any], source: _Source | None, labels: Any, words: Any) -> Any:
+    """Sampled classes ``[S]`` and expected counts ``[B, T]`` and ``[S]``, or ``None`` for both counts."""
+    padding = fields["padding"]
+    classes = labels if padding is None else jnp.where(labels == padding, 0, labels)  # their counts are not read
+    if source is None:
+        num_sampled = operator.index(fields["num_sampled"])
+        return draw(words, classes, num_sampled, True, fields["num_classes"], "labels", "num_classes")
+    values = _draw_of(source.sampler, words, classes) if source.needs_key else source.sampler(classes)
+    if not isinstance(values, tuple | list) or len(values) != 3:
+        raise TypeError(f"the sampler returned what {is_a(values)}: expected three arrays, {SampledValues._fields}")
+    if not source.corrects:
+        return values[0], None, None
+    expected = (operator.index(fields["num_sampled"]),)
+    if jnp.shape(values[0]) != expected:
+        raise ValueError(
+            f"sampled_candidates has shape {list(jnp.shape(values[0]))}: expected [num_sampled] = {list(expected)}"
+        )
+    return values
+
+
+def _draw_of(sampler: FixedSampler, words: Any, classes: Any) -> Any:
+    """What a sampler draws first whose seeds are the words of a key."""
+    distribution, num_sampled = sampler._distribution, sampler.num_sampled
+    arguments = (sampler.num_true, num_sampled, sampler.unique, sampler.range_max)
+    if distribution == "log_uniform":
+        return draw(words, classes, num_sampled, sampler.unique, sampler.range_max, "labels", "num_classes")
+
+    def on_host(words: Any, classes: Any) -> Any:
+        parts = np.asarray(words).tolist()
+        first, second = parts if len(parts) == 2 else (parts[0] << 32 | parts[1], parts[2] << 32 | parts[3])
+        ids, *counts = _core.candidates(distribution, np.asarray(classes), *arguments, first, second, 0, None, 0)
+        return ids.astype(id_dtype()), *counts
+
+    shapes = (
+        jax.ShapeDtypeStruct((num_sampled,), id_dtype()),
+        jax.ShapeDtypeStruct(classes.shape, jnp.float32),
+        jax.ShapeDtypeStruct((num_sampled,), jnp.float32),
+    )
+    return jax.pure_callback(on_host, shapes, words, classes, vmap_method="sequential")
