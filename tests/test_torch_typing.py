@@ -36,7 +36,16 @@ assert_type(fastnce.torch.nce_loss(x, target, weight, bias, sampled, reduction="
 fastnce.torch.nce_loss(x, target, weight, bias, (sampled[0], sampled[1], sampled[2]))
 fastnce.torch.nce_loss(x, target, weight, bias, (target, x, x))
 fastnce.torch.nce_loss(x, target, weight, bias, [target, x, x])
+fastnce.torch.sampled_softmax_loss(x, target, weight, None, (target, None, None), true_target="one")
+negative = fastnce.torch.negative_sampling_loss(x, target, weight, bias, target, positive_weight=x[:, 0])
+assert_type(negative, torch.Tensor)
+softmax = fastnce.torch.SampledSoftmaxLoss(40, 6, 5, bias=False, sampler=fastnce.UniformSampler(40, 5))
+assert_type(softmax.log_prob(x), torch.Tensor)
+fastnce.torch.NegativeSamplingLoss(40, 6, 5, positive_weight=0.5, reduction="sum")
 
+fastnce.torch.negative_sampling_loss(x, target, weight, bias, target, positive_weight="1")  # error: arg-type
+fastnce.torch.sampled_softmax_loss(x, target, weight, bias, sampled, true_target="two")  # error: arg-type
+fastnce.torch.SampledSoftmaxLoss(40, 6, 5, sampler=3)  # error: arg-type
 fastnce.torch.NCELoss(40, 6, 5, reduction="average")  # error: arg-type
 fastnce.torch.NCELoss(40, 6, 5, precision="hihg")  # error: arg-type
 fastnce.torch.NCELoss(40, 6, 5, sampler="uniform")  # error: arg-type

@@ -171,18 +171,16 @@ class EagerTotal(torch.autograd.Function):
         inputs: Tensor,
         weights: Tensor,
         biases: Tensor | None,
-        fields: Fields,
-        grad_loss: Tensor | None,
-        mean: bool,
-        wanted: Gradients,
+        call: tuple[Fields, Tensor | None, bool, Gradients],
     ) -> Any:
+        fields, grad_loss, mean, wanted = call  # one argument: PyTorch looks at each of them
         total, *results = _kernels.loss_and_grad(fields, grad_loss, mean, wanted)
         _keep_total(ctx, fields, wanted, results)
         return total
 
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor | None) -> Any:
-        return *_of_total(ctx, grad_total), None, None, None, None
+        return *_of_total(ctx, grad_total), None
 
 
 class EagerExamples(torch.autograd.Function):

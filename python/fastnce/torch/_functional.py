@@ -257,7 +257,7 @@ def sampled_loss(fields: Fields, example_weight: Tensor | None, reduction: Reduc
         # One pass for the loss and its gradients, since the factor of every example is known.
         total: Tensor
         if eager:
-            total = _autograd.EagerTotal.apply(*receivers, fields, factors, mean, gradients)
+            total = _autograd.EagerTotal.apply(*receivers, (fields, factors, mean, gradients))
         else:
             arguments = (*arguments_of(fields), factors, mean, gradients)
             total = torch.ops.fastnce.sampled_loss_and_grad(*arguments)[0]

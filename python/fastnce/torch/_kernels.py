@@ -81,7 +81,9 @@ def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_los
     sampled = fields["sampled_candidates"]
     counts = fields["true_expected_count"], fields["sampled_expected_count"]
     call, counter = _position(fields["calls"])
-    request = {name: value for name, value in fields.items() if name not in _OF_PYTORCH}
+    request = dict(fields)
+    for name in _OF_PYTORCH:
+        del request[name]
     for name in ("weights", "biases", "labels", "inputs"):
         request[name] = _array(fields[name])
     for name in FACTORS:

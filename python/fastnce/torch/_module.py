@@ -197,7 +197,7 @@ class SampledLoss(nn.Embedding):
         require_loss_arguments(input, target, table, bias, self.reduction, self.ignore_index)
         require_example_weight("weight", weight, input)
         require_device(input.device, "input", calls=calls)
-        eager = is_eager(input, target, table, calls) and (bias is None or is_eager(bias))
+        eager = is_eager(input, target, table, calls, *(() if bias is None else (bias,)))
 
         def loss_of(number: Tensor | int) -> Tensor:
             fields = fields_of(
@@ -227,10 +227,12 @@ class SampledLoss(nn.Embedding):
     def _samples(self, input: Tensor, target: Tensor, number: Tensor | int, eager: bool) -> dict[str, Any]:
         """Fields of the request for the samples of a call."""
         sampler = self._sampler_key
+        by_core = {"num_sampled": self.num_sampled, "seed": self._seed, "calls": number}
+        if self._corrects and sampler is None:
+            return by_core
         num_true = target.shape[-1] if target.dim() == input.dim() else 1
-        refused = not fits(target.shape, input.shape) or certainly(num_true != self.num_true)
-        if refused or (self._corrects and sampler is None):
-            return {"num_sampled": self.num_sampled, "seed": self._seed, "calls": number}
+        if not fits(target.shape, input.shape) or certainly(num_true != self.num_true):
+            return by_core  # which refuses the shapes
         classes = target.reshape(-1, self.num_true)
         if sampler is None or isinstance(self.sampler, FixedSampler):
             unique = sampler is None or self.sampler.unique

@@ -18,7 +18,8 @@ from torch import Tensor
 
 _REMEMBERED = 4096
 
-_hooks = torch._C._autograd._top_saved_tensors_default_hooks  # of the innermost saved_tensors_hooks
+# Of the innermost saved_tensors_hooks; not in every version of PyTorch.
+_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 _lock = threading.RLock()  # a signal handler may call a loss while its thread holds the lock
 _numbers: OrderedDict[tuple[int, int, int], Tensor | int] = OrderedDict()
@@ -74,7 +75,7 @@ def give_back(calls: Tensor, number: Tensor | int) -> None:
 
 def may_be_repeated() -> bool:
     """Whether this call may repeat another, or be repeated: only where tensors are not saved as they are."""
-    return not torch.is_grad_enabled() or repeats() or _hooks(False) is not None
+    return not torch.is_grad_enabled() or repeats() or _hooks is None or _hooks(False) is not None
 
 
 def repeats() -> bool:
