@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -31,50 +31,41 @@ _NOTHING = (None, None, None)
 _Three = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
-class _Kept(NamedTuple):
-    """What a backward formula knows of a call besides tensors."""
+# What a backward formula knows of a call besides tensors: shapes and dtypes of the receivers, None for no biases; which
+# gradients are wanted; whether those of tables are sparse, and their rows padded.
+_Kept: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...], Gradients, bool, bool]
 
-    shapes: tuple[torch.Size | None, ...]
-    """Of the receivers; ``None``: there are no biases."""
-    dtypes: tuple[torch.dtype | None, ...]
-    wanted: Gradients
-    sparse: bool
-    padded_rows: bool
 
-    @classmethod
-    def of(cls, fields: Fields, wanted: Gradients) -> _Kept:
-        inputs, weights, biases = fields["inputs"], fields["weights"], fields["biases"]
-        none = biases is None
-        return cls(
-            (inputs.shape, weights.shape, None if none else biases.shape),
-            (inputs.dtype, weights.dtype, None if none else biases.dtype),
-            (wanted[0], wanted[1], wanted[2] and not none),
-            fields["sparse"],
-            fields["pad_rows"],
-        )
+def _kept(fields: Fields, wanted: Gradients) -> _Kept:
+    inputs, weights, biases = fields["inputs"], fields["weights"], fields["biases"]
+    layout = fields["sparse"], fields["pad_rows"]
+    if biases is None:
+        return (inputs.shape, weights.shape, None), (inputs.dtype, weights.dtype, None), (*wanted[:2], False), *layout
+    return (inputs.shape, weights.shape, biases.shape), (inputs.dtype, weights.dtype, biases.dtype), wanted, *layout
 
 
 def _gradients(ctx: Any, kept: _Kept, results: Any) -> _Three:
     """The gradients of the receivers from those of inputs and rows, in the dtypes of their tensors."""
     grad_inputs, ids, *rows = results
-    indices = ids.unsqueeze(0) if kept.sparse and (kept.wanted[1] or kept.wanted[2]) else None
+    shapes, dtypes, wanted, sparse, padded_rows = kept
+    indices = ids.unsqueeze(0) if sparse and (wanted[1] or wanted[2]) else None
     gradients: list[Tensor | None] = [None, None, None]
     # Autograd moves a sparse tensor without other references, and loses the coalesced flag; it copies others.
     held: list[Tensor] = []
     ctx.held = held
     for at, values in enumerate((grad_inputs, *rows)):
-        dtype, shape = kept.dtypes[at], kept.shapes[at]
-        if not kept.wanted[at] or shape is None:
+        dtype, shape = dtypes[at], shapes[at]
+        if not wanted[at]:
             continue
         gradient = values if values.dtype == dtype else values.to(dtype)
-        if at > 0 and kept.sparse:
+        if at > 0 and sparse:
             # Coalesced unless padded: looking whether it is would cost more than the call.
             gradient = torch.sparse_coo_tensor(
                 indices,
                 gradient,
                 shape,
                 device=gradient.device,
-                is_coalesced=not kept.padded_rows,
+                is_coalesced=not padded_rows,
                 check_invariants=False,
             )
             held.append(gradient)
@@ -111,7 +102,7 @@ def _in_place(gradients: _Three, count: int) -> tuple[Tensor | None, ...]:
 
 def _keep_total(ctx: Any, fields: Fields, wanted: Gradients, results: Any) -> None:
     ctx.set_materialize_grads(False)  # zeros for results that are not differentiable
-    ctx.kept, ctx.padding, ctx.num_true = _Kept.of(fields, wanted), fields["padding"], fields["num_true"]
+    ctx.kept, ctx.padding, ctx.num_true = _kept(fields, wanted), fields["padding"], fields["num_true"]
     ctx.save_for_backward(None if ctx.padding is None else fields["labels"], *results)
 
 
@@ -122,8 +113,7 @@ def _of_total(ctx: Any, grad_total: Tensor | None) -> _Three:
         return _NOTHING
     kept: _Kept = ctx.kept
     labels, grad_inputs, ids, *rows = ctx.saved_tensors
-    shape = kept.shapes[0]
-    assert shape is not None
+    shape, wanted = kept[0][0], kept[2]
     ignored = None
     if any(certainly(extent == 0) for extent in shape[:-1]):
         grad_total = grad_total.new_zeros(())  # the sampled rows of an empty batch stay 0, where 0 * inf is NaN
@@ -131,11 +121,11 @@ def _of_total(ctx: Any, grad_total: Tensor | None) -> _Three:
         ignored = ignored_examples(labels, ctx.padding, ctx.num_true, shape)
         if ignored is not None:
             grad_total = grad_total.masked_fill(ignored.all(), 0)
-    if kept.wanted[0]:
+    if wanted[0]:
         grad_inputs = grad_inputs * grad_total
         if ignored is not None:
             grad_inputs = grad_inputs.masked_fill(ignored.unsqueeze(-1), 0)
-    rows = [values * grad_total if wanted else None for values, wanted in zip(rows, kept.wanted[1:], strict=True)]
+    rows = [values * grad_total if is_wanted else None for values, is_wanted in zip(rows, wanted[1:], strict=True)]
     return _gradients(ctx, kept, (grad_inputs, ids, *rows))
 
 
@@ -159,7 +149,7 @@ def _of_examples(ctx: Any, grad_loss: Tensor) -> _Three:
     else:
         arguments = (*arguments_of(fields), grad_loss, False, wanted)
         _, *results = torch.ops.fastnce.sampled_loss_and_grad(*arguments)
-    return _gradients(ctx, _Kept.of(fields, wanted), results)
+    return _gradients(ctx, _kept(fields, wanted), results)
 
 
 class EagerTotal(torch.autograd.Function):

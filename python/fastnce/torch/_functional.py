@@ -242,17 +242,16 @@ def _loss_of_samples(
 
 def sampled_loss(fields: Fields, example_weight: Tensor | None, reduction: Reduction, eager: bool) -> Tensor:
     """The loss of a request whose arguments were checked."""
-    if eager:
+    if eager and fields["padding"] is not None:
         drop_unused_padding(fields)
     # Where a graph is made, shapes must not depend on data.
     fields["pad_rows"] = not (eager and fields["sparse"])
-    receivers = [fields[name] for name in _autograd.RECEIVERS]
+    receivers = (fields["inputs"], fields["weights"], fields["biases"])
     factors, mean = _factors(fields, example_weight, reduction)
-    inputs, weights, biases = (
-        torch.is_grad_enabled() and tensor is not None and tensor.requires_grad for tensor in receivers
-    )
+    recorded = torch.is_grad_enabled()
+    inputs, weights, biases = [recorded and tensor is not None and tensor.requires_grad for tensor in receivers]
     gradients = (inputs, weights, biases)
-    constant = factors is None or not (torch.is_grad_enabled() and factors.requires_grad)
+    constant = factors is None or not (recorded and factors.requires_grad)
     if reduction != "none" and any(gradients) and constant:
         # One pass for the loss and its gradients, since the factor of every example is known.
         total: Tensor

@@ -68,13 +68,6 @@ def _array(tensor: Tensor | None) -> Any:
     return tensor if tensor.dtype == torch.bfloat16 or not tensor.is_cpu else tensor.numpy()
 
 
-def _factor(weight: Tensor | float | None) -> Any:
-    """Scalars as numbers."""
-    if isinstance(weight, Tensor):
-        return _array(weight) if weight.dim() > 0 else weight.item()
-    return weight
-
-
 def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_loss: Any = None) -> tuple[Any, ...]:
     """Loss, gradient of inputs, row ids, gradients of weights and biases; ``None`` where not wanted."""
     inputs: Tensor = fields["inputs"]
@@ -87,7 +80,9 @@ def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_los
     for name in ("weights", "biases", "labels", "inputs"):
         request[name] = _array(fields[name])
     for name in FACTORS:
-        request[name] = _factor(fields[name])
+        factor = fields[name]
+        if isinstance(factor, Tensor):
+            request[name] = _array(factor) if factor.dim() > 0 else factor.item()  # scalars are numbers
     request.update(
         sampled_values=None if sampled is None else tuple(map(_array, (sampled, *counts))),
         seed=_words(fields["seed"]),
@@ -118,19 +113,21 @@ def loss(fields: Fields) -> Tensor:
 
 def loss_and_grad(fields: Fields, grad_loss: Tensor | None, mean: bool, gradients: Gradients) -> tuple[Any, ...]:
     """Sum or mean of the losses, or their sum times ``grad_loss``, and its gradients: ``None`` where not wanted."""
-    if mean:
+    if mean and fields["padding"] is not None:
         drop_unused_padding(fields)
     factor: Any = share_of_mean(fields, reads=True) if mean else grad_loss
     if isinstance(factor, float) and not fields["inputs"].is_cpu:
         inputs: Tensor = fields["inputs"]
         factor = inputs.new_full(inputs.shape[:-1], factor, dtype=torch.float32)
     losses, *results = _call(fields, gradients, factor)
-    return (losses if factor is None else losses * factor).sum(), *results
+    return (losses if factor is None else losses.mul_(factor)).sum(), *results
 
 
 def share_of_mean(fields: Fields, *, reads: bool) -> float | Tensor:
     """The factor of each loss in the mean over the examples that have a class; a number where classes are read."""
     inputs: Tensor = fields["inputs"]
+    if fields["padding"] is None:
+        return equal_share(inputs)
     ignored = ignored_examples(fields["labels"], fields["padding"], fields["num_true"], inputs.shape)
     if ignored is None:
         return equal_share(inputs)

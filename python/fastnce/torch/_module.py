@@ -193,10 +193,17 @@ class SampledLoss(nn.Embedding):
                 a CUDA device, not yet run on a GPU, the loss is NaN).
             TypeError: Unsupported or mixed dtypes.
         """
-        table, bias, calls = self.weight, self.bias, self.calls
+        # Past nn.Module.__getattr__, which takes a microsecond; what is parametrised is not among the parameters.
+        own = self._parameters
+        table, bias = own.get("weight"), own.get("bias")
+        if table is None or (bias is None and "bias" not in own):
+            table, bias = self.weight, self.bias
+        calls = self.calls
         require_loss_arguments(input, target, table, bias, self.reduction, self.ignore_index)
-        require_example_weight("weight", weight, input)
-        require_device(input.device, "input", calls=calls)
+        if weight is not None:
+            require_example_weight("weight", weight, input)
+        if calls.device != input.device:
+            require_device(input.device, "input", calls=calls)
         eager = is_eager(input, target, table, calls, *(() if bias is None else (bias,)))
 
         def loss_of(number: Tensor | int) -> Tensor:

@@ -21,8 +21,8 @@ def loss_dtype(inputs: Tensor) -> torch.dtype:
 
 def equal_share(inputs: Tensor) -> float:
     """The factor of each loss in their mean."""
-    examples: Any = 1
-    for extent in inputs.shape[:-1]:
+    examples: Any = inputs.shape[0]
+    for extent in inputs.shape[1:-1]:
         examples = examples * extent
     return 1 / max(examples, 1)
 
