@@ -61,9 +61,14 @@ def next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor | int:
 
 
 def _count(calls: Tensor) -> Tensor | int:
-    number = int(calls) if calls.is_cpu else calls.clone()
-    calls.add_(1)  # last, so that an interrupt before it leaves no count
-    return number
+    if calls.is_cpu:
+        count = calls.numpy()  # add_ would cost as much as the rest of the bookkeeping
+        number = int(count)
+        count[...] = number + 1  # last, so that an interrupt before it leaves no count
+        return number
+    position = calls.clone()
+    calls.add_(1)
+    return position
 
 
 def give_back(calls: Tensor, number: Tensor | int) -> None:
