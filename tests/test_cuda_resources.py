@@ -90,8 +90,8 @@ def test_blocks_of_a_multiprocessor(resources, blocks, occupancy):
 @pytest.mark.parametrize(
     ("name", "kibibytes"),
     [
-        ("logits_kernel<LogitsTile<1, 3> >", 64),
-        ("logits_kernel<LogitsTile<3, 3> >", 96),
+        ("logits_kernel<LogisticTile<1, 3> >", 64),
+        ("logits_kernel<SoftmaxTile<3, 3> >", 96),
         ("product_kernel<TileProduct<k along memory, m along memory, 128, 64, 1, 1, 1>, 128>", 64),
         ("product_kernel<TileProduct<m along memory, m along memory, 64, 32, 3, 1, 3>, 64>", 84),
         ("reduce_rows_kernel", 0),

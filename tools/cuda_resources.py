@@ -86,7 +86,7 @@ def launched_bytes(name: str) -> int:
     """
     if found := re.search(r"TileProduct<[^,]+, [^,]+, (\d+), \d+, (\d), (\d)", name):
         columns, parts_a, parts_b = map(int, found.groups())
-    elif found := re.search(r"LogitsTile<(\d)", name):
+    elif found := re.search(r"(?:Logistic|Softmax)Tile<(\d)", name):
         columns, parts_a, parts_b = 128, int(found[1]), int(found[1])
     else:
         return 0
@@ -212,8 +212,8 @@ def page(kernels: list[Kernel]) -> str:
         "  copies, which are not counted.",
         "",
         "Template arguments of `TileProduct`: memory layouts of A and B, columns of the block's tile, columns of a",
-        "warp's tile, parts of A, parts of B, order, type of the operands. Of `LogitsTile`: parts of the operands,",
-        "order, type. Of the other kernels: types of inputs and weights.",
+        "warp's tile, parts of A, parts of B, order, type of the operands. Of `LogisticTile` and `SoftmaxTile`: parts",
+        "of the operands, order, type. Of `scale`: order. Of the other kernels: types of inputs and weights.",
         "",
         "| kernel | architecture | threads | registers | shared memory | blocks | occupancy | spills | tensor |"
         " loads in loops | loads anywhere |",

@@ -113,14 +113,16 @@ FASTNCE_DEVICE int count_classes(const EnterExamplesArguments& args, std::int64_
   if (!args.padding.given) return static_cast<int>(args.num_true);
   const std::int64_t* const labels = args.labels + row_offset(b, args.num_true);
   int own = 0;
+#pragma unroll 1
   for (std::int64_t t = lane_index(); t < args.num_true; t += kWarp) own += is_padding(args.padding, labels[t]) ? 0 : 1;
   return sum_over_warp(own);
 }
 
 // A warp per label: the dot product of its row and the example's. The warp of an example's first label also packs
 // the example's inputs; more warps follow for the rows that fill the last tile.
+// Registers suffice for one more block where both types are one that converts easily.
 template <DType kInputs, DType kWeights>
-FASTNCE_KERNEL(kThreads, kBlocks)
+FASTNCE_KERNEL(kThreads, kInputs == kWeights && kInputs != DType::kFloat16 ? kBlocks + 1 : kBlocks)
 enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   constexpr int kCount = 16 / std::min(element_bytes(kInputs), element_bytes(kWeights));
   using Rows = TwoRows<kInputs, kWeights, kCount>;
@@ -136,11 +138,11 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   const bool leads = has_label && lane_index() == 0;
   const std::int64_t id = has_label ? args.labels[at] : -1;
   const float count = leads && args.true_count != nullptr ? args.true_count[at] : 1.0f;
-  const float weight = leads ? args.positive_weight.of(b) : 1.0f;
   const float factor = leads ? args.grad_loss.of(b) : 1.0f;
   const bool is_class = has_label && !is_padding(args.padding, id);
   const int classes = has_label ? count_classes(args, b) : 0;
   const bool takes_part = exists && (classes > 0 || args.num_true == 0);
+  if (leads && t == 0 && args.takes_part != nullptr) args.takes_part[b] = takes_part;
   const bool in_range = is_class && is_valid_id(id, args.num_classes);
   const std::int64_t class_id = in_range ? id : 0;  // class 0 in place of none: its product is not used
   const std::uint32_t bias_bits = leads ? load_bias(args.biases, class_id) : 0;
@@ -155,7 +157,6 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   });
   product = sum_over_warp(product);
   if (!leads) return;
-  if (t == 0 && args.takes_part != nullptr) args.takes_part[b] = takes_part;
   float* const result = args.true_logit != nullptr ? args.true_logit : args.true_loss;
   if (!is_class) {
     result[at] = 0.0f;
@@ -172,6 +173,7 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
     return;
   }
   const auto term = math::positive_term<float>(u, target);
+  const float weight = args.positive_weight.of(b);
   result[at] = term.loss * weight;
   args.true_grad[at] = valid ? term.slope * weight * factor : 0.0f;
 }
