@@ -9,15 +9,9 @@ candidate samplers.
 
 from fastnce import cuda, reference
 from fastnce._config import config, get_num_threads, get_precision, set_num_threads, set_precision, show_config
-from fastnce._losses import (
-    gbce_weight,
-    nce_loss,
-    nce_loss_and_grad,
-    negative_sampling_loss,
-    negative_sampling_loss_and_grad,
-    sampled_softmax_loss,
-    sampled_softmax_loss_and_grad,
-)
+from fastnce._losses._nce import nce_loss, nce_loss_and_grad
+from fastnce._losses._negative_sampling import gbce_weight, negative_sampling_loss, negative_sampling_loss_and_grad
+from fastnce._losses._sampled_softmax import sampled_softmax_loss, sampled_softmax_loss_and_grad
 from fastnce._samplers import (
     LearnedUnigramSampler,
     LogUniformSampler,
