@@ -82,6 +82,7 @@ class Problem:
             "family": self.loss.family,
             "true_target": self.loss.true_target,
             "remove_accidental_hits": self.loss.removes_hits,
+            **self.loss.sets(len(self.labels), len(np.asarray(self.sampled_values[0])), self.num_classes),
             **self.options,
         }
 

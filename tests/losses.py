@@ -31,6 +31,8 @@ class Loss:
     """Whether it takes ``sampled_values`` with ``num_sampled`` and ``num_classes``, or ``sampled_candidates`` alone."""
     options: Callable[[int, int, int], Options] = lambda batch, sampled, classes: {}
     """What both are given on top, for B examples, S sampled classes of V."""
+    sets: Callable[[int, int, int], Options] = lambda batch, sampled, classes: {}
+    """What the function itself gives to the family, likewise."""
 
     def __str__(self) -> str:
         return self.name
