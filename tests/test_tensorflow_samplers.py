@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-tf = pytest.importorskip("tensorflow")
+tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 import fastnce  # noqa: E402
 from tolerances import assert_counts_match  # noqa: E402
