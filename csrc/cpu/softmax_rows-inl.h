@@ -1,16 +1,12 @@
 // The true classes of the softmax losses, before and after the samples. Compiled once per instruction set; the rules
 // are in simd-inl.h.
 
-// The least that a maximum starts from: so far above kRemovedLogit that exp(kRemovedLogit - maximum) is 0.
-template <class T>
-constexpr T kLeastMaximum = T{-1e29};
-
 template <class T>
 void softmax_true_logits(const LossTask<T>& task, Range examples, T* row) {
   const std::int64_t last = task.targets.begin(examples.end);
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
     const T* x = task.input(b);
-    T largest = kLeastMaximum<T>;
+    T largest = math::kLeastLogit<T>;
     for (std::int64_t e = task.targets.begin(b); e < task.targets.begin(b + 1); ++e) {
       prefetch_true_class(task, e, last);
       const T u = true_logit(task, e, x, row);

@@ -38,14 +38,14 @@ template <class Tile, class Use, class T = typename Tile::Element>
   }
 }
 
-// v in place of the products, far below everything else where a class is removed or there is none.
+// v in place of the products; -inf where a class is removed or there is none.
 template <class T>
 [[gnu::always_inline]] inline Vec<T> logit_of(Vec<T> product, Vec<T> offset, VecBits<T> in_tile) {
   const VecBits<T> kept = in_tile & (product != kRemovedLogit<T>);
-  return kept ? product + offset : broadcast(kRemovedLogit<T>);
+  return kept ? product + offset : broadcast(static_cast<T>(-__builtin_inf()));
 }
 
-// exp(v - m). Removed classes give exactly 0: m is at least kLeastMaximum, far above their logit.
+// exp(v - m). Removed classes give exactly 0: m is finite, since maxima start from math::kLeastLogit.
 template <class T>
 [[gnu::always_inline]] inline Vec<T> exp_below(Vec<T> logit, Vec<T> maximum) {
   return math::exp_nonpositive<T, Vec<T>, VecBits<T>>(logit - maximum);
@@ -68,7 +68,7 @@ struct PerExample {
 template <class Tile, class T = typename Tile::Element>
 void add_exponentials(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile, T* maxima) {
   for (std::int64_t b = 0; b < examples.size(); ++b) {
-    store(tile.loss_lanes + b * kLanes<T>, broadcast(kRemovedLogit<T>));
+    store(tile.loss_lanes + b * kLanes<T>, broadcast(math::kLeastLogit<T>));
   }
   for_each_column(tile, sampled.size(), [&](T* column, std::int64_t s, std::int64_t present) {
     const VecBits<T> in_tile = first_lanes<T>(present);

@@ -7,6 +7,7 @@
 
 #include "cpu/isa.h"
 #include "math/loss/logistic.h"
+#include "math/loss/softmax.h"
 
 namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE {
 

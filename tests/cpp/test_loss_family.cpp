@@ -248,6 +248,18 @@ TYPED_TEST(LossFamilyTest, SoftmaxOfLargeLogitsNeitherOverflowsNorLosesTheSmallG
   }
 }
 
+// As where a bias masks a class: no other class is left, so that its probability is 1.
+TYPED_TEST(LossFamilyTest, SoftmaxOfOneClassIsZeroHoweverLowItsLogit) {
+  for (const double bias : {-1e28, -1e30, -3e38}) {
+    Problem<TypeParam> p({.batch = 3, .num_true = 1, .num_sampled = 20, .dim = 4, .num_classes = 1});
+    p.request.loss = {.family = LossFamily::kSoftmax, .remove_accidental_hits = true};
+    p.biases[0] = static_cast<TypeParam>(bias);
+    p.run();
+    for (const TypeParam loss : p.loss) EXPECT_EQ(loss, 0) << bias;
+    for (const TypeParam gradient : p.grad_inputs) EXPECT_EQ(gradient, 0) << bias;
+  }
+}
+
 TYPED_TEST(LossFamilyTest, SoftmaxKeepsNonFiniteExamplesToThemselves) {
   const Sizes sizes{.batch = 20, .num_true = 1, .num_sampled = 5, .dim = 6, .num_classes = 40};
   for (const TypeParam bad :
