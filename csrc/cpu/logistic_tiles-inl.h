@@ -72,17 +72,17 @@ void logistic_tile(const LossTask<T>& task, Range examples, Range sampled, Tile&
 }
 
 template <class Tile, class T = typename Tile::Element>
-void logistic_block(const LossTask<T>& task, Range examples, Range sampled, const SampledRowSink<T>& sink, T* scratch) {
+void logistic_block(const LossTask<T>& task, Range examples, Range sampled, const TeamSums<T>& sums, T* scratch) {
   Tile tile(task, scratch);
   const std::int64_t step = even_part(examples.size(), tile.examples);
   for (std::int64_t s = sampled.begin; s < sampled.end; s += tile.samples) {
     const Range samples{s, s + tile.samples < sampled.end ? s + tile.samples : sampled.end};
-    const SampleRows<T> rows(task, samples, sink, scratch + tile.scratch_elements);
+    const SampleRows<T> rows(task, samples, sums, scratch + tile.scratch_elements);
     tile.enter_samples(rows.w, samples.size(), Packed::kForBoth);
     for (std::int64_t b = examples.begin; b < examples.end; b += step) {
       if (task.interruption->requested()) return;
       const Range part{b, b + step < examples.end ? b + step : examples.end};
-      logistic_tile(task, part, samples, tile, sink.bias, rows.dw);
+      logistic_tile(task, part, samples, tile, sums.bias, rows.dw);
     }
     if (task.grad_weights != nullptr) tile.leave_samples(rows.dw);
   }

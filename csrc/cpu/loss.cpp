@@ -8,6 +8,7 @@
 #include "cpu/isa.h"
 #include "cpu/loss_setup.h"
 #include "cpu/parallel.h"
+#include "cpu/row_sink.h"
 
 namespace fastnce::cpu {
 
@@ -58,18 +59,18 @@ class Plane {
     member_ = team.rank % schedule.groups;
     members_ = std::min(schedule.groups, team.size - own_team * schedule.groups);
     const std::int64_t direct_teams = task.copies - task.weight_copy_count;
-    if (task.bias_copies != nullptr) sink_.bias = task.bias_copies + own_team * task.num_sampled;
+    if (task.bias_copies != nullptr) sums_.bias = task.bias_copies + own_team * task.num_sampled;
     if (task.grad_weights != nullptr && own_team >= direct_teams) {
-      sink_.weights = task.weight_copies + (own_team - direct_teams) * task.num_sampled * task.dim;
+      sums_.weights = task.weight_copies + (own_team - direct_teams) * task.num_sampled * task.dim;
     }
   }
 
   // Each member clears its part of the team's copies. Ends with a barrier.
   void clear_copies() const {
     const Range clear = part_of(task_.num_sampled, member_, members_);
-    if (sink_.bias != nullptr) std::fill(sink_.bias + clear.begin, sink_.bias + clear.end, T{0});
-    if (sink_.weights != nullptr) {
-      std::fill(sink_.weights + clear.begin * task_.dim, sink_.weights + clear.end * task_.dim, T{0});
+    if (sums_.bias != nullptr) std::fill(sums_.bias + clear.begin, sums_.bias + clear.end, T{0});
+    if (sums_.weights != nullptr) {
+      std::fill(sums_.weights + clear.begin * task_.dim, sums_.weights + clear.end * task_.dim, T{0});
     }
     team_.barrier();
   }
@@ -77,7 +78,7 @@ class Plane {
   void logistic() const {
     clear_copies();
     step_through_groups([&](std::int64_t, Range sampled) {
-      tiles_.logistic_block(task_, team_.share(task_.batch), sampled, sink_, memory_.scratch);
+      tiles_.logistic_block(task_, team_.share(task_.batch), sampled, sums_, memory_.scratch);
     });
   }
 
@@ -103,7 +104,7 @@ class Plane {
         team_.barrier();
       }
       step_through_groups([&](std::int64_t group, Range sampled) {
-        tiles_.gradients_of_block(task_, strip, sampled, memory_.strip, group * group_slots, sink_, memory_.scratch);
+        tiles_.gradients_of_block(task_, strip, sampled, memory_.strip, group * group_slots, sums_, memory_.scratch);
       });
     }
   }
@@ -127,7 +128,7 @@ class Plane {
   const Team& team_;
   const ThreadMemory<T>& memory_;
   std::int64_t member_, members_;
-  SampledRowSink<T> sink_{};
+  TeamSums<T> sums_{};
 };
 
 // Into their stand-ins.
@@ -139,14 +140,6 @@ void widen_inputs(const LossKernels<T>& kernels, const LossRequest& request, con
     T* const to = const_cast<T*>(task.input(b));  // workspace
     kernels.widen(from + task.row_of_batch(b) * request.inputs_stride * element_bytes(dtype), dtype, task.dim, to);
   }
-}
-
-// Rounds elements [range] * columns of a gradient from its float32 temporary.
-template <class T>
-void narrow_rows(const LossKernels<T>& kernels, const T* from, DType dtype, Range range, std::int64_t columns,
-                 void* to) {
-  kernels.narrow(from + range.begin * columns, dtype, range.size() * columns,
-                 static_cast<std::byte*>(to) + range.begin * columns * element_bytes(dtype));
 }
 
 // Zeros in the results of rows of the batch that take no part.
@@ -203,6 +196,8 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
   LossTask<T> measured = task;
   take_workspace(measure, measured, sizes, Schedule(threads, task.num_sampled), threads);
   const Workspace workspace(measure.used());
+  const StoredRows<T> stored(kernels, request, outputs);
+  const RowSink<T>& sink = stored;
 
   parallel(threads, [&](const Team& team) {
     // OpenMP may give fewer threads than asked for; the workspace for those is never larger.
@@ -243,20 +238,19 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
       for_rows(kernels.set_true_rows);
       if (own.num_sampled > 0) plane.logistic();
     }
-    if (own.num_sampled > 0) for_rows(kernels.add_copies);
-    if (interruption.requested()) return;  // loss_sum and the rows are not complete
+    for_rows([&](const LossTask<T>& task, Range part) {
+      if (task.num_sampled > 0) kernels.add_copies(task, part);
+      sink.take(part, {task.grad_weights, task.grad_biases});
+    });
+    if (interruption.requested()) return;  // loss_sum is not complete
     for (std::int64_t b = examples.begin; b < examples.end && own.loss != nullptr; ++b) {
       own.loss[own.row_of_batch(b)] = static_cast<T>(own.loss_sum[b]);
     }
-    if (narrow.grad_weights) {
-      narrow_rows(kernels, own.grad_weights, *outputs.grad_weights_dtype, rows, own.dim, outputs.grad_weights);
-    }
-    if (narrow.grad_biases) {
-      narrow_rows(kernels, own.grad_biases, *outputs.grad_biases_dtype, rows, 1, outputs.grad_biases);
-    }
     for (std::int64_t b = examples.begin; b < examples.end && narrow.grad_inputs; ++b) {
-      const std::int64_t row = own.row_of_batch(b);
-      narrow_rows(kernels, own.grad_inputs, *outputs.grad_inputs_dtype, {row, row + 1}, own.dim, outputs.grad_inputs);
+      const DType dtype = *outputs.grad_inputs_dtype;
+      auto* const to = static_cast<std::byte*>(outputs.grad_inputs);
+      const std::int64_t first = own.row_of_batch(b) * own.dim;
+      kernels.narrow(own.grad_inputs + first, dtype, own.dim, to + first * element_bytes(dtype));
     }
   });
   interruption.check();

@@ -119,7 +119,7 @@ struct LossTask {
 
 // Where one team of threads adds the gradients of sampled rows.
 template <class T>
-struct SampledRowSink {
+struct TeamSums {
   T* bias;     // [S]
   T* weights;  // [S, D], or null: straight into the rows of grad_weights
 };
@@ -170,13 +170,13 @@ struct TileKernels {
   std::int64_t (*scratch_elements)(const LossTask<T>&);
   TileSizes (*sizes)(const LossTask<T>&);
   // Logistic: v, its loss and gradients.
-  void (*logistic_block)(const LossTask<T>&, Range examples, Range sampled, const SampledRowSink<T>&, T* scratch);
+  void (*logistic_block)(const LossTask<T>&, Range examples, Range sampled, const TeamSums<T>&, T* scratch);
   // Softmax: exponentials, maxima and sums of all examples of a strip; later their gradients. The first tile of
   // `sampled` has slot number `slot`; slot 0 packs X.
   void (*logits_of_block)(const LossTask<T>&, Range examples, Range sampled, const Strip<T>&, std::int64_t slot,
                           T* scratch);
   void (*gradients_of_block)(const LossTask<T>&, Range examples, Range sampled, const Strip<T>&, std::int64_t slot,
-                             const SampledRowSink<T>&, T* scratch);
+                             const TeamSums<T>&, T* scratch);
 };
 
 }  // namespace fastnce::cpu

@@ -59,13 +59,13 @@ struct SampleRows {
   const T* w[kMostTileSamples];
   T* dw[kMostTileSamples];
 
-  SampleRows(const LossTask<T>& task, Range samples, const SampledRowSink<T>& sink, T* buffer) {
+  SampleRows(const LossTask<T>& task, Range samples, const TeamSums<T>& sums, T* buffer) {
     for (std::int64_t i = 0; i < samples.size(); ++i) {
       const std::int64_t s = samples.begin + i;
       w[i] = row_of(task.weights, task.sampled[s], task.dim, buffer + i * task.dim);
       if (task.grad_weights == nullptr) continue;
       dw[i] =
-          sink.weights != nullptr ? sink.weights + s * task.dim : task.grad_weights + task.sampled_row[s] * task.dim;
+          sums.weights != nullptr ? sums.weights + s * task.dim : task.grad_weights + task.sampled_row[s] * task.dim;
     }
   }
 };

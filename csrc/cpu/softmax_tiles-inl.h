@@ -167,13 +167,13 @@ void logits_of_block(const LossTask<T>& task, Range examples, Range sampled, con
 
 template <class Tile, class T = typename Tile::Element>
 void gradients_of_block(const LossTask<T>& task, Range examples, Range sampled, const Strip<T>& strip,
-                        std::int64_t slot, const SampledRowSink<T>& sink, T* scratch) {
+                        std::int64_t slot, const TeamSums<T>& sums, T* scratch) {
   Tile tile(task, scratch);
   const std::int64_t step = even_part(examples.size(), tile.examples);
   const bool again = strip.exps == nullptr;
   for (std::int64_t s = sampled.begin; s < sampled.end; s += tile.samples, ++slot) {
     const Range samples{s, s + tile.samples < sampled.end ? s + tile.samples : sampled.end};
-    const SampleRows<T> rows(task, samples, sink, scratch + tile.scratch_elements);
+    const SampleRows<T> rows(task, samples, sums, scratch + tile.scratch_elements);
     tile.enter_samples(rows.w, samples.size(), again ? Packed::kForBoth : Packed::kForGradients);
     for (std::int64_t b = examples.begin, i = 0; b < examples.end; b += step, ++i) {
       if (task.interruption->requested()) return;
@@ -183,11 +183,11 @@ void gradients_of_block(const LossTask<T>& task, Range examples, Range sampled, 
       if (again) {
         tile.multiply_logits();
         if (task.hits.begin != nullptr) remove_hits(task, part, samples, tile);
-        scale_exponentials<true, Tile, T>(task, part, samples, tile, nullptr, sink.bias);
+        scale_exponentials<true, Tile, T>(task, part, samples, tile, nullptr, sums.bias);
       } else {
         const std::int64_t place = slot * strip.example_tiles + i;
         tile.logits = strip.exps + place * tile.logits_elements;
-        scale_exponentials<false, Tile, T>(task, part, samples, tile, strip.maxima + place * tile.examples, sink.bias);
+        scale_exponentials<false, Tile, T>(task, part, samples, tile, strip.maxima + place * tile.examples, sums.bias);
       }
       tile.enter_grad();
       if (task.grad_inputs != nullptr) tile.add_grad_inputs(example_rows.dx);
