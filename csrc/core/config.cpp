@@ -36,11 +36,11 @@ std::string_view compiler() {
 
 std::vector<std::string_view> isa_available() {
   std::vector<std::string_view> names;
-  for (const cpu::Isa* isa : cpu::available_isas()) names.emplace_back(isa->name);
+  for (const cpu::Isa isa : cpu::available_isas()) names.emplace_back(cpu::name_of(isa));
   return names;
 }
 
-std::string_view isa_in_use() { return cpu::current_isa().name; }
+std::string_view isa_in_use() { return cpu::name_of(cpu::current_isa()); }
 
 std::string_view precision_name(Precision precision) { return kPrecisionNames[static_cast<int>(precision)]; }
 

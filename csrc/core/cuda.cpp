@@ -6,6 +6,7 @@
 #include "fastnce/error.h"
 
 #include "cuda/ids.h"
+#include "cuda/limits.h"
 #include "cuda/loss.h"
 #include "cuda/runtime.h"
 #include "cuda/sampler.h"

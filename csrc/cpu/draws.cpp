@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "cpu/isa.h"
+#include "cpu/sampler_kernels.h"
 #include "cpu/parallel.h"
 #include "math/distribution/registry.h"
 
@@ -69,7 +69,7 @@ void draw(const D& distribution, const CandidateStream& stream, Range draws, std
 // Its draws are a kernel of each instruction set.
 void draw(const math::LogUniform& distribution, const CandidateStream& stream, Range draws, std::int64_t, Words*,
           std::int64_t* ids) {
-  current_isa().full->log_uniform_draws(stream.key, stream.start, static_cast<std::uint64_t>(draws.begin), draws.size(),
+  log_uniform_kernels(current_isa()).draws(stream.key, stream.start, static_cast<std::uint64_t>(draws.begin), draws.size(),
                                         distribution.log_range, distribution.range_max, ids);
 }
 

@@ -93,12 +93,3 @@ void narrow(const T* from, DType dtype, std::int64_t count, void* to) {
     (dtype == DType::kBFloat16 ? narrow_as<DType::kBFloat16> : narrow_as<DType::kFloat16>)(from, count, to);
   }
 }
-
-// Row `id` of a table as T: where it lies, or widened into `buffer`.
-template <class T>
-const T* row_of(const TableView& table, std::int64_t id, std::int64_t count, T* buffer) {
-  const void* row = table.row(id);
-  if (is_stored_as<T>(table.dtype)) return static_cast<const T*>(row);
-  widen<T>(row, table.dtype, count, buffer);
-  return buffer;
-}

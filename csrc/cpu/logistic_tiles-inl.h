@@ -73,7 +73,7 @@ void logistic_tile(const LossTask<T>& task, Range examples, Range sampled, Tile&
 
 template <class Tile, class T = typename Tile::Element>
 void logistic_block(const LossTask<T>& task, Range examples, Range sampled, const TeamSums<T>& sums, T* scratch) {
-  Tile tile(task, scratch);
+  Tile tile(task.plane(), scratch);
   const std::int64_t step = even_part(examples.size(), tile.examples);
   for (std::int64_t s = sampled.begin; s < sampled.end; s += tile.samples) {
     const Range samples{s, s + tile.samples < sampled.end ? s + tile.samples : sampled.end};

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "cpu/interrupt.h"
-#include "cpu/isa.h"
+#include "cpu/loss_kernels.h"
 #include "cpu/loss_setup.h"
 #include "cpu/parallel.h"
 #include "cpu/row_sink.h"
@@ -173,8 +173,8 @@ void combine_factors(const LossTask<T>& task, Range examples) {
 
 template <class T>
 void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& outputs) {
-  const LossKernels<T>& kernels = current_isa().loss<T>();
-  const TileKernels<T>& tiles = current_isa().tiles<T>(request.precision);
+  const LossKernels<T>& kernels = loss_kernels<T>(current_isa());
+  const TileKernels<T>& tiles = tile_kernels<T>(current_isa(), request.precision);
   Interruption interruption;
   LossTask<T> task = typed<T>(request, plan, outputs, interruption);
   if (!task.wants_gradients() && task.loss == nullptr) return;

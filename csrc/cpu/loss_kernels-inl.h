@@ -1,4 +1,4 @@
-// The kernels outside the [B, S] plane (LossKernels in loss_task.h). Compiled once per instruction set; the rules are
+// The kernels outside the [B, S] plane (LossKernels in loss_kernels.h). Compiled once per instruction set; the rules are
 // in simd-inl.h.
 
 template <class T>

@@ -1,15 +1,6 @@
 // What the losses share outside the [B, S] plane: true logits, their gradients, rows of dW.
 // Compiled once per instruction set; the rules are in simd-inl.h.
 
-// Prefetch distance for rows of the class table: gathers are latency-bound, and the hardware prefetcher cannot predict
-// random rows.
-constexpr std::int64_t kPrefetchRows = 16;
-
-void prefetch_row(const TableView& table, std::int64_t id, std::int64_t dim) {
-  const auto* row = static_cast<const char*>(table.row(id));
-  for (std::int64_t i = 0; i < dim * element_bytes(table.dtype); i += 64) __builtin_prefetch(row + i);
-}
-
 template <class T>
 T bias(const LossTask<T>& task, std::int64_t id) {
   if (task.biases.num_shards == 0) return T{0};

@@ -5,6 +5,7 @@
 
 #include "cpu/interrupt.h"
 #include "cpu/parallel.h"
+#include "cpu/tile_shape.h"
 #include "fastnce/loss.h"
 
 namespace fastnce::cpu {
@@ -63,7 +64,7 @@ struct FactorView {
 template <class T>
 struct LossTask {
   std::int64_t batch, dim, num_sampled;
-  std::int64_t l2_bytes;  // of the processor's L2 cache, by which tiles are sized
+  std::int64_t l2_bytes;  // of the processor's L2 cache
   TableView weights;
   TableView biases;
   TargetsView<T> targets;
@@ -104,6 +105,7 @@ struct LossTask {
   double* softmax_sum;  // [batch]; float64, as loss_sum
   T* softmax_factor;    // [batch]
 
+  PlaneShape plane() const { return {batch, num_sampled, dim, grad_inputs != nullptr, l2_bytes}; }
   [[gnu::always_inline]] bool wants_rows() const { return grad_weights != nullptr || grad_biases != nullptr; }
   [[gnu::always_inline]] bool wants_gradients() const { return grad_inputs != nullptr || wants_rows(); }
   [[gnu::always_inline]] std::int64_t num_entries() const { return targets.begin(batch); }
@@ -124,12 +126,6 @@ struct TeamSums {
   T* weights;  // [S, D], or null: straight into the rows of grad_weights
 };
 
-// A tile at its full size.
-struct TileSizes {
-  std::int64_t examples, samples;
-  std::int64_t x_elements, logits_elements;  // of packed X and of the logits
-};
-
 // What one thread keeps of the examples of a softmax strip between its two passes: packed X of each tile of examples
 // and, for each tile of samples (a slot), the exponentials of all, each with the maxima they are relative to.
 template <class T>
@@ -138,45 +134,6 @@ struct Strip {
   T* x;       // [example_tiles, x_elements]
   T* exps;    // [slots, example_tiles, logits_elements]; null: nothing is kept
   T* maxima;  // [slots, example_tiles, examples of a tile]
-};
-
-// The phases of a call outside the [B, S] plane, for one instruction set and element type. Ranges are disjoint between
-// threads; `row` holds D elements.
-template <class T>
-struct LossKernels {
-  // Elements of another type as T, and T rounded to another type.
-  void (*widen)(const void* from, DType dtype, std::int64_t count, T* to);
-  void (*narrow)(const T* from, DType dtype, std::int64_t count, void* to);
-  // sampled_offset for positions [s0, s1).
-  void (*sampled_offsets)(const LossTask<T>&, Range sampled);
-  // Logistic: u, its loss and gradient for examples [b0, b1); sets (not adds to) loss_sum, true_grad, grad_inputs.
-  void (*logistic_true_classes)(const LossTask<T>&, Range examples, T* row);
-  // Softmax: u, which goes to true_grad, and the start of maximum and sum; then, once the sum is complete, the loss,
-  // the factor of the samples and, as above, the gradients of true classes.
-  void (*softmax_true_logits)(const LossTask<T>&, Range examples, T* row);
-  void (*softmax_true_classes)(const LossTask<T>&, Range examples, T* row);
-  // Sets rows of grad_weights and grad_biases to zero, or to the share of the true classes, or adds that.
-  void (*clear_rows)(const LossTask<T>&, Range rows);
-  void (*set_true_rows)(const LossTask<T>&, Range rows);
-  void (*add_true_rows)(const LossTask<T>&, Range rows);
-  // Adds the copies to the rows.
-  void (*add_copies)(const LossTask<T>&, Range rows);
-};
-
-// The [B, S] plane, for one way of multiplying: a block of it, tile by tile. Blocks add to their outputs, and stop if
-// the call is interrupted. `scratch` holds scratch_elements() elements, aligned to 64 bytes.
-template <class T>
-struct TileKernels {
-  std::int64_t (*scratch_elements)(const LossTask<T>&);
-  TileSizes (*sizes)(const LossTask<T>&);
-  // Logistic: v, its loss and gradients.
-  void (*logistic_block)(const LossTask<T>&, Range examples, Range sampled, const TeamSums<T>&, T* scratch);
-  // Softmax: exponentials, maxima and sums of all examples of a strip; later their gradients. The first tile of
-  // `sampled` has slot number `slot`; slot 0 packs X.
-  void (*logits_of_block)(const LossTask<T>&, Range examples, Range sampled, const Strip<T>&, std::int64_t slot,
-                          T* scratch);
-  void (*gradients_of_block)(const LossTask<T>&, Range examples, Range sampled, const Strip<T>&, std::int64_t slot,
-                             const TeamSums<T>&, T* scratch);
 };
 
 }  // namespace fastnce::cpu

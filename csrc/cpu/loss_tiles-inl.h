@@ -1,4 +1,4 @@
-// Fused epilogue of the [B, S] GEMM, tile by tile (TileKernels in loss_task.h): hit masking, loss, and G = dL/dlogit,
+// Fused epilogue of the [B, S] GEMM, tile by tile (TileKernels in loss_kernels.h): hit masking, loss, and G = dL/dlogit,
 // in the precision of the arrays. `Tile` supplies the GEMMs: PanelTile (panel_tile-inl.h) in full precision, SplitTile
 // (split_tile-inl.h) from bfloat16 parts. Compiled once per instruction set; the rules are in simd-inl.h.
 

@@ -13,10 +13,10 @@ class PanelTile {
  public:
   using Element = T;
 
-  PanelTile(const LossTask<T>& task, T* scratch) : dim_(task.dim), needs_w_rows_(task.grad_inputs != nullptr) {
-    const std::int64_t fitting = task.l2_bytes / 8 / ((dim_ + 1) * static_cast<std::int64_t>(sizeof(T)));
-    examples = clamp(task.batch, 1, clamp(fitting, 64, 128));
-    samples = clamp(task.num_sampled, 1, clamp(fitting / kPanel<T> * kPanel<T>, 128, 256));
+  PanelTile(const PlaneShape& plane, T* scratch) : dim_(plane.dim), needs_w_rows_(plane.grad_inputs) {
+    const std::int64_t fitting = plane.l2_bytes / 8 / ((dim_ + 1) * static_cast<std::int64_t>(sizeof(T)));
+    examples = clamp(plane.batch, 1, clamp(fitting, 64, 128));
+    samples = clamp(plane.num_sampled, 1, clamp(fitting / kPanel<T> * kPanel<T>, 128, 256));
     x_panel_ = padded_rows(examples) * kPanel<T>;
     w_panel_ = padded_rows(samples) * kPanel<T>;
     logits_panel = x_panel_;

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "cpu/loss_task.h"
+#include "cpu/loss_kernels.h"
 #include "cpu/parallel.h"
 #include "fastnce/loss.h"
 

@@ -9,7 +9,7 @@
 #include "cpu/draws.h"
 #include "cpu/hash.h"
 #include "cpu/interrupt.h"
-#include "cpu/isa.h"
+#include "cpu/sampler_kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/workspace.h"
 #include "math/distribution/registry.h"
@@ -168,7 +168,7 @@ void count_expected(const D& distribution, const SamplerParams& params, std::int
 // Its counts are a kernel of each instruction set.
 void count_expected(const math::LogUniform& distribution, const SamplerParams& params, std::int64_t tries,
                     std::span<const std::int64_t> ids, float* counts) {
-  current_isa().full->log_uniform_counts(ids.data(), std::ssize(ids), distribution.log_range, params.num_sampled, tries,
+  log_uniform_kernels(current_isa()).counts(ids.data(), std::ssize(ids), distribution.log_range, params.num_sampled, tries,
                                          counts);
 }
 

@@ -144,7 +144,7 @@ void scale_exponentials(const LossTask<T>& task, Range examples, Range sampled, 
 template <class Tile, class T = typename Tile::Element>
 void logits_of_block(const LossTask<T>& task, Range examples, Range sampled, const Strip<T>& strip, std::int64_t slot,
                      T* scratch) {
-  Tile tile(task, scratch);
+  Tile tile(task.plane(), scratch);
   const std::int64_t step = even_part(examples.size(), tile.examples);
   for (std::int64_t s = sampled.begin; s < sampled.end; s += tile.samples, ++slot) {
     const Range samples{s, s + tile.samples < sampled.end ? s + tile.samples : sampled.end};
@@ -168,7 +168,7 @@ void logits_of_block(const LossTask<T>& task, Range examples, Range sampled, con
 template <class Tile, class T = typename Tile::Element>
 void gradients_of_block(const LossTask<T>& task, Range examples, Range sampled, const Strip<T>& strip,
                         std::int64_t slot, const TeamSums<T>& sums, T* scratch) {
-  Tile tile(task, scratch);
+  Tile tile(task.plane(), scratch);
   const std::int64_t step = even_part(examples.size(), tile.examples);
   const bool again = strip.exps == nullptr;
   for (std::int64_t s = sampled.begin; s < sampled.end; s += tile.samples, ++slot) {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "cpu/isa.h"
+#include "cpu/loss_kernels.h"
 #include "math/loss/logistic.h"
 #include "math/loss/softmax.h"
 
@@ -18,6 +18,8 @@ constexpr int kVectorBytes = 64;
 #include "cpu/element_types-inl.h"
 //
 #include "cpu/tile-inl.h"
+//
+#include "cpu/table_rows-inl.h"
 //
 #include "cpu/loss_tiles-inl.h"
 //

@@ -15,17 +15,17 @@ class SplitTile {
  public:
   using Element = float;
 
-  SplitTile(const LossTask<float>& task, float* scratch) : dim_(task.dim) {
+  SplitTile(const PlaneShape& plane, float* scratch) : dim_(plane.dim) {
     constexpr std::int64_t kExamples = kParts == 3 ? 64 : kParts == 2 ? 128 : 256;
     constexpr std::int64_t kPartBytes = std::int64_t{2} * kParts * static_cast<std::int64_t>(sizeof(Bf16));
     const std::int64_t padded_dim = chunks(dim_) * kDepth + kDepth;
     const auto fitting = [&](std::int64_t bytes, std::int64_t bytes_per_row) {
       return bytes / bytes_per_row / kDepth * kDepth;
     };
-    examples = clamp(fitting(task.l2_bytes / 8, padded_dim * kPartBytes), kDepth, kExamples);
-    examples = clamp(task.batch, 1, examples);
-    samples = clamp(fitting(task.l2_bytes / 2, padded_dim * (kPartBytes + 4)), 4 * kDepth, kMostTileSamples);
-    samples = clamp(task.num_sampled, 1, samples);
+    examples = clamp(fitting(plane.l2_bytes / 8, padded_dim * kPartBytes), kDepth, kExamples);
+    examples = clamp(plane.batch, 1, examples);
+    samples = clamp(fitting(plane.l2_bytes / 2, padded_dim * (kPartBytes + 4)), 4 * kDepth, kMostTileSamples);
+    samples = clamp(plane.num_sampled, 1, samples);
     logits_panel = chunks(examples) * kDepth * kDepth;
     std::int64_t used = 0;
     const auto take = [&](std::int64_t floats) {

@@ -1,15 +1,15 @@
-// The kernels of one way of multiplying (TileKernels in loss_task.h). Compiled once per instruction set; the rules are
+// The kernels of one way of multiplying (TileKernels in loss_kernels.h). Compiled once per instruction set; the rules are
 // in simd-inl.h.
 
 template <class Tile, class T = typename Tile::Element>
 std::int64_t block_scratch_elements(const LossTask<T>& task) {
-  const Tile tile(task, nullptr);
+  const Tile tile(task.plane(), nullptr);
   return tile.scratch_elements + (is_stored_as<T>(task.weights.dtype) ? 0 : tile.samples * task.dim);
 }
 
 template <class Tile, class T = typename Tile::Element>
 TileSizes tile_sizes(const LossTask<T>& task) {
-  const Tile tile(task, nullptr);
+  const Tile tile(task.plane(), nullptr);
   return {tile.examples, tile.samples, tile.x_elements, tile.logits_elements};
 }
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "cuda/ids.h"
-#include "cuda/loss.h"
+#include "cuda/limits.h"
 #include "cuda/runtime.h"
 
 namespace fastnce::cuda {

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "cuda/device.cuh"
-#include "cuda/loss.h"
+#include "cuda/limits.h"
 #include "fastnce/types.h"
 
 namespace fastnce::cuda {
