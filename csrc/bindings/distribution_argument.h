@@ -1,4 +1,5 @@
-// What names a distribution: a string, or one of the tables that register_distribution.cpp binds.
+// What names a distribution: a string, a tuple (string, *parameters), or one of the tables that
+// register_distribution.cpp binds.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -9,8 +10,8 @@
 
 namespace fastnce::bindings {
 
-// Borrows the tables of `object`, which must outlive the call. Throws InvalidValue for an unknown name, and where
-// `range_max` is not the number of classes of a table.
+// Borrows the tables of `object`, which must outlive the call. Throws InvalidValue as distribution_named() does, and
+// where `range_max` is not the number of classes of a table.
 Distribution distribution_argument(pybind11::handle object, std::int64_t range_max);
 
 }  // namespace fastnce::bindings

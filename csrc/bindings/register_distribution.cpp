@@ -119,6 +119,12 @@ DeviceUnigramTable table_on_device(const UnigramTable& table, py::object memory,
 
 Distribution distribution_argument(py::handle object, std::int64_t range_max) {
   if (py::isinstance<py::str>(object)) return distribution_named(object.cast<std::string>(), range_max);
+  if (py::isinstance<py::tuple>(object)) {
+    const auto parts = py::reinterpret_borrow<py::tuple>(object);
+    std::vector<double> parameters;
+    for (std::size_t i = 1; i < parts.size(); ++i) parameters.push_back(parts[i].cast<double>());
+    return distribution_named(parts[0].cast<std::string>(), range_max, parameters);
+  }
   const Distribution given = [&] {
     if (py::isinstance<DeviceUnigramTable>(object)) return object.cast<const DeviceUnigramTable&>().distribution;
     if (py::isinstance<UnigramTable>(object)) return object.cast<const UnigramTable&>().distribution();

@@ -35,7 +35,7 @@ std::vector<std::int64_t> true_classes_in_range(py::handle true_classes, std::in
   const Array array = borrow_or_convert(true_classes, "true_classes", {.decided_by = "true_classes"});
   require_classes(array, -1, num_true);
   std::vector<std::int64_t> classes = copy_ids(array);
-  const char* const limit = distribution.kind == DistributionKind::kAll ? "num_sampled" : "range_max";
+  const char* const limit = is_all(distribution) ? "num_sampled" : "range_max";
   require_in_range(classes, num_true, "true_classes", limit, distribution.range_max);
   return classes;
 }

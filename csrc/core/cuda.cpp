@@ -2,6 +2,10 @@
 // its stand-ins (no_cuda.cpp).
 #include "fastnce/cuda.h"
 
+#include <algorithm>
+#include <string>
+#include <type_traits>
+
 #include "core/validate.h"
 #include "fastnce/error.h"
 
@@ -10,6 +14,7 @@
 #include "cuda/loss.h"
 #include "cuda/runtime.h"
 #include "cuda/sampler.h"
+#include "math/distribution/registry.h"
 
 namespace fastnce::cuda {
 
@@ -39,12 +44,14 @@ constexpr std::int64_t kMostSamples = 1 << 22;
 
 void validate_for_device(const SamplerParams& params) {
   validate(params);
-  const DistributionKind kind = params.distribution.kind;
-  if (kind == DistributionKind::kLearnedUnigram || kind == DistributionKind::kAll) {
-    throw InvalidValue(concat("a ",
-                              kind == DistributionKind::kAll ? "sampler of all classes" : "learned unigram sampler",
-                              " on a CUDA device: expected arrays on the CPU, where it is implemented"));
-  }
+  math::with_distribution(params.distribution, []<class D>(const D&) {
+    if constexpr (!D::kOnDevice) {
+      std::string sampler = std::is_same_v<D, math::All> ? "sampler of all classes" : concat(D::kName, " sampler");
+      std::ranges::replace(sampler, '_', ' ');
+      throw InvalidValue(
+          concat("a ", sampler, " on a CUDA device: expected arrays on the CPU, where it is implemented"));
+    }
+  });
   require_at_most(kMostEntries, "num_sampled", params.num_sampled);
 }
 
@@ -94,12 +101,12 @@ void sample_candidates(const SamplerParams& params, std::uint64_t* calls, const 
 }
 
 std::size_t table_bytes(const Distribution& distribution) {
-  if (distribution.kind != DistributionKind::kUnigram) return 0;
+  if (distribution.kind != math::kind_of<math::Unigram>()) return 0;
   return static_cast<std::size_t>(distribution.range_max) * (sizeof(float) + 2 * sizeof(std::uint32_t));
 }
 
 Distribution copy_tables(const Distribution& distribution, void* memory, const Stream& stream) {
-  if (distribution.kind != DistributionKind::kUnigram) return distribution;
+  if (distribution.kind != math::kind_of<math::Unigram>()) return distribution;
   require_device(stream.device);
   const runtime::CurrentDevice current(stream.device);
   const auto classes = static_cast<std::size_t>(distribution.range_max);

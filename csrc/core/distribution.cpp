@@ -2,27 +2,54 @@
 #include "fastnce/distribution.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "cpu/sampler.h"
 #include "fastnce/error.h"
-#include "math/distribution/learned_unigram.h"
+#include "math/distribution/parameter.h"
+#include "math/distribution/registry.h"
 
 namespace fastnce {
 
 namespace {
 
-constexpr struct {
+struct Row {
   const char* name;
   DistributionKind kind;
-} kNamed[] = {
-    {"log_uniform", DistributionKind::kLogUniform},
-    {"uniform", DistributionKind::kUniform},
-    {"learned_unigram", DistributionKind::kLearnedUnigram},
-    {"all", DistributionKind::kAll},
+  std::span<const math::Parameter> parameters;
 };
+
+template <class D>
+constexpr Row row_of() {
+  Row row{D::kName, math::kind_of<D>(), {}};
+  if constexpr (requires { D::kParameters; }) row.parameters = D::kParameters;
+  return row;
+}
+
+// All distributions.
+constexpr auto kRows = []<class... D>(std::type_identity<std::tuple<D...>>) {
+  static_assert(((row_of<D>().parameters.size() <= std::tuple_size_v<decltype(Distribution::parameters)>) && ...));
+  return std::array{row_of<D>()...};
+}(std::type_identity<math::Distributions>{});
+
+void require_parameters(const Row& row, std::span<const double> given) {
+  if (given.size() != row.parameters.size()) {
+    std::string names;
+    for (const math::Parameter& parameter : row.parameters) names += concat(names.empty() ? "" : ", ", parameter.name);
+    throw InvalidValue(concat("distribution = '", row.name, "': got ", given.size(), " parameters, expected ",
+                              row.parameters.size(), names.empty() ? "" : ": ", names));
+  }
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    const math::Parameter& parameter = row.parameters[i];
+    if (given[i] > parameter.above && std::isfinite(given[i])) continue;
+    throw InvalidValue(concat(parameter.name, " = ", given[i], ": expected a finite number above ", parameter.above));
+  }
+}
 
 void require_table_size(std::uint64_t classes, const char* what) {
   if (classes >= 1 && classes <= static_cast<std::uint64_t>(kMostTabledClasses)) return;
@@ -65,14 +92,22 @@ double total_of(std::span<const float> weights, WeightSums sums) {
 
 }  // namespace
 
-Distribution distribution_named(std::string_view name, std::int64_t range_max) {
+Distribution distribution_named(std::string_view name, std::int64_t range_max, std::span<const double> parameters) {
   std::string known;
-  for (const auto& row : kNamed) {
-    if (name == row.name) return {.kind = row.kind, .range_max = range_max};
+  for (const Row& row : kRows) {
+    if (row.name == nullptr) continue;
+    if (name == row.name) {
+      require_parameters(row, parameters);
+      Distribution distribution{.kind = row.kind, .range_max = range_max};
+      std::ranges::copy(parameters, distribution.parameters.begin());
+      return distribution;
+    }
     known += concat(known.empty() ? "'" : ", '", row.name, "'");
   }
   throw InvalidValue(concat("distribution = '", name, "': expected one of ", known));
 }
+
+bool is_all(const Distribution& distribution) { return distribution.kind == math::kind_of<math::All>(); }
 
 UnigramTable::UnigramTable(std::vector<float> weights, WeightSums sums) : weights_(std::move(weights)), sums_(sums) {
   require_table_size(weights_.size(), "a table");
@@ -84,7 +119,7 @@ UnigramTable::UnigramTable(std::vector<float> weights, WeightSums sums) : weight
 
 Distribution UnigramTable::distribution() const {
   return {
-      .kind = DistributionKind::kUnigram,
+      .kind = math::kind_of<math::Unigram>(),
       .range_max = std::ssize(weights_),
       .unigram = {
           .weights = weights_.data(), .alias_table = alias_table_.data(), .total = total_, .reachable = reachable_}};
@@ -128,7 +163,7 @@ void LearnedWeights::learn(std::span<const std::int64_t> classes) {
 }
 
 Distribution LearnedWeights::distribution() const {
-  return {.kind = DistributionKind::kLearnedUnigram,
+  return {.kind = math::kind_of<math::LearnedUnigram>(),
           .range_max = std::ssize(weights_),
           .learned = {.weights = weights_.data(), .tree = tree_.data(), .total = total_}};
 }

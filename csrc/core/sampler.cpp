@@ -9,6 +9,7 @@
 #include "cpu/accidental_hits.h"
 #include "cpu/sampler.h"
 #include "fastnce/error.h"
+#include "math/distribution/registry.h"
 
 namespace fastnce {
 
@@ -24,7 +25,7 @@ void require_distinct(const SamplerParams& params) {
                               ", because samples are unique"));
   }
   const std::int64_t reachable = distribution.unigram.reachable;
-  if (distribution.kind == DistributionKind::kUnigram && params.num_sampled > reachable) {
+  if (distribution.kind == math::kind_of<math::Unigram>() && params.num_sampled > reachable) {
     throw InvalidValue(concat("num_sampled = ", params.num_sampled,
                               " is larger than the number of classes that can be ", "drawn, ", reachable, " of ",
                               range_max, " (those of weight above 0): expected at most ", reachable,
@@ -37,11 +38,10 @@ void require_distinct(const SamplerParams& params) {
 void validate(const SamplerParams& params) {
   constexpr std::int64_t kMostSamples = 0x7FFFFFFF;  // TensorFlow's limit: an int32 attribute
   const Distribution& distribution = params.distribution;
-  const bool is_all = distribution.kind == DistributionKind::kAll;  // then range_max is num_sampled
-  if (distribution.range_max < 1 && !is_all) {
+  if (distribution.range_max < 1 && !is_all(distribution)) {
     throw InvalidValue(concat("range_max = ", distribution.range_max, ": expected at least 1"));
   }
-  const bool is_learned = distribution.kind == DistributionKind::kLearnedUnigram;
+  const bool is_learned = distribution.kind == math::kind_of<math::LearnedUnigram>();
   if (is_learned && distribution.range_max > kMostTabledClasses) {
     throw InvalidValue(concat("range_max = ", distribution.range_max, ": expected at most ", kMostTabledClasses,
                               " for a learned unigram distribution"));
@@ -49,7 +49,7 @@ void validate(const SamplerParams& params) {
   if (params.num_sampled < 1 || params.num_sampled > kMostSamples) {
     throw InvalidValue(concat("num_sampled = ", params.num_sampled, ": expected 1 to ", kMostSamples));
   }
-  if (params.unique || is_all) require_distinct(params);
+  if (params.unique || is_all(distribution)) require_distinct(params);
 }
 
 std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids) {

@@ -62,7 +62,9 @@ void draw(const D& distribution, const CandidateStream& stream, Range draws, std
                for (std::uint64_t i = 0; i < count; i += kWords) {
                  *ids++ = distribution.id(words + i, words + i + D::kFixedWords);
                }
-               if (rejected != nullptr) note_rejected(distribution, words, first, count, *rejected);
+               if constexpr (D::kRetriedWords > 0) {
+                 if (rejected != nullptr) note_rejected(distribution, words, first, count, *rejected);
+               }
              });
 }
 

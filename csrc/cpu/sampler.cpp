@@ -181,7 +181,7 @@ void count_expected(const math::All&, const SamplerParams&, std::int64_t, std::s
 
 std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids) {
   const int threads = threads_for(static_cast<double>(params.num_sampled), kDrawsPerThread);
-  if (params.unique && params.distribution.kind != DistributionKind::kAll) {
+  if (params.unique && params.distribution.kind != math::kind_of<math::All>()) {
     return UniqueSampler(params, threads).run(ids);
   }
   Draws draws(params, threads);

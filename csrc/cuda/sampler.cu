@@ -196,7 +196,7 @@ std::int64_t table_slots(std::int64_t num_sampled, std::int64_t draws) {
 void take_workspace(Carver& memory, const SamplerParams& params, SamplerArguments& args) {
   args.tries = memory.take<std::int64_t>(1);
   args.draws = params.unique ? planned_draws(params) : params.num_sampled;
-  if (params.distribution.kind != DistributionKind::kLogUniform) {
+  if (math::with_distribution(params.distribution, []<class D>(const D&) { return D::kRetriedWords > 0; })) {
     args.rejections.capacity = rejection_capacity(args.draws);
     args.rejections.count = memory.take<std::int64_t>(1);
     args.rejections.draws = memory.take<std::uint32_t>(args.rejections.capacity);
@@ -244,7 +244,7 @@ double log_uniform_draws(double v, double s) {
 std::int64_t planned_draws(const SamplerParams& params) {
   const double v = static_cast<double>(params.distribution.range_max);
   const double s = static_cast<double>(params.num_sampled);
-  const bool is_uniform = params.distribution.kind == DistributionKind::kUniform;
+  const bool is_uniform = params.distribution.kind == math::kind_of<math::Uniform>();
   // Of a uniform distribution n draws give V (1 - exp(-n / V)) classes.
   const double mean = is_uniform ? -v * std::log1p(-std::min(s / v, 0.99)) : log_uniform_draws(v, s);
   const double draws = std::clamp(1.1 * mean, s, 4.0 * s) + 64.0;

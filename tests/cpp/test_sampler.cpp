@@ -147,7 +147,7 @@ TEST(LearnedUnigram, DrawsTheClassWhoseIntervalHoldsTheInteger) {
     weights.learn(classes);
     const LearnedWeights restored(std::vector<std::int32_t>(weights.weights().begin(), weights.weights().end()));
     for (const Distribution& given : {weights.distribution(), restored.distribution()}) {
-      const math::LearnedUnigram distribution(v, given.learned.weights, given.learned.tree, given.learned.total);
+      const math::LearnedUnigram distribution(given);
       ASSERT_EQ(distribution.total, 4 * v);
       std::uint32_t integer = static_cast<std::uint32_t>(4 * v) * 1000;
       for (std::int64_t k = 0; k < v; ++k) {

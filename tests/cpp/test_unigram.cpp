@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <array>
 #include <limits>
 #include <string>
 #include <vector>
@@ -132,6 +133,8 @@ TEST(Distribution, IsKnownByName) {
   EXPECT_EQ(distribution_named("uniform", 7).range_max, 7);
   EXPECT_EQ(message_of([] { distribution_named("zipf", 7); }),
             "distribution = 'zipf': expected one of 'log_uniform', 'uniform', 'learned_unigram', 'all'");
+  EXPECT_EQ(message_of([] { distribution_named("uniform", 7, std::array{0.5}); }),
+            "distribution = 'uniform': got 1 parameters, expected 0");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The distributions that candidates are drawn from, and the tables that some of them need.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -8,7 +9,9 @@
 
 namespace fastnce {
 
-enum class DistributionKind { kLogUniform, kUniform, kUnigram, kLearnedUnigram, kAll };
+// An index into the list of math/distribution/registry.h. 0 is log-uniform; others come from distribution_named() and
+// the tables below.
+enum class DistributionKind : int;
 
 // The tables of a unigram distribution; of a UnigramTable.
 struct UnigramView {
@@ -27,15 +30,20 @@ struct LearnedView {
 
 // What one draw follows. The tables are borrowed and must outlive the calls that use them.
 struct Distribution {
-  DistributionKind kind = DistributionKind::kLogUniform;
-  std::int64_t range_max = 0;  // V: classes are drawn from [0, V)
-  UnigramView unigram = {};    // kUnigram
-  LearnedView learned = {};    // kLearnedUnigram
+  DistributionKind kind = {};
+  std::int64_t range_max = 0;             // V: classes are drawn from [0, V)
+  std::array<double, 2> parameters = {};  // the first ones are those of distribution_named()
+  UnigramView unigram = {};               // of a UnigramTable
+  LearnedView learned = {};               // of LearnedWeights
 };
 
 // The distribution of this name that needs no table: "log_uniform", "uniform", "learned_unigram" (all weights 1) or
-// "all". Throws InvalidValue for other names.
-Distribution distribution_named(std::string_view name, std::int64_t range_max);
+// "all". Throws InvalidValue for other names, for another number of parameters than the distribution has, and for
+// parameters out of range.
+Distribution distribution_named(std::string_view name, std::int64_t range_max, std::span<const double> parameters = {});
+
+// Whether it is "all": every class is a candidate, and range_max is num_sampled.
+bool is_all(const Distribution& distribution);
 
 // Unigram and learned unigram draw indices of 32 bits.
 inline constexpr std::int64_t kMostTabledClasses = 0x7FFFFFFF;

@@ -6,9 +6,13 @@
 namespace fastnce::math {
 
 struct All {
+  static constexpr const char* kName = "all";
   static constexpr int kFixedWords = 0;
   static constexpr int kRetriedWords = 0;
   static constexpr bool kOnDevice = false;
+
+  template <class Given>
+  explicit All(const Given&) {}
 };
 
 }  // namespace fastnce::math

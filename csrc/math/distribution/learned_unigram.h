@@ -17,17 +17,20 @@ inline constexpr std::int64_t kLearnedBlock = 32;  // classes: two cache lines
 FASTNCE_HD std::int64_t learned_blocks(std::int64_t classes) { return (classes + kLearnedBlock - 1) / kLearnedBlock; }
 
 struct LearnedUnigram {
+  static constexpr const char* kName = "learned_unigram";
   static constexpr int kFixedWords = 0;
   static constexpr int kRetriedWords = 1;
   static constexpr bool kOnDevice = false;  // its weights change on the host
 
   // Without weights all are 1: then the integer is the class.
-  LearnedUnigram(std::int64_t classes, const std::int32_t* class_weights, const std::int32_t* block_tree,
-                 std::int64_t sum)
-      : integer(static_cast<std::uint64_t>(sum)), weights(class_weights), tree(block_tree), total(sum) {
-    const std::int64_t blocks = learned_blocks(classes);
-    for (top = 1; 2 * top <= blocks;) top *= 2;
-    num_blocks = blocks;
+  template <class Given>
+  explicit LearnedUnigram(const Given& given)
+      : weights(given.learned.weights),
+        tree(given.learned.tree),
+        total(weights == nullptr ? given.range_max : given.learned.total),
+        integer(static_cast<std::uint64_t>(total)),
+        num_blocks(learned_blocks(given.range_max)) {
+    for (top = 1; 2 * top <= num_blocks;) top *= 2;
   }
 
   FASTNCE_HD bool accepts(const std::uint32_t* word) const { return integer.accepts(*word); }
@@ -49,10 +52,10 @@ struct LearnedUnigram {
     return static_cast<double>(weight / static_cast<float>(total));
   }
 
-  UniformInteger<std::uint32_t> integer;
   const std::int32_t* weights;  // [V], or null
   const std::int32_t* tree;     // [1 + blocks]; node 0 is not used
   std::int64_t total;
+  UniformInteger<std::uint32_t> integer;
   std::int64_t num_blocks;
   std::int64_t top;  // the largest power of two that is at most num_blocks
 };

@@ -37,11 +37,14 @@ FASTNCE_HD std::int64_t log_uniform_draw(const PhiloxBlock& block, int half, dou
 }
 
 struct LogUniform {
+  static constexpr const char* kName = "log_uniform";
   static constexpr int kFixedWords = 2;
   static constexpr int kRetriedWords = 0;
   static constexpr bool kOnDevice = true;
 
-  explicit LogUniform(std::int64_t classes) : range_max(classes), log_range(log_uniform_log_range(classes)) {}
+  template <class Given>
+  explicit LogUniform(const Given& given)
+      : range_max(given.range_max), log_range(log_uniform_log_range(given.range_max)) {}
 
   FASTNCE_HD std::int64_t id(const std::uint32_t* fixed, const std::uint32_t*) const {
     return log_uniform_id(uniform_double(fixed[0], fixed[1]), log_range, range_max);

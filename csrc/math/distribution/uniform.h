@@ -9,13 +9,15 @@
 namespace fastnce::math {
 
 struct Uniform {
+  static constexpr const char* kName = "uniform";
   static constexpr int kFixedWords = 0;
   static constexpr int kRetriedWords = 2;
   static constexpr bool kOnDevice = true;
 
-  explicit Uniform(std::int64_t classes)
-      : integer(static_cast<std::uint64_t>(classes)),
-        p(static_cast<double>(static_cast<float>(1.0 / static_cast<double>(classes)))) {}
+  template <class Given>
+  explicit Uniform(const Given& given)
+      : integer(static_cast<std::uint64_t>(given.range_max)),
+        p(static_cast<double>(static_cast<float>(1.0 / static_cast<double>(given.range_max)))) {}
 
   // The lower half comes first.
   FASTNCE_HD static std::uint64_t joined(const std::uint32_t* words) {

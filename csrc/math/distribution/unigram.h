@@ -18,12 +18,17 @@ struct AliasEntry {
 inline constexpr std::uint32_t kAliasScale = std::uint32_t{1} << 23;
 
 struct Unigram {
+  static constexpr const char* kName = nullptr;
   static constexpr int kFixedWords = 1;
   static constexpr int kRetriedWords = 1;
   static constexpr bool kOnDevice = true;
 
-  Unigram(std::int64_t classes, const float* class_weights, double sum, const std::uint32_t* alias_table)
-      : integer(static_cast<std::uint64_t>(classes)), weights(class_weights), total(sum), table(alias_table) {}
+  template <class Given>
+  explicit Unigram(const Given& given)
+      : integer(static_cast<std::uint64_t>(given.range_max)),
+        weights(given.unigram.weights),
+        total(given.unigram.total),
+        table(given.unigram.alias_table) {}
 
   FASTNCE_HD bool accepts(const std::uint32_t* word) const { return integer.accepts(*word); }
   FASTNCE_HD std::int64_t id(const std::uint32_t* fixed, const std::uint32_t* word) const {
