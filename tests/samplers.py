@@ -20,7 +20,7 @@ class Kind:
     name: str
     make: Callable[..., Any]
     twin: Callable[[int], reference.Distribution]
-    function: Callable[..., Any]
+    function: Callable[..., Any] | None
     """``function(true_classes, num_true, num_sampled, unique, range_max, seed=...)`` draws the first call."""
     probability: Callable[[int], np.ndarray]
     """``[V]``, in float64, from the definition."""

@@ -21,18 +21,18 @@ namespace fastnce::bindings {
 
 namespace {
 
-float float_option(py::handle object, const char* name) {
+double number(py::handle object, std::string_view name) {
   const double value = PyBool_Check(object.ptr()) ? -1.0 : PyFloat_AsDouble(object.ptr());
   if (PyBool_Check(object.ptr()) || PyErr_Occurred()) {
     PyErr_Clear();
     throw InvalidType(concat(name, is_a(object), ": expected a number"));
   }
-  return static_cast<float>(value);
+  return value;
 }
 
 UnigramOptions unigram_options(py::handle distortion, py::handle num_reserved_ids, py::handle num_shards,
                                py::handle shard) {
-  return {.distortion = float_option(distortion, "distortion"),
+  return {.distortion = static_cast<float>(number(distortion, "distortion")),
           .num_reserved_ids = integer(num_reserved_ids, "num_reserved_ids"),
           .num_shards = integer(num_shards, "num_shards"),
           .shard = integer(shard, "shard")};
@@ -121,9 +121,12 @@ Distribution distribution_argument(py::handle object, std::int64_t range_max) {
   if (py::isinstance<py::str>(object)) return distribution_named(object.cast<std::string>(), range_max);
   if (py::isinstance<py::tuple>(object)) {
     const auto parts = py::reinterpret_borrow<py::tuple>(object);
+    const auto name = parts[0].cast<std::string>();
     std::vector<double> parameters;
-    for (std::size_t i = 1; i < parts.size(); ++i) parameters.push_back(parts[i].cast<double>());
-    return distribution_named(parts[0].cast<std::string>(), range_max, parameters);
+    for (std::size_t i = 1; i < parts.size(); ++i) {
+      parameters.push_back(number(parts[i], concat("parameter ", i, " of '", name, "'")));
+    }
+    return distribution_named(name, range_max, parameters);
   }
   const Distribution given = [&] {
     if (py::isinstance<DeviceUnigramTable>(object)) return object.cast<const DeviceUnigramTable&>().distribution;

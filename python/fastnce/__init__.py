@@ -12,19 +12,13 @@ from fastnce._config import config, get_num_threads, get_precision, set_num_thre
 from fastnce._losses._nce import nce_loss, nce_loss_and_grad
 from fastnce._losses._negative_sampling import gbce_weight, negative_sampling_loss, negative_sampling_loss_and_grad
 from fastnce._losses._sampled_softmax import sampled_softmax_loss, sampled_softmax_loss_and_grad
-from fastnce._samplers import (
-    LearnedUnigramSampler,
-    LogUniformSampler,
-    MixedSampler,
-    UniformSampler,
-    UnigramSampler,
-    all_candidate_sampler,
-    compute_accidental_hits,
-    fixed_unigram_candidate_sampler,
-    learned_unigram_candidate_sampler,
-    log_uniform_candidate_sampler,
-    uniform_candidate_sampler,
-)
+from fastnce._samplers._all import all_candidate_sampler
+from fastnce._samplers._hits import compute_accidental_hits
+from fastnce._samplers._learned_unigram import LearnedUnigramSampler, learned_unigram_candidate_sampler
+from fastnce._samplers._log_uniform import LogUniformSampler, log_uniform_candidate_sampler
+from fastnce._samplers._mixed import MixedSampler
+from fastnce._samplers._uniform import UniformSampler, uniform_candidate_sampler
+from fastnce._samplers._unigram import UnigramSampler, fixed_unigram_candidate_sampler
 from fastnce._types import Grads, LearnedSamplerState, RowGrads, SampledValues, SamplerState
 
 __version__: str = config()["version"]

@@ -1,4 +1,4 @@
-from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias
+from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -55,8 +55,9 @@ class LearnedWeights:
     def __len__(self) -> int: ...
 
 Distribution: TypeAlias = (
-    Literal["log_uniform", "uniform", "learned_unigram", "all"] | UnigramTable | DeviceUnigramTable | LearnedWeights
+    str | tuple[str, *tuple[SupportsFloat, ...]] | UnigramTable | DeviceUnigramTable | LearnedWeights
 )
+"""A name, a name with parameters, or weights."""
 
 def check_sampler(
     distribution: Distribution,

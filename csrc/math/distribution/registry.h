@@ -1,9 +1,8 @@
 // The list of distributions: a new one is a header and an entry of the list. A distribution is a struct that both
 // backends copy into their loops. It has
 //   kName                         its name for distribution_named(), or null if it needs a table
-//   kParameters                   an array of Parameter (parameter.h), if distribution_named() takes numbers for it,
-//   which
-//                                 it then checks
+//   kParameters                   an array of Parameter (parameter.h), if distribution_named() takes and checks numbers
+//                                 for it
 //   kFixedWords, kRetriedWords    the random words that it takes (math/candidate_stream.h)
 //   kOnDevice                     whether the CUDA backend draws from it
 //   a constructor                 from a valid fastnce::Distribution: a template, since math/ does not include that

@@ -79,6 +79,8 @@ class Sampler:
         seed: Seed,
     ) -> None:
         _core.check_sampler(distribution, num_true, num_sampled, unique, range_max)
+        if isinstance(distribution, tuple):
+            distribution = (distribution[0], *map(float, distribution[1:]))  # parameters may be mutable: arrays
         self._distribution = distribution
         # The stream of a call depends on num_sampled: fixed for the life of a sampler.
         self._arguments = (

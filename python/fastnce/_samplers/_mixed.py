@@ -12,14 +12,11 @@ from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
 from fastnce._errors import is_a
-from fastnce._samplers._base import Sampler
+from fastnce._samplers._base import FixedSampler, Sampler
 from fastnce._samplers._learned_unigram import LearnedUnigramSampler
-from fastnce._samplers._log_uniform import LogUniformSampler
-from fastnce._samplers._uniform import UniformSampler
-from fastnce._samplers._unigram import UnigramSampler
 from fastnce._types import ArrayT, IdLists, IdsLike, LearnedSamplerState, NumpySamples, SampledValues, SamplerState
 
-Source: TypeAlias = LogUniformSampler | UniformSampler | UnigramSampler | LearnedUnigramSampler
+Source: TypeAlias = FixedSampler | LearnedUnigramSampler
 
 
 class MixedSampler:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from fastnce._types import Grads, RowGrads, SampledValues
 from fastnce.reference._distributions import (
     Distribution,
+    InverseCdf,
     LearnedUnigram,
     LogUniform,
     Uniform,
@@ -51,6 +52,7 @@ from fastnce.reference._samplers import (
 __all__ = [
     "Distribution",
     "Grads",
+    "InverseCdf",
     "LearnedUnigram",
     "LogUniform",
     "RowGrads",

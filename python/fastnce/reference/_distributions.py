@@ -6,7 +6,7 @@ Sources: ``range_sampler.cc``, ``distribution_sampler.cc`` and ``weighted_picker
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastnce.reference._random import WORD, philox4x32, stream_start
 
 Floats32: TypeAlias = NDArray[np.float32]
+Floats64: TypeAlias = NDArray[np.float64]
 Ids: TypeAlias = NDArray[np.int64]
 
 
@@ -63,41 +64,65 @@ def uniform_integer(words: Iterator[int], n: int, bits: int) -> int:
             return r % n
 
 
-# ---- log-uniform -------------------------------------------------------------------------------------------
+# ---- inverse of a distribution function --------------------------------------------------------------------
 
 
-def log_uniform_draws(seed: int, seed2: int, call: int, num_sampled: int, range_max: int, count: int) -> Ids:
-    """The first ``count`` draws (before any rejection) of call number ``call``, as int64 ``[count]``.
+def uniform_numbers(seed: int, seed2: int, call: int, num_sampled: int, count: int) -> Floats64:
+    """The first ``count`` numbers u in [0, 1) of call number ``call``.
 
-    Draw i takes words ``2 (i mod 2)`` and the next of Philox block ``i div 2``, the first word giving the
-    high bits of ``u = ((w0 mod 2**20) 2**32 + w1) / 2**52`` in [0, 1), and is ``k = floor(exp(u log(V + 1)))
-    - 1 (mod V)``, the inverse of the distribution function ``log(k + 2) / log(V + 1)``. ``math.exp`` is the C
-    library's, as in TensorFlow.
+    Number i takes words ``2 (i mod 2)`` and the next of Philox block ``i div 2``, the first word giving the high bits
+    of ``u = ((w0 mod 2**20) 2**32 + w1) / 2**52``.
     """
     words = random_words(seed, seed2, call, num_sampled, 0, (count + 1) // 2).reshape(-1, 2)
-    u = ((words[:count, 0] & 0xFFFFF) << 32 | words[:count, 1]).astype(np.float64) * 2.0**-52
-    log_range = math.log1p(range_max)
-    return np.array([(int(math.exp(x)) - 1) % range_max for x in (u * log_range).tolist()], np.int64)
+    return ((words[:count, 0] & 0xFFFFF) << 32 | words[:count, 1]).astype(np.float64) * 2.0**-52
 
 
-def log_uniform_probability(ids: ArrayLike, range_max: int) -> Floats32:
-    """``p(k) = log((k + 2) / (k + 1)) / log(V + 1)``, rounded once to float32; the shape of ``ids``."""
-    k = np.asarray(ids, np.int64).astype(np.float64)
-    return (np.log((k + 2.0) / (k + 1.0)) / math.log1p(range_max)).astype(np.float32)
+class InverseCdf:
+    """A distribution whose draw is a function of one uniform number, in float64.
 
+    ``ids(u)`` are the classes that the numbers u ``[n]`` in [0, 1) draw; ``probabilities(k)`` those of the classes k,
+    which are float64, in their shape.
+    """
 
-class LogUniform:
-    def __init__(self, range_max: int) -> None:
-        self.range_max = range_max
+    def __init__(self, ids: Callable[[Floats64], Ids], probabilities: Callable[[Floats64], Floats64]) -> None:
+        self.ids, self.probabilities = ids, probabilities
 
     def draws(self, seed: int, seed2: int, call: int, num_sampled: int) -> Iterator[int]:
         drawn, count = 0, num_sampled
         while True:
-            yield from log_uniform_draws(seed, seed2, call, num_sampled, self.range_max, count)[drawn:].tolist()
+            yield from self.ids(uniform_numbers(seed, seed2, call, num_sampled, count)[drawn:]).tolist()
             drawn, count = count, 2 * count
 
     def probability(self, ids: ArrayLike) -> Floats32:
-        return log_uniform_probability(ids, self.range_max)
+        return self.probabilities(np.asarray(ids, np.int64).astype(np.float64)).astype(np.float32)
+
+
+# ---- log-uniform -------------------------------------------------------------------------------------------
+
+
+class LogUniform(InverseCdf):
+    """``p(k) = log((k + 2) / (k + 1)) / log(V + 1)``.
+
+    A draw is ``k = floor(exp(u log(V + 1))) - 1 (mod V)``, the inverse of the distribution function ``log(k + 2) /
+    log(V + 1)``. ``math.exp`` is the C library's, as in TensorFlow.
+    """
+
+    def __init__(self, range_max: int) -> None:
+        log_range = math.log1p(range_max)
+        super().__init__(
+            lambda u: np.array([(int(math.exp(x)) - 1) % range_max for x in (u * log_range).tolist()], np.int64),
+            lambda k: np.log((k + 2.0) / (k + 1.0)) / log_range,
+        )
+
+
+def log_uniform_draws(seed: int, seed2: int, call: int, num_sampled: int, range_max: int, count: int) -> Ids:
+    """The first ``count`` draws (before any rejection) of call number ``call``, as int64 ``[count]``."""
+    return LogUniform(range_max).ids(uniform_numbers(seed, seed2, call, num_sampled, count))
+
+
+def log_uniform_probability(ids: ArrayLike, range_max: int) -> Floats32:
+    """Of each class in one draw, rounded once to float32; the shape of ``ids``."""
+    return LogUniform(range_max).probability(ids)
 
 
 # ---- uniform -----------------------------------------------------------------------------------------------
