@@ -77,7 +77,7 @@ def test_the_mixture_draws_from_copies():
     mixture(LABELS)
     assert all(sampler.state.calls == 0 for sampler, _ in given)
     assert given[3][0].weights.sum() == V
-    assert [state.calls for state in mixture.state] == [1] * 4
+    assert [state.calls for state in mixture.state] == [1] * len(KINDS)
     assert mixture.state[3].weights.sum() == V + LABELS.size
 
 
@@ -118,8 +118,10 @@ def test_a_refused_call_changes_nothing():
 
 
 def test_sizes_are_properties():
-    mixture = fastnce.MixedSampler(sources())
-    assert (mixture.range_max, mixture.num_true, mixture.num_sampled, mixture.unique) == (V, T, 4 + 7 + 10 + 13, False)
+    given = sources()
+    mixture = fastnce.MixedSampler(given)
+    total = sum(number for _, number in given)
+    assert (mixture.range_max, mixture.num_true, mixture.num_sampled, mixture.unique) == (V, T, total, False)
 
 
 def test_losses_take_its_values():

@@ -20,31 +20,83 @@ MOST_FILES, MOST_LINES = 5, 150
 FRONT_ENDS = ("csrc/bindings/", "python/fastnce/torch/", "python/fastnce/jax/")
 
 
-def test_a_loss_is_five_small_files_and_no_front_end():
-    text = (RECIPES / "loss.patch").read_text()
+@pytest.mark.parametrize("recipe", ["loss", "sampler"])
+def test_a_recipe_is_five_small_files_and_no_front_end(recipe):
+    text = (RECIPES / f"{recipe}.patch").read_text()
     files = re.findall(r"^\+\+\+ b/(.+)$", text, re.MULTILINE)
     assert len(files) <= MOST_FILES, files
     assert len(re.findall(r"^\+(?!\+\+ )", text, re.MULTILINE)) <= MOST_LINES
     assert [file for file in files if file.startswith(FRONT_ENDS)] == []
 
 
-def test_a_loss_passes_the_tests_of_every_loss(tmp_path):
+def follow(recipe: str, copy: Path, *also: str) -> None:
+    """Applies a recipe to a copy of Python code and tests, and of `also`."""
     if shutil.which("git") is None:
         pytest.skip("needs git, which applies the patch")
-    ignored = shutil.ignore_patterns("__pycache__", "*.so")
-    for folder in ("python", "tests"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
-    shutil.copy(_core.__file__, tmp_path / "python/fastnce")
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    subprocess.run(["git", "apply", RECIPES / "loss.patch"], cwd=tmp_path, check=True)
-    # Without site, so that the tests import the copy, not what is installed.
-    path = os.pathsep.join(map(str, (tmp_path / "python", sysconfig.get_path("purelib"))))
-    command = [sys.executable, "-S", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "damped"]
-    files = [f"tests/test_{name}.py" for name in ("loss_family", "gradients", "reference_losses")]
+    for name in ("python", "tests", "pyproject.toml", *also):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        else:
+            shutil.copy(ROOT / name, copy)
+    subprocess.run(["git", "apply", RECIPES / f"{recipe}.patch"], cwd=copy, check=True)
+
+
+def run(command: list[str | Path], copy: Path, **environment: str) -> str:
     done = subprocess.run(
-        [*command, *files], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        command,
+        cwd=copy,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (passed,) = re.findall(r"(\d+) passed", done.stdout)
-    assert int(passed) > 50
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def tests_passed(copy: Path, keyword: str, *files: str) -> int:
+    # Without site, so that the tests import the copy, not what is installed.
+    path = os.pathsep.join(map(str, (copy / "python", sysconfig.get_path("purelib"))))
+    command = [sys.executable, "-S", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", keyword]
+    (passed,) = re.findall(r"(\d+) passed", run([*command, *files], copy, PYTHONPATH=path))
+    return int(passed)
+
+
+def test_a_loss_passes_the_tests_of_every_loss(tmp_path):
+    follow("loss", tmp_path)
+    shutil.copy(_core.__file__, tmp_path / "python/fastnce")
+    files = [f"tests/test_{name}.py" for name in ("loss_family", "gradients", "reference_losses")]
+    assert tests_passed(tmp_path, "damped", *files) > 50
+
+
+def build_extension(copy: Path) -> None:
+    """As fast as possible: not optimised, without CUDA, and for the baseline instruction set alone: the kernels of an
+    instruction set draw from the log-uniform distribution only."""
+    pybind11 = pytest.importorskip("pybind11", reason="needs pybind11, of which the extension is made")
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    for tool in ("cmake", "ninja", os.environ.get("CXX", "c++").split()[0]):
+        if shutil.which(tool, path=path) is None:
+            pytest.skip(f"needs {tool}, which builds the extension")
+    build, baseline = copy / "build", copy / "baseline.cmake"
+    baseline.write_text("set(CMAKE_SYSTEM_PROCESSOR baseline)\n")  # of no name that cmake/isa_flags.cmake knows
+    options = {
+        "FASTNCE_PYTHON": "ON",
+        "FASTNCE_CUDA": "OFF",
+        "CMAKE_BUILD_TYPE": "None",
+        "CMAKE_PROJECT_fastnce_INCLUDE": baseline,
+        "Python_EXECUTABLE": sys.executable,
+        "pybind11_DIR": pybind11.get_cmake_dir(),
+    }
+    defined = [f"-D{name}={value}" for name, value in options.items()]
+    run(["cmake", "-G", "Ninja", "-S", copy, "-B", build, *defined], copy, PATH=path)
+    run(["cmake", "--build", build], copy, PATH=path)
+    (extension,) = build.glob("csrc/bindings/_core*.so")
+    shutil.copy(extension, copy / "python/fastnce")
+
+
+def test_a_sampler_passes_the_tests_of_every_sampler(tmp_path):
+    follow("sampler", tmp_path, "csrc", "cmake", "CMakeLists.txt")
+    build_extension(tmp_path)
+    files = ["tests/test_samplers.py", "tests/test_mixed_sampler.py", "tests/recipes/check_sampler.py"]
+    assert tests_passed(tmp_path, "zipf_mandelbrot or test_mixed_sampler or check_sampler", *files) > 50
