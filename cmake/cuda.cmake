@@ -6,18 +6,18 @@ set_property(CACHE FASTNCE_CUDA PROPERTY STRINGS AUTO ON OFF EMULATED)
 set(FASTNCE_CUDA_BACKEND "")
 
 set(kernels
-  csrc/cuda/enter_examples.cu
-  csrc/cuda/finish_examples.cu
-  csrc/cuda/grad_inputs.cu
-  csrc/cuda/grad_weights.cu
-  csrc/cuda/ids.cu
-  csrc/cuda/logistic_logits.cu
-  csrc/cuda/softmax.cu
-  csrc/cuda/softmax_logits.cu
-  csrc/cuda/row_order.cu
-  csrc/cuda/rows.cu
-  csrc/cuda/loss.cu
-  csrc/cuda/sampler.cu)
+  csrc/cuda/gemm/grad_inputs.cu
+  csrc/cuda/gemm/grad_weights.cu
+  csrc/cuda/loss/enter_examples.cu
+  csrc/cuda/loss/finish_examples.cu
+  csrc/cuda/loss/logistic_logits.cu
+  csrc/cuda/loss/loss.cu
+  csrc/cuda/loss/softmax.cu
+  csrc/cuda/loss/softmax_logits.cu
+  csrc/cuda/rows/row_order.cu
+  csrc/cuda/rows/rows.cu
+  csrc/cuda/runtime/ids.cu
+  csrc/cuda/sampler/sampler.cu)
 
 if(FASTNCE_CUDA STREQUAL "EMULATED")
   set(FASTNCE_CUDA_BACKEND EMULATED)
@@ -42,10 +42,10 @@ endif()
 
 if(FASTNCE_CUDA_BACKEND STREQUAL "REAL")
   include(cmake/enable_cuda.cmake)
-  target_sources(fastnce PRIVATE csrc/cuda/row_sort.cu csrc/cuda/runtime.cu)
+  target_sources(fastnce PRIVATE csrc/cuda/rows/row_sort.cu csrc/cuda/runtime/runtime.cu)
   fastnce_use_cuda(fastnce)
   # Its float64 arithmetic rounds as the CPU's does.
-  set_source_files_properties(csrc/cuda/sampler.cu PROPERTIES COMPILE_OPTIONS --fmad=false)
+  set_source_files_properties(csrc/cuda/sampler/sampler.cu PROPERTIES COMPILE_OPTIONS --fmad=false)
 elseif(FASTNCE_CUDA_BACKEND STREQUAL "EMULATED")
   set(emulated tests/cpp/emulated_cuda)
   target_sources(fastnce PRIVATE
@@ -59,7 +59,7 @@ elseif(FASTNCE_CUDA_BACKEND STREQUAL "EMULATED")
     ${emulated}/touch.cpp
     ${emulated}/warp.cpp
     ${emulated}/work.cpp)
-  # Before csrc, whose cuda/device.cuh it replaces.
+  # Before csrc, whose cuda/runtime/device.cuh it replaces.
   target_include_directories(fastnce BEFORE PRIVATE ${PROJECT_SOURCE_DIR}/${emulated})
   # -O2: where every thread of a block is emulated, -O3 takes longer to compile than it saves. The sanitizer's calls at
   # each access to memory go to accesses.cpp; its library is not linked.

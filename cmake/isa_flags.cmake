@@ -1,4 +1,4 @@
-# Instruction-set flags occur only here. Each isa_*.cpp compiles the same kernels for one instruction set; all
+# Instruction-set flags occur only here. Each file of csrc/cpu/isa_builds compiles the same kernels for one instruction set; all
 # other files are built for the baseline of the target architecture, and the kernels are chosen at run time.
 set(FASTNCE_FLAGS_baseline "")
 set(FASTNCE_FLAGS_avx2 -mavx2 -mfma)
@@ -18,7 +18,7 @@ function(fastnce_add_isas target)
     list(APPEND isas avx2 avx512 avx512_bf16 amx)
   endif()
   foreach(isa IN LISTS isas)
-    target_sources(${target} PRIVATE csrc/cpu/isa_${isa}.cpp)
-    fastnce_set_isa(csrc/cpu/isa_${isa}.cpp ${isa})
+    target_sources(${target} PRIVATE csrc/cpu/isa_builds/${isa}.cpp)
+    fastnce_set_isa(csrc/cpu/isa_builds/${isa}.cpp ${isa})
   endforeach()
 endfunction()

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "cpu/amx_permission.h"
+#include "cpu/runtime/amx_permission.h"
 
 namespace fastnce::bench {
 

@@ -1,8 +1,8 @@
 // Table of contents of the extension module fastnce._core.
 #include <pybind11/pybind11.h>
 
-#include "bindings/register.h"
-#include "bindings/without_gil.h"
+#include "bindings/arrays/without_gil.h"
+#include "bindings/ops/register.h"
 #include "fastnce/config.h"
 #include "fastnce/error.h"
 #include "fastnce/interrupt.h"

@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "cpu/log_q.h"
+#include "cpu/loss/log_q.h"
 
 namespace fastnce {
 

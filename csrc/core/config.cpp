@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <iterator>
 
-#include "cpu/isa.h"
-#include "cpu/parallel.h"
+#include "cpu/runtime/isa.h"
+#include "cpu/runtime/parallel.h"
 #include "fastnce/error.h"
 
 namespace fastnce {

@@ -9,11 +9,11 @@
 #include "core/validate.h"
 #include "fastnce/error.h"
 
-#include "cuda/ids.h"
-#include "cuda/limits.h"
-#include "cuda/loss.h"
-#include "cuda/runtime.h"
-#include "cuda/sampler.h"
+#include "cuda/loss/loss.h"
+#include "cuda/runtime/ids.h"
+#include "cuda/runtime/limits.h"
+#include "cuda/runtime/runtime.h"
+#include "cuda/sampler/sampler.h"
 #include "math/distribution/registry.h"
 
 namespace fastnce::cuda {

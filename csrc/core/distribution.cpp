@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "cpu/sampler.h"
+#include "cpu/sampler/sampler.h"
 #include "fastnce/error.h"
 #include "math/distribution/parameter.h"
 #include "math/distribution/registry.h"

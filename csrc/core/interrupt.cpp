@@ -1,6 +1,6 @@
 #include "fastnce/interrupt.h"
 
-#include "cpu/interrupt.h"
+#include "cpu/runtime/interrupt.h"
 
 namespace fastnce {
 

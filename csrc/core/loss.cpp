@@ -3,8 +3,8 @@
 
 #include "core/candidates.h"
 #include "core/validate.h"
-#include "cpu/loss.h"
-#include "cpu/row_plan.h"
+#include "cpu/loss/loss.h"
+#include "cpu/rows/row_plan.h"
 #include "fastnce/error.h"
 
 namespace fastnce {

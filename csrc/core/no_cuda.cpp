@@ -1,9 +1,9 @@
 // What takes the place of the CUDA backend in a build without it. There is no device, so that core/cuda.cpp refuses
 // every call that needs one before it comes here.
-#include "cuda/ids.h"
-#include "cuda/loss.h"
-#include "cuda/runtime.h"
-#include "cuda/sampler.h"
+#include "cuda/loss/loss.h"
+#include "cuda/runtime/ids.h"
+#include "cuda/runtime/runtime.h"
+#include "cuda/sampler/sampler.h"
 #include "fastnce/error.h"
 
 namespace fastnce::cuda {

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <random>
 
-#include "cpu/accidental_hits.h"
-#include "cpu/sampler.h"
+#include "cpu/sampler/accidental_hits.h"
+#include "cpu/sampler/sampler.h"
 #include "fastnce/error.h"
 #include "math/distribution/registry.h"
 

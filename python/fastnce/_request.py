@@ -52,7 +52,7 @@ FIELDS = (
     Field("pad_rows", "call", False),
     Field("device", "call"),
 )
-"""All that one call of a loss takes, by the names of csrc/bindings/loss_arguments.h. PyTorch's operators and the
+"""All that one call of a loss takes, by the names of csrc/bindings/ops/loss_arguments.h. PyTorch's operators and the
 attributes of JAX's handler are made from this table, so that a new option is a row here and a member there."""
 
 ARRAYS = (*(field.name for field in FIELDS if field.kind in ("array", "samples", "factor")), "grad_loss")
@@ -65,8 +65,8 @@ OPTIONS = tuple(field for field in FIELDS if field.kind in ("integer", "flag", "
 def compute(fields: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
     """``(loss, dinputs, row ids, dweights, dbiases)`` where ``inputs`` is, ``None`` for gradients not asked for.
 
-    ``fields`` are those of the core, ``csrc/bindings/loss_arguments.h``; what is not given has its default there. Rows
-    are cut to those used.
+    ``fields`` are those of the core, ``csrc/bindings/ops/loss_arguments.h``; what is not given has its default there.
+    Rows are cut to those used.
     """
     inputs = fields["inputs"]
     device = cuda_device_of(inputs, "inputs", fields.get("num_classes") or 0)

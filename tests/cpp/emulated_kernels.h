@@ -7,7 +7,7 @@
 #include <cstring>
 #include <string>
 
-#include "cuda/device.cuh"
+#include "cuda/runtime/device.cuh"
 #include "fastnce/error.h"
 
 namespace fastnce::cuda {

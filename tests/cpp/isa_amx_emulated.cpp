@@ -1,5 +1,6 @@
 // The AMX kernels with tile instructions in software. Linked before the library, this file takes the place of its
-// isa_amx.cpp and amx_permission.cpp, so that FASTNCE_ISA=amx runs the same kernels on machines without tile registers.
+// isa_builds/amx.cpp and amx_permission.cpp, so that FASTNCE_ISA=amx runs the same kernels on machines without tile
+// registers.
 #include <immintrin.h>
 
 #include <cmath>
@@ -7,7 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cpu/amx_permission.h"
+#include "cpu/runtime/amx_permission.h"
 
 namespace fastnce::cpu {
 namespace {
@@ -98,4 +99,4 @@ bool amx_permitted() { return true; }
 #define _tile_stored(tile, to, stride) tile_registers.store(tile, to, stride)
 #define _tile_dpbf16ps(c, a, b) tile_registers.multiply_bf16(c, a, b)
 
-#include "cpu/isa_amx.cpp"  // NOLINT(bugprone-suspicious-include): its place is what this file takes
+#include "cpu/isa_builds/amx.cpp"  // NOLINT(bugprone-suspicious-include): its place is what this file takes

@@ -1,7 +1,7 @@
-# Code compiled with wide instruction sets must not be shared: a weak function in isa_avx512.o outside its own namespace
+# Code compiled with wide instruction sets must not be shared: a weak function in avx512.o outside its own namespace
 # could become the copy that every caller uses, and crash processors without AVX-512.
 foreach(object IN LISTS OBJECTS)
-  if(object MATCHES "isa_(avx2|avx512|amx)")
+  if(object MATCHES "isa_builds/(avx2|avx512|amx)")
     execute_process(COMMAND ${NM} -C ${object} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
     string(REGEX MATCHALL "[^\n]* [Ww] [^\n]*" weak "${symbols}")
     foreach(symbol IN LISTS weak)

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <vector>
 
-#include "cuda/geometry.h"
+#include "cuda/gemm/geometry.h"
 #include "device_memory.h"
 #include "fastnce/cuda.h"
 #include "problem.h"

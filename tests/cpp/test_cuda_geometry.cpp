@@ -5,9 +5,9 @@
 #include <set>
 #include <vector>
 
-#include "cuda/geometry.h"
-#include "cuda/sampler.h"
-#include "cuda/slice.h"
+#include "cuda/gemm/geometry.h"
+#include "cuda/gemm/slice.h"
+#include "cuda/sampler/sampler.h"
 #include "fastnce/sampler.h"
 
 namespace fastnce::cuda {

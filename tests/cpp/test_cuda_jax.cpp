@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "bindings/jax_ffi.h"
+#include "bindings/jax/jax_ffi.h"
 #include "device_memory.h"
 #include "fastnce/config.h"
 #include "fastnce/sampler.h"

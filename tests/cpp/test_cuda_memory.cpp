@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "bindings/device_allocation.h"
+#include "bindings/arrays/device_allocation.h"
 #include "device_memory.h"
 #include "fastnce/cuda.h"
 #include "fastnce/error.h"

@@ -249,8 +249,8 @@ std::vector<std::string> lines_not_reached(const std::vector<Candidate>& candida
   const std::regex use(
       R"(^(?!\s*//).*\b(sync_block|sync_warp|wait_for_copies<.*>|shuffle\w*|load_matrices\w*|multiply_add|copy_async|row_offset)\()");
   std::vector<std::string> missing;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(std::filesystem::path(candidates[0].mutant.file).parent_path())) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(
+           std::filesystem::path(candidates[0].mutant.file).parent_path().parent_path())) {
     if (entry.path().filename() == "device.cuh" || entry.path().filename() == "block_sort.cuh") continue;  // replaced
     std::ifstream file(entry.path());
     std::string text;

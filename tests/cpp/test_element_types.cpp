@@ -7,7 +7,7 @@
 #include <xmmintrin.h>
 #endif
 
-#include "cpu/loss_kernels.h"
+#include "cpu/loss/loss_kernels.h"
 
 namespace fastnce::cpu {
 namespace {

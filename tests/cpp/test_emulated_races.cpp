@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "cuda/block_sort.cuh"
+#include "cuda/rows/block_sort.cuh"
 #include "emulated_kernels.h"
 
 namespace fastnce::cuda {

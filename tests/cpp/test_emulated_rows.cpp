@@ -1,10 +1,10 @@
-// Row gradients (cuda/rows.h) on the emulated device: what the public interface does not reach there.
+// Row gradients (cuda/rows/rows.h) on the emulated device: what the public interface does not reach there.
 #include <gtest/gtest.h>
 
 #include <cstdint>
 #include <vector>
 
-#include "cuda/rows.h"
+#include "cuda/rows/rows.h"
 #include "device_memory.h"
 #include "fastnce/cuda.h"
 #include "fastnce/error.h"

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "bindings/jax_ffi.h"
+#include "bindings/jax/jax_ffi.h"
 #include "xla_call.h"
 
 namespace fastnce {

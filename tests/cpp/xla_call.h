@@ -1,4 +1,4 @@
-// Calls of handlers as XLA makes them, on the structs of csrc/bindings/xla_ffi.h.
+// Calls of handlers as XLA makes them, on the structs of csrc/bindings/jax/xla_ffi.h.
 #pragma once
 
 #include <concepts>
@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "bindings/xla_ffi.h"
+#include "bindings/jax/xla_ffi.h"
 
 namespace fastnce::bindings::xla {
 

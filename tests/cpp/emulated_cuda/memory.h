@@ -35,7 +35,7 @@ void require_known_memory(bool known);
 void access_global(const void* address, std::size_t bytes, Access access);
 void check_access(const void* address, std::size_t bytes, Access access);  // not counted
 
-// On global memory, whole; as in csrc/cuda/device.cuh.
+// On global memory, whole; as in csrc/cuda/runtime/device.cuh.
 unsigned long long atomic_cas(unsigned long long* word, unsigned long long expected, unsigned long long desired);
 void atomic_min(unsigned long long* word, unsigned long long value);
 unsigned long long atomic_add(unsigned long long* word, unsigned long long value);

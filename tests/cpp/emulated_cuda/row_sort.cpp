@@ -1,11 +1,11 @@
-// The tests' version of csrc/cuda/row_sort.cu, and of the sort in block_sort.cuh.
-#include "cuda/row_sort.h"
+// The tests' version of csrc/cuda/rows/row_sort.cu, and of the sort in block_sort.cuh.
+#include "cuda/rows/row_sort.h"
 
 #include <algorithm>
 #include <cstring>
 
-#include "cuda/block_sort.cuh"
-#include "cuda/row_order.cuh"
+#include "cuda/rows/block_sort.cuh"
+#include "cuda/rows/row_order.cuh"
 #include "memory.h"
 #include "shared_memory.h"
 

@@ -1,5 +1,5 @@
-// The tests' version of csrc/cuda/runtime.cu: one device, whose memory is the host's.
-#include "cuda/runtime.h"
+// The tests' version of csrc/cuda/runtime/runtime.cu: one device, whose memory is the host's.
+#include "cuda/runtime/runtime.h"
 
 #include <atomic>
 #include <cstring>

@@ -17,7 +17,7 @@ void access_shared(std::size_t offset, std::size_t bytes, Access access);
 
 unsigned char peek(std::size_t offset);  // a byte, for tests: no access
 
-// As in csrc/cuda/device.cuh; `to` is an offset.
+// As in csrc/cuda/runtime/device.cuh; `to` is an offset.
 void copy_async(std::uint32_t to, const void* from, const Site& site);
 void commit_copies(const Site& site);
 void wait_for_copies(int pending, const Site& site);

@@ -1,4 +1,4 @@
-// Operations of a whole warp, as csrc/cuda/device.cuh explains them.
+// Operations of a whole warp, as csrc/cuda/runtime/device.cuh explains them.
 #pragma once
 
 #include <cstdint>

@@ -9,7 +9,7 @@
 #include <mutex>
 #include <string>
 
-#include "cuda/runtime.h"
+#include "cuda/runtime/runtime.h"
 #include "fastnce/cuda.h"
 
 namespace fastnce::cuda::emulated {

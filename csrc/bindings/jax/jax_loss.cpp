@@ -1,0 +1,173 @@
+// The sampled losses and their gradients for JAX.
+#include <cstddef>
+#include <string_view>
+
+#include "bindings/arrays/row_padding.h"
+#include "bindings/jax/jax_device.h"
+#include "bindings/jax/jax_ffi.h"
+#include "fastnce/config.h"
+#include "fastnce/loss.h"
+
+namespace fastnce::bindings::jax {
+
+namespace {
+
+// Options are attributes by the names of python/fastnce/_request.py; those that are missing have the request's default.
+Loss loss_from(const Call& call) {
+  Loss loss;
+  if (call.has("family")) {
+    const std::string_view family = call.text("family");
+    if (family != "logistic" && family != "softmax") throw InvalidValue("family: expected 'logistic' or 'softmax'");
+    loss.family = family == "softmax" ? LossFamily::kSoftmax : LossFamily::kLogistic;
+  }
+  if (call.has("true_target")) {
+    const std::string_view target = call.text("true_target");
+    if (target != "mean" && target != "one") throw InvalidValue("true_target: expected 'mean' or 'one'");
+    loss.true_target = target == "one" ? TrueTarget::kOne : TrueTarget::kMean;
+  }
+  if (call.has("remove_accidental_hits")) loss.remove_accidental_hits = call.flag("remove_accidental_hits");
+  return loss;
+}
+
+Precision precision_of(const Call& call) {
+  return call.has("precision") ? precision_from(call.text("precision"), "precision") : default_precision();
+}
+
+// Operands, results and options, in the order in which they come. Operands that may be left out are empty then. Row
+// gradients have room for B T + S rows.
+struct LossCall {
+  explicit LossCall(const xla::CallFrame& frame) : LossCall(Call(frame, 10, 5)) {}
+  LossCall(const LossCall&) = delete;
+
+  // How many rows of gradients were asked for: none, or B T + S.
+  std::size_t rows() const { return request.wanted.rows() ? labels.elements() + sampled.elements() : 0; }
+
+  Buffer weights;          // [V, D]
+  Buffer biases;           // [V], or [0] for none
+  Buffer labels;           // [B, T]
+  Buffer inputs;           // [B, D]
+  Buffer sampled;          // classes [S]
+  Buffer true_count;       // [B, T], or [0] for no log Q
+  Buffer sampled_count;    // [S], likewise
+  Buffer positive_weight;  // [B], or [0] for 1
+  Buffer negative_weight;  // [B], or [0] for 1
+  Buffer grad_loss;        // [B], or [0] for 1
+  Buffer loss;             // [B]
+  Buffer grad_inputs;      // [B, D]
+  Buffer row_ids;          // [B T + S]
+  Buffer grad_weights;     // [B T + S, D]
+  Buffer grad_biases;      // [B T + S]
+  LossRequest request;
+  LossOutputs outputs;
+
+ private:
+  explicit LossCall(const Call& call)
+      : weights(call.operand(0)),
+        biases(call.operand(1)),
+        labels(call.operand(2)),
+        inputs(call.operand(3)),
+        sampled(call.operand(4)),
+        true_count(call.operand(5)),
+        sampled_count(call.operand(6)),
+        positive_weight(call.operand(7)),
+        negative_weight(call.operand(8)),
+        grad_loss(call.operand(9)),
+        loss(call.result(0)),
+        grad_inputs(call.result(1)),
+        row_ids(call.result(2)),
+        grad_weights(call.result(3)),
+        grad_biases(call.result(4)),
+        weights_{weights.data(), weights.dimension(0), weights.dimension(1)},
+        biases_{biases.data(), biases.dimension(0), 1} {
+    request.loss = loss_from(call);
+    request.loss.positive_weight.values = positive_weight.wanted();
+    request.loss.negative_weight.values = negative_weight.wanted();
+    request.precision = precision_of(call);
+    request.inputs_dtype = dtype_of(inputs);
+    request.dtype = *request.inputs_dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+    request.weights_dtype = outputs.grad_weights_dtype = dtype_of(weights);
+    request.biases_dtype = outputs.grad_biases_dtype = dtype_of(biases);
+    outputs.grad_inputs_dtype = request.inputs_dtype;
+    request.batch = inputs.dimension(0);
+    request.dim = inputs.dimension(1);
+    request.num_classes = call.integer("num_classes");
+    request.targets.per_example = labels.dimension(1);
+    if (call.has("padding")) request.targets.padding = call.integer("padding");
+    request.negatives.count = sampled.dimension(0);
+    request.weights.shards = {&weights_, 1};
+    if (biases.elements() > 0) request.biases.shards = {&biases_, 1};
+    request.inputs = inputs.data();
+    request.inputs_stride = request.dim;
+    request.grad_loss = grad_loss.wanted();
+    request.wanted = {.loss = loss.elements() > 0,
+                      .grad_inputs = grad_inputs.elements() > 0,
+                      .grad_weights = grad_weights.elements() > 0,
+                      .grad_biases = grad_biases.elements() > 0};
+    // Rows without columns have ids none the less.
+    if (request.dim == 0 && row_ids.elements() > 0) request.wanted.grad_weights = true;
+    outputs.loss = loss.wanted();
+    outputs.grad_inputs = grad_inputs.wanted();
+    outputs.grad_weights = grad_weights.data();
+    outputs.grad_biases = grad_biases.wanted();
+    const auto batch = static_cast<std::size_t>(request.batch), dim = static_cast<std::size_t>(request.dim);
+    const std::size_t entries = labels.elements() + sampled.elements();
+    if (true_count.elements() + sampled_count.elements() > 0) {
+      require_extent(true_count, "true_expected_count", labels.elements(), request.dtype);
+      require_extent(sampled_count, "sampled_expected_count", sampled.elements(), request.dtype);
+      request.targets.expected_count = true_count.data();
+      request.negatives.expected_count = sampled_count.data();
+    }
+    require_extent_or_nothing(positive_weight, "positive_weight", batch, request.dtype);
+    require_extent_or_nothing(negative_weight, "negative_weight", batch, request.dtype);
+    require_extent_or_nothing(grad_loss, "grad_loss", batch, request.dtype);
+    require_extent_or_nothing(loss, "the loss", batch, request.dtype);
+    require_extent_or_nothing(grad_inputs, "the gradient of inputs", batch * dim, *request.inputs_dtype);
+    require_extent_or_nothing(grad_weights, "the gradient of weights", entries * dim, *request.weights_dtype);
+    require_extent_or_nothing(grad_biases, "the gradient of biases", entries, *request.biases_dtype);
+    if (labels.dimension(0) != request.batch || weights.dimension(1) != request.dim) {
+      throw InvalidValue("labels or weights do not fit inputs");
+    }
+    if (row_ids.bytes() != rows() * sizeof(std::int64_t)) {
+      throw InvalidValue(concat("row ids have ", row_ids.bytes(), " bytes: expected ", rows(),
+                                " 64-bit words, one for each row of gradients"));
+    }
+  }
+
+  Shard weights_, biases_;
+};
+
+void compute_on_cpu(const xla::CallFrame& frame) {
+  LossCall call(frame);
+  const HostIds labels(call.labels), sampled(call.sampled);
+  call.request.targets.ids = labels.all().data();
+  call.request.negatives.ids = sampled.all().data();
+  const LossPlan planned = plan(call.request);
+  if (const auto rows = static_cast<std::int64_t>(call.rows()); rows > 0) {
+    const std::span<const std::int64_t> ids = planned.row_ids();
+    pad_ids(ids, {id_words(call.row_ids), static_cast<std::size_t>(rows)});
+    for (const Buffer& gradients : {call.grad_weights, call.grad_biases}) {
+      pad_gradients(ids.size(), rows, {static_cast<std::byte*>(gradients.data()), gradients.bytes()});
+    }
+  }
+  run(planned, call.outputs);
+}
+
+void queue_loss_on_cuda(const xla::CallFrame& frame) {
+  LossCall call(frame);
+  DeviceCall gpu(frame);
+  call.request.targets.ids = gpu.ids(call.labels);
+  call.request.negatives.ids = gpu.ids(call.sampled);
+  if (call.rows() > 0) {
+    call.outputs.row_ids = id_words(call.row_ids);
+    call.outputs.row_count = gpu.temporary<std::int64_t>(1);
+  }
+  const cuda::LossPlan planned = cuda::plan(call.request, gpu.stream().device);
+  cuda::run(planned, call.outputs, gpu.workspace(planned.workspace_bytes), gpu.stream());
+}
+
+}  // namespace
+
+xla::Handler* const kLossOnCpu = kOnCpu<compute_on_cpu>;
+xla::Handler* const kLossOnCuda = kOnCuda<queue_loss_on_cuda>;
+
+}  // namespace fastnce::bindings::jax

@@ -1,0 +1,21 @@
+// Operations on CUDA arrays. `device` is a Device of python/fastnce/_devices.py.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+
+#include "bindings/ops/loss_arguments.h"
+#include "fastnce/sampler.h"
+
+namespace fastnce::bindings {
+
+// The loss, or with gradients: (loss, grad_inputs, row_ids, grad_weights, grad_biases, n), all rows of which there are
+// B T + S; n is None where rows are to be padded.
+py::object cuda_loss(const LossArguments& arguments);
+
+// (sampled classes, true counts, sampled counts). `calls` is the address of a counter on the device or 0.
+py::tuple cuda_candidates(py::handle true_classes, std::int64_t num_true, const SamplerParams& params,
+                          std::uintptr_t calls, py::handle device);
+
+}  // namespace fastnce::bindings

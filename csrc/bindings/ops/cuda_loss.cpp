@@ -1,0 +1,111 @@
+// The sampled losses on a CUDA device: everything is queued on the framework's stream, in the framework's memory.
+#include <optional>
+
+#include "bindings/arrays/without_gil.h"
+#include "bindings/ops/cuda.h"
+#include "bindings/ops/cuda_call.h"
+#include "bindings/ops/loss_arguments.h"
+#include "fastnce/cuda.h"
+#include "fastnce/error.h"
+
+namespace fastnce::bindings {
+
+namespace {
+
+Array borrow_inputs(py::handle inputs, const Place& place) {
+  Array array = borrow_differentiable(inputs, "inputs", place);
+  if (floating_type(array) == DType::kFloat64) {
+    throw InvalidType("inputs has dtype float64: expected float32, float16 or bfloat16 on a CUDA device");
+  }
+  return array;
+}
+
+void use_candidates(py::handle given, const Place& place, LossCall& call, CudaCall& gpu) {
+  LossRequest& request = call.request;
+  const auto values = three_sampled_values(given);
+  request.negatives.ids = gpu.ids(borrow_candidates(values[0], call, place), 1);
+  if (values[1].is_none() && values[2].is_none()) return;
+  Array true_count = borrow_true_count(values[1], call, place);
+  if (true_count.rank() == 1 && request.targets.per_example == 1) {  // of a batch of one
+    true_count.shape.push_back(1);
+    true_count.strides.push_back(1);
+  }
+  request.targets.expected_count = gpu.floats(std::move(true_count), call.label_shape(), "[B, num_true]");
+  const std::int64_t sampled_shape[] = {request.negatives.count};
+  request.negatives.expected_count =
+      gpu.floats(borrow_or_convert(values[2], "sampled_expected_count", place), sampled_shape, "[num_sampled]");
+}
+
+void use_weight(py::handle given, const char* name, const Place& place, const LossCall& call, CudaCall& gpu,
+                ExampleFactor& factor) {
+  if (!is_given(given)) return;
+  if (const std::optional<double> number = one_number(given, name)) {
+    factor.all = *number;
+  } else {
+    factor.values = gpu.floats(borrow_or_convert(given, name, place), call.batch_shape(), "a number, or [B]");
+  }
+}
+
+}  // namespace
+
+py::object cuda_loss(const LossArguments& args) {
+  const cuda::Stream stream = stream_of(args.device);
+  const Place place = place_on(stream, "inputs");
+  LossCall call(borrow_inputs(args.inputs, place), args, place);
+  CudaCall gpu(args.device, stream);
+  LossRequest& request = call.request;
+  Array labels = borrow_labels(args.labels, call, place);
+  merge_leading_axes(labels, labels.rank() == std::ssize(call.batch_shape()) ? 0 : 1);
+  request.targets.ids = gpu.ids(std::move(labels), request.targets.per_example);
+  if (is_given(args.grad_loss)) {
+    request.grad_loss = gpu.floats(borrow_or_convert(args.grad_loss, "grad_loss", place), call.batch_shape(), "[B]");
+  }
+  use_weight(args.positive_weight, "positive_weight", place, call, gpu, request.loss.positive_weight);
+  use_weight(args.negative_weight, "negative_weight", place, call, gpu, request.loss.negative_weight);
+  if (is_given(args.sampled_values)) {
+    use_candidates(args.sampled_values, place, call, gpu);
+  } else {
+    call.draw_candidates();
+  }
+  const cuda::LossPlan planned = cuda::plan(request, stream.device);
+
+  LossOutputs outputs;
+  const CudaCall::Output loss = gpu.empty(DType::kFloat32, call.batch_shape());
+  outputs.loss = loss.data;
+  call.set_grad_dtypes(outputs);
+  py::object grad_inputs = py::none(), row_ids = py::none(), grad_weights = py::none(), grad_biases = py::none();
+  const auto output = [](py::object& result, const CudaCall::Output& made) {
+    result = made.array;
+    return made.data;
+  };
+  const std::int64_t rows = call.entries();
+  if (request.wanted.grad_inputs) {
+    outputs.grad_inputs = output(grad_inputs, gpu.empty(*outputs.grad_inputs_dtype, call.inputs_shape()));
+  }
+  if (request.wanted.grad_weights) {
+    outputs.grad_weights = output(grad_weights, gpu.empty(*outputs.grad_weights_dtype, {rows, request.dim}));
+  }
+  if (request.wanted.grad_biases) {
+    outputs.grad_biases = output(grad_biases, gpu.empty(*outputs.grad_biases_dtype, {rows}));
+  }
+  if (request.wanted.rows()) {
+    outputs.row_ids = static_cast<std::int64_t*>(output(row_ids, gpu.empty("int64", {rows})));
+    outputs.row_count = gpu.temporary<std::int64_t>("int64", 1);
+  }
+  const cuda::Workspace workspace = gpu.workspace(planned.workspace_bytes);
+  {
+    const WithoutGil released;  // safe: whatever is borrowed or made is held here
+    cuda::run(planned, outputs, workspace, stream);
+  }
+  py::object used = py::none();
+  if (request.wanted.rows() && !call.pads_rows) {
+    used = py::int_([&] {
+      const WithoutGil released;
+      return rows > 0 ? cuda::read(outputs.row_count, stream) : 0;
+    }());
+  }
+  gpu.finish();
+  return py::make_tuple(loss.array, grad_inputs, row_ids, grad_weights, grad_biases, used);
+}
+
+}  // namespace fastnce::bindings

@@ -1,0 +1,328 @@
+#include "bindings/ops/loss_arguments.h"
+
+#include <cmath>
+#include <initializer_list>
+#include <optional>
+#include <utility>
+
+#include "fastnce/config.h"
+#include "fastnce/error.h"
+
+namespace fastnce::bindings {
+
+namespace {
+
+Partition partition_from(py::handle strategy) {
+  if (strategy.ptr() == nullptr) return Partition::kDiv;
+  if (!py::isinstance<py::str>(strategy)) {
+    throw InvalidType(concat("partition_strategy", is_a(strategy), ": expected a string"));
+  }
+  const std::string name = strategy.cast<std::string>();
+  if (name == "div") return Partition::kDiv;
+  if (name == "mod") return Partition::kMod;
+  throw InvalidValue(concat("partition_strategy = '", name, "': expected 'div' or 'mod'"));
+}
+
+void require_float32(py::handle grad_dtype, DType computed) {
+  if (!py::isinstance<py::str>(grad_dtype)) {
+    throw InvalidType(concat("grad_dtype", is_a(grad_dtype), ": expected None or 'float32'"));
+  }
+  const auto name = grad_dtype.cast<std::string>();
+  if (name != "float32" || computed != DType::kFloat32) {
+    throw InvalidValue(concat("grad_dtype = '", name, "': expected None",
+                              computed == DType::kFloat32 ? " or 'float32'" : " for float64 arrays"));
+  }
+}
+
+DType compute_dtype(const Array& inputs) {
+  return floating_type(inputs) == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+}
+
+template <class Choice>
+Choice one_of(py::handle object, const char* name, std::initializer_list<std::pair<const char*, Choice>> choices) {
+  if (!is_given(object)) return choices.begin()->second;
+  std::string expected;
+  for (const auto& [text, choice] : choices) {
+    if (py::isinstance<py::str>(object) && object.cast<std::string>() == text) return choice;
+    expected += concat(expected.empty() ? "'" : " or '", text, "'");
+  }
+  if (!py::isinstance<py::str>(object)) throw InvalidType(concat(name, is_a(object), ": expected ", expected));
+  throw InvalidValue(concat(name, " = '", object.cast<std::string>(), "': expected ", expected));
+}
+
+// Sizes and options, and of the inputs what the core needs to know.
+LossRequest request_from(const Array& inputs, const LossArguments& args) {
+  LossRequest request;
+  request.inputs_dtype = floating_type(inputs);
+  request.dtype = compute_dtype(inputs);
+  request.precision = is_given(args.precision) ? precision_argument(args.precision) : default_precision();
+  if (is_given(args.num_sampled)) request.negatives.count = integer(args.num_sampled, "num_sampled");
+  if (is_given(args.num_classes)) request.num_classes = integer(args.num_classes, "num_classes");
+  request.targets.per_example = is_given(args.num_true) ? integer(args.num_true, "num_true") : 1;
+  if (is_given(args.padding)) request.targets.padding = integer(args.padding, "padding");
+  request.loss.family =
+      one_of(args.family, "family",
+             {std::pair{"logistic", LossFamily::kLogistic}, std::pair{"softmax", LossFamily::kSoftmax}});
+  request.loss.true_target = one_of(args.true_target, "true_target",
+                                    {std::pair{"mean", TrueTarget::kMean}, std::pair{"one", TrueTarget::kOne}});
+  request.loss.remove_accidental_hits =
+      args.remove_accidental_hits.ptr() != nullptr && boolean(args.remove_accidental_hits, "remove_accidental_hits");
+  if (request.targets.per_example < 0) {
+    throw InvalidValue(concat("num_true = ", request.targets.per_example, ": expected at least 0"));
+  }
+  request.weights.partition = request.biases.partition = partition_from(args.partition_strategy);
+  if (args.gradients.ptr() != nullptr) {
+    const auto wanted = args.gradients.cast<std::array<bool, 3>>();
+    request.wanted.grad_inputs = wanted[0];
+    request.wanted.grad_weights = wanted[1];
+    request.wanted.grad_biases = wanted[2] && is_given(args.biases);
+  }
+  require_matrix(inputs, "[B, D]");
+  request.batch = inputs.shape[0];
+  request.dim = inputs.shape[1];
+  request.inputs = inputs.data;
+  request.inputs_stride = inputs.strides[0];
+  return request;
+}
+
+// The axes before D become one.
+Array merged(Array inputs) {
+  merge_leading_axes(inputs, 1);
+  return inputs;
+}
+
+struct Field {
+  const char* name;
+  py::handle LossArguments::* member;
+};
+
+constexpr Field kFields[] = {
+    {"weights", &LossArguments::weights},
+    {"biases", &LossArguments::biases},
+    {"labels", &LossArguments::labels},
+    {"inputs", &LossArguments::inputs},
+    {"num_sampled", &LossArguments::num_sampled},
+    {"num_classes", &LossArguments::num_classes},
+    {"num_true", &LossArguments::num_true},
+    {"padding", &LossArguments::padding},
+    {"sampled_values", &LossArguments::sampled_values},
+    {"family", &LossArguments::family},
+    {"true_target", &LossArguments::true_target},
+    {"positive_weight", &LossArguments::positive_weight},
+    {"negative_weight", &LossArguments::negative_weight},
+    {"remove_accidental_hits", &LossArguments::remove_accidental_hits},
+    {"partition_strategy", &LossArguments::partition_strategy},
+    {"precision", &LossArguments::precision},
+    {"seed", &LossArguments::seed},
+    {"call", &LossArguments::call},
+    {"calls", &LossArguments::calls},
+    {"gradients", &LossArguments::gradients},
+    {"grad_loss", &LossArguments::grad_loss},
+    {"grad_dtype", &LossArguments::grad_dtype},
+    {"pad_rows", &LossArguments::pad_rows},
+    {"device", &LossArguments::device},
+};
+
+// Interned, as keywords are: most comparisons are of addresses.
+const std::array<PyObject*, std::size(kFields)>& field_names() {
+  static const auto names = [] {
+    std::array<PyObject*, std::size(kFields)> interned;
+    for (std::size_t i = 0; i < interned.size(); ++i) interned[i] = PyUnicode_InternFromString(kFields[i].name);
+    return interned;
+  }();
+  return names;
+}
+
+const Field& field_of(PyObject* key) {
+  const auto& names = field_names();
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (names[i] == key) return kFields[i];
+  }
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (PyUnicode_Compare(names[i], key) == 0) return kFields[i];
+  }
+  throw InvalidType(concat("a loss has no argument ", py::repr(key).cast<std::string>()));
+}
+
+}  // namespace
+
+py::tuple loss_fields() {
+  py::list names;
+  for (const Field& field : kFields) names.append(field.name);
+  return py::tuple(names);
+}
+
+LossArguments::LossArguments(const py::dict& given) {
+  PyObject* key = nullptr;
+  PyObject* value = nullptr;
+  for (Py_ssize_t at = 0; PyDict_Next(given.ptr(), &at, &key, &value);) this->*field_of(key).member = value;
+}
+
+TableArgument::TableArgument(py::handle object, const char* name, const Array& inputs, std::int64_t columns,
+                             const Place& place)
+    : dtype_(floating_type(inputs)) {
+  if (!is_given(object)) return;
+  if (PyList_Check(object.ptr()) || PyTuple_Check(object.ptr())) {
+    for (const py::handle shard : object) {
+      add(shard, names_.emplace_back(concat(name, "[", shards_.size(), "]")).c_str(), inputs, columns, place);
+    }
+  } else {
+    add(object, name, inputs, columns, place);
+  }
+}
+
+void TableArgument::add(py::handle object, const char* name, const Array& inputs, std::int64_t columns,
+                        const Place& place) {
+  const Array& shard = arrays_.emplace_back(borrow_differentiable(object, name, place));
+  const DType dtype = floating_type(shard);
+  const bool wide_inputs = floating_type(inputs) == DType::kFloat64;
+  if ((dtype == DType::kFloat64) != wide_inputs) {
+    throw InvalidType(concat(name, " has dtype ", shard.type_name(), " but inputs has dtype ", inputs.type_name(),
+                             ": expected ", wide_inputs ? "the same" : "float32, float16 or bfloat16",
+                             "; convert inputs or ", name, ", as in array.astype('",
+                             wide_inputs ? shard.type_name() : "float32", "')"));
+  }
+  if (!shards_.empty() && dtype != dtype_) {
+    throw InvalidType(concat(name, " has dtype ", shard.type_name(), " but ", arrays_.front().name, " has dtype ",
+                             arrays_.front().type_name(), ": expected the same"));
+  }
+  dtype_ = dtype;
+  if (columns < 0) {
+    require_rank(shard, 1, "[V]");
+  } else {
+    require_matrix(shard, "[V, D]");
+    if (shard.shape[1] != columns) {
+      throw InvalidValue(concat(name, " has shape ", shard.shape_text(), ": expected [V, D] with D = ", columns,
+                                ", the width of inputs"));
+    }
+  }
+  shards_.push_back({shard.data, shard.shape[0], shard.strides[0]});
+}
+
+LossCall::LossCall(Array inputs, const LossArguments& arguments, const Place& place)
+    : pads_rows(arguments.pad_rows.ptr() != nullptr && boolean(arguments.pad_rows, "pad_rows")),
+      arguments_(arguments),
+      batch_shape_(inputs.shape.begin(), inputs.shape.end() - (inputs.rank() > 0 ? 1 : 0)),
+      inputs_shape_(inputs.shape),
+      inputs_(merged(std::move(inputs))),
+      request(request_from(inputs_, arguments)),
+      weights_(arguments.weights, "weights", inputs_, request.dim, place),
+      biases_(arguments.biases, "biases", inputs_, -1, place) {
+  request.weights = weights_.table(request.weights.partition);
+  request.biases = biases_.table(request.biases.partition);
+  request.weights_dtype = weights_.dtype();
+  request.biases_dtype = biases_.dtype();
+  if (!is_given(arguments.num_classes)) {
+    if (request.weights.shards.empty()) throw InvalidValue("weights has no shards: expected at least one");
+    request.num_classes = request.weights.rows();
+  }
+  if (is_given(arguments.grad_dtype)) require_float32(arguments.grad_dtype, request.dtype);
+}
+
+void LossCall::set_grad_dtypes(LossOutputs& outputs) const {
+  const auto grad_type = [&](std::optional<DType> own) {
+    return is_given(arguments_.grad_dtype) ? request.dtype : own;
+  };
+  outputs.grad_inputs_dtype = grad_type(request.inputs_dtype);
+  outputs.grad_weights_dtype = grad_type(request.weights_dtype);
+  outputs.grad_biases_dtype = grad_type(request.biases_dtype);
+}
+
+void LossCall::draw_candidates() {
+  SamplerParams sampler{.distribution = {.range_max = request.num_classes}, .num_sampled = request.negatives.count};
+  const auto seed = arguments_.seed.cast<std::array<std::uint64_t, 2>>();
+  sampler.seed = seed[0];
+  sampler.seed2 = seed[1];
+  if (is_given(arguments_.call)) sampler.call = arguments_.call.cast<std::uint64_t>();
+  if (is_given(arguments_.calls)) {
+    request.negatives.calls = reinterpret_cast<std::uint64_t*>(arguments_.calls.cast<std::uintptr_t>());
+  }
+  request.negatives.sampler = sampler;
+}
+
+std::vector<std::int64_t> LossCall::label_shape() const {
+  std::vector<std::int64_t> shape = batch_shape_;
+  shape.push_back(request.targets.per_example);
+  return shape;
+}
+
+std::array<py::object, 3> three_sampled_values(py::handle given) {
+  const py::ssize_t length = PySequence_Check(given.ptr()) ? PySequence_Size(given.ptr()) : -1;
+  if (PyErr_Occurred()) {
+    const py::error_already_set error;
+    if (!is_about_the_argument(error)) throw error;
+  }
+  if (length != 3) {
+    const std::string got = PyTuple_Check(given.ptr()) || PyList_Check(given.ptr())
+                                ? concat(" has ", PySequence_Size(given.ptr()), " values")
+                                : is_a(given);
+    throw InvalidValue(concat("sampled_values", got,
+                              ": expected three values, (sampled_candidates, "
+                              "true_expected_count, sampled_expected_count)"));
+  }
+  const auto values = py::reinterpret_borrow<py::sequence>(given);
+  const std::array<py::object, 3> three{values[0], values[1], values[2]};
+  const char* const counts[] = {"true_expected_count", "sampled_expected_count"};
+  for (int i = 0; i < 2; ++i) {
+    if (!three[1 + i].is_none() || three[2 - i].is_none()) continue;
+    throw InvalidValue(concat(counts[i], " is None, but ", counts[1 - i], " is not: expected both or neither"));
+  }
+  return three;
+}
+
+Array borrow_candidates(py::handle object, LossCall& call, const Place& place) {
+  Array ids = borrow_or_convert(object, "sampled_candidates", place);
+  require_rank(ids, 1, "[S]");
+  std::int64_t& count = call.request.negatives.count;
+  if (!call.names_num_sampled()) count = ids.shape[0];
+  if (ids.shape[0] != count) {
+    throw InvalidValue(
+        concat("sampled_candidates has shape ", ids.shape_text(), ": expected [num_sampled] = [", count, "]"));
+  }
+  return ids;
+}
+
+Array borrow_labels(py::handle object, const LossCall& call, const Place& place) {
+  Array labels = borrow_or_convert(object, "labels", place);
+  const std::int64_t num_true = call.request.targets.per_example;
+  if (call.batch_shape().size() == 1) {
+    require_classes(labels, call.request.batch, num_true);
+    return labels;
+  }
+  const bool flat = num_true == 1 && labels.shape == call.batch_shape();
+  if (!flat && labels.shape != call.label_shape()) {
+    throw InvalidValue(concat("labels has shape ", labels.shape_text(), ": expected ", shape_text(call.label_shape()),
+                              num_true == 1 ? concat(" or ", shape_text(call.batch_shape())) : "",
+                              ", as inputs has shape ", shape_text(call.inputs_shape()), " and num_true = ", num_true));
+  }
+  return labels;
+}
+
+Array borrow_true_count(py::handle object, const LossCall& call, const Place& place) {
+  Array count = borrow_or_convert(object, "true_expected_count", place);
+  const std::int64_t num_true = call.request.targets.per_example;
+  // [B] counts are one per example. Broadcast against [B, T] they would run along T, or against [B, 1] become [B, B]:
+  // a wrong loss without an error.
+  const bool per_example =
+      call.batch_shape().size() == 1 ? count.rank() == 1 && count.shape[0] != 1 : count.shape == call.batch_shape();
+  if (!per_example) return count;
+  if (num_true != 1) {
+    throw InvalidValue(concat(count.name, " has shape ", count.shape_text(),
+                              ": expected [B, num_true] = ", shape_text(call.label_shape()), " or [B, 1]"));
+  }
+  count.shape.push_back(1);
+  count.strides.push_back(1);
+  return count;
+}
+
+std::optional<double> one_number(py::handle object, const char* name) {
+  if (PyBool_Check(object.ptr())) throw InvalidType(concat(name, is_a(object), ": expected a number or an array"));
+  const bool is_number = PyFloat_Check(object.ptr()) || PyLong_Check(object.ptr());
+  if (!is_number) return {};
+  const double value = PyFloat_AsDouble(object.ptr());
+  if (PyErr_Occurred()) throw py::error_already_set();
+  if (!std::isfinite(value)) throw InvalidValue(concat(name, " = ", value, ": expected a finite number"));
+  return value;
+}
+
+}  // namespace fastnce::bindings

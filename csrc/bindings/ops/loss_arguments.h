@@ -1,0 +1,102 @@
+// Arguments of the sampled losses that are the same on every device.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bindings/arrays/array.h"
+#include "fastnce/loss.h"
+
+namespace fastnce::bindings {
+
+// As Python passes them, by the names of python/fastnce/_request.py. Null: not given.
+struct LossArguments {
+  explicit LossArguments(const py::dict& given);
+
+  py::handle weights, biases, labels, inputs, num_sampled, num_classes, num_true, padding, sampled_values;
+  py::handle family, true_target, positive_weight, negative_weight, remove_accidental_hits;
+  py::handle partition_strategy, precision;
+  // Of the candidates where none are given: the key of the stream, and the number of the call, which a CUDA device
+  // counts in its memory at the address `calls`.
+  py::handle seed, call, calls;
+  // Which gradients are wanted: of inputs, weights, biases.
+  py::handle gradients;
+  py::handle grad_loss, grad_dtype, pad_rows;
+  py::handle device;  // a Device of python/fastnce/_devices.py; None: the CPU
+};
+
+// The names of all arguments.
+py::tuple loss_fields();
+
+inline bool is_given(py::handle argument) { return argument.ptr() != nullptr && !argument.is_none(); }
+
+// A class table as passed: one array, or a list or tuple of shards. Owns what a Table points to.
+class TableArgument {
+ public:
+  // `columns` < 0: a [V] table (biases). None: no table.
+  TableArgument(py::handle object, const char* name, const Array& inputs, std::int64_t columns, const Place& place);
+  TableArgument(const TableArgument&) = delete;
+  Table table(Partition partition) const { return {shards_, partition}; }
+  DType dtype() const { return dtype_; }
+
+ private:
+  void add(py::handle object, const char* name, const Array& inputs, std::int64_t columns, const Place& place);
+
+  std::deque<std::string> names_;  // of shards; arrays_ point to them
+  std::deque<Array> arrays_;
+  std::vector<Shard> shards_;
+  DType dtype_;  // of all shards; of the inputs where there are none
+};
+
+// The device-independent part of a call: sizes, options, inputs and tables. Owns the tables that `request` points to.
+class LossCall {
+ public:
+  // `inputs` are [..., D] with rows that can be used in place; the axes before D are the batch.
+  LossCall(Array inputs, const LossArguments& arguments, const Place& place);
+
+  // Element types of the gradients: those of their arrays, or float32 where grad_dtype asks for it.
+  void set_grad_dtypes(LossOutputs& outputs) const;
+  std::int64_t entries() const { return request.batch * request.targets.per_example + request.negatives.count; }
+  bool names_num_sampled() const { return is_given(arguments_.num_sampled); }
+  // Where none are given, log-uniform and unique, as TensorFlow's default.
+  void draw_candidates();
+  const std::vector<std::int64_t>& batch_shape() const { return batch_shape_; }
+  std::vector<std::int64_t> label_shape() const;  // [..., T]
+  const std::vector<std::int64_t>& inputs_shape() const { return inputs_shape_; }
+
+  const bool pads_rows;
+
+ private:
+  const LossArguments& arguments_;
+  const std::vector<std::int64_t> batch_shape_, inputs_shape_;
+  const Array inputs_;  // [B, D]
+
+ public:
+  LossRequest request;
+
+ private:
+  TableArgument weights_;
+  TableArgument biases_;
+};
+
+// sampled_values = (ids [S], true counts [..., T], sampled counts [S]); both counts may be None. Throws InvalidValue
+// unless there are three.
+std::array<py::object, 3> three_sampled_values(py::handle given);
+
+// Borrows sampled classes [S]. Sets the request's S if the call named none.
+Array borrow_candidates(py::handle object, LossCall& call, const Place& place);
+
+// Borrows labels [..., T] or, for T = 1, [...].
+Array borrow_labels(py::handle object, const LossCall& call, const Place& place);
+
+// Borrows expected counts of true classes: [...] counts become [..., 1] if T is 1. Throws InvalidValue for others of
+// rank 1.
+Array borrow_true_count(py::handle object, const LossCall& call, const Place& place);
+
+// A weight that is one number; throws InvalidValue unless it is finite. Otherwise none: it is an array.
+std::optional<double> one_number(py::handle object, const char* name);
+
+}  // namespace fastnce::bindings

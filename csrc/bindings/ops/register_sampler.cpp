@@ -1,0 +1,179 @@
+// Candidate samplers and accidental hits.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "bindings/arrays/array.h"
+#include "bindings/arrays/class_range.h"
+#include "bindings/arrays/without_gil.h"
+#include "bindings/ops/cuda.h"
+#include "bindings/ops/distribution_argument.h"
+#include "bindings/ops/register.h"
+#include "fastnce/error.h"
+#include "fastnce/sampler.h"
+
+namespace fastnce::bindings {
+
+namespace {
+
+SamplerParams sampler_params(py::handle distribution, py::handle num_true, py::handle num_sampled, py::handle unique,
+                             py::handle range_max) {
+  const std::int64_t t = integer(num_true, "num_true");
+  const SamplerParams params{.distribution = distribution_argument(distribution, integer(range_max, "range_max")),
+                             .num_sampled = integer(num_sampled, "num_sampled"),
+                             .unique = boolean(unique, "unique")};
+  if (t < 1) throw InvalidValue(concat("num_true = ", t, ": expected at least 1"));
+  validate(params);
+  return params;
+}
+
+std::vector<std::int64_t> true_classes_in_range(py::handle true_classes, std::int64_t num_true,
+                                                const Distribution& distribution) {
+  const Array array = borrow_or_convert(true_classes, "true_classes", {.decided_by = "true_classes"});
+  require_classes(array, -1, num_true);
+  std::vector<std::int64_t> classes = copy_ids(array);
+  const char* const limit = is_all(distribution) ? "num_sampled" : "range_max";
+  require_in_range(classes, num_true, "true_classes", limit, distribution.range_max);
+  return classes;
+}
+
+py::tuple candidates(py::handle distribution, py::handle true_classes, py::handle num_true, py::handle num_sampled,
+                     py::handle unique, py::handle range_max, std::uint64_t seed, std::uint64_t seed2,
+                     std::uint64_t call, py::handle device, std::uintptr_t calls) {
+  SamplerParams params = sampler_params(distribution, num_true, num_sampled, unique, range_max);
+  params.seed = seed;
+  params.seed2 = seed2;
+  params.call = call;
+  const std::int64_t t = integer(num_true, "num_true");
+  if (!device.is_none()) return cuda_candidates(true_classes, t, params, calls, device);
+  const std::vector<std::int64_t> classes = true_classes_in_range(true_classes, t, params.distribution);
+  py::array_t<std::int64_t> ids(params.num_sampled);
+  py::array_t<float> true_count({std::ssize(classes) / t, t});
+  py::array_t<float> sampled_count(params.num_sampled);
+  std::int64_t* const ids_data = ids.mutable_data();
+  float* const true_data = true_count.mutable_data();
+  float* const sampled_data = sampled_count.mutable_data();
+  {
+    // Safe: inputs are copied, outputs are ours, and the caller holds the distribution's tables; nothing below touches
+    // a Python object.
+    const WithoutGil released;
+    const std::int64_t tries = sample_candidates(params, ids_data);
+    expected_counts(params, tries, classes, true_data);
+    expected_counts(params, tries, {ids_data, static_cast<std::size_t>(params.num_sampled)}, sampled_data);
+  }
+  return py::make_tuple(ids, true_count, sampled_count);
+}
+
+// `sources` holds tuples (distribution, num_sampled, unique, seed, seed2, call).
+py::tuple mixed_candidates(const py::list& sources, py::handle true_classes, py::handle num_true,
+                           py::handle range_max) {
+  std::vector<SamplerParams> params;
+  std::int64_t num_sampled = 0;
+  for (const py::handle source : sources) {
+    const auto field = [&](std::size_t i) { return py::object(py::reinterpret_borrow<py::tuple>(source)[i]); };
+    SamplerParams one = sampler_params(field(0), num_true, field(1), field(2), range_max);
+    one.seed = field(3).cast<std::uint64_t>();
+    one.seed2 = field(4).cast<std::uint64_t>();
+    one.call = field(5).cast<std::uint64_t>();
+    num_sampled += one.num_sampled;
+    params.push_back(one);
+  }
+  const std::int64_t t = integer(num_true, "num_true");
+  const std::vector<std::int64_t> classes = true_classes_in_range(true_classes, t, params.at(0).distribution);
+  py::array_t<std::int64_t> ids(num_sampled);
+  py::array_t<float> true_count({std::ssize(classes) / t, t});
+  py::array_t<float> sampled_count(num_sampled);
+  std::int64_t* const ids_data = ids.mutable_data();
+  float* const true_data = true_count.mutable_data();
+  float* const sampled_data = sampled_count.mutable_data();
+  {
+    const WithoutGil released;  // safe as above
+    sample_mixture(params, classes, ids_data, true_data, sampled_data);
+  }
+  return py::make_tuple(ids, true_count, sampled_count);
+}
+
+// True classes [B, T] as int64: the classes that a call which learns from them has validated.
+py::array_t<std::int64_t> class_array(py::handle true_classes, py::handle num_true, py::handle range_max) {
+  const std::int64_t t = integer(num_true, "num_true");
+  const std::vector<std::int64_t> classes =
+      true_classes_in_range(true_classes, t, {.range_max = integer(range_max, "range_max")});
+  return py::array_t<std::int64_t>({std::ssize(classes) / t, t}, classes.data());
+}
+
+void require_no_cuda(py::handle object, const char* name) {
+  const dl::Device device = device_of(object, name);
+  if (device.type != dl::kCuda) return;
+  throw InvalidValue(concat(name, " is on device ", device_name(device),
+                            ": expected cpu; there the loss takes remove_accidental_hits=True instead"));
+}
+
+py::tuple find_accidental_hits(py::handle true_classes, py::handle sampled_candidates, py::handle num_true) {
+  const std::int64_t t = integer(num_true, "num_true");
+  if (t < 0) throw InvalidValue(concat("num_true = ", t, ": expected at least 0"));
+  constexpr Place host{.decided_by = "compute_accidental_hits"};
+  require_no_cuda(true_classes, "true_classes");
+  require_no_cuda(sampled_candidates, "sampled_candidates");
+  const Array class_array = borrow_or_convert(true_classes, "true_classes", host);
+  require_classes(class_array, -1, t);
+  const std::vector<std::int64_t> classes = copy_ids(class_array);
+  const Array sampled_array = borrow_or_convert(sampled_candidates, "sampled_candidates", host);
+  require_rank(sampled_array, 1, "[S]");
+  const std::vector<std::int64_t> sampled = copy_ids(sampled_array);
+  const std::vector<AccidentalHit> hits = [&] {
+    const WithoutGil released;  // safe: works on copies
+    return accidental_hits(classes, t, sampled);
+  }();
+  const auto count = static_cast<py::ssize_t>(hits.size());
+  py::array_t<std::int32_t> indices(count);
+  py::array_t<std::int64_t> positions(count);
+  py::array_t<float> weights(count);
+  for (py::ssize_t i = 0; i < count; ++i) {
+    indices.mutable_data()[i] = static_cast<std::int32_t>(hits[i].example);
+    positions.mutable_data()[i] = hits[i].position;
+    weights.mutable_data()[i] = -std::numeric_limits<float>::max();
+  }
+  return py::make_tuple(indices, positions, weights);
+}
+
+bool contains(py::handle classes, const char* name, std::int64_t value) {
+  const std::vector<std::int64_t> ids = copy_ids(borrow_or_convert(classes, name, {.decided_by = name}));
+  return std::ranges::find(ids, value) != ids.end();
+}
+
+}  // namespace
+
+void register_sampler(py::module_& module) {
+  module.def("fresh_seed", [] {
+    const SeedPair pair = fresh_seed();
+    return std::pair(pair.seed, pair.seed2);
+  });
+  module.def(
+      "check_sampler",
+      [](py::handle distribution, py::handle num_true, py::handle num_sampled, py::handle unique,
+         py::handle range_max) { sampler_params(distribution, num_true, num_sampled, unique, range_max); },
+      py::arg("distribution"), py::arg("num_true"), py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"));
+  module.def(
+      "check_candidates",
+      [](py::handle distribution, py::handle true_classes, py::handle num_true, py::handle num_sampled,
+         py::handle unique, py::handle range_max) {
+        const SamplerParams params = sampler_params(distribution, num_true, num_sampled, unique, range_max);
+        true_classes_in_range(true_classes, integer(num_true, "num_true"), params.distribution);
+      },
+      py::arg("distribution"), py::arg("true_classes"), py::arg("num_true"), py::arg("num_sampled"), py::arg("unique"),
+      py::arg("range_max"));
+  module.def("candidates", &candidates, py::arg("distribution"), py::arg("true_classes"), py::arg("num_true"),
+             py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"), py::arg("seed"), py::arg("seed2"),
+             py::arg("call"), py::arg("device"), py::arg("calls"));
+  module.def("mixed_candidates", &mixed_candidates, py::arg("sources"), py::arg("true_classes"), py::arg("num_true"),
+             py::arg("range_max"));
+  module.def("class_array", &class_array, py::arg("true_classes"), py::arg("num_true"), py::arg("range_max"));
+  module.def("contains", &contains, py::arg("classes"), py::arg("name"), py::arg("value"));
+  module.def("accidental_hits", &find_accidental_hits, py::arg("true_classes"), py::arg("sampled_candidates"),
+             py::arg("num_true"));
+}
+
+}  // namespace fastnce::bindings

@@ -1,0 +1,15 @@
+// AVX512-BF16: float32 tiles at medium precision.
+#include <immintrin.h>
+
+#define FASTNCE_ISA_NAMESPACE isa_avx512_bf16
+#define FASTNCE_ISA_ROUND "cpu/gemm/round_avx512_bf16-inl.h"
+#define FASTNCE_ISA_MULTIPLIER "cpu/gemm/multiplier_avx512_bf16-inl.h"
+
+#include "cpu/isa_builds/bf16_parts-inl.h"
+
+namespace fastnce::cpu::isa_avx512_bf16 {
+
+extern const TileKernels<float> kOneProduct;
+const TileKernels<float> kOneProduct = kTileKernels<SplitTile<1, Avx512Bf16Multiplier>>;
+
+}  // namespace fastnce::cpu::isa_avx512_bf16

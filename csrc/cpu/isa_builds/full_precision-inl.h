@@ -1,0 +1,58 @@
+// What a file of this folder that has one vector width compiles. Before including it, the file defines
+//   FASTNCE_ISA_NAMESPACE     a namespace of its own, which exports kLoss and kLogUniform, and
+//   FASTNCE_ISA_VECTOR_BYTES  the width of its vectors.
+#include <cstdint>
+#include <utility>
+
+#include "cpu/loss/loss_kernels.h"
+#include "cpu/sampler/sampler_kernels.h"
+#include "math/distribution/log_uniform.h"
+#include "math/loss/logistic.h"
+#include "math/loss/softmax.h"
+
+namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE {
+
+constexpr int kVectorBytes = FASTNCE_ISA_VECTOR_BYTES;
+
+#include "cpu/gemm/simd-inl.h"
+//
+#include "cpu/gemm/element_types-inl.h"
+//
+#include "cpu/gemm/tile-inl.h"
+//
+#include "cpu/gemm/panels-inl.h"
+//
+#include "cpu/gemm/panel_tile-inl.h"
+//
+#include "cpu/loss/table_rows-inl.h"
+//
+#include "cpu/loss/loss_tiles-inl.h"
+//
+#include "cpu/loss/logistic_tiles-inl.h"
+//
+#include "cpu/loss/softmax_tiles-inl.h"
+//
+#include "cpu/loss/tile_kernels-inl.h"
+//
+#include "cpu/loss/loss_rows-inl.h"
+//
+#include "cpu/loss/logistic_rows-inl.h"
+//
+#include "cpu/loss/softmax_rows-inl.h"
+//
+#include "cpu/loss/loss_kernels-inl.h"
+//
+#include "cpu/sampler/sampler-inl.h"
+
+extern const FullPrecisionLoss kLoss;
+const FullPrecisionLoss kLoss = {
+    .loss_f32 = kLossKernels<float>,
+    .loss_f64 = kLossKernels<double>,
+    .tiles_f32 = kTileKernels<PanelTile<float>>,
+    .tiles_f64 = kTileKernels<PanelTile<double>>,
+};
+
+extern const LogUniformKernels kLogUniform;
+const LogUniformKernels kLogUniform = {.draws = log_uniform_draws, .counts = log_uniform_counts};
+
+}  // namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE

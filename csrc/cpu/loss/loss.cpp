@@ -1,0 +1,265 @@
+// Threading of one call: the phases of a loss and the work of each thread in them. The arithmetic is in the -inl.h
+// files.
+#include "cpu/loss/loss.h"
+
+#include <algorithm>
+
+#include "cpu/loss/loss_kernels.h"
+#include "cpu/loss/loss_setup.h"
+#include "cpu/loss/row_sink.h"
+#include "cpu/runtime/interrupt.h"
+#include "cpu/runtime/parallel.h"
+
+namespace fastnce::cpu {
+
+namespace {
+
+// Elements read between two polls for an interrupt: some 10 ms where they come from memory.
+constexpr std::int64_t kElementsAtOnce = 1 << 24;
+
+// Rows [begin, end) of thread `rank`, so that threads have equal numbers of rows plus entries: the row of the most
+// frequent class can hold a tenth of all labels.
+Range share_of_rows(const RowPlan& plan, const Team& team) {
+  const std::int64_t rows = static_cast<std::int64_t>(plan.ids.size());
+  const std::int64_t total = rows + plan.offsets[rows];
+  const auto first_row = [&](std::int64_t target) {
+    std::int64_t low = 0;
+    std::int64_t high = rows;
+    while (low < high) {
+      const std::int64_t middle = (low + high) / 2;
+      middle + plan.offsets[middle] < target ? low = middle + 1 : high = middle;
+    }
+    return low;
+  };
+  return {first_row(total * team.rank / team.size),
+          team.rank + 1 == team.size ? rows : first_row(total * (team.rank + 1) / team.size)};
+}
+
+// Calls work(part) for parts of `rows` that poll often enough, until the call is interrupted. A row of many entries is
+// not cut.
+template <class Work>
+void in_parts_of_rows(const RowPlan& plan, Range rows, std::int64_t dim, Interruption& interruption, const Work& work) {
+  const std::int64_t most_entries = kElementsAtOnce / (dim + 1) + 1;
+  for (std::int64_t begin = rows.begin; begin < rows.end && !interruption.requested();) {
+    std::int64_t end = begin + 1;
+    while (end < rows.end && plan.offsets[end + 1] - plan.offsets[begin] + (end - begin) < most_entries) ++end;
+    work(Range{begin, end});
+    begin = end;
+  }
+}
+
+// One thread in the [B, S] plane.
+template <class T>
+class Plane {
+ public:
+  Plane(const LossTask<T>& task, const TileKernels<T>& tiles, const Schedule& schedule, const Team& team,
+        const ThreadMemory<T>& memory)
+      : task_(task), tiles_(tiles), schedule_(schedule), team_(team), memory_(memory) {
+    const std::int64_t own_team = team.rank / schedule.groups;
+    member_ = team.rank % schedule.groups;
+    members_ = std::min(schedule.groups, team.size - own_team * schedule.groups);
+    const std::int64_t direct_teams = task.copies - task.weight_copy_count;
+    if (task.bias_copies != nullptr) sums_.bias = task.bias_copies + own_team * task.num_sampled;
+    if (task.grad_weights != nullptr && own_team >= direct_teams) {
+      sums_.weights = task.weight_copies + (own_team - direct_teams) * task.num_sampled * task.dim;
+    }
+  }
+
+  // Each member clears its part of the team's copies. Ends with a barrier.
+  void clear_copies() const {
+    const Range clear = part_of(task_.num_sampled, member_, members_);
+    if (sums_.bias != nullptr) std::fill(sums_.bias + clear.begin, sums_.bias + clear.end, T{0});
+    if (sums_.weights != nullptr) {
+      std::fill(sums_.weights + clear.begin * task_.dim, sums_.weights + clear.end * task_.dim, T{0});
+    }
+    team_.barrier();
+  }
+
+  void logistic() const {
+    clear_copies();
+    step_through_groups([&](std::int64_t, Range sampled) {
+      tiles_.logistic_block(task_, team_.share(task_.batch), sampled, sums_, memory_.scratch);
+    });
+  }
+
+  // Calls true_classes(strip) for the examples of a strip once their sums are complete, and start_rows() before the
+  // first gradients of samples.
+  template <class TrueClasses, class Rows>
+  void softmax(const WorkspaceSizes& sizes, const TrueClasses& true_classes, const Rows& start_rows) const {
+    clear_copies();
+    const Range examples = team_.share(task_.batch);
+    const std::int64_t group_slots = StripSizes::slots_of_group(task_.num_sampled, schedule_.groups, sizes.tile);
+    const std::int64_t strips = sizes.strips.strips(task_.batch, team_.size);  // for all threads: they meet at barriers
+    for (std::int64_t i = 0; i < strips; ++i) {
+      const Range within = part_of(examples.size(), i, strips);
+      const Range strip{examples.begin + within.begin, examples.begin + within.end};
+      for (std::int64_t group = 0; group < schedule_.groups; ++group) {
+        tiles_.logits_of_block(task_, strip, samples_of(group), memory_.strip, group * group_slots, memory_.scratch);
+      }
+      true_classes(strip);
+      if (!task_.wants_gradients()) continue;
+      if (i == 0) {
+        team_.barrier();
+        start_rows();
+        team_.barrier();
+      }
+      step_through_groups([&](std::int64_t group, Range sampled) {
+        tiles_.gradients_of_block(task_, strip, sampled, memory_.strip, group * group_slots, sums_, memory_.scratch);
+      });
+    }
+  }
+
+ private:
+  Range samples_of(std::int64_t group) const { return part_of(task_.num_sampled, group, schedule_.groups); }
+
+  // Calls block(group, its samples) for all groups, each in its turn, with a barrier after each.
+  template <class Block>
+  void step_through_groups(const Block& block) const {
+    for (std::int64_t step = 0; step < schedule_.groups; ++step) {
+      const std::int64_t group = (member_ + step) % schedule_.groups;
+      block(group, samples_of(group));
+      team_.barrier();
+    }
+  }
+
+  const LossTask<T>& task_;
+  const TileKernels<T>& tiles_;
+  const Schedule& schedule_;
+  const Team& team_;
+  const ThreadMemory<T>& memory_;
+  std::int64_t member_, members_;
+  TeamSums<T> sums_{};
+};
+
+// Into their stand-ins.
+template <class T>
+void widen_inputs(const LossKernels<T>& kernels, const LossRequest& request, const LossTask<T>& task, Range examples) {
+  const auto* from = static_cast<const std::byte*>(request.inputs);
+  const DType dtype = request.inputs_dtype.value_or(request.dtype);
+  for (std::int64_t b = examples.begin; b < examples.end; ++b) {
+    T* const to = const_cast<T*>(task.input(b));  // workspace
+    kernels.widen(from + task.row_of_batch(b) * request.inputs_stride * element_bytes(dtype), dtype, task.dim, to);
+  }
+}
+
+// Zeros in the results of rows of the batch that take no part.
+void clear_left_out(const LossRequest& request, const LossPlan& plan, const LossOutputs& outputs, Range rows) {
+  const auto clear = [](void* results, std::int64_t row, std::int64_t bytes) {
+    std::fill_n(static_cast<std::byte*>(results) + row * bytes, bytes, std::byte{0});
+  };
+  auto next = std::ranges::lower_bound(plan.examples, rows.begin);
+  for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+    if (next != plan.examples.end() && *next == row) {
+      ++next;
+      continue;
+    }
+    if (request.wanted.loss) clear(outputs.loss, row, element_bytes(request.dtype));
+    if (request.wanted.grad_inputs) {
+      const DType dtype = outputs.grad_inputs_dtype.value_or(request.dtype);
+      clear(outputs.grad_inputs, row, request.dim * element_bytes(dtype));
+    }
+  }
+}
+
+// grad_loss times the weight of negatives.
+template <class T>
+void combine_factors(const LossTask<T>& task, Range examples) {
+  T* const factor = const_cast<T*>(task.sampled_factor);  // workspace
+  for (std::int64_t b = examples.begin; b < examples.end; ++b) {
+    const std::int64_t row = task.row_of_batch(b);
+    factor[row] = task.negative_weight.of(row) * task.upstream(b);
+  }
+}
+
+template <class T>
+void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& outputs) {
+  const LossKernels<T>& kernels = loss_kernels<T>(current_isa());
+  const TileKernels<T>& tiles = tile_kernels<T>(current_isa(), request.precision);
+  Interruption interruption;
+  LossTask<T> task = typed<T>(request, plan, outputs, interruption);
+  if (!task.wants_gradients() && task.loss == nullptr) return;
+
+  const std::int64_t useful = std::max<std::int64_t>(request.batch, 1);
+  const int threads = static_cast<int>(std::min<std::int64_t>(threads_for(flops(request), kFlopsPerThread), useful));
+  const TileSizes tile = tiles.sizes(task);
+  const WorkspaceSizes sizes{
+      .rows_of_batch = request.batch,
+      .rows = std::ssize(plan.rows.ids),
+      .scratch_elements = std::max(tiles.scratch_elements(task), task.dim),
+      .tile = tile,
+      .softmax = request.loss.family == LossFamily::kSoftmax,
+      .strips = StripSizes(task.batch, task.num_sampled, tile, threads, sizeof(T), task.wants_gradients()),
+      .samples_distinct = !task.wants_rows() || plan.rows.samples_distinct,
+      .narrow = NarrowArrays(request, outputs)};
+  const NarrowArrays& narrow = sizes.narrow;
+  Carver measure;
+  LossTask<T> measured = task;
+  take_workspace(measure, measured, sizes, Schedule(threads, task.num_sampled), threads);
+  const Workspace workspace(measure.used());
+  const StoredRows<T> stored(kernels, request, outputs);
+  const RowSink<T>& sink = stored;
+
+  parallel(threads, [&](const Team& team) {
+    // OpenMP may give fewer threads than asked for; the workspace for those is never larger.
+    const Schedule schedule(team.size, task.num_sampled);
+    LossTask<T> own = task;
+    Carver carver(workspace.memory());
+    const ThreadMemory<T> memory = take_workspace(carver, own, sizes, schedule, team.size, team.rank);
+
+    const Range examples = team.share(own.batch);
+    if (plan.padded) clear_left_out(request, plan, outputs, team.share(request.batch));
+    if (!own.negative_weight.is_one()) combine_factors(own, examples);
+    const std::int64_t elements_per_example = (own.targets.per_example + 1) * (own.dim + 1);
+    const auto for_examples = [&](Range range, auto kernel) {
+      in_parts(range, kElementsAtOnce / elements_per_example + 1, interruption, kernel);
+    };
+    for_examples(examples, [&](Range part) {
+      if (narrow.inputs) widen_inputs(kernels, request, own, part);
+      (sizes.softmax ? kernels.softmax_true_logits : kernels.logistic_true_classes)(own, part, memory.scratch);
+    });
+    kernels.sampled_offsets(own, team.share(own.num_sampled));
+    team.barrier();
+    const Range rows = own.wants_rows() ? share_of_rows(plan.rows, team) : Range{0, 0};
+    const auto for_rows = [&](auto kernel) {
+      if (!own.wants_rows()) return;
+      in_parts_of_rows(plan.rows, rows, own.dim, interruption, [&](Range part) { kernel(own, part); });
+    };
+    const Plane<T> plane(own, tiles, schedule, team, memory);
+    if (sizes.softmax) {
+      const bool one_strip = sizes.strips.strips(own.batch, team.size) == 1;
+      plane.softmax(
+          sizes,
+          [&](Range strip) {
+            for_examples(strip, [&](Range part) { kernels.softmax_true_classes(own, part, memory.scratch); });
+          },
+          [&] { for_rows(one_strip ? kernels.set_true_rows : kernels.clear_rows); });
+      if (!one_strip) for_rows(kernels.add_true_rows);
+    } else {
+      for_rows(kernels.set_true_rows);
+      if (own.num_sampled > 0) plane.logistic();
+    }
+    for_rows([&](const LossTask<T>& task, Range part) {
+      if (task.num_sampled > 0) kernels.add_copies(task, part);
+      sink.take(part, {task.grad_weights, task.grad_biases});
+    });
+    if (interruption.requested()) return;  // loss_sum is not complete
+    for (std::int64_t b = examples.begin; b < examples.end && own.loss != nullptr; ++b) {
+      own.loss[own.row_of_batch(b)] = static_cast<T>(own.loss_sum[b]);
+    }
+    for (std::int64_t b = examples.begin; b < examples.end && narrow.grad_inputs; ++b) {
+      const DType dtype = *outputs.grad_inputs_dtype;
+      auto* const to = static_cast<std::byte*>(outputs.grad_inputs);
+      const std::int64_t first = own.row_of_batch(b) * own.dim;
+      kernels.narrow(own.grad_inputs + first, dtype, own.dim, to + first * element_bytes(dtype));
+    }
+  });
+  interruption.check();
+}
+
+}  // namespace
+
+void run_loss(const LossRequest& request, const LossPlan& plan, const LossOutputs& outputs) {
+  request.dtype == DType::kFloat32 ? run<float>(request, plan, outputs) : run<double>(request, plan, outputs);
+}
+
+}  // namespace fastnce::cpu

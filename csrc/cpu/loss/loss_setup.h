@@ -1,0 +1,148 @@
+// From a planned request to the task of its kernels, with its workspace.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/loss/loss.h"
+#include "cpu/loss/loss_schedule.h"
+#include "cpu/loss/loss_task.h"
+#include "cpu/runtime/cache.h"
+#include "cpu/runtime/workspace.h"
+
+namespace fastnce::cpu {
+
+inline TableView view(const Table& table, DType dtype) {
+  return {table.shards.data(), static_cast<std::int64_t>(table.shards.size()), table.rows(), table.partition, dtype};
+}
+
+template <class T>
+FactorView<T> view(const ExampleFactor& factor) {
+  return {static_cast<const T*>(factor.values), static_cast<T>(factor.all)};
+}
+
+template <class T>
+TargetsView<T> targets_of(const LossRequest& request, const LossPlan& plan) {
+  const bool padded = plan.padded;
+  return {.ids = padded ? plan.entries.data() : request.targets.ids,
+          .log_q = static_cast<const T*>(plan.candidates.true_log_q),
+          .per_example = request.targets.per_example,
+          .offsets = padded ? plan.entry_offsets.data() : nullptr,
+          .example = padded ? plan.entry_example.data() : nullptr,
+          .mean = request.loss.true_target == TrueTarget::kMean};
+}
+
+template <class T>
+LossTask<T> typed(const LossRequest& r, const LossPlan& plan, const LossOutputs& out, Interruption& interruption) {
+  LossTask<T> task{};
+  task.batch = plan.padded ? std::ssize(plan.examples) : r.batch;
+  task.dim = r.dim;
+  task.num_sampled = r.negatives.count;
+  task.l2_bytes = l2_cache_bytes();
+  task.weights = view(r.weights, r.weights_dtype.value_or(r.dtype));
+  task.biases = view(r.biases, r.biases_dtype.value_or(r.dtype));
+  task.targets = targets_of<T>(r, plan);
+  task.examples = plan.padded ? plan.examples.data() : nullptr;
+  task.inputs = static_cast<const T*>(r.inputs);  // or narrower, see NarrowArrays
+  task.inputs_stride = r.inputs_stride;
+  task.sampled = plan.candidates.sampled;
+  task.sampled_log_q = static_cast<const T*>(plan.candidates.sampled_log_q);
+  task.grad_loss = static_cast<const T*>(r.grad_loss);
+  task.positive_weight = view<T>(r.loss.positive_weight);
+  task.negative_weight = view<T>(r.loss.negative_weight);
+  if (!plan.hit_begin.empty()) task.hits = {plan.hit_begin.data(), plan.hit_positions.data()};
+  task.interruption = &interruption;
+  task.loss = r.wanted.loss ? static_cast<T*>(out.loss) : nullptr;
+  task.grad_inputs = r.wanted.grad_inputs ? static_cast<T*>(out.grad_inputs) : nullptr;
+  task.grad_weights = r.wanted.grad_weights ? static_cast<T*>(out.grad_weights) : nullptr;
+  task.grad_biases = r.wanted.grad_biases ? static_cast<T*>(out.grad_biases) : nullptr;
+  if (task.wants_rows()) {
+    task.row_offsets = plan.rows.offsets.data();
+    task.row_entries = plan.rows.entries.data();
+    task.sampled_row = plan.rows.sampled_row.data();
+  }
+  return task;
+}
+
+// Which of the caller's arrays are narrower than the compute dtype. During the call, arrays of the compute dtype
+// replace them.
+struct NarrowArrays {
+  NarrowArrays(const LossRequest& r, const LossOutputs& out)
+      : inputs(r.inputs_dtype.value_or(r.dtype) != r.dtype),
+        grad_inputs(r.wanted.grad_inputs && out.grad_inputs_dtype.value_or(r.dtype) != r.dtype),
+        grad_weights(r.wanted.grad_weights && out.grad_weights_dtype.value_or(r.dtype) != r.dtype),
+        grad_biases(r.wanted.grad_biases && out.grad_biases_dtype.value_or(r.dtype) != r.dtype) {}
+  bool inputs, grad_inputs, grad_weights, grad_biases;
+};
+
+// What the sizes of the workspace depend on besides the task and the threads.
+struct WorkspaceSizes {
+  std::int64_t rows_of_batch, rows;
+  std::int64_t scratch_elements;  // of one thread
+  TileSizes tile;
+  bool softmax;
+  StripSizes strips;  // of a softmax
+  bool samples_distinct;
+  NarrowArrays narrow;
+};
+
+constexpr std::int64_t kMostLanes = 16;  // of a vector: a kernel may read as far beyond the maxima
+
+// What one thread has to itself.
+template <class T>
+struct ThreadMemory {
+  T* scratch;
+  Strip<T> strip;  // of a softmax
+};
+
+template <class T>
+ThreadMemory<T> take_thread_memory(Carver& memory, const WorkspaceSizes& sizes) {
+  const StripSizes& strips = sizes.strips;
+  ThreadMemory<T> own{memory.take<T>(sizes.scratch_elements), {}};
+  if (!sizes.softmax) return own;
+  own.strip.example_tiles = strips.example_tiles;
+  own.strip.x = memory.take<T>(strips.example_tiles * sizes.tile.x_elements);
+  if (!strips.keeps) return own;
+  own.strip.exps = memory.take<T>(strips.slots * strips.example_tiles * sizes.tile.logits_elements);
+  own.strip.maxima = memory.take<T>(strips.slots * strips.example_tiles * sizes.tile.examples + kMostLanes);
+  return own;
+}
+
+// Returns what belongs to thread `rank`.
+template <class T>
+ThreadMemory<T> take_workspace(Carver& memory, LossTask<T>& task, const WorkspaceSizes& sizes, const Schedule& schedule,
+                               int threads, int rank = 0) {
+  task.true_grad = memory.take<T>(task.num_entries());
+  task.loss_sum = memory.take<double>(task.batch);
+  task.sampled_offset = memory.take<T>(task.num_sampled);
+  if (!task.negative_weight.is_one()) {
+    task.sampled_factor = memory.take<T>(sizes.rows_of_batch);
+  } else {
+    task.sampled_factor = task.grad_loss;
+  }
+  // Where a class was sampled twice, two groups would add to one row of dW: then no team writes there directly.
+  task.copies = schedule.teams;
+  task.weight_copy_count = task.grad_weights == nullptr ? 0 : schedule.teams - (sizes.samples_distinct ? 1 : 0);
+  task.bias_copies = task.grad_biases == nullptr ? nullptr : memory.take<T>(task.copies * task.num_sampled);
+  task.weight_copies = memory.take<T>(task.weight_copy_count * task.num_sampled * task.dim);
+  if (sizes.narrow.inputs) {
+    task.inputs = memory.take<T>(sizes.rows_of_batch * task.dim);
+    task.inputs_stride = task.dim;
+  }
+  if (sizes.narrow.grad_inputs) task.grad_inputs = memory.take<T>(sizes.rows_of_batch * task.dim);
+  if (sizes.narrow.grad_weights) task.grad_weights = memory.take<T>(sizes.rows * task.dim);
+  if (sizes.narrow.grad_biases) task.grad_biases = memory.take<T>(sizes.rows);
+  if (sizes.softmax) {
+    task.true_exp = memory.take<T>(task.num_entries());
+    task.softmax_max = memory.take<T>(task.batch);
+    task.softmax_sum = memory.take<double>(task.batch);
+    task.softmax_factor = memory.take<T>(task.batch);
+  }
+  ThreadMemory<T> own{};
+  for (int i = 0; i < threads; ++i) {
+    const ThreadMemory<T> taken = take_thread_memory<T>(memory, sizes);
+    if (i == rank) own = taken;
+  }
+  return own;
+}
+
+}  // namespace fastnce::cpu

@@ -1,0 +1,139 @@
+// Kernel arguments of one call of a sampled loss: typed pointers plus workspace.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/gemm/tile_shape.h"
+#include "cpu/runtime/interrupt.h"
+#include "cpu/runtime/parallel.h"
+#include "fastnce/loss.h"
+
+namespace fastnce::cpu {
+
+// A class table with its row look-up.
+struct TableView {
+  const Shard* shards;
+  std::int64_t num_shards;  // 0: no table
+  std::int64_t rows;
+  Partition partition;
+  DType dtype;
+
+  [[gnu::always_inline]] const void* row(std::int64_t id) const {
+    const ShardAddress at = locate_row(id, rows, num_shards, partition);
+    const Shard& shard = shards[at.shard];
+    return static_cast<const char*>(shard.data) + at.row * shard.row_stride * element_bytes(dtype);
+  }
+};
+
+// True classes, as a list of entries: dense, T for each example, or without padding.
+template <class T>
+struct TargetsView {
+  const std::int64_t* ids;      // the class of an entry
+  const T* log_q;               // null: 0
+  std::int64_t per_example;     // T where dense
+  const std::int64_t* offsets;  // null: dense
+  const std::int64_t* example;  // of an entry; null: dense
+  bool mean;                    // r is 1 / T, else 1
+
+  [[gnu::always_inline]] std::int64_t begin(std::int64_t b) const {
+    return offsets == nullptr ? b * per_example : offsets[b];
+  }
+  [[gnu::always_inline]] std::int64_t count(std::int64_t b) const { return begin(b + 1) - begin(b); }
+  [[gnu::always_inline]] std::int64_t example_of(std::int64_t entry) const {
+    return example == nullptr ? entry / per_example : example[entry];
+  }
+  [[gnu::always_inline]] T target(std::int64_t b) const { return mean ? T{1} / static_cast<T>(count(b)) : T{1}; }
+};
+
+// Accidental hits as lists per example: positions[begin[b] .. begin[b + 1]). Null `begin`: nothing is removed.
+struct HitLists {
+  const std::int64_t* begin = nullptr;
+  const std::int64_t* positions = nullptr;
+};
+
+// A number for each example of the batch, or one for all.
+template <class T>
+struct FactorView {
+  const T* values;
+  T all;
+  [[gnu::always_inline]] bool is_one() const { return values == nullptr && all == T{1}; }
+  [[gnu::always_inline]] T of(std::int64_t row) const { return values != nullptr ? values[row] : all; }
+};
+
+// Examples are those that take part; row_of_batch() says where the arrays of the batch have them.
+template <class T>
+struct LossTask {
+  std::int64_t batch, dim, num_sampled;
+  std::int64_t l2_bytes;  // of the processor's L2 cache
+  TableView weights;
+  TableView biases;
+  TargetsView<T> targets;
+  const std::int64_t* examples;  // null: all of the batch
+  const T* inputs;
+  std::int64_t inputs_stride;
+  const std::int64_t* sampled;
+  const T* sampled_log_q;  // null: 0
+  const T* grad_loss;      // null: 1
+  FactorView<T> positive_weight, negative_weight;
+  HitLists hits;
+  Interruption* interruption;
+
+  // Outputs; null: not wanted.
+  T* loss;
+  T* grad_inputs;
+  T* grad_weights;
+  T* grad_biases;
+
+  // The row plan; null if no row gradients are wanted.
+  const std::int64_t* row_offsets;
+  const std::int64_t* row_entries;
+  const std::int64_t* sampled_row;
+
+  // Workspace. What one phase writes a later one reads, with a barrier between.
+  T* true_grad;             // [entries]: dloss/du, times the upstream factor
+  double* loss_sum;         // [batch]: loss so far; float64, so that the number of tiles does not show in the result
+  const T* sampled_factor;  // by rows of the batch: what multiplies dloss/dv of a loss without weights; null: 1
+  T* sampled_offset;        // [S]: bias - log Q
+  T* bias_copies;           // [copies, S]: sums of G over the examples of one team
+  T* weight_copies;         // [weight_copy_count, S, D]: G^T X of the teams that do not write to grad_weights directly
+  std::int64_t copies;
+  std::int64_t weight_copy_count;
+  // Of the softmax: the largest logit so far, the sum of exp(v - largest) over the samples, and what exp(v - largest)
+  // is multiplied by to make dloss/dv, the upstream factor included.
+  T* true_exp;          // [entries]: exp(u - largest)
+  T* softmax_max;       // [batch]
+  double* softmax_sum;  // [batch]; float64, as loss_sum
+  T* softmax_factor;    // [batch]
+
+  PlaneShape plane() const { return {batch, num_sampled, dim, grad_inputs != nullptr, l2_bytes}; }
+  [[gnu::always_inline]] bool wants_rows() const { return grad_weights != nullptr || grad_biases != nullptr; }
+  [[gnu::always_inline]] bool wants_gradients() const { return grad_inputs != nullptr || wants_rows(); }
+  [[gnu::always_inline]] std::int64_t num_entries() const { return targets.begin(batch); }
+  [[gnu::always_inline]] std::int64_t row_of_batch(std::int64_t b) const {
+    return examples == nullptr ? b : examples[b];
+  }
+  [[gnu::always_inline]] const T* input(std::int64_t b) const { return inputs + row_of_batch(b) * inputs_stride; }
+  [[gnu::always_inline]] T* grad_input(std::int64_t b) const { return grad_inputs + row_of_batch(b) * dim; }
+  [[gnu::always_inline]] T upstream(std::int64_t b) const {
+    return grad_loss != nullptr ? grad_loss[row_of_batch(b)] : T{1};
+  }
+};
+
+// Where one team of threads adds the gradients of sampled rows.
+template <class T>
+struct TeamSums {
+  T* bias;     // [S]
+  T* weights;  // [S, D], or null: straight into the rows of grad_weights
+};
+
+// What one thread keeps of the examples of a softmax strip between its two passes: packed X of each tile of examples
+// and, for each tile of samples (a slot), the exponentials of all, each with the maxima they are relative to.
+template <class T>
+struct Strip {
+  std::int64_t example_tiles;
+  T* x;       // [example_tiles, x_elements]
+  T* exps;    // [slots, example_tiles, logits_elements]; null: nothing is kept
+  T* maxima;  // [slots, example_tiles, examples of a tile]
+};
+
+}  // namespace fastnce::cpu

@@ -1,0 +1,216 @@
+// Candidate sampling on threads. Draws come in order (cpu/sampler/draws.h), many at a time; unique sampling must then
+// keep exactly what a walk through the draws in order would keep, and count the draws of that walk.
+#include "cpu/sampler/sampler.h"
+
+#include <algorithm>
+#include <memory_resource>
+#include <vector>
+
+#include "cpu/runtime/hash.h"
+#include "cpu/runtime/interrupt.h"
+#include "cpu/runtime/parallel.h"
+#include "cpu/runtime/workspace.h"
+#include "cpu/sampler/draws.h"
+#include "cpu/sampler/sampler_kernels.h"
+#include "math/distribution/registry.h"
+
+namespace fastnce::cpu {
+
+namespace {
+
+// Minimum work per thread. A draw takes some 20 ns, but in unique sampling every thread reads every draw, so threads
+// gain little. A count takes some 8 ns.
+constexpr double kDrawsPerThread = 32768;
+constexpr double kCountsPerThread = 8192;
+// A part of some 20 ms, after which a call may end early.
+constexpr std::int64_t kDrawsAtOnce = std::int64_t{1} << 20;
+
+// Tells whether a class occurs for the first time. A bit per class where that takes no more memory than the
+// samples themselves, otherwise an open-addressing table.
+class SeenClasses {
+ public:
+  SeenClasses(std::int64_t expected, std::pmr::memory_resource* memory)
+      : table_(capacity_for(expected), kEmpty, memory) {}
+  explicit SeenClasses(std::uint64_t* bitmap) : bitmap_(bitmap) {}
+
+  bool insert(std::int64_t id) {
+    if (bitmap_ != nullptr) {
+      std::uint64_t& word = bitmap_[id / 64];
+      const std::uint64_t bit = std::uint64_t{1} << (id % 64);
+      const bool first = (word & bit) == 0;
+      word |= bit;
+      return first;
+    }
+    std::int64_t& slot = slot_of(id);
+    if (slot == id) return false;
+    slot = id;
+    if (++size_ * 2 > table_.size()) grow();
+    return true;
+  }
+
+ private:
+  static constexpr std::int64_t kEmpty = -1;
+
+  static std::size_t capacity_for(std::int64_t count) {
+    std::size_t capacity = 16;
+    while (capacity < 2 * static_cast<std::size_t>(count)) capacity *= 2;
+    return capacity;
+  }
+  std::int64_t& slot_of(std::int64_t id) {
+    const std::size_t mask = table_.size() - 1;
+    std::size_t at = hash_slot(id, table_.size());
+    while (table_[at] != kEmpty && table_[at] != id) at = (at + 1) & mask;
+    return table_[at];
+  }
+  void grow() {
+    std::pmr::vector<std::int64_t> old(table_.size() * 2, kEmpty, table_.get_allocator());
+    old.swap(table_);
+    for (const std::int64_t id : old) {
+      if (id != kEmpty) slot_of(id) = id;
+    }
+  }
+
+  std::uint64_t* bitmap_ = nullptr;
+  std::pmr::vector<std::int64_t> table_;
+  std::size_t size_ = 0;
+};
+
+// Walks through the draws batch by batch: threads make the draws of a batch; then every thread reads all of them in
+// order, but looks only after the classes it owns, so that each first occurrence is found by one thread, in order and
+// without locks; then the marked draws are collected in order.
+class UniqueSampler {
+ public:
+  UniqueSampler(const SamplerParams& params, int threads)
+      : num_sampled_(params.num_sampled), threads_(threads), stream_(params, threads) {
+    // On threads, the owner of a table may have to enlarge it.
+    std::pmr::memory_resource* const memory = threads == 1 ? call_memory() : std::pmr::new_delete_resource();
+    constexpr std::int64_t kBitsPerSample = 64;
+    const std::int64_t range_max = params.distribution.range_max;
+    if (range_max / kBitsPerSample <= params.num_sampled) {
+      bitmap_.assign(static_cast<std::size_t>(range_max / 64 + 1), 0);
+      for (int i = 0; i < threads_; ++i) seen_.emplace_back(bitmap_.data());
+    } else {
+      for (int i = 0; i < threads_; ++i) seen_.emplace_back(params.num_sampled / threads_ + 1, memory);
+    }
+  }
+
+  std::int64_t run(std::int64_t* ids) {
+    std::int64_t tries = 0;
+    std::int64_t found = 0;
+    double draws_per_find = 1.25;
+    Interruption interruption;
+    while (found < num_sampled_) {
+      interruption.check();
+      const std::int64_t batch = next_batch(num_sampled_ - found, draws_per_find);
+      draws_.resize(static_cast<std::size_t>(batch));
+      stream_.next(batch, draws_.data());
+      mark_first_occurrences();
+      const std::int64_t found_before = found;
+      std::int64_t used = 0;
+      for (; used < batch && found < num_sampled_; ++used) {
+        ids[found] = draws_[used];
+        found += is_first_[used];
+      }
+      tries += used;
+      draws_per_find = static_cast<double>(used) / static_cast<double>(std::max<std::int64_t>(found - found_before, 1));
+    }
+    return tries;
+  }
+
+ private:
+  // Finds become rarer, so that an estimate from the last batch seldom draws too many.
+  static std::int64_t next_batch(std::int64_t missing, double draws_per_find) {
+    const double batch = static_cast<double>(missing) * draws_per_find + 16.0;
+    return static_cast<std::int64_t>(std::min(batch, static_cast<double>(kDrawsAtOnce)));
+  }
+
+  int owner(std::int64_t id) const {
+    // By other bits of the hash than the slots in a table. Words of the bitmap are never shared.
+    const std::int64_t block = bitmap_.empty() ? id : id / 64;
+    return static_cast<int>(hash_slot(block, std::size_t{1} << 40) % static_cast<std::size_t>(threads_));
+  }
+
+  void mark_first_occurrences() {
+    is_first_.assign(draws_.size(), 0);
+    parallel(threads_, [&](const Team& team) {
+      for (std::size_t i = 0; i < draws_.size(); ++i) {
+        const int who = threads_ == 1 ? 0 : owner(draws_[i]);
+        if ((team.size == 1 || who % team.size == team.rank) && seen_[who].insert(draws_[i])) is_first_[i] = 1;
+      }
+    });
+  }
+
+  const std::int64_t num_sampled_;
+  const int threads_;
+  Draws stream_;
+  std::pmr::vector<std::uint64_t> bitmap_{call_memory()};
+  std::pmr::vector<SeenClasses> seen_{call_memory()};  // by owner
+  std::pmr::vector<std::int64_t> draws_{call_memory()};
+  std::pmr::vector<std::uint8_t> is_first_{call_memory()};
+};
+
+template <class D>
+void count_expected(const D& distribution, const SamplerParams& params, std::int64_t tries,
+                    std::span<const std::int64_t> ids, float* counts) {
+  // Most classes of uniform and learned distributions have the probability of the one before.
+  double last_probability = -1.0;
+  float last_count = 0.0f;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const double probability = distribution.probability(ids[i]);
+    if (probability != last_probability) {
+      last_probability = probability;
+      last_count = static_cast<float>(math::expected_count_of_any(probability, params.num_sampled, tries));
+    }
+    counts[i] = last_count;
+  }
+}
+
+// Its counts are a kernel of each instruction set.
+void count_expected(const math::LogUniform& distribution, const SamplerParams& params, std::int64_t tries,
+                    std::span<const std::int64_t> ids, float* counts) {
+  log_uniform_kernels(current_isa())
+      .counts(ids.data(), std::ssize(ids), distribution.log_range, params.num_sampled, tries, counts);
+}
+
+void count_expected(const math::All&, const SamplerParams&, std::int64_t, std::span<const std::int64_t> ids,
+                    float* counts) {
+  std::fill_n(counts, ids.size(), 1.0f);
+}
+
+}  // namespace
+
+std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids) {
+  const int threads = threads_for(static_cast<double>(params.num_sampled), kDrawsPerThread);
+  if (params.unique && params.distribution.kind != math::kind_of<math::All>()) {
+    return UniqueSampler(params, threads).run(ids);
+  }
+  Draws draws(params, threads);
+  Interruption interruption;
+  for (std::int64_t done = 0; done < params.num_sampled;) {
+    interruption.check();
+    const std::int64_t part = std::min(params.num_sampled - done, threads * kDrawsAtOnce);
+    draws.next(part, ids + done);
+    done += part;
+  }
+  interruption.check();
+  return params.num_sampled;
+}
+
+void expected_counts(const SamplerParams& params, std::int64_t tries, std::span<const std::int64_t> ids,
+                     float* counts) {
+  const std::int64_t count = std::ssize(ids);
+  current_isa();  // may throw: not inside the region
+  Interruption interruption;
+  math::with_distribution(params.distribution, [&](const auto& distribution) {
+    parallel(threads_for(static_cast<double>(count), kCountsPerThread), [&](const Team& team) {
+      in_parts(team.share(count), kDrawsAtOnce, interruption, [&](Range part) {
+        count_expected(distribution, params, tries,
+                       ids.subspan(static_cast<std::size_t>(part.begin), static_cast<std::size_t>(part.size())),
+                       counts + part.begin);
+      });
+    });
+  });
+  interruption.check();
+}
+
+}  // namespace fastnce::cpu

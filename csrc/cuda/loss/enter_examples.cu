@@ -1,0 +1,198 @@
+// Kernels per example and per sampled class before the GEMMs, bound by the bytes of the rows that they gather. They are
+// compiled for each element type, read 16 bytes at a time, and start several loads before they use the first.
+// Arithmetic is float32 throughout, as on the CPU.
+#include "cuda/loss/examples.h"
+
+#include "cuda/gemm/elements.cuh"
+#include "cuda/runtime/ids.cuh"
+#include "cuda/runtime/warp.cuh"
+#include "math/expected_count.h"
+#include "math/loss/logistic.h"
+
+namespace fastnce::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarp;
+constexpr int kBlocks = 3;  // at least, of a multiprocessor
+
+FASTNCE_DEVICE std::int64_t warp_index() { return block_x() * kWarps + thread_index() / kWarp; }
+FASTNCE_DEVICE int lane_index() { return thread_index() % kWarp; }
+
+FASTNCE_DEVICE float not_a_number() { return __builtin_nanf(""); }
+
+// Bits of an element; 0 where there are no biases.
+FASTNCE_DEVICE std::uint32_t load_bias(const DeviceTable& biases, std::int64_t id) {
+  if (biases.num_shards == 0) return 0;
+  const Row bias = biases.row(id);
+  return load_element(bias.data, bias.dtype, 0);
+}
+
+// Vectors of kCount elements of a row.
+template <DType kType, int kCount>
+struct RowVectors {
+  using Vector = Elements<kType, kCount>;
+  const void* row;
+  std::int64_t dim;
+
+  FASTNCE_DEVICE bool is_aligned() const { return Vector::is_aligned(row); }
+  FASTNCE_DEVICE int whole() const { return is_aligned() ? static_cast<int>(dim / kCount) : 0; }  // to load()
+  FASTNCE_DEVICE Vector load(int v) const {
+    Vector vector;
+    vector.load(Vector::at(row, std::int64_t{v} * kCount));
+    return vector;
+  }
+  FASTNCE_DEVICE Vector gather(int v) const {  // zeros beyond the row's end
+    Vector vector;
+    vector.gather(Vector::at(row, std::int64_t{v} * kCount), dim - std::int64_t{v} * kCount);
+    return vector;
+  }
+};
+
+// A warp goes through the vectors of a row that can be loaded, each thread kAtOnce at a time, and then through the
+// others up to `all`.
+template <int kAtOnce, class Row, class Use>
+FASTNCE_DEVICE void for_each_vector(const Row& row, int all, const Use& use) {
+  const int whole = row.whole();
+  for (int first = lane_index(); first < whole; first += kAtOnce * kWarp) {
+    typename Row::Vector held[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (first + k * kWarp < whole) held[k] = row.load(first + k * kWarp);
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (first + k * kWarp < whole) use(first + k * kWarp, held[k]);
+    }
+  }
+  // Each vector by the same thread as where it can be loaded, so that sums do not depend on addresses.
+  for (int v = whole + ((lane_index() - whole) & (kWarp - 1)); v < all; v += kWarp) use(v, row.gather(v));
+}
+
+template <DType kWeights>
+FASTNCE_KERNEL(kThreads, kBlocks)
+enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
+  constexpr int kCount = 16 / element_bytes(kWeights);
+  using Vectors = RowVectors<kWeights, kCount>;
+  const std::int64_t s = warp_index();
+  if (s >= args.rows) return;
+  const bool exists = s < args.num_sampled;
+  const bool leads = exists && lane_index() == 0;
+  const std::int64_t id = exists ? args.sampled[s] : -1;
+  const float count = leads && args.sampled_count != nullptr ? args.sampled_count[s] : 1.0f;
+  const bool valid = is_valid_id(id, args.num_classes);
+  const std::uint32_t bias_bits = leads ? load_bias(args.biases, valid ? id : 0) : 0;
+  const Vectors from{args.weights.row(valid ? id : 0).data, valid ? args.dim : 0};
+  const std::int64_t to = row_offset(s, args.planes.pitch);
+  for_each_vector<4>(from, static_cast<int>(args.planes.pitch / kCount), [&](int v, const Vectors::Vector& vector) {
+    write_operand(vector, to + std::int64_t{v} * kCount, args.planes);
+  });
+  if (!leads) return;
+  check_id(args.faults, IdArgument::kSampled, s, id, 1, args.num_classes, {});
+  args.offset[s] =
+      valid && math::is_expected_count(count) ? widened(bias_bits, args.biases.dtype) - logf(count) : not_a_number();
+}
+
+// The inputs of an example beside the row of a true class.
+template <DType kInputs, DType kWeights, int kCount>
+struct TwoRows {
+  RowVectors<kInputs, kCount> x;
+  RowVectors<kWeights, kCount> w;
+  struct Vector {
+    Elements<kInputs, kCount> x;
+    Elements<kWeights, kCount> w;
+  };
+  FASTNCE_DEVICE int whole() const { return w.is_aligned() ? x.whole() : 0; }
+  FASTNCE_DEVICE Vector load(int v) const { return {x.load(v), w.load(v)}; }
+  FASTNCE_DEVICE Vector gather(int v) const { return {x.gather(v), w.gather(v)}; }
+};
+
+// An example's labels that are not padding, counted by a warp.
+FASTNCE_DEVICE int count_classes(const EnterExamplesArguments& args, std::int64_t b) {
+  if (!args.padding.given) return static_cast<int>(args.num_true);
+  const std::int64_t* const labels = args.labels + row_offset(b, args.num_true);
+  int own = 0;
+#pragma unroll 1
+  for (std::int64_t t = lane_index(); t < args.num_true; t += kWarp) own += is_padding(args.padding, labels[t]) ? 0 : 1;
+  return sum_over_warp(own);
+}
+
+// A warp per label: the dot product of its row and the example's. The warp of an example's first label also packs
+// the example's inputs; more warps follow for the rows that fill the last tile.
+// Registers suffice for one more block where both types are one that converts easily.
+template <DType kInputs, DType kWeights>
+FASTNCE_KERNEL(kThreads, kInputs == kWeights && kInputs != DType::kFloat16 ? kBlocks + 1 : kBlocks)
+enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
+  constexpr int kCount = 16 / std::min(element_bytes(kInputs), element_bytes(kWeights));
+  using Rows = TwoRows<kInputs, kWeights, kCount>;
+  const std::int64_t per_example = args.num_true > 1 ? args.num_true : 1;
+  const std::int64_t warp = warp_index();
+  const std::int64_t beyond = warp - args.batch * per_example;
+  const bool exists = beyond < 0;
+  const std::int64_t b = !exists ? args.batch + beyond : per_example > 1 ? warp / per_example : warp;
+  if (b >= args.rows) return;
+  const std::int64_t t = exists ? warp - b * per_example : 0;
+  const std::int64_t at = row_offset(b, args.num_true) + t;
+  const bool has_label = exists && args.num_true > 0;
+  const bool leads = has_label && lane_index() == 0;
+  const std::int64_t id = has_label ? args.labels[at] : -1;
+  const float count = leads && args.true_count != nullptr ? args.true_count[at] : 1.0f;
+  const float factor = leads ? args.grad_loss.of(b) : 1.0f;
+  const bool is_class = has_label && !is_padding(args.padding, id);
+  const int classes = has_label ? count_classes(args, b) : 0;
+  const bool takes_part = exists && (classes > 0 || args.num_true == 0);
+  if (leads && t == 0 && args.takes_part != nullptr) args.takes_part[b] = takes_part;
+  const bool in_range = is_class && is_valid_id(id, args.num_classes);
+  const std::int64_t class_id = in_range ? id : 0;  // class 0 in place of none: its product is not used
+  const std::uint32_t bias_bits = leads ? load_bias(args.biases, class_id) : 0;
+  const std::int64_t dim = (t == 0 ? takes_part : is_class) ? args.dim : 0;
+  const Rows rows{{args.inputs[b].data, dim}, {args.weights.row(class_id).data, dim}};
+  const std::int64_t to = row_offset(b, args.planes.pitch);
+  float product = 0.0f;
+  for_each_vector<2>(rows, static_cast<int>(args.planes.pitch / kCount), [&](int v, const Rows::Vector& vector) {
+    if (t == 0) write_operand(vector.x, to + std::int64_t{v} * kCount, args.planes);
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) product += vector.x[k] * vector.w[k];
+  });
+  product = sum_over_warp(product);
+  if (!leads) return;
+  float* const result = args.true_logit != nullptr ? args.true_logit : args.true_loss;
+  if (!is_class) {
+    result[at] = 0.0f;
+    args.true_grad[at] = 0.0f;
+    return;
+  }
+  check_id(args.faults, IdArgument::kLabels, at, id, args.num_true, args.num_classes, args.padding);
+  const bool valid = in_range && math::is_expected_count(count);
+  const float u = valid ? product + widened(bias_bits, args.biases.dtype) - logf(count) : not_a_number();
+  const float target = args.mean ? 1.0f / static_cast<float>(classes) : 1.0f;
+  if (args.true_logit != nullptr) {
+    result[at] = u;
+    args.true_grad[at] = valid ? target : not_a_number();
+    return;
+  }
+  const auto term = math::positive_term<float>(u, target);
+  const float weight = args.positive_weight.of(b);
+  result[at] = term.loss * weight;
+  args.true_grad[at] = valid ? term.slope * weight * factor : 0.0f;
+}
+
+}  // namespace
+
+void queue_enter_samples(const EnterSamplesArguments& args, const Stream& stream) {
+  with_type(args.weights.dtype, [&]<DType kWeights> {
+    launch(enter_samples_kernel<kWeights>, {.x = ceiling(args.rows, kWarps)}, kThreads, 0, stream, args);
+  });
+}
+
+void queue_enter_examples(const EnterExamplesArguments& args, const Stream& stream) {
+  const std::int64_t warps = args.rows - args.batch + args.batch * std::max<std::int64_t>(args.num_true, 1);
+  with_type(args.inputs.dtype, [&]<DType kInputs> {
+    with_type(args.weights.dtype, [&]<DType kWeights> {
+      launch(enter_examples_kernel<kInputs, kWeights>, {.x = ceiling(warps, kWarps)}, kThreads, 0, stream, args);
+    });
+  });
+}
+
+}  // namespace fastnce::cuda

@@ -1,0 +1,80 @@
+// Kernels per example and per sampled class, before and after the GEMMs: gather, true classes, rounding.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/gemm/geometry.h"
+#include "cuda/gemm/operands.cuh"
+#include "cuda/loss/factor.cuh"
+#include "cuda/rows/table.cuh"
+#include "cuda/runtime/ids.h"
+#include "cuda/runtime/runtime.h"
+
+namespace fastnce::cuda {
+
+// Gathers sampled rows of the table into an operand; their biases and expected counts become an offset.
+struct EnterSamplesArguments {
+  DeviceTable weights, biases;
+  const std::int64_t* sampled;  // z [S]
+  const float* sampled_count;   // Q(z) [S]; null: 1
+  std::int64_t num_sampled, dim, num_classes;
+  std::int64_t rows;  // S, padded
+  OperandPlanes planes;
+  float* offset;  // [S]
+  runtime::FaultRecord* faults;
+};
+void queue_enter_samples(const EnterSamplesArguments& arguments, const Stream& stream);
+
+// Packs inputs into an operand; computes logits, losses and gradients of true classes.
+struct EnterExamplesArguments {
+  DeviceTable weights, biases;
+  Rows inputs;                 // x [B, D]
+  const std::int64_t* labels;  // y [B, T]
+  Padding padding;             // among labels
+  const float* true_count;     // Q(y) [B, T]; null: 1
+  bool mean;                   // a true class has target 1 / T, else 1
+  Factor positive_weight, grad_loss;
+  std::int64_t batch, num_true, dim, num_classes;
+  std::int64_t rows;     // B, padded
+  OperandPlanes planes;  // zeros for examples that take no part
+  bool* takes_part;      // [B]: whether an example has a label that is not padding; null: not wanted
+  float* true_logit;  // u [B, T]; null: not the softmax loss, whose gradients need the normaliser (cuda/loss/softmax.h)
+  float* true_loss;   // [B, T]; logistic alone
+  // [B, T]: dloss/du, times the upstream factor; 0 for padding and labels out of range. Of the softmax loss: the target
+  // q; 0 for padding, NaN for labels out of range.
+  float* true_grad;
+  runtime::FaultRecord* faults;
+};
+void queue_enter_examples(const EnterExamplesArguments& arguments, const Stream& stream);
+
+// Sums the split-k parts of a chunk's losses and dX.
+struct FinishExamplesArguments {
+  DeviceTable weights;
+  const std::int64_t* labels;  // of the whole batch, as all that follows without "parts"
+  Padding padding;
+  const bool* takes_part;
+  const float* true_loss;
+  const float* true_grad;
+  std::int64_t num_true, dim, num_classes;
+  std::int64_t first, examples;  // of the chunk
+  const float* loss_parts;       // [loss_part_count, loss_pitch]
+  std::int64_t loss_part_count, loss_pitch;
+  const float* input_parts;  // [input_part_count, chunk rows, input_pitch]
+  std::int64_t input_part_count, input_part, input_pitch;
+  float* loss;        // [B]; null: not wanted
+  void* grad_inputs;  // dX [B, D]; null: not wanted
+  DType grad_inputs_dtype;
+};
+void queue_finish_examples(const FinishExamplesArguments& arguments, const Stream& stream);
+
+// Adds a chunk's bias gradients of the sampled classes.
+struct FinishSamplesArguments {
+  const float* bias_parts;  // [bias_part_count, bias_pitch]
+  std::int64_t bias_part_count, bias_pitch;
+  std::int64_t num_sampled;
+  float* bias_sums;  // [S]
+  bool accumulate;   // add to what earlier chunks gave
+};
+void queue_finish_samples(const FinishSamplesArguments& arguments, const Stream& stream);
+
+}  // namespace fastnce::cuda

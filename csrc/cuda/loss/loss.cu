@@ -1,0 +1,377 @@
+// A sampled loss as a sequence of kernels, and how its workspace is laid out.
+#include "cuda/loss/loss.h"
+
+#include <bit>
+#include <optional>
+
+#include "cuda/gemm/geometry.h"
+#include "cuda/gemm/product.h"
+#include "cuda/loss/examples.h"
+#include "cuda/loss/logits.h"
+#include "cuda/loss/softmax.h"
+#include "cuda/rows/row_sort.h"
+#include "cuda/rows/rows.h"
+#include "cuda/runtime/carver.h"
+#include "cuda/runtime/runtime.h"
+#include "cuda/runtime/side_stream.h"
+#include "cuda/sampler/sampler.h"
+
+namespace fastnce::cuda {
+
+namespace {
+
+// Intermediate results on the device; candidates among them where they are drawn. `x`, `w` and G are planes, padded
+// with zeros to whole tiles.
+struct Intermediates {
+  const std::int64_t* sampled;  // z [S]
+  const float* sampled_count;   // Q(z) [S]; null: 1
+  const float* true_count;      // Q(y) [B, T]; null: 1
+  Workspace sampler;
+  OperandPlanes x;      // [B, D]
+  OperandPlanes w;      // [S, D]
+  OperandPlanes grad;   // G of one chunk, [chunk, S]
+  float* offset;        // [S]
+  bool* takes_part;     // [B]; null: all examples do
+  float* true_logit;    // u [B, T]; softmax alone, as are maxima and scales
+  float* true_loss;     // [B, T]; logistic alone
+  float* true_grad;     // [B, T]
+  float* loss_parts;    // [sample tiles, chunk]
+  float* maxima;        // [sample tiles, chunk]
+  float* scales;        // [sample tiles, chunk]
+  float* bias_parts;    // [chunk tiles, S]
+  float* bias_sums;     // [S]
+  float* input_parts;   // [input splits, chunk, D]
+  float* weight_parts;  // [weight splits, S, D]
+};
+
+}  // namespace
+
+struct PlannedLoss {
+  LossRequest request;
+  Geometry geometry;
+  Parts parts;
+};
+
+namespace {
+
+class LossCall {
+ public:
+  LossCall(const PlannedLoss& plan, const LossOutputs& outputs)
+      : r_(plan.request), g_(plan.geometry), parts_(plan.parts), out_(outputs) {}
+
+  std::size_t workspace_bytes() {
+    Carver measure;
+    take_workspace(measure);
+    return measure.used();
+  }
+
+  void queue(const Workspace& workspace, const Stream& stream) {
+    if (!r_.wanted.gradients() && !r_.wanted.loss) return;
+    Carver memory(workspace);
+    take_workspace(memory);
+    memory.require_within(workspace);
+    if (r_.negatives.sampler) draw(stream);
+    // First, so that the order of rows, which takes one multiprocessor, starts before the products take them all.
+    std::optional<SideStream> side;
+    if (r_.wanted.rows()) {
+      if (is_slow(rows_.order)) side.emplace(stream);
+      queue_row_order(rows_.order, side ? side->stream() : stream);
+    }
+    enter(stream);
+    for (std::int64_t chunk = 0; chunk < g_.chunks; ++chunk) queue_chunk(chunk, stream);
+    if (!r_.wanted.rows()) return;
+    if (g_.chunks == 0) clear_sums(stream);
+    if (side) side->join();
+    queue_row_sums(rows_, stream);
+  }
+
+ private:
+  bool is_softmax() const { return r_.loss.family == LossFamily::kSoftmax; }
+  std::int64_t num_labels() const { return r_.batch * r_.targets.per_example; }
+  Padding padding() const { return {r_.targets.padding.has_value(), r_.targets.padding.value_or(0)}; }
+  static Factor factor(const ExampleFactor& of) {
+    return {static_cast<const float*>(of.values), static_cast<float>(of.all)};
+  }
+  Factor grad_loss() const { return {static_cast<const float*>(r_.grad_loss), 1.0f}; }
+
+  void draw(const Stream& stream) const {
+    queue_candidates(*r_.negatives.sampler, r_.negatives.calls, r_.targets.ids, num_labels(),
+                     {.sampled = const_cast<std::int64_t*>(m_.sampled),  // workspace, as are the counts
+                      .sampled_count = const_cast<float*>(m_.sampled_count),
+                      .true_count = const_cast<float*>(m_.true_count)},
+                     m_.sampler, stream);
+  }
+
+  // Without examples no product has run.
+  void clear_sums(const Stream& stream) const {
+    const auto clear = [&](float* sums, std::int64_t count) {
+      runtime::fill_bytes(sums, 0, static_cast<std::size_t>(count) * sizeof(float), stream);
+    };
+    clear(m_.weight_parts, g_.weight_splits * g_.samples * g_.dim);
+    clear(m_.bias_sums, r_.negatives.count);
+  }
+  Rows inputs() const { return {r_.inputs, r_.inputs_stride, r_.inputs_dtype.value_or(r_.dtype)}; }
+  DeviceTable weights() const { return {r_.weights, r_.weights_dtype.value_or(r_.dtype)}; }
+  DeviceTable biases() const { return {r_.biases, r_.biases_dtype.value_or(r_.dtype)}; }
+
+  static OperandPlanes take_planes(Carver& memory, std::int64_t rows, std::int64_t pitch, int parts,
+                                   bool float16 = false) {
+    const int planes = parts + (float16 ? 1 : 0);
+    return {memory.take<std::uint16_t>(rows * pitch * planes), pitch, rows * pitch, parts, float16};
+  }
+
+  void take_workspace(Carver& memory) {
+    m_ = {};
+    rows_ = {};
+    if (r_.negatives.sampler) {
+      m_.sampled = memory.take<std::int64_t>(r_.negatives.count);
+      m_.sampled_count = memory.take<float>(r_.negatives.count);
+      m_.true_count = memory.take<float>(num_labels());
+      const std::size_t bytes = sampler_workspace_bytes(*r_.negatives.sampler);
+      m_.sampler = {memory.take<unsigned char>(static_cast<std::int64_t>(bytes)), bytes};
+    } else {
+      m_.sampled = r_.negatives.ids;
+      m_.sampled_count = static_cast<const float*>(r_.negatives.expected_count);
+      m_.true_count = static_cast<const float*>(r_.targets.expected_count);
+    }
+    m_.x = take_planes(memory, g_.batch(), g_.dim, parts_.operands, parts_.float16);
+    m_.w = take_planes(memory, g_.samples, g_.dim, parts_.operands, parts_.float16);
+    m_.offset = memory.take<float>(r_.negatives.count);
+    if (r_.targets.padding && r_.targets.per_example > 0) m_.takes_part = memory.take<bool>(r_.batch);
+    (is_softmax() ? m_.true_logit : m_.true_loss) = memory.take<float>(num_labels());
+    m_.true_grad = memory.take<float>(num_labels());
+    m_.loss_parts = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
+    if (is_softmax()) m_.maxima = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
+    if (!r_.wanted.gradients()) return;
+    if (is_softmax()) m_.scales = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
+    m_.grad = take_planes(memory, g_.chunk_rows, g_.samples, parts_.order);
+    m_.bias_parts = memory.take<float>(g_.chunk_tiles() * g_.samples);
+    if (r_.wanted.grad_inputs) m_.input_parts = memory.take<float>(g_.input_splits * g_.chunk_rows * g_.dim);
+    if (!r_.wanted.rows()) return;
+    m_.weight_parts = memory.take<float>(g_.weight_splits * g_.samples * g_.dim);
+    m_.bias_sums = memory.take<float>(r_.negatives.count);
+    take_rows(memory);
+  }
+
+  void take_rows(Carver& memory) {
+    RowOrder& order = rows_.order;
+    order.labels = r_.targets.ids;
+    order.sampled = m_.sampled;
+    order.num_labels = num_labels();
+    order.num_sampled = r_.negatives.count;
+    order.num_classes = r_.num_classes;
+    order.padding = padding();
+    order.class_bits = std::bit_width(static_cast<std::uint64_t>(r_.num_classes));
+    const std::int64_t entries = order.entries();
+    order.sorted = memory.take<RowEntry>(entries);
+    order.rows_so_far = memory.take<std::uint32_t>(entries);
+    order.summary = memory.take<RowSummary>(1);
+    if (has_many_entries(entries)) {
+      order.unsorted = memory.take<RowEntry>(entries);
+      order.sort_scratch_bytes = sort_bytes(entries);
+      order.sort_scratch = memory.take<unsigned char>(static_cast<std::int64_t>(order.sort_scratch_bytes));
+    }
+    order.row_count = out_.row_count;
+    rows_.num_true = r_.targets.per_example;
+    rows_.dim = r_.dim;
+    rows_.inputs = inputs();
+    rows_.true_grad = m_.true_grad;
+    rows_.weight_parts = m_.weight_parts;
+    rows_.weight_part_count = g_.weight_splits;
+    rows_.weight_part = g_.samples * g_.dim;
+    rows_.weight_pitch = g_.dim;
+    rows_.bias_sums = m_.bias_sums;
+    rows_.row_parts = memory.take<float>(2 * rows_.pieces() * rows_.dim);
+    rows_.bias_parts = memory.take<float>(2 * rows_.pieces());
+    rows_.row_ids = out_.row_ids;
+    rows_.grad_weights = r_.wanted.grad_weights ? out_.grad_weights : nullptr;
+    rows_.grad_biases = r_.wanted.grad_biases ? out_.grad_biases : nullptr;
+    rows_.grad_weights_dtype = out_.grad_weights_dtype.value_or(r_.dtype);
+    rows_.grad_biases_dtype = out_.grad_biases_dtype.value_or(r_.dtype);
+  }
+
+  void enter(const Stream& stream) const {
+    runtime::FaultRecord* const faults = runtime::fault_record();
+    queue_enter_samples({.weights = weights(),
+                         .biases = biases(),
+                         .sampled = m_.sampled,
+                         .sampled_count = m_.sampled_count,
+                         .num_sampled = r_.negatives.count,
+                         .dim = r_.dim,
+                         .num_classes = r_.num_classes,
+                         .rows = g_.samples,
+                         .planes = m_.w,
+                         .offset = m_.offset,
+                         .faults = faults},
+                        stream);
+    queue_enter_examples({.weights = weights(),
+                          .biases = biases(),
+                          .inputs = inputs(),
+                          .labels = r_.targets.ids,
+                          .padding = padding(),
+                          .true_count = m_.true_count,
+                          .mean = r_.loss.true_target == TrueTarget::kMean,
+                          .positive_weight = factor(r_.loss.positive_weight),
+                          .grad_loss = grad_loss(),
+                          .batch = r_.batch,
+                          .num_true = r_.targets.per_example,
+                          .dim = r_.dim,
+                          .num_classes = r_.num_classes,
+                          .rows = g_.batch(),
+                          .planes = m_.x,
+                          .takes_part = m_.takes_part,
+                          .true_logit = m_.true_logit,
+                          .true_loss = m_.true_loss,
+                          .true_grad = m_.true_grad,
+                          .faults = faults},
+                         stream);
+  }
+
+  // Planes as an operand, from row `row` on.
+  static Operand operand(const OperandPlanes& planes, std::int64_t row = 0) {
+    return {planes.data + row * planes.pitch, planes.pitch, planes.plane};
+  }
+  // The same for the logits: the float16 plane, if there is one.
+  static Operand logits_operand(const OperandPlanes& planes, std::int64_t row = 0) {
+    Operand of = operand(planes, row);
+    if (planes.float16) of.data += planes.parts * planes.plane;
+    return of;
+  }
+
+  void queue_chunk(std::int64_t chunk, const Stream& stream) const {
+    const std::int64_t first = chunk * g_.chunk_rows;
+    const std::int64_t examples = std::min(g_.chunk_rows, r_.batch - first);
+    if (r_.negatives.count > 0) queue_logits(first, examples, stream);
+    if (is_softmax()) queue_normaliser(first, examples, stream);
+    if (r_.negatives.count > 0 && r_.wanted.gradients()) queue_gradients(chunk, first, stream);
+    const bool has_loss = r_.wanted.loss && !is_softmax();
+    if (!has_loss && !r_.wanted.grad_inputs) return;
+    queue_finish_examples({.weights = weights(),
+                           .labels = r_.targets.ids,
+                           .padding = padding(),
+                           .takes_part = m_.takes_part,
+                           .true_loss = m_.true_loss,
+                           .true_grad = m_.true_grad,
+                           .num_true = r_.targets.per_example,
+                           .dim = r_.dim,
+                           .num_classes = r_.num_classes,
+                           .first = first,
+                           .examples = examples,
+                           .loss_parts = m_.loss_parts,
+                           .loss_part_count = g_.sample_tiles(),
+                           .loss_pitch = g_.chunk_rows,
+                           .input_parts = m_.input_parts,
+                           .input_part_count = r_.negatives.count > 0 ? g_.input_splits : 0,
+                           .input_part = g_.chunk_rows * g_.dim,
+                           .input_pitch = g_.dim,
+                           .loss = has_loss ? static_cast<float*>(out_.loss) : nullptr,
+                           .grad_inputs = r_.wanted.grad_inputs ? out_.grad_inputs : nullptr,
+                           .grad_inputs_dtype = out_.grad_inputs_dtype.value_or(r_.dtype)},
+                          stream);
+  }
+
+  void queue_logits(std::int64_t first, std::int64_t examples, const Stream& stream) const {
+    const LogitsArguments args{
+        .x = logits_operand(m_.x, first),
+        .w = logits_operand(m_.w),
+        .slices = g_.dim / kTileDepth,
+        .offset = m_.offset,
+        .sampled = m_.sampled,
+        .labels = r_.loss.remove_accidental_hits ? r_.targets.ids + first * r_.targets.per_example : nullptr,
+        .padding = padding(),
+        .takes_part = m_.takes_part != nullptr ? m_.takes_part + first : nullptr,
+        .grad_loss = grad_loss().from(first),
+        .negative_weight = factor(r_.loss.negative_weight).from(first),
+        .examples = examples,
+        .num_sampled = r_.negatives.count,
+        .num_true = r_.targets.per_example,
+        .grad = m_.grad,
+        .loss_parts = r_.wanted.loss || is_softmax() ? m_.loss_parts : nullptr,
+        .loss_pitch = g_.chunk_rows,
+        .maxima = m_.maxima,
+        .bias_parts = m_.bias_parts,
+        .bias_pitch = g_.samples};
+    is_softmax() ? queue_softmax_logits(args, g_, parts_, stream) : queue_logistic_logits(args, g_, parts_, stream);
+  }
+
+  // Of the softmax loss: its value and true_grad, and G.
+  void queue_normaliser(std::int64_t first, std::int64_t examples, const Stream& stream) const {
+    queue_normalise({.maxima = m_.maxima,
+                     .sums = m_.loss_parts,
+                     .tiles = g_.sample_tiles(),
+                     .pitch = g_.chunk_rows,
+                     .true_logit = m_.true_logit,
+                     .true_grad = m_.true_grad,
+                     .grad_loss = grad_loss(),
+                     .num_true = r_.targets.per_example,
+                     .first = first,
+                     .examples = examples,
+                     .loss = r_.wanted.loss ? static_cast<float*>(out_.loss) : nullptr,
+                     .gradients = r_.wanted.gradients(),
+                     .scales = m_.scales},
+                    stream);
+    if (r_.negatives.count == 0 || !r_.wanted.gradients()) return;
+    queue_scale({.grad = m_.grad,
+                 .scales = m_.scales,
+                 .scale_pitch = g_.chunk_rows,
+                 .examples = examples,
+                 .bias_parts = m_.bias_parts,
+                 .bias_pitch = g_.samples},
+                g_, stream);
+  }
+
+  // From a chunk's G.
+  void queue_gradients(std::int64_t chunk, std::int64_t first, const Stream& stream) const {
+    if (r_.wanted.rows()) {
+      queue_finish_samples({.bias_parts = m_.bias_parts,
+                            .bias_part_count = g_.chunk_tiles(),
+                            .bias_pitch = g_.samples,
+                            .num_sampled = r_.negatives.count,
+                            .bias_sums = m_.bias_sums,
+                            .accumulate = chunk > 0},
+                           stream);
+    }
+    if (r_.wanted.grad_inputs) {
+      queue_grad_inputs({.a = operand(m_.grad),
+                         .b = operand(m_.w),
+                         .slices = g_.samples / kTileDepth,
+                         .out = m_.input_parts,
+                         .pitch = g_.dim,
+                         .part = g_.chunk_rows * g_.dim,
+                         .accumulate = false},
+                        g_, parts_, stream);
+    }
+    if (r_.wanted.grad_weights) {
+      queue_grad_weights({.a = operand(m_.grad),
+                          .b = operand(m_.x, first),
+                          .slices = g_.chunk_rows / kTileDepth,
+                          .out = m_.weight_parts,
+                          .pitch = g_.dim,
+                          .part = g_.samples * g_.dim,
+                          .accumulate = chunk > 0},
+                         g_, parts_, stream);
+    }
+  }
+
+  const LossRequest& r_;
+  const Geometry& g_;
+  const Parts parts_;
+  const LossOutputs& out_;
+  Intermediates m_{};
+  RowsArguments rows_{};
+};
+
+}  // namespace
+
+LossPlan plan_loss(const LossRequest& request, int device) {
+  auto made = std::make_shared<PlannedLoss>(
+      PlannedLoss{request, geometry_of(request, runtime::limits(device)), parts_of(request)});
+  const std::size_t bytes = LossCall(*made, {}).workspace_bytes();
+  return {bytes, std::move(made)};
+}
+
+void queue_loss(const LossPlan& plan, const LossOutputs& outputs, const Workspace& workspace, const Stream& stream) {
+  LossCall(*plan.contents, outputs).queue(workspace, stream);
+}
+
+}  // namespace fastnce::cuda

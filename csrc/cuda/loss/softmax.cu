@@ -1,0 +1,214 @@
+// G = scale * exp(v - maximum) needs the normaliser over all tiles, so that a pass over the exponentials follows the
+// product. It moves 4 bytes per element and part of G, in the L2 cache, which holds a chunk's G. The logits' product
+// again would take 2 D operations per element and product of parts: at order 1 on an H100 (figures in tile_product.cuh)
+// 0.7 ps for D = 128, as long as 4 bytes take, and more for wider tables and higher orders. Nor can the products of the
+// gradients apply the scales as they load G: those differ along the k of both, and the parts of a number, of 8 bits
+// each, can be multiplied exactly by powers of two alone.
+#include "cuda/loss/softmax.h"
+
+#include <bit>
+
+#include "cuda/gemm/elements.cuh"
+#include "math/loss/softmax.h"
+
+namespace fastnce::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarp;
+constexpr int kBlocks = 3;  // at least, of a multiprocessor
+
+// Four threads of a warp share an example's tiles and true classes: eight examples of a tile are 32 bytes, the least
+// that memory gives.
+constexpr int kExamplesPerWarp = 8;
+constexpr int kThreadsPerExample = kWarp / kExamplesPerWarp;
+
+template <class T>
+FASTNCE_DEVICE T sum_of_example(T value) {
+  for (int distance = kWarp / 2; distance >= kExamplesPerWarp; distance /= 2) value += shuffle_xor(value, distance);
+  return value;
+}
+FASTNCE_DEVICE float largest_of_example(float value) {
+  for (int distance = kWarp / 2; distance >= kExamplesPerWarp; distance /= 2) {
+    value = fmaxf(value, shuffle_xor(value, distance));
+  }
+  return value;
+}
+
+// Calls use(maximum, sum, at) for this thread's share of the tiles, several loads ahead; `at` is where `scales` has
+// them.
+template <class Use>
+FASTNCE_DEVICE void for_each_tile(const NormaliseArguments& args, std::int64_t tiles, std::int64_t example, int share,
+                                  const Use& use) {
+  constexpr int kAtOnce = 8;
+  for (std::int64_t first = share; first < tiles; first += kAtOnce * kThreadsPerExample) {
+    float maximum[kAtOnce], sum[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const std::int64_t tile = first + k * kThreadsPerExample;
+      const std::int64_t at = row_offset(tile, args.pitch) + example;
+      maximum[k] = tile < tiles ? args.maxima[at] : 0.0f;
+      sum[k] = tile < tiles ? args.sums[at] : 0.0f;
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const std::int64_t tile = first + k * kThreadsPerExample;
+      if (tile < tiles) use(maximum[k], sum[k], row_offset(tile, args.pitch) + example);
+    }
+  }
+}
+
+FASTNCE_KERNEL(kThreads, kBlocks) normalise_kernel(FASTNCE_ARGUMENTS NormaliseArguments args) {
+  const int lane = thread_index() % kWarp;
+  const std::int64_t in_chunk =
+      (block_x() * kWarps + thread_index() / kWarp) * kExamplesPerWarp + lane % kExamplesPerWarp;
+  const int share = lane / kExamplesPerWarp;
+  const bool exists = in_chunk < args.examples;  // the threads of others take part in sums alone
+  const std::int64_t tiles = exists ? args.tiles : 0;
+  const std::int64_t classes = exists ? args.num_true : 0;
+  const float* const logit = args.true_logit + row_offset(args.first + in_chunk, args.num_true);
+  float* const gradient = args.true_grad + row_offset(args.first + in_chunk, args.num_true);
+
+  float largest = math::kLeastLogit<float>;
+  float q = 0.0f;  // the target of each true class
+  int count = 0;   // of them
+  int faults = 0;  // labels without a logit
+  for_each_tile(args, tiles, in_chunk, share,
+                [&](float maximum, float, std::int64_t) { largest = fmaxf(largest, maximum); });
+  for (std::int64_t t = share; t < classes; t += kThreadsPerExample) {
+    const float target = gradient[t];
+    if (target > 0.0f) {
+      largest = fmaxf(largest, logit[t]);
+      q = target;
+      ++count;
+    } else if (target != 0.0f) {
+      ++faults;
+    }
+  }
+  largest = largest_of_example(largest);
+  q = largest_of_example(q);
+  count = sum_of_example(count);
+  faults = sum_of_example(faults);
+
+  math::SoftmaxSums sums{};
+  for_each_tile(args, tiles, in_chunk, share, [&](float maximum, float sum, std::int64_t) {
+    sums.of_samples += static_cast<double>(sum * math::exp_below(maximum, largest));
+  });
+  for (std::int64_t t = share; t < classes; t += kThreadsPerExample) {
+    if (gradient[t] > 0.0f) sums.of_true += static_cast<double>(math::exp_below(logit[t], largest));
+  }
+  sums = {sum_of_example(sums.of_true), sum_of_example(sums.of_samples)};
+
+  if (args.loss != nullptr) {
+    const double log_total = count > 0 ? log(sums.total()) : 0.0;
+    double loss = 0.0;
+    for (std::int64_t t = share; t < classes; t += kThreadsPerExample) {
+      if (gradient[t] > 0.0f) loss += static_cast<double>(largest) - static_cast<double>(logit[t]) + log_total;
+    }
+    loss = sum_of_example(loss) * static_cast<double>(q);
+    if (exists && share == 0) {
+      args.loss[args.first + in_chunk] = faults > 0 ? __builtin_nanf("") : static_cast<float>(loss);
+    }
+  }
+  if (!args.gradients) return;
+  const double upstream = count > 0 ? static_cast<double>(args.grad_loss.of(args.first + in_chunk)) : 0.0;
+  const double factor = count > 0 ? static_cast<double>(q) * upstream / sums.total() : 0.0;
+  const auto of_samples = static_cast<float>(count * factor);
+  for_each_tile(args, tiles, in_chunk, share, [&](float maximum, float, std::int64_t at) {
+    args.scales[at] = count > 0 ? of_samples * math::exp_below(maximum, largest) : 0.0f;
+  });
+  for (std::int64_t t = share; t < classes; t += kThreadsPerExample) {
+    const double own = static_cast<double>(math::exp_below(logit[t], largest));
+    gradient[t] = gradient[t] > 0.0f ? static_cast<float>(sums.true_slope(own, count) * factor) : 0.0f;
+  }
+}
+
+constexpr int kColumns = 8;  // of a thread: 16 bytes of a part
+constexpr int kThreadsPerRow = kSampleColumns / kColumns;
+constexpr int kRowsPerPass = kThreads / kThreadsPerRow;
+
+// Elements of G in parts, as they lie in memory.
+template <int kOrder>
+struct GradParts {
+  Words4 part[kOrder];
+
+  FASTNCE_DEVICE void load(const OperandPlanes& planes, std::int64_t at) {
+#pragma unroll
+    for (int p = 0; p < kOrder; ++p) part[p] = load_16_bytes(planes.data + row_offset(p, planes.plane) + at);
+  }
+  FASTNCE_DEVICE float operator[](int i) const {
+    float sum = 0.0f;
+#pragma unroll
+    for (int p = kOrder - 1; p >= 0; --p) {
+      sum += from_bfloat16(static_cast<std::uint16_t>(part[p].word[i / 2] >> 16 * (i % 2)));
+    }
+    return sum;
+  }
+};
+
+// A block per tile of G.
+template <int kOrder>
+FASTNCE_KERNEL(kThreads, kBlocks)
+scale_kernel(FASTNCE_ARGUMENTS ScaleArguments args) {
+  constexpr int kAtOnce = kOrder == 3 ? 2 : 4;  // rows in flight, as many as registers allow
+  auto* const of_warps = reinterpret_cast<float*>(shared_memory());
+  const std::int64_t first_row = block_y() * kTileRows;
+  const std::int64_t column = block_x() * kSampleColumns + thread_index() % kThreadsPerRow * kColumns;
+  float column_sum[kColumns] = {};
+#pragma unroll 1
+  for (int r = thread_index() / kThreadsPerRow; r < kTileRows; r += kAtOnce * kRowsPerPass) {
+    GradParts<kOrder> exponential[kAtOnce];
+    float scale[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const std::int64_t row = first_row + r + k * kRowsPerPass;
+      exponential[k].load(args.grad, row_offset(row, args.grad.pitch) + column);
+      scale[k] = row < args.examples ? args.scales[row_offset(block_x(), args.scale_pitch) + row] : 0.0f;
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      Elements<DType::kFloat32, kColumns> gradient;
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) {
+        const float e = exponential[k][i];
+        const float g = e != 0.0f ? e * scale[k] : 0.0f;  // hits and padding, even if the scale is not finite
+        gradient.word[i] = std::bit_cast<std::uint32_t>(g);
+        column_sum[i] += g;
+      }
+      write_operand(gradient, row_offset(first_row + r + k * kRowsPerPass, args.grad.pitch) + column, args.grad);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) {
+    const float sum = column_sum[i] + shuffle_xor(column_sum[i], kThreadsPerRow);
+    const int warp = thread_index() / kWarp;
+    if (thread_index() % kWarp < kThreadsPerRow) {
+      of_warps[warp * kSampleColumns + thread_index() % kThreadsPerRow * kColumns + i] = sum;
+    }
+  }
+  sync_block();
+  if (thread_index() >= kSampleColumns) return;
+  float sum = 0.0f;
+  for (int warp = 0; warp < kWarps; ++warp) sum += of_warps[warp * kSampleColumns + thread_index()];
+  args.bias_parts[row_offset(block_y(), args.bias_pitch) + block_x() * kSampleColumns + thread_index()] = sum;
+}
+
+template <int kOrder>
+void queue_scale_of(const ScaleArguments& args, const Geometry& g, const Stream& stream) {
+  launch(scale_kernel<kOrder>, {.x = g.sample_tiles(), .y = g.chunk_tiles()}, kThreads,
+         kWarps * kSampleColumns * static_cast<int>(sizeof(float)), stream, args);
+}
+
+}  // namespace
+
+void queue_normalise(const NormaliseArguments& args, const Stream& stream) {
+  launch(normalise_kernel, {.x = ceiling(args.examples, kWarps * kExamplesPerWarp)}, kThreads, 0, stream, args);
+}
+
+void queue_scale(const ScaleArguments& args, const Geometry& g, const Stream& stream) {
+  if (args.grad.parts == 1) return queue_scale_of<1>(args, g, stream);
+  args.grad.parts == 2 ? queue_scale_of<2>(args, g, stream) : queue_scale_of<3>(args, g, stream);
+}
+
+}  // namespace fastnce::cuda

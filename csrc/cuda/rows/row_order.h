@@ -1,0 +1,60 @@
+// The order of a call's row gradients: which labels and samples share a row, and the rows' numbers. It depends on ids
+// alone, so that it can be computed beside the products.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/runtime/ids.h"
+#include "cuda/runtime/limits.h"
+#include "cuda/runtime/runtime.h"
+
+namespace fastnce::cuda {
+
+// Entry e < B T is true class e % T of example e / T, entry e >= B T is sampled position e - B T, as in RowPlan. A word
+// holds an entry's class above its number e. Padding and ids out of range have class V, so that they come last, labels
+// first.
+using RowEntry = std::uint64_t;
+inline constexpr int kEntryBits = 28;
+static_assert(kMostEntries <= std::int64_t{1} << kEntryBits);
+static_assert(kMostClasses < std::int64_t{1} << (64 - kEntryBits));
+
+struct RowSummary {
+  std::int64_t rows;
+  std::int64_t valid_entries;  // that have a class: the first ones
+  std::int64_t last_id;        // of the last row, or 0
+  // A sampled class out of range belongs to no row, so that only this tells: it makes all gradients NaN.
+  bool has_bad_sample;
+};
+
+struct RowOrder {
+  const std::int64_t* labels;   // y [B, T]
+  const std::int64_t* sampled;  // z [S]
+  std::int64_t num_labels, num_sampled, num_classes;
+  Padding padding;  // among labels
+  int class_bits;   // that hold 0 to V
+
+  // Workspace: scratch, then the results.
+  RowEntry* unsorted;  // [B T + S]; this and the scratch only where has_many_entries()
+  void* sort_scratch;
+  std::size_t sort_scratch_bytes;
+  RowEntry* sorted;            // [B T + S]
+  std::uint32_t* rows_so_far;  // [B T + S]: rows that have started up to and with each sorted entry
+  RowSummary* summary;
+  std::int64_t* row_count;  // as in LossOutputs
+
+  constexpr std::int64_t entries() const { return num_labels + num_sampled; }
+};
+
+// Up to so many entries one block sorts alone, in one launch; up to the first number a small block, quickly.
+inline constexpr std::int64_t kFewEntries = 1024;
+inline constexpr std::int64_t kMostInOneBlock = 12 * 1024;
+constexpr bool has_many_entries(std::int64_t entries) { return entries > kMostInOneBlock; }
+
+// Whether it pays to compute the order on a stream of its own: the events of that take the host some 5 us, which is as
+// long as few entries take the device (predictions).
+constexpr bool is_slow(const RowOrder& order) { return order.entries() > kFewEntries; }
+
+void queue_row_order(const RowOrder& order, const Stream& stream);
+
+}  // namespace fastnce::cuda

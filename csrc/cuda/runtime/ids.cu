@@ -1,0 +1,61 @@
+#include "cuda/runtime/ids.h"
+
+#include <string>
+
+#include "cuda/runtime/device.cuh"
+#include "cuda/runtime/ids.cuh"
+#include "cuda/runtime/limits.h"
+#include "fastnce/error.h"
+
+namespace fastnce::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+
+struct CopyArguments {
+  IdArray ids;
+  std::int64_t* to;
+};
+
+FASTNCE_DEVICE std::int64_t id_at(const IdArray& ids, std::int64_t i) {
+  switch (ids.bytes) {
+    case 1:
+      return ids.is_signed ? static_cast<const std::int8_t*>(ids.data)[i]
+                           : static_cast<const std::uint8_t*>(ids.data)[i];
+    case 2:
+      return ids.is_signed ? static_cast<const std::int16_t*>(ids.data)[i]
+                           : static_cast<const std::uint16_t*>(ids.data)[i];
+    case 4:
+      return ids.is_signed ? static_cast<const std::int32_t*>(ids.data)[i]
+                           : static_cast<std::int64_t>(static_cast<const std::uint32_t*>(ids.data)[i]);
+    default: return static_cast<const std::int64_t*>(ids.data)[i];
+  }
+}
+
+FASTNCE_KERNEL(kThreads, 1) copy_ids_kernel(FASTNCE_ARGUMENTS CopyArguments args) {
+  const IdArray& ids = args.ids;
+  const std::int64_t i = block_x() * kThreads + thread_index();
+  if (i >= ids.rows * ids.columns) return;
+  args.to[i] = id_at(ids, i / ids.columns * ids.row_stride + i % ids.columns * ids.column_stride);
+}
+
+}  // namespace
+
+void queue_copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream) {
+  launch(copy_ids_kernel, {.x = ceiling(ids.rows * ids.columns, kThreads)}, kThreads, 0, stream,
+         CopyArguments{ids, to});
+}
+
+void check_ids() {
+  const runtime::FaultRecord fault = runtime::take_fault_record();
+  if (fault.count == 0) return;
+  const std::string at = static_cast<IdArgument>(fault.argument) == IdArgument::kSampled
+                             ? concat("sampled_candidates[", fault.index, "]")
+                             : concat("labels[", fault.index / fault.columns, ", ", fault.index % fault.columns, "]");
+  throw InvalidValue(concat(at, " = ", fault.value, " is outside [0, num_classes = ", fault.num_classes, ")",
+                            fault.has_padding ? concat(", and is not padding = ", fault.padding) : "",
+                            fault.count > 1 ? concat(", one of ", fault.count, " such ids since the last check") : ""));
+}
+
+}  // namespace fastnce::cuda
