@@ -193,11 +193,32 @@ def test_checkpointing_that_does_not_restore_random_numbers_is_refused():
         loss.backward()
 
 
-def test_a_compiled_module_may_be_checkpointed():
+@pytest.mark.parametrize("use_reentrant", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_compiled_module_may_be_checkpointed(backend, use_reentrant):
+    criterion, (x, target) = module(), batch()
+    compiled = torch.compile(criterion, fullgraph=True, backend=backend)
+    assert_equal(step(compiled(x, target), criterion, x), plain_steps()[0])
+    for expected in plain_steps()[1:]:
+        assert_equal(step(checkpoint(compiled, x, target, use_reentrant=use_reentrant), criterion, x), expected)
+
+
+def test_an_exported_module_may_be_checkpointed():
+    criterion, (x, target) = module(), batch()
+    program = torch.export.export(criterion, (x, target)).module()
+    plain = module()
+    for _ in range(2):
+        loss = checkpoint(program, x, target, use_reentrant=True)
+        assert_equal(step(loss, program, x), step(plain(x, target), plain, x))
+
+
+def test_a_compiled_module_draws_no_random_numbers_of_pytorch():
     criterion, (x, target) = module(), batch()
     compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
-    for expected in plain_steps():
-        assert_equal(step(checkpoint(compiled, x, target, use_reentrant=False), criterion, x), expected)
+    state = torch.get_rng_state()
+    for call in (criterion, compiled):
+        call(x, target)
+        assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_checkpoint_within_a_compiled_function_is_refused():

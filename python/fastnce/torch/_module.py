@@ -223,8 +223,10 @@ class SampledLoss(nn.Embedding):
             return sampled_loss(fields, weight, self.reduction, eager)
 
         if not eager:
-            return loss_of(torch.ops.fastnce.next_call(calls, target, self._key))
-        number = next_call(calls, target, self._key)
+            # Compiled graphs are guarded by whether gradients are enabled; what other tracers make is not.
+            recorded = torch.is_grad_enabled() and torch.compiler.is_dynamo_compiling()
+            return loss_of(torch.ops.fastnce.next_call(calls, target, self._key, recorded))
+        number = next_call(calls, target, self._key, torch.is_grad_enabled())
         try:
             return loss_of(number)
         except BaseException:

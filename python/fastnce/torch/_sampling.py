@@ -120,7 +120,7 @@ def call(
             )
         return remembered
     values = _drawn(_samplers[mark[0]], classes, num_sampled, ignore_index)
-    if may_be_repeated():
+    if may_be_repeated(torch.is_grad_enabled()):
         with _lock:
             _values[mark] = values
             if len(_values) > _REMEMBERED:

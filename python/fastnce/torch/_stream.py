@@ -31,12 +31,13 @@ def new_key() -> Tensor:
     return torch.tensor(next(_keys), dtype=torch.int64, device="cpu")
 
 
-def next_call(calls: Tensor, target: Tensor, key: Tensor) -> Tensor | int:
+def next_call(calls: Tensor, target: Tensor, key: Tensor, recorded: bool) -> Tensor | int:
     """The number of this call of a stream; ``calls``, how many there were, is counted up in place.
 
-    A scalar tensor on a CUDA device, which is not waited for.
+    A scalar tensor on a CUDA device, which is not waited for. ``recorded``: gradients are enabled where the loss is
+    called, which the operator cannot see: compiled graphs run without.
     """
-    if not may_be_repeated():
+    if not may_be_repeated(recorded):
         with _lock:
             return _count(calls)
     # Somebody may set the random state back between two calls, or another thread restore it.
@@ -78,9 +79,9 @@ def give_back(calls: Tensor, number: Tensor | int) -> None:
             calls.sub_((calls == number + 1).to(calls.dtype))  # without reading it, which a CUDA device would wait for
 
 
-def may_be_repeated() -> bool:
+def may_be_repeated(recorded: bool) -> bool:
     """Whether this call may repeat another, or be repeated: only where tensors are not saved as they are."""
-    return not torch.is_grad_enabled() or repeats() or _hooks is None or _hooks(False) is not None
+    return not recorded or repeats() or _hooks is None or _hooks(False) is not None
 
 
 def repeats() -> bool:
