@@ -33,7 +33,7 @@ from fastnce.torch._sampling import AnySampler, as_tensors, call, has_state, in_
 from fastnce.torch._sampling import new_key as sampler_key
 from fastnce.torch._schema import fields_of
 from fastnce.torch._shapes import certainly, fits
-from fastnce.torch._stream import give_back, new_key, next_call
+from fastnce.torch._stream import give_back, next_call
 
 
 class _NotOfALoss:
@@ -128,7 +128,7 @@ class SampledLoss(nn.Embedding):
         self.reduction, self.ignore_index = reduction, ignore_index
         self.remove_accidental_hits = self._removes_hits if remove_accidental_hits is None else remove_accidental_hits
         self.true_target, self.precision = true_target or self._true_target, precision
-        self._seed, self._key = seed_tensor(seed), new_key()
+        self._seed = seed_tensor(seed)
         biases = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype)) if bias else None
         self.register_parameter("bias", biases)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
@@ -225,8 +225,8 @@ class SampledLoss(nn.Embedding):
         if not eager:
             # Compiled graphs are guarded by whether gradients are enabled; what other tracers make is not.
             recorded = torch.is_grad_enabled() and torch.compiler.is_dynamo_compiling()
-            return loss_of(torch.ops.fastnce.next_call(calls, target, self._key, recorded))
-        number = next_call(calls, target, self._key, torch.is_grad_enabled())
+            return loss_of(torch.ops.fastnce.next_call(calls, target, self._seed, recorded))
+        number = next_call(calls, target, self._seed, torch.is_grad_enabled())
         try:
             return loss_of(number)
         except BaseException:

@@ -31,8 +31,8 @@ def _new_library() -> torch.library.Library:
     return library
 
 
-def _next_call(calls: Tensor, target: Tensor, key: Tensor, recorded: bool) -> Tensor:
-    number = next_call(calls, target, key, recorded)
+def _next_call(calls: Tensor, target: Tensor, seed: Tensor, recorded: bool) -> Tensor:
+    number = next_call(calls, target, seed, recorded)
     return number.clone() if isinstance(number, Tensor) else torch.full_like(calls, number)
 
 
@@ -60,7 +60,7 @@ _LIBRARY.define(
     "call_sampler(Tensor classes, Tensor sampler, Tensor number, int num_sampled, int? ignore_index) -> "
     "(Tensor sampled_candidates, Tensor true_expected_count, Tensor sampled_expected_count)"
 )
-_LIBRARY.define("next_call(Tensor(a!) calls, Tensor target, Tensor key, bool recorded) -> Tensor")
+_LIBRARY.define("next_call(Tensor(a!) calls, Tensor target, Tensor seed, bool recorded) -> Tensor")
 _LIBRARY.define(f"sampled_loss({SCHEMA}) -> Tensor")
 _LIBRARY.define(
     f"sampled_loss_and_grad({SCHEMA}, Tensor? grad_loss, bool mean, bool[3] gradients) -> "

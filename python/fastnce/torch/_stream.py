@@ -9,7 +9,6 @@ no mark, which would take longer than the rest of the bookkeeping.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import OrderedDict
 
@@ -23,26 +22,21 @@ _hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 _lock = threading.RLock()  # a signal handler may call a loss while its thread holds the lock
 _numbers: OrderedDict[tuple[int, int, int], Tensor | int] = OrderedDict()
-_keys = itertools.count()
 
 
-def new_key() -> Tensor:
-    """What tells a module's calls from others': a tensor, so that modules share a compiled graph."""
-    return torch.tensor(next(_keys), dtype=torch.int64, device="cpu")
-
-
-def next_call(calls: Tensor, target: Tensor, key: Tensor, recorded: bool) -> Tensor | int:
+def next_call(calls: Tensor, target: Tensor, seed: Tensor, recorded: bool) -> Tensor | int:
     """The number of this call of a stream; ``calls``, how many there were, is counted up in place.
 
-    A scalar tensor on a CUDA device, which is not waited for. ``recorded``: gradients are enabled where the loss is
-    called, which the operator cannot see: compiled graphs run without.
+    A scalar tensor on a CUDA device, which is not waited for. ``seed`` is the module's own tensor: its address tells
+    the module's calls from others'. ``recorded``: gradients are enabled where the loss is called, which the operator
+    does not see, because compiled graphs run with gradients disabled.
     """
     if not may_be_repeated(recorded):
         with _lock:
             return _count(calls)
     # Somebody may set the random state back between two calls, or another thread restore it.
     content = hash(target.resolve_neg().numpy().tobytes()) if target.device.type == "cpu" else 0
-    mark = int(key), int(torch.randint(2**63 - 1, (), device="cpu")), content
+    mark = seed.data_ptr(), int(torch.randint(2**63 - 1, (), device="cpu")), content
     number: Tensor | int | None
     with _lock:
         if not repeats():
