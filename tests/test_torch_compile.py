@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -42,11 +44,13 @@ def loss_arguments(sparse):
 def test_pytorchs_operator_checks_pass(sparse):
     operators, arguments = torch.ops.fastnce, loss_arguments(sparse)
     torch.library.opcheck(operators.candidates, (batch()[1], torch.tensor(3), SEED, None, 5, True, CLASSES))
-    torch.library.opcheck(operators.sampled_loss, arguments)
-    torch.library.opcheck(operators.sampled_loss_and_grad, (*arguments, None, True, [True, True, True]))
+    for losses in (operators.sampled_loss, operators.sampled_losses):
+        torch.library.opcheck(losses, arguments)
     factors = torch.rand(len(batch()[1]))
-    torch.library.opcheck(operators.sampled_loss_and_grad, (*arguments, factors, False, [True, False, True]))
-    torch.library.opcheck(operators.sampled_loss_and_grad, (*arguments, factors, False, [False, True, False]))
+    for total in (operators.sampled_total, operators.sampled_loss_and_grad):
+        torch.library.opcheck(total, (*arguments, None, True, [True, True, True]))
+        torch.library.opcheck(total, (*arguments, factors, False, [True, False, True]))
+        torch.library.opcheck(total, (*arguments, factors, False, [False, True, False]))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -212,13 +216,29 @@ def test_an_exported_module_may_be_checkpointed():
         assert_equal(step(loss, program, x), step(plain(x, target), plain, x))
 
 
-def test_a_compiled_module_draws_no_random_numbers_of_pytorch():
+def test_a_compiled_module_draws_the_random_numbers_of_pytorch_that_the_module_draws():
     criterion, (x, target) = module(), batch()
     compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
-    state = torch.get_rng_state()
+    states = []
     for call in (criterion, compiled):
+        torch.manual_seed(0)
         call(x, target)
-        assert torch.equal(torch.get_rng_state(), state)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
+def test_checkpoints_of_a_copied_module_keep_their_samples():
+    modules, (x, target) = [module()], batch()
+    modules[0].calls.fill_(3)
+    modules.append(copy.deepcopy(modules[0]))
+    modules[1].calls.zero_()
+    plain = [copy.deepcopy(criterion) for criterion in modules]
+    losses = []
+    for criterion in modules:
+        torch.manual_seed(0)
+        losses.append(checkpoint(criterion, x, target, use_reentrant=False))
+    for loss, criterion, expected in zip(losses, modules, plain, strict=True):
+        assert_equal(step(loss, criterion, x), step(expected(x, target), expected, x))
 
 
 def test_a_checkpoint_within_a_compiled_function_is_refused():

@@ -1,4 +1,4 @@
-"""The losses' backward formulas, as autograd functions for eager mode and for the operators."""
+"""The losses and their backward formulas: one autograd function for eager mode and for graphs, where it is traced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastnce.torch import _kernels
 from fastnce.torch._arguments import is_eager
 from fastnce.torch._ignored import ignored_examples
 from fastnce.torch._kernels import Gradients
-from fastnce.torch._schema import ARGUMENTS, TENSORS, Fields, arguments_of, fields_from
+from fastnce.torch._schema import ARGUMENTS, TENSORS, Fields, arguments_of
 from fastnce.torch._shapes import certainly
 
 # PyTorch warns, once per process, that invariants of sparse tensors are not checked by default. The step of Adagrad on
@@ -24,9 +24,6 @@ with warnings.catch_warnings():
     _one = torch.ones((1, 1), device="cpu")
     torch.sparse_coo_tensor(_one.long() - 1, _one[0], (1,), device="cpu")
 
-RECEIVERS = ("inputs", "weights", "biases")
-"""What gets a gradient."""
-_POSITIONS = tuple(ARGUMENTS.index(name) for name in RECEIVERS)
 _NOTHING = (None, None, None)
 _Three = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -94,10 +91,12 @@ def _once(backward: Callable[..., _Three]) -> Callable[..., _Three]:
     return guarded
 
 
-def _in_place(gradients: _Three, count: int) -> tuple[Tensor | None, ...]:
-    """The gradients of an operator's ``count`` arguments."""
-    by_position = dict(zip(_POSITIONS, gradients, strict=True))
-    return tuple(by_position.get(position) for position in range(count))
+def _loss_and_grad(eager: bool, fields: Fields, *options: Any) -> tuple[Any, ...]:
+    """In eager mode past the dispatcher, which takes longer than a small loss."""
+    if eager:
+        return _kernels.loss_and_grad(fields, *options)
+    results: tuple[Tensor, ...] = torch.ops.fastnce.sampled_loss_and_grad(*arguments_of(fields), *options)
+    return results
 
 
 def _keep_total(ctx: Any, fields: Fields, wanted: Gradients, results: Any) -> None:
@@ -129,8 +128,7 @@ def _of_total(ctx: Any, grad_total: Tensor | None) -> _Three:
     return _gradients(ctx, kept, (grad_inputs, ids, *rows))
 
 
-def _keep_examples(ctx: Any, fields: Fields, positions: tuple[int, ...]) -> None:
-    ctx.positions = positions
+def _keep_examples(ctx: Any, fields: Fields) -> None:
     tensors = [fields[name] if isinstance(fields[name], Tensor) else None for name in TENSORS]
     ctx.save_for_backward(*tensors)
     ctx.options = {name: value for name, value in fields.items() if not isinstance(value, Tensor)}
@@ -139,32 +137,25 @@ def _keep_examples(ctx: Any, fields: Fields, positions: tuple[int, ...]) -> None
 @_once
 def _of_examples(ctx: Any, grad_loss: Tensor) -> _Three:
     """Every example has a factor of its own, and row gradients are sums over examples: they are made only now."""
-    inputs, weights, biases = (ctx.needs_input_grad[position] for position in ctx.positions)
-    wanted = inputs, weights, biases
+    wanted: Gradients = ctx.needs_input_grad[:3]
     tensors = dict(zip(TENSORS, ctx.saved_tensors, strict=True))  # unpacked once: checkpointing allows no more
     fields = {name: ctx.options[name] if name in ctx.options else tensors[name] for name in ARGUMENTS}
     grad_loss = grad_loss.contiguous()
-    if is_eager(grad_loss):
-        _, *results = _kernels.loss_and_grad(fields, grad_loss, False, wanted)
-    else:
-        arguments = (*arguments_of(fields), grad_loss, False, wanted)
-        _, *results = torch.ops.fastnce.sampled_loss_and_grad(*arguments)
+    _, *results = _loss_and_grad(is_eager(grad_loss), fields, grad_loss, False, wanted)
     return _gradients(ctx, _kept(fields, wanted), results)
 
 
-class EagerTotal(torch.autograd.Function):
-    """The operator ``sampled_loss_and_grad`` in eager mode, where the dispatcher takes longer than a small loss."""
-
+class _Total(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         inputs: Tensor,
         weights: Tensor,
         biases: Tensor | None,
-        call: tuple[Fields, Tensor | None, bool, Gradients],
+        call: tuple[Fields, Tensor | None, bool, Gradients, bool],
     ) -> Any:
-        fields, grad_loss, mean, wanted = call  # one argument: PyTorch looks at each of them
-        total, *results = _kernels.loss_and_grad(fields, grad_loss, mean, wanted)
+        fields, grad_loss, mean, wanted, eager = call  # one argument: PyTorch looks at each of them
+        total, *results = _loss_and_grad(eager, fields, grad_loss, mean, wanted)
         _keep_total(ctx, fields, wanted, results)
         return total
 
@@ -173,41 +164,25 @@ class EagerTotal(torch.autograd.Function):
         return *_of_total(ctx, grad_total), None
 
 
-class EagerExamples(torch.autograd.Function):
-    """The operator ``sampled_loss`` in eager mode."""
-
+class _Examples(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weights: Tensor, biases: Tensor | None, fields: Fields) -> Any:
-        _keep_examples(ctx, fields, (0, 1, 2))
-        return _kernels.loss(fields)
+    def forward(ctx: Any, inputs: Tensor, weights: Tensor, biases: Tensor | None, fields: Fields, eager: bool) -> Any:
+        _keep_examples(ctx, fields)
+        return _kernels.loss(fields) if eager else torch.ops.fastnce.sampled_losses(*arguments_of(fields))
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> Any:
-        return *_of_examples(ctx, grad_loss), None
+        return *_of_examples(ctx, grad_loss), None, None
 
 
-class OfTotal:
-    """The formula of the operator ``sampled_loss_and_grad``."""
-
-    @staticmethod
-    def keep(ctx: Any, inputs: Any, output: Any) -> None:
-        *shared, _, _, wanted = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        _keep_total(ctx, fields_from(shared), wanted, output[1:])
-        ctx.count = len(inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad_total: Tensor | None, *_: Any) -> Any:
-        return _in_place(_of_total(ctx, grad_total), ctx.count)
+def total(fields: Fields, grad_loss: Tensor | None, mean: bool, gradients: Gradients, *, eager: bool = False) -> Tensor:
+    """The sum or the mean of the losses; its gradients are computed along with it."""
+    call = (fields, grad_loss, mean, gradients, eager)
+    result: Tensor = _Total.apply(fields["inputs"], fields["weights"], fields["biases"], call)
+    return result
 
 
-class OfExamples:
-    """The formula of the operator ``sampled_loss``."""
-
-    @staticmethod
-    def keep(ctx: Any, inputs: Any, output: Any) -> None:
-        _keep_examples(ctx, fields_from(inputs), _POSITIONS)
-
-    @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> Any:
-        return _in_place(_of_examples(ctx, grad_loss), len(ARGUMENTS))
+def examples(fields: Fields, *, eager: bool = False) -> Tensor:
+    """The loss of each example."""
+    result: Tensor = _Examples.apply(fields["inputs"], fields["weights"], fields["biases"], fields, eager)
+    return result

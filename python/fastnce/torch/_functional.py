@@ -254,18 +254,13 @@ def sampled_loss(fields: Fields, example_weight: Tensor | None, reduction: Reduc
     constant = factors is None or not (recorded and factors.requires_grad)
     if reduction != "none" and any(gradients) and constant:
         # One pass for the loss and its gradients, since the factor of every example is known.
-        total: Tensor
         if eager:
-            total = _autograd.EagerTotal.apply(*receivers, (fields, factors, mean, gradients))
-        else:
-            arguments = (*arguments_of(fields), factors, mean, gradients)
-            total = torch.ops.fastnce.sampled_loss_and_grad(*arguments)[0]
+            return _autograd.total(fields, factors, mean, gradients, eager=True)
+        total: Tensor = torch.ops.fastnce.sampled_total(*arguments_of(fields), factors, mean, gradients)
         return total
-    loss: Tensor
-    if eager:
-        loss = _autograd.EagerExamples.apply(*receivers, fields)
-    else:
-        loss = torch.ops.fastnce.sampled_loss(*arguments_of(fields))
+    loss: Tensor = (
+        _autograd.examples(fields, eager=True) if eager else torch.ops.fastnce.sampled_loss(*arguments_of(fields))
+    )
     if mean:
         loss = loss * share_of_mean(fields, reads=eager)
     if factors is not None:

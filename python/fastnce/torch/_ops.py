@@ -1,8 +1,11 @@
-"""The operators that PyTorch knows, ``torch.ops.fastnce``: schema, kernel, shapes for ``torch.compile`` and backward.
+"""The operators that PyTorch knows, ``torch.ops.fastnce``: schema, kernel, shapes for ``torch.compile``.
 
-Two for the whole family of losses: which loss it is, is data. An operator draws the same samples whenever it is given
-the same ``calls``, so that what is computed again, by a backward pass or by activation checkpointing, meets the samples
-it met before.
+Two for the whole family of losses, ``sampled_loss`` and ``sampled_total``: which loss it is, is data. They have
+gradients, and consist of operators that have none, ``sampled_losses`` and ``sampled_loss_and_grad``. Only the latter
+are in a compiled graph, which would call a backward formula of PyTorch's registry at every step, in vain.
+
+An operator draws the same samples whenever it is given the same ``calls``, so that what is computed again, by a
+backward pass or by activation checkpointing, meets the samples it met before.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fastnce.torch import _autograd, _kernels, _sampling, _shapes
-from fastnce.torch._schema import SCHEMA, fields_from
+from fastnce.torch._schema import ARGUMENTS, SCHEMA, Fields, fields_from
 from fastnce.torch._stream import next_call
 
 
@@ -36,19 +39,19 @@ def _next_call(calls: Tensor, target: Tensor, seed: Tensor, recorded: bool) -> T
     return number.clone() if isinstance(number, Tensor) else torch.full_like(calls, number)
 
 
-def _loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return lambda *arguments: function(fields_from(arguments))
+def _of_fields(function: Callable[..., Any]) -> Callable[..., Any]:
+    count = len(ARGUMENTS)
+    return lambda *arguments: function(fields_from(arguments[:count]), *arguments[count:])
 
 
 def _loss_and_grad(function: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Tensor, ...]]:
     """Operators have no optional results: what is not wanted is empty."""
 
-    def call(*arguments: Any) -> tuple[Tensor, ...]:
-        *shared, grad_loss, mean, gradients = arguments
-        results = function(fields_from(shared), grad_loss, mean, tuple(gradients))
+    def call(fields: Fields, grad_loss: Tensor | None, mean: bool, gradients: list[bool]) -> tuple[Tensor, ...]:
+        results = function(fields, grad_loss, mean, tuple(gradients))
         return tuple(results[0].new_empty((0,)) if result is None else result for result in results)
 
-    return call
+    return _of_fields(call)
 
 
 _LIBRARY = _new_library()
@@ -61,7 +64,7 @@ _LIBRARY.define(
     "(Tensor sampled_candidates, Tensor true_expected_count, Tensor sampled_expected_count)"
 )
 _LIBRARY.define("next_call(Tensor(a!) calls, Tensor target, Tensor seed, bool recorded) -> Tensor")
-_LIBRARY.define(f"sampled_loss({SCHEMA}) -> Tensor")
+_LIBRARY.define(f"sampled_losses({SCHEMA}) -> Tensor")
 _LIBRARY.define(
     f"sampled_loss_and_grad({SCHEMA}, Tensor? grad_loss, bool mean, bool[3] gradients) -> "
     "(Tensor total, Tensor grad_inputs, Tensor row_ids, Tensor grad_weights, Tensor grad_biases)"
@@ -70,10 +73,13 @@ for _name, _kernel, _shape in (
     ("candidates", _kernels.candidates, _shapes.candidates),
     ("call_sampler", _sampling.call, _shapes.called),
     ("next_call", _next_call, lambda calls, *_: calls.clone()),
-    ("sampled_loss", _loss(_kernels.loss), _loss(_shapes.loss)),
+    ("sampled_losses", _of_fields(_kernels.loss), _of_fields(_shapes.loss)),
     ("sampled_loss_and_grad", _loss_and_grad(_kernels.loss_and_grad), _loss_and_grad(_shapes.loss_and_grad)),
 ):
     _LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")
+    _LIBRARY.impl(_name, torch.library.fallthrough_kernel, "Autograd")  # none has a gradient of its own
     torch.library.register_fake(f"fastnce::{_name}", _shape, lib=_LIBRARY)
-for _name, _formula in (("sampled_loss", _autograd.OfExamples), ("sampled_loss_and_grad", _autograd.OfTotal)):
-    torch.library.register_autograd(f"fastnce::{_name}", _formula.backward, setup_context=_formula.keep, lib=_LIBRARY)
+_LIBRARY.define(f"sampled_loss({SCHEMA}) -> Tensor")
+_LIBRARY.impl("sampled_loss", _of_fields(_autograd.examples), "CompositeImplicitAutograd")
+_LIBRARY.define(f"sampled_total({SCHEMA}, Tensor? grad_loss, bool mean, bool[3] gradients) -> Tensor")
+_LIBRARY.impl("sampled_total", _of_fields(_autograd.total), "CompositeImplicitAutograd")
