@@ -73,6 +73,11 @@ costs. In brackets: time relative to the NumPy function. The overhead below is t
 between two measured times. On large shapes it is small beside the noise of those times and can be negative: then no
 overhead was measurable."""
 
+OVERHEAD = """`python bench/torch_overhead.py --compiled` finds what `fastnce.torch` itself costs: one step, forward and
+backward, of the module, eager and compiled, beside a bare `autograd.Function` around the NumPy function. That one has
+neither checks nor reductions nor a stream of samples, and leaves the same sparse gradients. All take turns in one
+process; `OMP_NUM_THREADS=1` before it measures one thread."""
+
 REPLACED = """Speedup of the front ends over the code that they replace: time of NCE written by hand (PyTorch: the
 faster of eager and `torch.compile`) over the time of the front end (PyTorch: eager), median over rounds."""
 
@@ -112,6 +117,7 @@ def peers_part(results: Results, pictures: Path) -> Iterator[list[str]]:
 def frontends_part(results: Results, _pictures: Path) -> Iterator[list[str]]:
     yield ["## In PyTorch and JAX", "", f"{FRONT_ENDS} {GROWTH.format(**results)}"]
     yield frontends_tables(results)
+    yield [OVERHEAD]
     yield [REPLACED]
     yield summary.replaced_table(results)
 
