@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client import FASTNCE, WorkerClient
+from client import FASTNCE, FASTNCE_SOFTMAX, WorkerClient
+from shapes import NCE, SOFTMAX
 
 # Largest relative difference from fastnce: of each loss, and of gradients against their largest element. A
 # gradient is a sum of up to B terms, where the order of a float32 summation alone can make some 1e-5.
 TOLERANCE = {"ids": 0.0, "loss": 1e-5, "dx": 1e-4, "dw": 1e-4, "db": 1e-4}
+OURS = {NCE: FASTNCE, SOFTMAX: FASTNCE_SOFTMAX}
 # Members with a lower precision are held to theirs: the Euclidean norm of the difference over that of the tensor, as
 # docs/precision.md has it.
 PROMISED = {"fastnce_high": 2e-5, "fastnce_medium": 1e-2}
@@ -51,7 +53,8 @@ def _compare(name: str, theirs: dict[str, NDArray[Any]], ours: dict[str, NDArray
 
 
 def check_agreement(workers: dict[str, WorkerClient]) -> dict[str, dict[str, float]]:
-    """Differences of each peer's results from fastnce's for the prepared shape, with the same given candidates."""
+    """Differences of each peer's results from fastnce's of the same loss for the prepared shape, with the same given
+    candidates."""
     with tempfile.TemporaryDirectory() as folder:
         results = {}
         for name, worker in workers.items():
@@ -59,5 +62,5 @@ def check_agreement(workers: dict[str, WorkerClient]) -> dict[str, dict[str, flo
             if worker.ask("check", path=path):
                 with np.load(path) as arrays:
                     results[name] = dict(arrays)
-    ours = results.pop(FASTNCE)
-    return {name: _compare(name, theirs, ours) for name, theirs in results.items()}
+    ours = {loss: results.pop(name) for loss, name in OURS.items() if name in results}
+    return {name: _compare(name, theirs, ours[workers[name].loss]) for name, theirs in results.items()}

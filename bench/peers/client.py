@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from shapes import Shape
+from shapes import NCE, SOFTMAX, Shape
 
 HERE = Path(__file__).resolve().parent
 
@@ -23,6 +23,7 @@ class Member(NamedTuple):
     adapter: tuple[str, ...]
     environment: str | None = None
     """None: where the orchestrator itself runs."""
+    loss: str = NCE
 
 
 # All ratios are to the first.
@@ -44,7 +45,13 @@ FRONT_ENDS = {
     "autograd": Member("autograd alone", ("fastnce_torch", "autograd"), "pytorch"),
     "fastnce_jax": Member("fastnce.jax", ("fastnce_jax",), "jax"),
 }
-EVERYBODY = MEMBERS | FRONT_ENDS
+# The same libraries' sampled softmax.
+SOFTMAX_MEMBERS = {
+    f"{name}_softmax": MEMBERS[name]._replace(loss=SOFTMAX)
+    for name in (FASTNCE, "tensorflow", "pytorch", "pytorch_compile", "jax")
+}
+FASTNCE_SOFTMAX = f"{FASTNCE}_softmax"
+EVERYBODY = MEMBERS | FRONT_ENDS | SOFTMAX_MEMBERS
 # Left alone, glibc hands large buffers back to the kernel when they are freed, and each call faults them in
 # anew: half of PyTorch's time on recsys. No expert leaves it at that, so workers keep them by default.
 ALLOCATORS = {
@@ -145,11 +152,12 @@ class WorkerClient(Process):
         python = conditions.venvs / member.environment / "bin" / "python" if member.environment else sys.executable
         command = [str(python), str(HERE / "worker.py"), str(conditions.threads), *member.adapter]
         super().__init__(name, command, conditions.environment())
+        self.loss = member.loss
 
     def prepare(self, shape: Shape) -> dict[str, Any]:
         """Build the problem and warm up: seconds of a warm call, and the mean loss."""
-        return self.ask("prepare", shape=asdict(shape))
+        return self.ask("prepare", shape=asdict(shape), loss=self.loss)
 
     def extra_memory(self, shape: Shape) -> dict[str, Any]:
         """Extra peak memory of one call; for a worker that has done nothing else (see memory.py)."""
-        return self.ask("memory", shape=asdict(shape))
+        return self.ask("memory", shape=asdict(shape), loss=self.loss)

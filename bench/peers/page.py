@@ -2,8 +2,8 @@
 
     python bench/peers/page.py --results bench/results
 
-Takes the newest peers-, sweep- and accuracy-*.json; results of `run.py --isa` get a table of their own. Needs
-matplotlib (dependency group `bench`).
+Takes the newest file of each kind in `PARTS`; results of `run.py --isa` get a table of their own. Needs matplotlib
+(dependency group `bench`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from report import (
     notes,
     rates_table,
     setting,
+    softmax_tables,
     times_table,
 )
 
@@ -65,6 +66,10 @@ GROWTH = """Measured {date} at {fastnce_commit}, {machine[cpu]}, {machine[cores]
 
 MEMORY = """Increase of the peak resident memory during one call in a fresh process, less the results, in MiB; B =
 {B:,}, D = {D:,}."""
+
+SOFTMAX = """`sampled_softmax_loss` with its default arguments: accidental hits removed. The first column is `nce_loss` in the
+same run. In brackets: time of fastnce's sampled softmax relative to its `nce_loss`, and of the other libraries relative
+to fastnce's sampled softmax. TensorFlow is `tf.nn.sampled_softmax_loss`; PyTorch and JAX are written by hand."""
 
 FRONT_ENDS = """The same step through the front ends. fastnce.torch is the module, eager and compiled, with `backward`
 and sparse gradients. fastnce.jax is `nce_value_and_rows` under `jit` with a fresh key. "autograd alone" computes
@@ -112,6 +117,11 @@ def peers_part(results: Results, pictures: Path) -> Iterator[list[str]]:
         yield picture("roofline", "Effective GFLOP/s of each shape against arithmetic intensity, under measured limits")
         yield [LIMITS]
         yield limits_table(results)
+
+
+def softmax_part(results: Results, _pictures: Path) -> Iterator[list[str]]:
+    yield ["## Sampled softmax", "", f"{SOFTMAX} {GROWTH.format(**results)}"]
+    yield softmax_tables(results)
 
 
 def frontends_part(results: Results, _pictures: Path) -> Iterator[list[str]]:
@@ -213,7 +223,13 @@ def accuracy_part(results: Results, _pictures: Path) -> Iterator[list[str]]:
     yield accuracy_table(results)
 
 
-PARTS = {"peers": peers_part, "frontends": frontends_part, "sweep": sweep_part, "accuracy": accuracy_part}
+PARTS = {
+    "peers": peers_part,
+    "sampled_softmax": softmax_part,
+    "frontends": frontends_part,
+    "sweep": sweep_part,
+    "accuracy": accuracy_part,
+}
 
 
 def main() -> None:

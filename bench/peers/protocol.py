@@ -4,7 +4,8 @@ A worker writes one JSON object per line to its standard output: a greeting, the
 it reads from its standard input. An answer is {"result": ...} or {"error": traceback}. A request is
 {"command": name, ...arguments}, where a shape is given as the fields of `shapes.Shape`; the commands:
 
-    prepare shape={...}   build the problem, warm up -> seconds of a warm call, mean loss with own sampling
+    prepare shape={...}   build the problem, warm up -> seconds of a warm call, mean loss with own sampling;
+                          loss=NAME for another than nce_loss, here and in memory
     check path=FILE       write `Outputs` for the shape's fixed candidates to FILE (.npz) -> whether any
     time calls=N          N timed calls after an untimed one -> seconds of each
     memory shape={...}    extra peak memory of one call, for a fresh worker (see memory.py)

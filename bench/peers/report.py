@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from client import EVERYBODY, FASTNCE, FRONT_ENDS, MEMBERS
+from client import EVERYBODY, FASTNCE, FASTNCE_SOFTMAX, FRONT_ENDS, MEMBERS, SOFTMAX_MEMBERS
 from limits import fma_peak, medians
 from shapes import Shape
 
@@ -84,6 +84,33 @@ def times_table(results: dict[str, Any]) -> list[str]:
 
     rows = ([shape, *(cell(measured, name) for name in names)] for shape, measured in results["shapes"].items())
     return markdown(["ms", *(EVERYBODY[name].label for name in names)], rows)
+
+
+def ratio(measured: dict[str, Any], name: str, base: str) -> float:
+    """Time of one member relative to that of another, median over rounds."""
+    rounds = measured["round_seconds"]
+    return median(theirs / own for theirs, own in zip(rounds[name], rounds[base], strict=True))
+
+
+def softmax_tables(results: dict[str, Any]) -> list[str]:
+    """Of a results file of `sampled_softmax.py`: median ms per call, and in brackets the ratio: of fastnce's time to
+    that of its nce_loss, of the others' times to fastnce's."""
+    measured = results["shapes"]
+    names = [name for name in results["versions"] if name in SOFTMAX_MEMBERS]
+
+    def cell(shape: str, name: str) -> str:
+        base = FASTNCE if name == FASTNCE_SOFTMAX else FASTNCE_SOFTMAX
+        return f"{digits(measured[shape]['median_ms'][name])} ({ratio(measured[shape], name, base):.2f}x)"
+
+    rows = (
+        [shape, digits(facts["median_ms"][FASTNCE]), *(cell(shape, name) for name in names)]
+        for shape, facts in measured.items()
+    )
+    return [
+        *markdown(["ms", "fastnce, `nce_loss`", *(EVERYBODY[name].label for name in names)], rows),
+        *disturbed({shape: facts["other_load"] for shape, facts in measured.items()}),
+        *left_out(results),
+    ]
 
 
 def frontends_tables(results: dict[str, Any]) -> list[str]:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
+# The losses that are measured, by TensorFlow's names.
+NCE, SOFTMAX = "nce_loss", "sampled_softmax_loss"
 # Calls cycle through this many batches, so that none finds its own examples and true rows warm in L1 and L2.
 BATCHES = 8
 SEED = 20
@@ -76,10 +78,11 @@ class Candidates(NamedTuple):
 
 
 class Case:
-    """The inputs of one shape: batches, and on demand the table and a fixed sample to check results with."""
+    """The inputs of one shape for one loss: batches, and on demand the table and a fixed sample to check results with."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, loss: str = NCE) -> None:
         self.shape = shape
+        self.loss = loss
         rng = np.random.default_rng(SEED)
         self.batches = [
             Batch(

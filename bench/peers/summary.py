@@ -12,12 +12,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from statistics import median
 from typing import Any, NamedTuple
 
 from client import FASTNCE
 from options import ROOT
-from report import digits, markdown, newest
+from report import digits, markdown, newest, ratio
 
 Results = dict[str, Any]
 
@@ -69,18 +68,16 @@ def best(measured: Results, names: tuple[str, ...]) -> str:
     return min((name for name in names if name in measured["median_ms"]), key=measured["median_ms"].__getitem__)
 
 
-def ratio(measured: Results, pair: Pair) -> float:
+def speedup(measured: Results, pair: Pair) -> float:
     """How many times as long the peer takes, median over rounds."""
-    rounds = measured["round_seconds"]
-    both = zip(rounds[best(measured, pair.peers)], rounds[pair.ours], strict=True)
-    return median(theirs / ours for theirs, ours in both)
+    return ratio(measured, best(measured, pair.peers), pair.ours)
 
 
 def cells(measured: Results, pair: Pair) -> Iterator[str]:
     """Our time, and the peer's time with the ratio in brackets."""
     times = measured["median_ms"]
     yield digits(times[pair.ours])
-    yield f"{digits(times[best(measured, pair.peers)])} ({ratio(measured, pair):.1f}x)"
+    yield f"{digits(times[best(measured, pair.peers)])} ({speedup(measured, pair):.1f}x)"
 
 
 def table(results: dict[str, Results]) -> list[str]:
@@ -100,8 +97,7 @@ def table(results: dict[str, Results]) -> list[str]:
 def overheads(results: dict[str, Results]) -> list[str]:
     """What a module costs on the smallest shape, and the scratch memory of a call."""
     shape, measured = next(iter(results["frontends"]["shapes"].items()))
-    rounds = measured["round_seconds"]
-    slower = median(ours / own for own, ours in zip(rounds[FASTNCE], rounds["fastnce_torch"], strict=True))
+    slower = ratio(measured, "fastnce_torch", FASTNCE)
     memory = results["peers"]["memory"]
     large = memory["shape"]
     letters = results["peers"]["shapes"][large]["shape"]
@@ -116,7 +112,7 @@ def replaced_table(results: Results) -> list[str]:
     """Of a results file of `frontends.py`: for every pair in it, the ratio on each shape."""
     pairs = [pair for pair in PAIRS if pair.kind == "frontends"]
     shapes = results["shapes"]
-    rows = ([name, *(f"{ratio(shapes[name], pair):.2f}x" for pair in pairs)] for name in shapes)
+    rows = ([name, *(f"{speedup(shapes[name], pair):.2f}x" for pair in pairs)] for name in shapes)
     return markdown(["shape", *(f"{pair.label} / {pair.our_label}" for pair in pairs)], rows)
 
 
@@ -124,7 +120,7 @@ def claim(results: dict[str, Results]) -> list[str]:
     """The least and the largest ratio over the shapes, for every pair."""
 
     def of_pair(pair: Pair) -> str:
-        ratios = [ratio(measured, pair) for measured in results[pair.kind]["shapes"].values()]
+        ratios = [speedup(measured, pair) for measured in results[pair.kind]["shapes"].values()]
         return pair.claim.format(f"{min(ratios):.1f} to {max(ratios):.1f}")
 
     *lines, end = map(of_pair, PAIRS)

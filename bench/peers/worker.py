@@ -18,7 +18,7 @@ import numpy as np
 
 from memory import extra_peak_bytes
 from protocol import Adapter
-from shapes import BATCHES, MINIMAL, Case, Shape
+from shapes import BATCHES, MINIMAL, NCE, Case, Shape
 
 # Calls until a shape counts as warm: graph optimisation, allocator pools and thread start-up are over then.
 WARM_CALLS = 3
@@ -39,13 +39,13 @@ class Worker:
         self._adapter.step(batch)
         return time.perf_counter() - start
 
-    def prepare(self, shape: dict[str, Any]) -> dict[str, float | None]:
-        self._case = Case(Shape(**shape))
+    def prepare(self, shape: dict[str, Any], loss: str = NCE) -> dict[str, float | None]:
+        self._case = Case(Shape(**shape), loss)
         self._adapter.prepare(self._case)
         seconds = min(self._step_seconds() for _ in range(WARM_CALLS))
         outputs = self._adapter.outputs(self._adapter.step(0))
-        loss = None if outputs is None else float(outputs.loss.mean(dtype=np.float64))
-        return {"seconds": seconds, "loss": loss}
+        mean = None if outputs is None else float(outputs.loss.mean(dtype=np.float64))
+        return {"seconds": seconds, "loss": mean}
 
     def check(self, path: str) -> bool:
         assert self._case is not None, "prepare comes first"
@@ -63,10 +63,10 @@ class Worker:
         finally:
             gc.enable()
 
-    def memory(self, shape: dict[str, Any]) -> dict[str, Any]:
+    def memory(self, shape: dict[str, Any], loss: str = NCE) -> dict[str, Any]:
         # Threads, lazy imports and the like belong to the process, not to the call.
-        self.prepare(asdict(MINIMAL))
-        self._adapter.prepare(Case(Shape(**shape)))
+        self.prepare(asdict(MINIMAL), loss)
+        self._adapter.prepare(Case(Shape(**shape), loss))
 
         def output_bytes(result: Any) -> int:
             outputs = self._adapter.outputs(result)

@@ -22,11 +22,12 @@ class Peer(Adapter):
         self._shape = case.shape
         self._weights, self._biases = case.table()
         self._batches = case.batches
+        self._loss_and_grad = getattr(fastnce, f"{case.loss}_and_grad")
 
     def step(self, batch: int, candidates: Candidates | None = None) -> Any:
         labels, inputs = self._batches[batch]
         S, V, T = self._shape.S, self._shape.V, self._shape.T
-        return fastnce.nce_loss_and_grad(self._weights, self._biases, labels, inputs, S, V, T, candidates)
+        return self._loss_and_grad(self._weights, self._biases, labels, inputs, S, V, T, candidates)
 
     def outputs(self, result: Any) -> Outputs:
         loss, grads = result

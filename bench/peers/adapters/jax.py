@@ -9,6 +9,8 @@ Measured and not reliably better: sorting the ids and adding up rows in order; s
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from protocol import Adapter, Outputs
-from shapes import Candidates, Case
+from shapes import NCE, SOFTMAX, Candidates, Case
 
 Array = jax.Array
 
@@ -39,6 +41,7 @@ class Peer(Adapter):
         self._key, self._calls = jax.random.key(0), itertools.count()
         self._num_classes = V
         log_range = float(np.log1p(V))
+        given_step = partial(loss_and_grad, LOSSES[case.loss])
 
         def log_count(ids: Array) -> Array:
             return jnp.log(S / log_range * jnp.log1p(1 / (ids + 1.0)))
@@ -48,9 +51,9 @@ class Peer(Adapter):
             uniform = jax.random.uniform(jax.random.fold_in(key, call), (S,))
             # exp() may round up to V + 1.
             sampled = jnp.minimum(jnp.exp(uniform * log_range).astype(jnp.int32) - 1, V - 1)
-            return loss_and_grad(weights, biases, labels, inputs, sampled, log_count(labels), log_count(sampled))
+            return given_step(weights, biases, labels, inputs, sampled, log_count(labels), log_count(sampled))
 
-        self._sampling_step = sampling_step
+        self._sampling_step, self._given_step = sampling_step, jax.jit(given_step)
 
     def step(self, batch: int, candidates: Candidates | None = None) -> Any:
         if candidates is None:
@@ -58,9 +61,7 @@ class Peer(Adapter):
         else:
             ids, true_counts, sampled_counts = candidates
             log_counts = jnp.log(true_counts.ravel()), jnp.log(sampled_counts)
-            result = jax.jit(loss_and_grad)(
-                *self._tables, *self._batches[batch], jnp.asarray(ids, jnp.int32), *log_counts
-            )
+            result = self._given_step(*self._tables, *self._batches[batch], jnp.asarray(ids, jnp.int32), *log_counts)
         return jax.block_until_ready(result)
 
     def outputs(self, result: Any) -> Outputs:
@@ -69,8 +70,28 @@ class Peer(Adapter):
         return Outputs(loss, dx, ids[:n].astype(np.int64), dw[:n], db[:n])
 
 
+def nce_loss(u: Array, v: Array, _labels: Array, _sampled: Array) -> Array:
+    return (jax.nn.softplus(u) - u / u.shape[1]).sum(1) + jax.nn.softplus(v).sum(1)
+
+
+def sampled_softmax_loss(u: Array, v: Array, labels: Array, sampled: Array) -> Array:
+    hits = (labels.reshape(*u.shape, 1) == sampled).any(1)
+    logits = jnp.concatenate([u, jnp.where(hits, -jnp.inf, v)], 1)
+    return jax.nn.logsumexp(logits, 1) - u.mean(1)
+
+
+LOSSES = {NCE: nce_loss, SOFTMAX: sampled_softmax_loss}
+
+
 def loss_and_grad(
-    weights: Array, biases: Array, labels: Array, inputs: Array, sampled: Array, log_true: Array, log_sampled: Array
+    loss_of_logits: Callable[..., Array],
+    weights: Array,
+    biases: Array,
+    labels: Array,
+    inputs: Array,
+    sampled: Array,
+    log_true: Array,
+    log_sampled: Array,
 ) -> tuple[Array, ...]:
     """Loss [B], dX [B, D], and B T + S row gradients: ids ascending, then V; labels [B T] are flat."""
     (B, D), T = inputs.shape, len(labels) // len(inputs)
@@ -80,7 +101,7 @@ def loss_and_grad(
         sampled_rows, sampled_shift = noise
         u = jnp.einsum("bd,btd->bt", inputs, true_rows.reshape(B, T, D)) + true_shift.reshape(B, T)
         v = inputs @ sampled_rows.T + sampled_shift
-        loss = (jax.nn.softplus(u) - u / T).sum(1) + jax.nn.softplus(v).sum(1)
+        loss = loss_of_logits(u, v, labels, sampled)
         return loss.sum(), loss
 
     # The gradient of a bias is that of bias - log Q, which saves an operation per logit.

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import log_softmax, softplus
 
 from protocol import Adapter, Outputs
-from shapes import Candidates, Case
+from shapes import NCE, SOFTMAX, Candidates, Case
 
 
 class Peer(Adapter):
@@ -44,11 +44,12 @@ class Peer(Adapter):
         self._log_range = math.log1p(shape.V)
         ranks = torch.arange(1, shape.V + 1, dtype=torch.float64)
         self._log_count = ranks.reciprocal_().log1p_().mul_(shape.S / self._log_range).log_().float()
-        self._gather, self._loss = gather, loss
+        self._gather, self._loss = gather, LOSSES[case.loss]
+        self._removes_hits = case.loss == SOFTMAX
         if self._compiled:
             # Each shape is compiled for itself: what was compiled for earlier ones only counts against a limit.
             torch.compiler.reset()
-            self._gather, self._loss = (torch.compile(function, dynamic=False) for function in (gather, loss))
+            self._gather, self._loss = (torch.compile(f, dynamic=False) for f in (gather, self._loss))
 
     def step(self, batch: int, candidates: Candidates | None = None) -> Any:
         labels, inputs = self._batches[batch]
@@ -65,7 +66,7 @@ class Peer(Adapter):
         true = self._gather(self._weights, self._biases, labels, log_true)
         noise = self._gather(self._weights, self._biases, sampled, log_sampled)
         leaves = [inputs, *(tensor.requires_grad_() for tensor in (*true, *noise))]
-        losses = self._loss(*leaves)
+        losses = self._loss(*leaves, *((labels, sampled) if self._removes_hits else ()))
         dx, *gradients = torch.autograd.grad(losses, leaves, self._ones)
         return losses, dx, *coalesce(labels, sampled, *gradients)
 
@@ -78,13 +79,46 @@ def gather(weights: Tensor, biases: Tensor, ids: Tensor, log_count: Tensor) -> t
     return weights.index_select(0, ids), biases.index_select(0, ids) - log_count
 
 
-def loss(inputs: Tensor, true_rows: Tensor, true_shift: Tensor, sampled_rows: Tensor, sampled_shift: Tensor) -> Tensor:
-    """Loss [B] of inputs [B, D], with T true rows for each and S sampled ones for all."""
+def logits(
+    inputs: Tensor, true_rows: Tensor, true_shift: Tensor, sampled_rows: Tensor, sampled_shift: Tensor
+) -> tuple[Tensor, Tensor]:
+    """[B, T] and [B, S] of inputs [B, D], with T true rows for each and S sampled ones for all."""
     B, D = inputs.shape
     T = len(true_rows) // B
     true = torch.linalg.vecdot(inputs.unsqueeze(1), true_rows.view(B, T, D)) + true_shift.view(B, T)
-    noise = torch.addmm(sampled_shift, inputs, sampled_rows.t())
-    return (softplus(true) - true / T).sum(1) + softplus(noise).sum(1)
+    return true, torch.addmm(sampled_shift, inputs, sampled_rows.t())
+
+
+def nce_loss(*leaves: Tensor) -> Tensor:
+    true, noise = logits(*leaves)
+    return (softplus(true) - true / true.shape[1]).sum(1) + softplus(noise).sum(1)
+
+
+def sampled_softmax_loss(*leaves_and_ids: Tensor) -> Tensor:
+    *leaves, labels, sampled = leaves_and_ids
+    true, noise = logits(*leaves)
+    every = torch.cat([true, without_hits(noise, labels, sampled)], 1)
+    return -log_softmax(every, 1)[:, : true.shape[1]].mean(1)
+
+
+LOSSES = {NCE: nce_loss, SOFTMAX: sampled_softmax_loss}
+
+
+def without_hits(noise: Tensor, labels: Tensor, sampled: Tensor) -> Tensor:
+    """-inf for every sampled class that is a true class of its example; such logits have gradient 0."""
+    B = len(noise)
+    if torch.compiler.is_compiling():
+        # One comparison more in a loop that is fused anyway.
+        return noise.masked_fill((labels.view(B, -1, 1) == sampled).any(1), -math.inf)
+    # Hits are few: no pass over [B, S], neither here nor backward.
+    order, by_id = sampled.sort()
+    first = torch.searchsorted(order, labels)
+    count = torch.searchsorted(order, labels, right=True) - first
+    label = torch.arange(len(labels)).repeat_interleave(count)
+    nth = torch.arange(len(label)) - (count.cumsum(0) - count)[label]
+    with torch.no_grad():
+        noise[label // (len(labels) // B), by_id[first[label] + nth]] = -math.inf
+    return noise
 
 
 def coalesce(

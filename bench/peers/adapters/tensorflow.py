@@ -1,4 +1,5 @@
-"""TensorFlow: `tf.nn.nce_loss` with its own sampler, gradients as IndexedSlices, one graph for all of it.
+"""TensorFlow: `tf.nn.nce_loss` or `tf.nn.sampled_softmax_loss` with its own sampler, gradients as IndexedSlices, one
+graph for all of it.
 
 Tables as variables or as tensors measure the same; a concrete function saves each call the signature look-up.
 The slices stay as TensorFlow returns them, with duplicate ids: coalescing, which the others do, is left to
@@ -28,6 +29,7 @@ class Peer(Adapter):
 
     def prepare(self, case: Case) -> None:
         S, V, T = case.shape.S, case.shape.V, case.shape.T
+        loss_function = getattr(tf.nn, case.loss)
         with tf.device("CPU"):
             weights, biases = (tf.Variable(array) for array in case.table())
             self._batches = [(tf.constant(labels), tf.constant(inputs)) for labels, inputs in case.batches]
@@ -36,7 +38,7 @@ class Peer(Adapter):
         def loss_and_grad(labels: tf.Tensor, inputs: tf.Tensor, *sampled_values: tf.Tensor) -> Any:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([weights, biases, inputs])
-                loss = tf.nn.nce_loss(weights, biases, labels, inputs, S, V, T, sampled_values or None)
+                loss = loss_function(weights, biases, labels, inputs, S, V, T, sampled_values or None)
             dw, db, dx = tape.gradient(loss, [weights, biases, inputs])
             # Returned means computed: nothing of this can be pruned from the graph.
             return loss, dx, (dw.indices, dw.values), (db.indices, db.values)
