@@ -119,6 +119,7 @@ bench-peers: $(VENV)/.built
 	cmake --preset release
 	cmake --build --preset release --target fastnce_limits
 	$(PEERS)/run.py
+	$(PEERS)/sampled_softmax.py
 	$(PEERS)/frontends.py
 	$(PEERS)/sweep.py
 	$(PEERS)/accuracy.py
@@ -140,7 +141,7 @@ test-tf test-torch test-jax: test-%: $(VENV)/.tools
 	.venv-$*/bin/python -m pip install --quiet --group build $(PACKAGES-$*) pytest ml-dtypes
 	tools/build_extension.sh .venv-$*/bin/python build/ext-frameworks OFF
 	.venv-$*/bin/python -m pytest -p no:cacheprovider tests/test_dlpack.py tests/test_element_types.py \
-		tests/test_examples.py tests/test_snippets.py $(TESTS-$*)
+		tests/test_examples.py tests/test_snippets.py tests/test_peers.py $(TESTS-$*)
 
 # One wheel, built in isolation with no jaxlib in sight, has to work with every jax since jax.ffi came, in 0.5.0.
 test-jax-versions: $(VENV)/.tools

@@ -67,9 +67,10 @@ GROWTH = """Measured {date} at {fastnce_commit}, {machine[cpu]}, {machine[cores]
 MEMORY = """Increase of the peak resident memory during one call in a fresh process, less the results, in MiB; B =
 {B:,}, D = {D:,}."""
 
-SOFTMAX = """`sampled_softmax_loss` with its default arguments: accidental hits removed. The first column is `nce_loss` in the
-same run. In brackets: time of fastnce's sampled softmax relative to its `nce_loss`, and of the other libraries relative
-to fastnce's sampled softmax. TensorFlow is `tf.nn.sampled_softmax_loss`; PyTorch and JAX are written by hand."""
+SOFTMAX = """`sampled_softmax_loss` with its default arguments: accidental hits removed. The first column is `nce_loss`
+in the same run. In brackets: time of fastnce's sampled softmax relative to its `nce_loss`, and of the other libraries
+relative to fastnce's sampled softmax. TensorFlow is `tf.nn.sampled_softmax_loss`; PyTorch and JAX are written by
+hand."""
 
 FRONT_ENDS = """The same step through the front ends. fastnce.torch is the module, eager and compiled, with `backward`
 and sparse gradients. fastnce.jax is `nce_value_and_rows` under `jit` with a fresh key. "autograd alone" computes

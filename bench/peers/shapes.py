@@ -78,7 +78,7 @@ class Candidates(NamedTuple):
 
 
 class Case:
-    """The inputs of one shape for one loss: batches, and on demand the table and a fixed sample to check results with."""
+    """The inputs of one shape for one loss: batches, and on demand the table and a fixed sample for checks."""
 
     def __init__(self, shape: Shape, loss: str = NCE) -> None:
         self.shape = shape

@@ -5,7 +5,8 @@ over equal ids stay eager in both: how many there are depends on the data, and c
 
 Measured and not reliably better: bmm, baddbmm or multiply-and-sum for the true logits; logsigmoid or
 binary_cross_entropy_with_logits for the losses; sparse coalesce() or a sorted embedding_bag for the row sums;
-gradients written by hand and compiled.
+gradients written by hand and compiled. For the softmax: logsumexp() over all logits or over each part, cross_entropy(),
+a [B, S] comparison for hits (faster on w2v alone), gradients written by hand (faster on w2v alone).
 Samples are drawn with replacement, the cheapest way; their expected counts come from a table made once.
 """
 
