@@ -192,6 +192,10 @@ def test_checkpoints_that_are_repeated_in_reverse_order_keep_their_samples():
 
 def test_checkpointing_that_does_not_restore_random_numbers_is_refused():
     criterion, (x, target) = module(), batch()
+    for _ in range(2):
+        checkpoint(criterion, x, target, use_reentrant=False)
+    del criterion
+    criterion = module()  # may lie where the first one lay, and must not take its samples
     loss = checkpoint(criterion, x, target, use_reentrant=False, preserve_rng_state=False)
     with pytest.raises(RuntimeError, match="preserve_rng_state=True"):
         loss.backward()

@@ -21,7 +21,8 @@ _REMEMBERED = 4096
 _hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 _lock = threading.RLock()  # a signal handler may call a loss while its thread holds the lock
-_numbers: OrderedDict[tuple[int, int, int], Tensor | int] = OrderedDict()
+# Each with the seed whose address is in its mark, so that no other module's seed gets that address.
+_numbers: OrderedDict[tuple[int, int, int], tuple[Tensor | int, Tensor]] = OrderedDict()
 
 
 def next_call(calls: Tensor, target: Tensor, seed: Tensor, recorded: bool) -> Tensor | int:
@@ -37,22 +38,22 @@ def next_call(calls: Tensor, target: Tensor, seed: Tensor, recorded: bool) -> Te
     # Somebody may set the random state back between two calls, or another thread restore it.
     content = hash(target.resolve_neg().numpy().tobytes()) if target.device.type == "cpu" else 0
     mark = seed.data_ptr(), int(torch.randint(2**63 - 1, (), device="cpu")), content
-    number: Tensor | int | None
     with _lock:
         if not repeats():
             _numbers.pop(mark, None)
-            number = _numbers[mark] = _count(calls)  # as the newest
+            number = _count(calls)
+            _numbers[mark] = number, seed  # as the newest
             if len(_numbers) > _REMEMBERED:
                 _numbers.popitem(last=False)
             return number
-        number = _numbers.get(mark)
-    if number is None:
+        remembered = _numbers.get(mark)
+    if remembered is None:
         raise RuntimeError(
             "the loss runs again within a backward pass, but PyTorch's random state is not that of its first run: "
             "expected checkpointing outside of torch.compile, with preserve_rng_state=True, in one thread, and at most "
             f"{_REMEMBERED:,} calls of such losses in between"
         )
-    return number
+    return remembered[0]
 
 
 def _count(calls: Tensor) -> Tensor | int:
