@@ -58,6 +58,13 @@ def position(seed: Any, seed2: Any, calls: Any) -> tuple[int, int, int]:
     return word(first, names[0]), word(second, names[1]), number
 
 
+def is_own_sampler(sampler: Any) -> bool:
+    """Whether calls of it may be replaced by calls of the library: a sampler of fastnce, unless it is of a subclass
+    with a ``__call__`` of its own, which is a callable like any other."""
+    own = getattr(type(sampler), "_own_call", None)
+    return own is not None and type(sampler).__call__ is own
+
+
 class Sampler:
     """A sampler whose calls continue one random stream, as a TensorFlow op does in a graph.
 
@@ -106,6 +113,8 @@ class Sampler:
         """Sample for one batch of true classes, ``[B, num_true]`` or ``[B]``."""
         device = cuda_device_of(true_classes, "true_classes", self.range_max)
         return self._call_on_cpu(true_classes) if device is None else self._call_on_cuda(true_classes, device)
+
+    _own_call = __call__
 
     def _call_on_cuda(self, true_classes: Any, device: Device) -> SampledValues:
         with device.call():

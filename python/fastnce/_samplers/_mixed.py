@@ -12,7 +12,7 @@ from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
 from fastnce._errors import is_a
-from fastnce._samplers._base import FixedSampler, Sampler
+from fastnce._samplers._base import FixedSampler, is_own_sampler
 from fastnce._samplers._learned_unigram import LearnedUnigramSampler
 from fastnce._types import ArrayT, IdLists, IdsLike, LearnedSamplerState, NumpySamples, SampledValues, SamplerState
 
@@ -48,8 +48,11 @@ class MixedSampler:
             if not isinstance(source, tuple | list) or len(source) != 2:
                 raise TypeError(f"sources[{i}] {is_a(source)}: expected a pair (sampler, number of classes)")
             sampler, number = source
-            if not isinstance(sampler, Sampler):
-                raise TypeError(f"sources[{i}][0] {is_a(sampler)}: expected a sampler of fastnce, not a mixture")
+            if isinstance(sampler, MixedSampler) or not is_own_sampler(sampler):
+                raise TypeError(
+                    f"sources[{i}][0] {is_a(sampler)}: expected a sampler of fastnce, neither a mixture nor "
+                    "one of a subclass with a __call__ of its own"
+                )
             samplers.append(sampler._with_samples(number))
             for name in ("range_max", "num_true"):
                 own, first = getattr(sampler, name), getattr(samplers[0], name)
@@ -79,6 +82,8 @@ class MixedSampler:
             for sampler in self._samplers:
                 sampler._advance(classes)
         return SampledValues(*map(like(true_classes), values))
+
+    _own_call = __call__
 
     @property
     def num_true(self) -> int:
