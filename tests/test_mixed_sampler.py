@@ -157,7 +157,7 @@ def test_losses_take_its_values():
         (
             [(fastnce.MixedSampler([(fastnce.UniformSampler(5, 2), 2)]), 2)],
             TypeError,
-            r"sources\[0\]\[0\] is a MixedSampler: expected a sampler of fastnce, not a mixture",
+            r"sources\[0\]\[0\] is a MixedSampler: expected a sampler of fastnce, neither a mixture nor one of a",
         ),
     ],
 )
