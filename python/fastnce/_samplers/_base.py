@@ -188,6 +188,13 @@ class Sampler:
     def _advance(self, classes: npt.NDArray[np.int64]) -> None:
         self._calls += 1
 
+    def _take_back(self, classes: npt.NDArray[np.int64], position: tuple[int, int, int]) -> None:
+        """Undoes the :meth:`_advance` of a call from this position; its number only if no call came since."""
+        with self._lock:
+            seed, seed2, calls = position
+            if (self._seed, self._seed2, self._calls) == (seed, seed2, calls + 1):
+                self._calls = calls
+
     def _with_samples(self, num_sampled: SupportsIndex) -> Self:
         """A copy that draws as many classes."""
         _core.check_sampler(self._distribution, self.num_true, num_sampled, self.unique, self.range_max)

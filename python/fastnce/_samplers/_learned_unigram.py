@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
@@ -13,6 +14,9 @@ from fastnce._devices import Device
 from fastnce._samplers._base import Sampler, first_call, position
 from fastnce._seed import Seed
 from fastnce._types import ArrayT, IdLists, IdsLike, LearnedSamplerState, NumpySamples, SampledValues
+
+_MOST_WEIGHT = 2**31 - 1
+"""At which sum of all weights a sampler learns no more."""
 
 
 @overload
@@ -108,17 +112,34 @@ class LearnedUnigramSampler(Sampler):
         raise ValueError(f"true_classes is on device {device}: expected cpu, since the weights are learned there")
 
     def _call_on_cpu(self, true_classes: Any) -> SampledValues:
+        return self._sample(true_classes)[0]
+
+    def _sample(
+        self, true_classes: Any, learned: npt.NDArray[np.int64] | None = None
+    ) -> tuple[SampledValues, Callable[[], None]]:
+        """A call, and what undoes it; learns ``learned`` where that is not ``true_classes``."""
         # Converting true_classes may run any Python code; what the lock is held for runs none.
         classes = _core.class_array(true_classes, self.num_true, self.range_max)
+        counted = classes if learned is None else learned
         with self._lock:
             position = self._seed, self._seed2, self._calls
             values = _core.candidates(self._distribution, classes, *self._arguments, *position, None, 0)
-            self._advance(classes)
-        return SampledValues(*map(like(true_classes), values))
+            self._advance(counted)
+        return SampledValues(*map(like(true_classes), values)), lambda: self._take_back(counted, position)
 
     def _advance(self, classes: npt.NDArray[np.int64]) -> None:
         self._distribution.learn(classes)
         super()._advance(classes)
+
+    def _take_back(self, classes: npt.NDArray[np.int64], position: tuple[int, int, int]) -> None:
+        with self._lock:
+            super()._take_back(classes, position)
+            weights = self._distribution.weights
+            if weights.sum(dtype=np.int64) == _MOST_WEIGHT:
+                return  # where the addition ended is not known
+            np.subtract.at(weights, classes.ravel(), 1)
+            if (weights >= 1).all():  # or the state was set since
+                self._distribution = _core.LearnedWeights.of_weights(weights)
 
     @property
     def weights(self) -> npt.NDArray[np.int32]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, SupportsIndex, TypeAlias, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from fastnce import _core
@@ -71,19 +72,32 @@ class MixedSampler:
 
     def __call__(self, true_classes: IdsLike) -> SampledValues:
         """Sample for one batch of true classes, ``[B, num_true]`` or ``[B]``."""
+        return self._sample(true_classes)[0]
+
+    _own_call = __call__
+
+    def _sample(
+        self, true_classes: Any, learned: npt.NDArray[np.int64] | None = None
+    ) -> tuple[SampledValues, Callable[[], None]]:
+        """A call, and what undoes it; learns ``learned`` where that is not ``true_classes``."""
         device = cuda_device_of(true_classes, "true_classes", self.range_max)
         if device is not None:
             raise ValueError(f"true_classes is on device {device}: expected cpu, where mixtures are drawn")
         # Converting true_classes may run any Python code; what the lock is held for runs none.
         classes = _core.class_array(true_classes, self.num_true, self.range_max)
+        counted = classes if learned is None else learned
         with self._lock:
             sources = [sampler._source() for sampler in self._samplers]
             values = _core.mixed_candidates(sources, classes, self.num_true, self.range_max)
             for sampler in self._samplers:
-                sampler._advance(classes)
-        return SampledValues(*map(like(true_classes), values))
+                sampler._advance(counted)
 
-    _own_call = __call__
+        def take_back() -> None:
+            with self._lock:
+                for sampler, (*_, seed, seed2, calls) in zip(self._samplers, sources, strict=True):
+                    sampler._take_back(counted, (seed, seed2, calls))
+
+        return SampledValues(*map(like(true_classes), values)), take_back
 
     @property
     def num_true(self) -> int:
