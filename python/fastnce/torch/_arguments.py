@@ -6,8 +6,10 @@ Shapes and values are checked by the library, under the names that the NumPy fun
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
@@ -33,6 +35,13 @@ def require_option(name: str, value: object, options: tuple[str, ...]) -> None:
         *most, last = map(repr, options)
         expected = f"{', '.join(most)} or {last}" if most else last
         raise ValueError(f"{name} = {value!r}: expected {expected}")
+
+
+def require_flag(name: str, value: Any) -> bool:
+    """A bool; raises TypeError for anything else."""
+    if not isinstance(value, (bool, np.bool)):
+        raise TypeError(f"{name} {is_a(value)}: expected a bool")
+    return bool(value)
 
 
 def require_tensors(**tensors: Any) -> None:
@@ -146,19 +155,25 @@ def require_constants(**tensors: Tensor) -> None:
             raise ValueError(f"{name} requires a gradient, which the loss does not have: pass {name}.detach()")
 
 
-def require_number(name: str, value: Any) -> float:
-    """A finite number."""
+def require_number(name: str, value: Any, table: Tensor) -> float:
+    """A number that is finite in the dtype of the loss of this table."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} {is_a(value)}: expected a number")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} = {value}: expected a finite number")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf
+    dtype = torch.float64 if table.dtype == torch.float64 else torch.float32
+    if not abs(number) <= torch.finfo(dtype).max:
+        kind = "number" if not math.isfinite(number) else f"{str(dtype).removeprefix('torch.')} number"
+        raise ValueError(f"{name} = {number:g}: expected a finite {kind}")
+    return number
 
 
 def require_factor(name: str, value: Any, input: Tensor) -> Any:
     """A weight of the loss as operators take it: a number, or a tensor ``[B]``; ``None`` for 1."""
     if not isinstance(value, Tensor):
-        number = require_number(name, value)
+        number = require_number(name, value, input)
         return None if number == 1 else number
     require_example_weight(name, value, input)
     require_constants(**{name: value})
@@ -174,5 +189,9 @@ def is_eager(*tensors: Tensor) -> bool:
 
 def seed_tensor(seed: Seed) -> Tensor:
     """A seed's two 64-bit words as the operators take them."""
-    words = [word - 2**64 if word >= 2**63 else word for word in seed_words(seed)]
-    return torch.tensor(words, dtype=torch.int64, device="cpu")
+    return torch.tensor(int64_words(seed_words(seed)), dtype=torch.int64, device="cpu")
+
+
+def int64_words(words: Iterable[int]) -> list[int]:
+    """Unsigned words as int64 holds them."""
+    return [word - 2**64 if word >= 2**63 else word for word in words]

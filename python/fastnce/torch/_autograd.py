@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fastnce.torch import _kernels
 from fastnce.torch._arguments import is_eager
@@ -73,20 +72,37 @@ def _gradients(ctx: Any, kept: _Kept, results: Any) -> _Three:
     return first, second, third
 
 
-def _once(backward: Callable[..., _Three]) -> Callable[..., _Three]:
-    """PyTorch's ``once_differentiable``, which ignores what does not depend on the incoming gradient.
+class _OnlyFirst(torch.autograd.Function):
+    """Gradients that depend on what they are gradients of, in a way that has no formula."""
 
-    Ours depend on the saved tensors, too, and a second derivative without that part would be wrong.
+    @staticmethod
+    def forward(ctx: Any, gradients: _Three, *_depends_on: Tensor | None) -> _Three:
+        return gradients
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise RuntimeError("cannot differentiate twice: the losses of fastnce have first derivatives only")
+
+
+def _once(backward: Callable[..., _Three]) -> Callable[..., _Three]:
+    """Makes second derivatives errors.
+
+    PyTorch's ``once_differentiable`` would not do: its results depend on nothing, so that a second derivative that
+    reaches the same tensors on another path would lack ours, without an error.
     """
-    refusing = once_differentiable(backward)
 
     def guarded(ctx: Any, incoming: Tensor | None) -> _Three:
         if not torch.is_grad_enabled():
+            ctx.receivers = None  # as autograd frees what it saved
             return backward(ctx, incoming)
-        if incoming is not None:
-            incoming = incoming.detach().requires_grad_()
-        gradients: _Three = refusing(ctx, incoming)
-        return gradients
+        if ctx.receivers is None:
+            raise RuntimeError(
+                "cannot differentiate twice: expected create_graph=False, as in the backward pass before this"
+            )
+        with torch.no_grad():
+            gradients = backward(ctx, incoming)
+        refusing: _Three = _OnlyFirst.apply(gradients, incoming, *ctx.receivers)
+        return refusing
 
     return guarded
 
@@ -155,6 +171,7 @@ class _Total(torch.autograd.Function):
         call: tuple[Fields, Tensor | None, bool, Gradients, bool],
     ) -> Any:
         fields, grad_loss, mean, wanted, eager = call  # one argument: PyTorch looks at each of them
+        ctx.receivers = inputs, weights, biases
         total, *results = _loss_and_grad(eager, fields, grad_loss, mean, wanted)
         _keep_total(ctx, fields, wanted, results)
         return total
@@ -168,6 +185,7 @@ class _Examples(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weights: Tensor, biases: Tensor | None, fields: Fields, eager: bool) -> Any:
         _keep_examples(ctx, fields)
+        ctx.receivers = inputs, weights, biases
         return _kernels.loss(fields) if eager else torch.ops.fastnce.sampled_losses(*arguments_of(fields))
 
     @staticmethod

@@ -11,14 +11,17 @@ from fastnce._seed import Seed, int64
 from fastnce._types import Precision, SampledValues
 from fastnce.torch import _autograd
 from fastnce.torch._arguments import (
+    TRUE_TARGETS,
     Reduction,
     TrueTarget,
     is_eager,
     require_device,
     require_example_weight,
     require_factor,
+    require_flag,
     require_integers,
     require_loss_arguments,
+    require_option,
     require_sampled_values,
     require_tensors,
     seed_tensor,
@@ -71,7 +74,7 @@ def log_uniform_candidates(
             raise ValueError(f"calls has shape {list(calls.shape)}: expected a scalar")
     else:
         calls = torch.tensor(int64(calls, "calls"), dtype=torch.int64, device=target.device)
-    arguments = (target, calls, seed_tensor(seed), None, *sizes)
+    arguments = (target, calls, seed_tensor(seed), "log_uniform", None, *sizes)
     return SampledValues(*torch.ops.fastnce.candidates(*arguments))
 
 
@@ -221,6 +224,9 @@ def _loss_of_samples(
 ) -> Tensor:
     """Any loss of given samples; ``options`` are fields of the request."""
     require_loss_arguments(input, target, weight, bias, reduction, ignore_index)
+    require_option("true_target", options["true_target"], TRUE_TARGETS)
+    for name in ("remove_accidental_hits", "sparse"):
+        options[name] = require_flag(name, options[name])
     require_example_weight("example_weight", example_weight, input)
     require_sampled_values(sampled_values, input.device)
     sampled, true_count, sampled_count = sampled_values

@@ -41,16 +41,30 @@ def candidates(
     true_classes: Tensor,
     calls: Tensor | int,
     seed: Tensor,
-    sampler: Tensor | None,
+    distribution: str,
+    weights: Tensor | None,
     num_sampled: int,
     unique: bool,
     range_max: int,
 ) -> tuple[Any, ...]:
-    """Samples of a distribution, which a key of ``_sampling`` names; log-uniform ones for none."""
+    """Samples of a distribution as ``_sampling.as_arguments`` gives it."""
+    return draw(distribution_of(distribution, weights), true_classes, calls, seed, num_sampled, unique, range_max)
+
+
+def draw(
+    distribution: _core.Distribution,
+    true_classes: Tensor,
+    calls: Tensor | int,
+    seed: Tensor,
+    num_sampled: int,
+    unique: bool,
+    range_max: int,
+) -> tuple[Any, ...]:
+    """Samples of call number ``calls`` of the stream of ``seed``."""
     first, second = _words(seed)
     sizes = (num_true_of(true_classes), num_sampled, unique, range_max)
     call, counter = _position(calls)
-    arguments = (distribution_of(sampler), true_classes, *sizes, first, second)
+    arguments = (distribution, true_classes, *sizes, first, second)
     device = cuda_device_of(true_classes, "true_classes", range_max)
     if device is None:
         return tuple(map(like(true_classes), _core.candidates(*arguments, call, None, 0)))

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from fastnce import _core
-from fastnce._samplers._base import FixedSampler
 from fastnce._seed import Seed, int64
 from fastnce._types import Precision
 from fastnce.torch._arguments import (
@@ -23,16 +22,30 @@ from fastnce.torch._arguments import (
     is_eager,
     require_device,
     require_example_weight,
+    require_flag,
     require_loss_arguments,
     require_option,
     seed_tensor,
 )
 from fastnce.torch._functional import sampled_loss
-from fastnce.torch._kernels import candidates
-from fastnce.torch._sampling import AnySampler, as_tensors, call, has_state, in_range, require_sampler, restore
-from fastnce.torch._sampling import new_key as sampler_key
+from fastnce.torch._kernels import draw
+from fastnce.torch._sampling import (
+    AnySampler,
+    Undo,
+    as_arguments,
+    call,
+    has_seed,
+    has_state,
+    in_range,
+    is_fixed,
+    new_key,
+    refuse_export,
+    require_sampler,
+    share_table,
+)
 from fastnce.torch._schema import fields_of
 from fastnce.torch._shapes import certainly, fits
+from fastnce.torch._state import ENTRIES, are_calls, bytes_of, entries_of, load_entries, words_of
 from fastnce.torch._stream import give_back, next_call
 
 
@@ -51,16 +64,6 @@ class _NotOfALoss:
     def __set__(self, module: Any, value: Any) -> None:
         if value != self.default:
             raise NotImplementedError(f"{type(module).__name__} has no {self.name}: {self.remedy}")
-
-
-_STATE = ("sampler_position", "sampler_weights")
-"""Buffers for the state of a sampler that learns, or of a mixture of samplers."""
-
-
-def _write_state(module: Any, *_: Any) -> None:
-    """Writes the state of the module's sampler to its buffers, before ``state_dict`` reads them."""
-    for name, values in zip(_STATE, as_tensors(module.sampler), strict=True):
-        module._buffers[name] = values.to(module.calls.device)
 
 
 class SampledLoss(nn.Embedding):
@@ -102,6 +105,9 @@ class SampledLoss(nn.Embedding):
         dtype: torch.dtype | None = None,
     ) -> None:
         """Initialise the parameters and the stream of samples; see the class for the arguments."""
+        bias, sparse = require_flag("bias", bias), require_flag("sparse", sparse)
+        if remove_accidental_hits is not None:
+            remove_accidental_hits = require_flag("remove_accidental_hits", remove_accidental_hits)
         require_option("reduction", reduction, REDUCTIONS)
         if precision is not None:
             require_option("precision", precision, PRECISIONS)
@@ -117,7 +123,7 @@ class SampledLoss(nn.Embedding):
         require_sampler(sampler, sizes)
         drawn = isinstance(sampler, str)
         _core.check_sampler("log_uniform" if drawn else "uniform", num_true, num_sampled, drawn, num_classes)
-        if seed is not None and has_state(sampler):
+        if seed is not None and has_seed(sampler):
             raise ValueError("seed: expected None beside a sampler, which has a seed of its own")
         if embedding_dim < 0:
             raise ValueError(f"embedding_dim = {embedding_dim}: expected at least 0")
@@ -136,21 +142,27 @@ class SampledLoss(nn.Embedding):
         self._take_over()
 
     def _take_over(self) -> None:
-        """Makes a sampler's state the module's: buffers of ``state_dict``."""
-        self._sampler_key = None if isinstance(self.sampler, str) else sampler_key(self, self.sampler)
-        if isinstance(self.sampler, FixedSampler):
+        """Goes on from the state of a sampler that does not learn."""
+        self._distribution: tuple[str, Tensor | None] = ("log_uniform", None)
+        if is_fixed(self.sampler):
             seed, seed2, calls = self.sampler.state
             self._seed = seed_tensor((seed, seed2))
             self.calls.fill_(calls)
-        elif has_state(self.sampler):
-            for name, values in zip(_STATE, as_tensors(self.sampler), strict=True):
-                self.register_buffer(name, values.to(self.calls.device))
-            self.register_state_dict_pre_hook(_write_state)
+            self._distribution = as_arguments(self.sampler._distribution)
+        self._register_sampler()
+
+    def _register_sampler(self) -> None:
+        """Makes the sampler known to the operators."""
+        self._sampler_key: Tensor | None = None
+        weights = self._distribution[1]
+        if weights is not None:
+            share_table(self, weights, self.sampler._distribution)
+        elif not isinstance(self.sampler, str) and not is_fixed(self.sampler):
+            self._sampler_key = new_key(self, self.sampler)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if self._sampler_key is not None:
-            self._sampler_key = sampler_key(self, self.sampler)
+        self._register_sampler()
 
     @property
     def num_classes(self) -> int:
@@ -206,7 +218,7 @@ class SampledLoss(nn.Embedding):
             require_device(input.device, "input", calls=calls)
         eager = is_eager(input, target, table, calls, *(() if bias is None else (bias,)))
 
-        def loss_of(number: Tensor | int) -> Tensor:
+        def loss_of(number: Tensor | int, undo: Undo | None = None) -> Tensor:
             fields = fields_of(
                 weights=table,
                 biases=bias,
@@ -218,7 +230,7 @@ class SampledLoss(nn.Embedding):
                 precision=self.precision,
                 sparse=self.sparse,
                 **self._options(),
-                **self._samples(input, target, number, eager),
+                **self._samples(input, target, number, eager, undo),
             )
             return sampled_loss(fields, weight, self.reduction, eager)
 
@@ -227,32 +239,41 @@ class SampledLoss(nn.Embedding):
             recorded = torch.is_grad_enabled() and torch.compiler.is_dynamo_compiling()
             return loss_of(torch.ops.fastnce.next_call(calls, target, self._seed, recorded))
         number = next_call(calls, target, self._seed, torch.is_grad_enabled())
+        undo: Undo = []
         try:
-            return loss_of(number)
+            return loss_of(number, undo)
         except BaseException:
             give_back(calls, number)
+            for take_back in undo:
+                take_back()
             raise
 
-    def _samples(self, input: Tensor, target: Tensor, number: Tensor | int, eager: bool) -> dict[str, Any]:
+    def _samples(
+        self, input: Tensor, target: Tensor, number: Tensor | int, eager: bool, undo: Undo | None
+    ) -> dict[str, Any]:
         """Fields of the request for the samples of a call."""
-        sampler = self._sampler_key
+        key, by_default = self._sampler_key, isinstance(self.sampler, str)
         by_core = {"num_sampled": self.num_sampled, "seed": self._seed, "calls": number}
-        if self._corrects and sampler is None:
+        if self._corrects and by_default:
             return by_core
         num_true = target.shape[-1] if target.dim() == input.dim() else 1
         if not fits(target.shape, input.shape) or certainly(num_true != self.num_true):
             return by_core  # which refuses the shapes
         classes = target.reshape(-1, self.num_true)
-        if sampler is None or isinstance(self.sampler, FixedSampler):
-            unique = sampler is None or self.sampler.unique
+        if key is None:
             # Without expected counts no class need be known, which may be ignore_index.
             classes = in_range(classes, self.ignore_index, eager) if self._corrects else classes[:0].long()
-            draw = candidates if eager else torch.ops.fastnce.candidates
-            sizes = (self.num_sampled, unique, self.num_embeddings)
-            values = draw(classes, number, self._seed, sampler, *sizes)
+            sizes = (self.num_sampled, by_default or self.sampler.unique, self.num_embeddings)
+            if eager:
+                distribution = "log_uniform" if by_default else self.sampler._distribution
+                values = draw(distribution, classes, number, self._seed, *sizes)
+            else:
+                values = torch.ops.fastnce.candidates(classes, number, self._seed, *self._distribution, *sizes)
+        elif eager:
+            values = call(classes, key, number, self.num_sampled, self.ignore_index, undo)
         else:
-            ask = call if eager else torch.ops.fastnce.call_sampler
-            values = ask(classes, sampler, number, self.num_sampled, self.ignore_index)
+            refuse_export()
+            values = torch.ops.fastnce.call_sampler(classes, key, number, self.num_sampled, self.ignore_index)
         sampled, true_count, sampled_count = values
         if not self._corrects:
             return {"sampled_candidates": sampled}
@@ -274,38 +295,44 @@ class SampledLoss(nn.Embedding):
         float16, bfloat16, float32 and float64 hold them exactly, so a state that was cast to one of these, or averaged
         over modules of one seed, still has the seed. States cast to bool or to 8-bit floating point are refused.
         """
-        return self._seed.view(torch.uint8).to(torch.int64)
+        return bytes_of(self._seed)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Set the seed from the value that ``get_extra_state`` returned."""
-        if not isinstance(state, Tensor) or state.shape != (16,):
-            raise ValueError(f"the state of the seed is {state!r}: expected a tensor of 16 bytes")
-        if state.dtype not in FLOATS and (state.dtype == torch.bool or state.is_floating_point() or state.is_complex()):
-            raise ValueError(
-                f"the state of the seed has dtype {state.dtype}, which does not hold every byte: expected integers, "
-                "float16, bfloat16, float32 or float64; save the state before it is cast"
-            )
-        seed_bytes = state.detach().cpu().double().round()
-        if not ((seed_bytes >= 0) & (seed_bytes <= 255)).all():  # NaN is neither
-            raise ValueError(f"the state of the seed is {state!r}: expected bytes, numbers from 0 to 255")
-        self._seed = seed_bytes.to(torch.uint8).view(torch.int64)
+        words = words_of(state)
+        if words.dim() > 1:
+            raise ValueError(f"the state of the seed has shape {list(state.shape)}: expected [16]")
+        self._seed = words
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *options: Any) -> None:
-        # Casting and averaging change the dtype of the count. Copied into int64, inf and NaN would become numbers.
-        error_messages: list[str] = options[-1]
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if has_state(self.sampler):
+            destination.update({prefix + name: value for name, value in entries_of(self.sampler).items()})
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str], *lists: Any
+    ) -> None:
+        error_messages: list[str] = lists[-1]
+        state_dict = dict(state_dict)
+        missing: list[str] = []
+        if has_state(self.sampler):
+            given = {name: state_dict.pop(prefix + name) for name in ENTRIES if prefix + name in state_dict}
+            missing = [prefix + name for name in ENTRIES if strict and name not in given]
+            there = {name: value for name, value in given.items() if not getattr(value, "is_meta", False)}
+            wrong = load_entries(self.sampler, there)
+            error_messages.extend(f"{prefix}{name}: {what}" for name, what in wrong.items())
+        # Casting and averaging change the dtype of the count.
         calls = state_dict.get(f"{prefix}calls")
         if isinstance(calls, Tensor) and not calls.is_meta:
-            usable = bool(((calls.double() >= 0) & (calls.double() < 2**62)).all())  # neither NaN nor inf
+            usable = are_calls(calls)
             if not usable:
                 error_messages.append(f"{prefix}calls = {calls!r}: expected how many calls there were, at least 0")
-            count = calls.to(torch.int64) if usable else self.calls
-            state_dict = {**state_dict, f"{prefix}calls": count}
+            state_dict[f"{prefix}calls"] = calls.to(torch.int64) if usable else self.calls
         try:
-            super()._load_from_state_dict(state_dict, prefix, *options)
-            if _STATE[0] in self._buffers:
-                restore(self.sampler, *(self._buffers[name] for name in _STATE))
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *lists)
         except ValueError as error:
             error_messages.append(f"{prefix}_extra_state: {error}")
+        missing_keys.extend(missing)
 
     @classmethod
     def from_pretrained(cls, *_arguments: Any, **_options: Any) -> SampledLoss:

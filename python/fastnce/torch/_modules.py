@@ -125,8 +125,8 @@ class NegativeSamplingLoss(SampledLoss):
     ) -> None:
         """Initialise the parameters and the stream of samples; see the class for the arguments."""
         super().__init__(num_classes, embedding_dim, num_sampled, **options)
-        self.positive_weight = require_number("positive_weight", positive_weight)
-        self.negative_weight = require_number("negative_weight", negative_weight)
+        self.positive_weight = require_number("positive_weight", positive_weight, self.weight)
+        self.negative_weight = require_number("negative_weight", negative_weight, self.weight)
 
     def _options(self) -> dict[str, Any]:
         weights = {"positive_weight": self.positive_weight, "negative_weight": self.negative_weight}

@@ -56,8 +56,9 @@ def _loss_and_grad(function: Callable[..., tuple[Any, ...]]) -> Callable[..., tu
 
 _LIBRARY = _new_library()
 _LIBRARY.define(
-    "candidates(Tensor true_classes, Tensor calls, Tensor seed, Tensor? sampler, int num_sampled, bool unique, "
-    "int range_max) -> (Tensor sampled_candidates, Tensor true_expected_count, Tensor sampled_expected_count)"
+    "candidates(Tensor true_classes, Tensor calls, Tensor seed, str distribution, Tensor? weights, int num_sampled, "
+    "bool unique, int range_max) -> "
+    "(Tensor sampled_candidates, Tensor true_expected_count, Tensor sampled_expected_count)"
 )
 _LIBRARY.define(
     "call_sampler(Tensor classes, Tensor sampler, Tensor number, int num_sampled, int? ignore_index) -> "

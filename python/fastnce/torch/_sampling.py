@@ -6,7 +6,7 @@ samples are remembered where the pass may be repeated. Operators do either, so t
 
 from __future__ import annotations
 
-import itertools
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -15,22 +15,31 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from fastnce import _core
 from fastnce._errors import is_a
-from fastnce._types import LearnedSamplerState, SampledValues, SamplerState
+from fastnce._samplers._base import FixedSampler, Sampler, is_own_sampler
+from fastnce._samplers._mixed import MixedSampler
+from fastnce._types import SampledValues
 from fastnce.torch._arguments import SAMPLERS, require_option, require_sampled_values
 from fastnce.torch._stream import may_be_repeated, repeats
 
 AnySampler: TypeAlias = Callable[[Any], SampledValues]
 """A sampler of fastnce, or whatever draws ``SampledValues`` for classes ``[B, T]``."""
 
+Undo: TypeAlias = list[Callable[[], None]]
+"""What takes back what samplers learned of a call that fails."""
+
 _REMEMBERED = 256
 
 _lock = threading.RLock()
 _samplers: dict[int, Any] = {}
-_keys = itertools.count()
 _values: OrderedDict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = OrderedDict()
+_tables: dict[int, tuple[Tensor, _core.UnigramTable]] = {}  # of modules, by the address of the weights
+_rebuilt = WeakTensorKeyDictionary()
+
+_is_exporting = getattr(torch.compiler, "is_exporting", bool)  # always false where PyTorch cannot tell
 
 
 def require_sampler(sampler: Any, sizes: dict[str, int]) -> None:
@@ -39,7 +48,7 @@ def require_sampler(sampler: Any, sizes: dict[str, int]) -> None:
         return require_option("sampler", sampler, SAMPLERS)
     if not callable(sampler):
         raise TypeError(f"sampler {is_a(sampler)}: expected 'log_uniform', a sampler of fastnce or another callable")
-    if not has_state(sampler):
+    if not has_seed(sampler):
         return
     for name, of_module in (("range_max", "num_classes"), ("num_sampled", "num_sampled"), ("num_true", "num_true")):
         own = getattr(sampler, name)
@@ -47,51 +56,77 @@ def require_sampler(sampler: Any, sizes: dict[str, int]) -> None:
             raise ValueError(f"sampler has {name} = {own}: expected {sizes[of_module]}, {of_module} of the module")
 
 
+def has_seed(sampler: Any) -> bool:
+    """Whether it is of a class of fastnce, or of a subclass, also one that samples in its own way."""
+    return isinstance(sampler, (Sampler, MixedSampler))
+
+
+def is_fixed(sampler: Any) -> bool:
+    """Whether its samples follow from seed and position: they are drawn without a call of it."""
+    return isinstance(sampler, FixedSampler) and is_own_sampler(sampler)
+
+
 def has_state(sampler: Any) -> bool:
-    """Whether it is a sampler of fastnce."""
-    return type(sampler).__module__.startswith("fastnce.")
+    """Whether it learns, or is a mixture: its state is more than a seed and a number of calls."""
+    return is_own_sampler(sampler) and not is_fixed(sampler)
 
 
 def new_key(module: torch.nn.Module, sampler: Any) -> Tensor:
-    """What the operators know a module's sampler by, as long as the module lives: a tensor, so that modules share a
-    compiled graph."""
-    number = next(_keys)
+    """What the operators know a module's callable by, as long as the module lives: a tensor, so that modules share a
+    compiled graph. A random number, since a graph may come from another process."""
+    number = int.from_bytes(os.urandom(8), "little") >> 1
     _samplers[number] = sampler
     weakref.finalize(module, _samplers.pop, number)
     return torch.tensor(number, dtype=torch.int64, device="cpu")
 
 
-def distribution_of(key: Tensor | None) -> Any:
-    return "log_uniform" if key is None else _samplers[int(key)]._distribution
+def _sampler_of(key: int) -> Any:
+    if key not in _samplers:
+        raise RuntimeError(
+            "the sampler of this graph is not in this process: expected the module that was traced, alive; or draw "
+            "samples outside and pass them to a function such as fastnce.torch.nce_loss"
+        )
+    return _samplers[key]
 
 
-def states_of(sampler: Any) -> list[Any]:
-    """The positions of a sampler's sources, with the weights of those that learn."""
-    state = sampler.state
-    return list(state) if isinstance(state[0], tuple) else [state]
+def refuse_export() -> None:
+    """Raises NotImplementedError where ``torch.export`` would put the key of a callable into a program."""
+    if _is_exporting():
+        raise NotImplementedError(
+            "torch.export: a program cannot hold a sampler that learns, a mixture or a callable of your own: expected "
+            "'log_uniform' or a sampler of fastnce that does not learn; or draw samples outside and pass them to a "
+            "function such as fastnce.torch.nce_loss"
+        )
 
 
-def as_tensors(sampler: Any) -> tuple[Tensor, Tensor]:
-    """Positions ``[sources, 3]`` int64, and the weights of all sources that learn, one after the other, int32."""
-    states = states_of(sampler)
-    positions = [[word - 2**64 if word >= 2**63 else word for word in state[:3]] for state in states]
-    weights = [torch.from_numpy(state[3]) for state in states if len(state) > 3]
-    learned = torch.cat(weights) if weights else torch.empty(0, dtype=torch.int32, device="cpu")
-    return torch.tensor(positions, dtype=torch.int64, device="cpu"), learned
+def as_arguments(distribution: _core.Distribution) -> tuple[str, Tensor | None]:
+    """A distribution as operators take it, complete, so that a program needs nothing else: its name, with parameters
+    after colons, and the weights ``[V]`` of a table."""
+    if isinstance(distribution, _core.UnigramTable):
+        return "unigram", torch.from_numpy(distribution.weights)
+    return (distribution, None) if isinstance(distribution, str) else (":".join(map(str, distribution)), None)
 
 
-def restore(sampler: Any, positions: Tensor, weights: Tensor) -> None:
-    """Sets the state that :func:`as_tensors` returned."""
-    own, learned = states_of(sampler), weights.cpu().to(torch.int32)
-    states: list[SamplerState | LearnedSamplerState] = []
-    for state, (seed, seed2, calls) in zip(own, positions.cpu().to(torch.int64).tolist(), strict=True):
-        position = (seed % 2**64, seed2 % 2**64, calls)
-        if len(state) == 3:
-            states.append(SamplerState(*position))
-        else:
-            head, learned = learned[: sampler.range_max], learned[sampler.range_max :]
-            states.append(LearnedSamplerState(*position, head.numpy()))
-    sampler.state = states[0] if not isinstance(sampler.state[0], tuple) else tuple(states)
+def share_table(module: torch.nn.Module, weights: Tensor, table: _core.UnigramTable) -> None:
+    """Lets operators find the table of these weights, as long as the module lives: building one takes O(V)."""
+    address = weights.data_ptr()
+    _tables[address] = weights, table
+    weakref.finalize(module, _tables.pop, address)
+
+
+def distribution_of(name: str, weights: Tensor | None) -> _core.Distribution:
+    """The distribution of :func:`as_arguments`."""
+    if weights is None:
+        kind, *parameters = name.split(":")
+        return (kind, *map(float, parameters)) if parameters else kind
+    known = _tables.get(weights.data_ptr())
+    if known is not None:
+        return known[1]
+    with _lock:  # of a program whose module is gone, or was in another process
+        if weights not in _rebuilt:
+            _rebuilt[weights] = _core.UnigramTable.of_unigrams(weights.cpu().numpy(), 1.0, 0, 1, 0, False)
+        table: _core.UnigramTable = _rebuilt[weights]
+        return table
 
 
 def in_range(target: Tensor, ignore_index: int | None, eager: bool) -> Tensor:
@@ -106,7 +141,12 @@ def _contains(target: Tensor, ignore_index: int) -> bool:
 
 
 def call(
-    classes: Tensor, sampler: Tensor, number: Tensor | int, num_sampled: int, ignore_index: int | None
+    classes: Tensor,
+    sampler: Tensor,
+    number: Tensor | int,
+    num_sampled: int,
+    ignore_index: int | None,
+    undo: Undo | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What the callable of this key draws for classes ``[n, T]``: ids and expected counts, 1 where it gives none."""
     mark = int(sampler), id(number) if isinstance(number, Tensor) and number.is_cuda else int(number)
@@ -119,7 +159,7 @@ def call(
                 f"{_REMEMBERED} calls of losses whose sampler is a callable in between"
             )
         return remembered
-    values = _drawn(_samplers[mark[0]], classes, num_sampled, ignore_index)
+    values = _drawn(_sampler_of(mark[0]), classes, num_sampled, ignore_index, undo)
     if may_be_repeated(torch.is_grad_enabled()):
         with _lock:
             _values[mark] = values
@@ -129,21 +169,32 @@ def call(
 
 
 def _drawn(
-    sampler: AnySampler, classes: Tensor, num_sampled: int, ignore_index: int | None
+    sampler: AnySampler, classes: Tensor, num_sampled: int, ignore_index: int | None, undo: Undo | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """An ignored class is drawn for as another one of its example; an example without one is left out: a sampler that
-    learns must not count what is no class."""
+    """An ignored class is drawn for as another one of its example, but not learned; an example without one is left
+    out."""
     if ignore_index is None or (classes.is_cpu and not _contains(classes, ignore_index)):
-        return _tensors(sampler(classes), classes, num_sampled)
+        return _tensors(_ask(sampler, classes, None, undo), classes, num_sampled)
     classes = classes.long()
     is_class = classes != ignore_index
     kept = is_class.any(1)
+    learned = classes[is_class]
     first = classes.gather(1, is_class.to(torch.uint8).argmax(1, keepdim=True))
     classes = torch.where(is_class, classes, first)
-    ids, true_count, sampled_count = _tensors(sampler(classes[kept]), classes[kept], num_sampled)
+    ids, true_count, sampled_count = _tensors(_ask(sampler, classes[kept], learned, undo), classes[kept], num_sampled)
     count = true_count.new_ones(classes.shape)
     count[kept] = true_count
     return ids, count, sampled_count
+
+
+def _ask(sampler: Any, classes: Tensor, learned: Tensor | None, undo: Undo | None) -> Any:
+    """What a sampler draws; one that learns counts ``learned``, if given, in place of ``classes``."""
+    if not is_own_sampler(sampler):
+        return sampler(classes)
+    values, take_back = sampler._sample(classes, None if learned is None else learned.numpy(force=True))
+    if undo is not None:
+        undo.append(take_back)
+    return values
 
 
 def _tensors(values: Any, classes: Tensor, num_sampled: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,14 +203,37 @@ def _tensors(values: Any, classes: Tensor, num_sampled: int) -> tuple[Tensor, Te
     if isinstance(values, tuple | list) and len(values) == 3:
         values = [None if value is None else torch.as_tensor(value, device=device) for value in values]
     require_sampled_values(values, device)
-    ids, *counts = values
+    ids, true_count, sampled_count = values
     if ids.shape != (num_sampled,):
         raise ValueError(
             f"sampled_candidates has shape {list(ids.shape)}: expected [num_sampled] = [{num_sampled}], as the module"
         )
-    shapes = (classes.shape, ids.shape)
-    true_count, sampled_count = (
-        torch.ones(shape, device=device) if count is None else count.to(torch.float32).reshape(shape)
-        for count, shape in zip(counts, shapes, strict=True)
-    )
+    if true_count is None:
+        return ids.long(), torch.ones(classes.shape, device=device), torch.ones(ids.shape, device=device)
+    if true_count.dim() == 1 and true_count.shape[0] != 1:  # one for each example, as the functions take it
+        if classes.shape[1] != 1:
+            raise ValueError(
+                f"true_expected_count has shape {list(true_count.shape)}: expected [B, num_true] = "
+                f"{list(classes.shape)} or [B, 1]"
+            )
+        true_count = true_count.unsqueeze(1)
+    true_count = _counts("true_expected_count", true_count, classes.shape, "[B, num_true]")
+    sampled_count = _counts("sampled_expected_count", sampled_count, ids.shape, "[num_sampled]")
     return ids.long(), true_count, sampled_count
+
+
+def _counts(name: str, count: Tensor, shape: torch.Size, letters: str) -> Tensor:
+    """Expected counts of this shape, checked as the library checks those that it is given."""
+    if count.dtype == torch.bool:
+        raise TypeError(f"{name} has dtype bool: expected real numbers")
+    if count.is_complex():
+        dtype = str(count.dtype).removeprefix("torch.")
+        raise TypeError(f"{name} has dtype {dtype}: expected an array of plain numbers")
+    fits = count.dim() <= len(shape) and all(
+        own in (1, wanted) for own, wanted in zip(reversed(count.shape), reversed(shape), strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"{name} has shape {list(count.shape)}: expected a shape that broadcasts to {letters} = {list(shape)}"
+        )
+    return count.to(torch.float32).expand(shape).contiguous()
