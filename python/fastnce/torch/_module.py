@@ -143,21 +143,22 @@ class SampledLoss(nn.Embedding):
 
     def _take_over(self) -> None:
         """Goes on from the state of a sampler that does not learn."""
+        self._fixed: Any = self.sampler if is_fixed(self.sampler) else None
         self._distribution: tuple[str, Tensor | None] = ("log_uniform", None)
-        if is_fixed(self.sampler):
-            seed, seed2, calls = self.sampler.state
+        if self._fixed is not None:
+            seed, seed2, calls = self._fixed.state
             self._seed = seed_tensor((seed, seed2))
             self.calls.fill_(calls)
-            self._distribution = as_arguments(self.sampler._distribution)
+            self._distribution = as_arguments(self._fixed._distribution)
+        self._sampler_key: Tensor | None = None
         self._register_sampler()
 
     def _register_sampler(self) -> None:
         """Makes the sampler known to the operators."""
-        self._sampler_key: Tensor | None = None
         weights = self._distribution[1]
         if weights is not None:
-            share_table(self, weights, self.sampler._distribution)
-        elif not isinstance(self.sampler, str) and not is_fixed(self.sampler):
+            share_table(self, weights, self._fixed._distribution)
+        elif self._fixed is None and not isinstance(self.sampler, str):
             self._sampler_key = new_key(self, self.sampler)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -252,9 +253,9 @@ class SampledLoss(nn.Embedding):
         self, input: Tensor, target: Tensor, number: Tensor | int, eager: bool, undo: Undo | None
     ) -> dict[str, Any]:
         """Fields of the request for the samples of a call."""
-        key, by_default = self._sampler_key, isinstance(self.sampler, str)
+        key, fixed = self._sampler_key, self._fixed
         by_core = {"num_sampled": self.num_sampled, "seed": self._seed, "calls": number}
-        if self._corrects and by_default:
+        if self._corrects and key is None and fixed is None:
             return by_core
         num_true = target.shape[-1] if target.dim() == input.dim() else 1
         if not fits(target.shape, input.shape) or certainly(num_true != self.num_true):
@@ -263,9 +264,9 @@ class SampledLoss(nn.Embedding):
         if key is None:
             # Without expected counts no class need be known, which may be ignore_index.
             classes = in_range(classes, self.ignore_index, eager) if self._corrects else classes[:0].long()
-            sizes = (self.num_sampled, by_default or self.sampler.unique, self.num_embeddings)
+            sizes = (self.num_sampled, fixed is None or fixed.unique, self.num_embeddings)
             if eager:
-                distribution = "log_uniform" if by_default else self.sampler._distribution
+                distribution = "log_uniform" if fixed is None else fixed._distribution
                 values = draw(distribution, classes, number, self._seed, *sizes)
             else:
                 values = torch.ops.fastnce.candidates(classes, number, self._seed, *self._distribution, *sizes)

@@ -111,7 +111,7 @@ def share_table(module: torch.nn.Module, weights: Tensor, table: _core.UnigramTa
     """Lets operators find the table of these weights, as long as the module lives: building one takes O(V)."""
     address = weights.data_ptr()
     _tables[address] = weights, table
-    weakref.finalize(module, _tables.pop, address)
+    weakref.finalize(module, _tables.pop, address, None)  # a shallow copy has the same weights
 
 
 def distribution_of(name: str, weights: Tensor | None) -> _core.Distribution:
