@@ -131,14 +131,48 @@ def test_a_second_backward_pass_needs_the_graph_retained_and_gives_the_same():
         loss.backward()
 
 
+TWICE = pytest.raises(RuntimeError, match="cannot differentiate twice")
+
+
 @REDUCTION
-def test_differentiating_twice_is_refused(reduction):
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("leaf", [True, False], ids=["leaf", "inner"])
+@pytest.mark.parametrize("of", [0, 1, 2])
+def test_differentiating_twice_is_refused(of, leaf, sparse, reduction):
+    """Also where another path leads from the gradient to the same tensor, and would give a wrong derivative."""
     problem = Case(dtype="float64").problem()
+    own = leaves(problem)
+    tensors = own if leaf else [tensor * 1 for tensor in own]
+    loss = loss_of(problem, tensors, reduction=reduction, sparse=sparse).sum()
+    (gradient,) = torch.autograd.grad(loss, [tensors[of]], create_graph=True)
+    product = (gradient.to_dense() * tensors[of]).sum()
+    for wanted in (own[of], tensors[of], own[0], tensors[0]):
+        with TWICE:
+            torch.autograd.grad(product, [wanted], retain_graph=True)
+    with TWICE:
+        product.backward()
+
+
+def test_the_hessian_is_refused():
+    problem = Case(dtype="float64").problem()
+    x, weight, bias = leaves(problem)
+    with TWICE:
+        torch.autograd.functional.hessian(lambda x: loss_of(problem, (x, weight, bias)).sum(), x)
+
+
+@REDUCTION
+def test_first_derivatives_may_create_a_graph(reduction):
+    problem = Case().problem()
     tensors = leaves(problem)
-    loss = loss_of(problem, tensors, reduction=reduction, sparse=False).sum()
-    (gradient,) = torch.autograd.grad(loss, tensors[:1], create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        (gradient * tensors[0]).sum().backward()
+    expected = torch.autograd.grad(loss_of(problem, tensors, reduction=reduction).sum(), tensors)
+    loss = loss_of(problem, tensors, reduction=reduction).sum()
+    gradients = torch.autograd.grad(loss, tensors, create_graph=True)
+    assert_equal([g.to_dense() for g in gradients], [g.to_dense() for g in expected])
+    loss.backward()
+    with TWICE:
+        loss_of_again = loss_of(problem, tensors, reduction=reduction).sum()
+        loss_of_again.backward(retain_graph=True)
+        torch.autograd.grad(loss_of_again, tensors, create_graph=True)
 
 
 def test_gradients_accumulate():

@@ -132,3 +132,60 @@ def test_the_numpy_functions_name_fastnce_torch_for_tensors_that_require_a_gradi
                 ValueError, match=rf"^{name} requires a gradient, .* use fastnce.torch, or pass {name}.detach"
             ):
                 function(**tensors, labels=target, num_sampled=5, num_classes=40)
+
+
+@pytest.mark.parametrize("name", ["nce_loss", "sampled_softmax_loss", "negative_sampling_loss"])
+@pytest.mark.parametrize("flag", ["sparse", "remove_accidental_hits"])
+@pytest.mark.parametrize("value", ["no", 1, None], ids=str)
+def test_flags_are_bools(name, flag, value):
+    (x, target), criterion = batch(), module()
+    samples = (torch.arange(5), None, None)
+    function = getattr(fastnce.torch, name)
+    with pytest.raises(TypeError, match=rf"^{flag} is (a str|an int|None): expected a bool$"):
+        function(
+            *(x, target, criterion.weight, criterion.bias, samples if "neg" not in name else samples[0]),
+            **{flag: value},
+        )
+
+
+@pytest.mark.parametrize("flag", ["bias", "sparse", "remove_accidental_hits"])
+def test_flags_of_modules_are_bools(flag):
+    with pytest.raises(TypeError, match=rf"^{flag} is a str: expected a bool$"):
+        module(**{flag: "no"})
+
+
+@pytest.mark.parametrize("value", [None, "sum"])
+def test_the_target_of_a_true_class_is_mean_or_one(value):
+    (x, target), criterion = batch(), module()
+    samples = (torch.arange(5), None, None)
+    for function in (fastnce.torch.nce_loss, fastnce.torch.sampled_softmax_loss):
+        with pytest.raises(ValueError, match=f"^true_target = {value!r}: expected 'mean' or 'one'$"):
+            function(x, target, criterion.weight, criterion.bias, samples, true_target=value)
+
+
+@pytest.mark.parametrize("name", ["positive_weight", "negative_weight"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (10**400, "inf: expected a finite number"),
+        (-(10**400), "-inf: expected a finite number"),
+        (float("nan"), "nan: expected a finite number"),
+        (1e300, r"1e\+300: expected a finite float32 number"),
+        (-1e39, r"-1e\+39: expected a finite float32 number"),
+    ],
+    ids=lambda value: f"{value:.9}" if isinstance(value, str) else "",
+)
+def test_weights_of_terms_are_finite(name, value, message):
+    (x, target), criterion = batch(), module()
+    with pytest.raises(ValueError, match=f"^{name} = {message}$"):
+        fastnce.torch.negative_sampling_loss(
+            x, target, criterion.weight, criterion.bias, torch.arange(5), **{name: value}
+        )
+    with pytest.raises(ValueError, match=f"^{name} = {message}$"):
+        module(loss="NegativeSamplingLoss", **{name: value})
+
+
+def test_weights_of_terms_are_as_wide_as_the_tables():
+    x, target = batch()
+    criterion = module(loss="NegativeSamplingLoss", negative_weight=1e300, dtype=torch.float64)
+    assert torch.isfinite(criterion(x.detach().double(), target))

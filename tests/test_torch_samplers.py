@@ -266,4 +266,141 @@ def test_the_weights_that_were_learned_are_in_the_state():
         criterion(x, target)
     expected = 1 + 2 * torch.bincount(target, minlength=CLASSES)
     assert torch.equal(criterion.state_dict()["sampler_weights"], expected.int())
-    assert criterion.state_dict()["sampler_position"][0, 2] == 2
+    assert criterion.state_dict()["sampler_position"][0, -1] == 2
+
+
+@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("spoil", ["width", "precision"])
+def test_a_sampler_learns_nothing_of_a_call_that_fails(name, spoil):
+    criterion, (x, target) = made(name), batch()
+    criterion(x, target)
+    before = criterion.state_dict()
+    if spoil == "width":
+        x = x[:, :5]
+    else:
+        criterion.precision = "tf32"
+    with pytest.raises(ValueError, match="weights has shape" if spoil == "width" else "precision = 'tf32'"):
+        criterion(x, target)
+    after = criterion.state_dict()
+    for key in ("calls", "sampler_position", "sampler_weights"):
+        assert torch.equal(after[key], before[key]), key
+
+
+def test_what_other_threads_learned_stays_when_a_call_is_taken_back():
+    sampler = fastnce.LearnedUnigramSampler(CLASSES, SAMPLED, seed=7)
+    _, take_back = sampler._sample(np.array([1, 2, 2]))
+    sampler(np.array([2, 3]))
+    take_back()
+    expected = np.ones(CLASSES, np.int32)
+    expected[[2, 3]] += 1
+    np.testing.assert_array_equal(sampler.weights, expected)
+    assert sampler.state.calls == 2
+
+
+@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("backend", ["eager mode", "aot_eager"])
+def test_partly_ignored_classes_are_learned_once(name, backend):
+    criterion, (x, _) = made(name, num_true=2), batch(3)
+    torch.compiler.reset()
+    call = criterion if backend == "eager mode" else torch.compile(criterion, fullgraph=True, backend=backend)
+    call(x, torch.tensor([[1, -100], [-100, -100], [3, 4]]))
+    expected = torch.ones(CLASSES, dtype=torch.int32)
+    expected[[1, 3, 4]] += 1
+    assert torch.equal(criterion.state_dict()["sampler_weights"], expected)
+
+
+class Shifted(fastnce.UniformSampler):
+    """Its calls are its own: all ids one further."""
+
+    def __call__(self, true_classes):
+        values = super().__call__(true_classes)
+        return values._replace(sampled_candidates=(values.sampled_candidates + 1) % CLASSES)
+
+
+class ShiftedAndLearning(fastnce.LearnedUnigramSampler):
+    __call__ = Shifted.__call__
+
+
+class Renamed(fastnce.UniformSampler):
+    """Samples as its base does."""
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_subclass_that_samples_in_its_own_way_is_called(ignored):
+    criterion = module(None, sampler=Shifted(CLASSES, SAMPLED, seed=7))
+    plain = fastnce.UniformSampler(CLASSES, SAMPLED, seed=7)
+    x, target = batch()
+    if ignored:
+        target[3] = -100
+    kept = target != -100
+    for _ in range(2):
+        values = plain(target[kept].unsqueeze(1))
+        values = values._replace(sampled_candidates=(values.sampled_candidates + 1) % CLASSES)
+        expected = by_function("NCELoss", criterion, x[kept], target[kept], values)
+        torch.testing.assert_close(criterion(x, target), expected)
+    assert "sampler_position" not in criterion.state_dict()
+
+
+def test_a_subclass_that_samples_as_its_base_is_its_base():
+    first = module(None, sampler=Renamed(CLASSES, SAMPLED, seed=7))
+    second = module(None, sampler=fastnce.UniformSampler(CLASSES, SAMPLED, seed=7))
+    assert torch.equal(first(*batch()), second(*batch()))
+    assert first.sampler.state.calls == 0
+
+
+@pytest.mark.parametrize("sampler", [Shifted, ShiftedAndLearning])
+def test_a_subclass_has_the_modules_sizes(sampler):
+    with pytest.raises(ValueError, match=r"^sampler has range_max = 30: expected 40, num_classes of the module"):
+        module(None, sampler=sampler(30, SAMPLED))
+    with pytest.raises(ValueError, match=r"^sampler has num_sampled = 4: expected 5, num_sampled of the module"):
+        module(None, sampler=sampler(CLASSES, 4))
+    with pytest.raises(ValueError, match=r"^seed: expected None beside a sampler"):
+        module(3, sampler=sampler(CLASSES, SAMPLED))
+
+
+def test_a_mixture_refuses_a_subclass_that_samples_in_its_own_way():
+    with pytest.raises(TypeError, match=r"^sources\[0\]\[0\] is a Shifted: .* nor one of a subclass with a __call__"):
+        fastnce.MixedSampler([(Shifted(CLASSES, SAMPLED), 3)])
+
+
+COUNTS_OF_CALLABLES = {
+    "transposed": (torch.ones(2, 7), torch.ones(SAMPLED)),
+    "examples": (torch.ones(7), torch.ones(SAMPLED)),
+    "axes": (torch.ones(7, 2, 1), torch.ones(SAMPLED)),
+    "bool": (torch.ones(7, 2).bool(), torch.ones(SAMPLED)),
+    "complex": (torch.ones(7, 2), torch.ones(SAMPLED) * 1j),
+    "few samples": (torch.ones(7, 2), torch.ones(4)),
+    "sampled rank": (torch.ones(7, 2), torch.ones(1, SAMPLED)),
+}
+
+
+@pytest.mark.parametrize("counts", COUNTS_OF_CALLABLES.values(), ids=COUNTS_OF_CALLABLES)
+@pytest.mark.parametrize("backend", ["eager mode", "aot_eager"])
+def test_the_counts_of_a_callable_are_refused_as_given_ones_are(counts, backend):
+    criterion = module(None, num_true=2, sampler=lambda classes: (torch.arange(SAMPLED), *counts))
+    x, target = batch()
+    target = torch.stack([target, target.flip(0)], 1)
+    with pytest.raises((ValueError, TypeError)) as expected:
+        fastnce.torch.nce_loss(
+            x, target, criterion.weight, criterion.bias, (torch.arange(SAMPLED), *counts), ignore_index=None
+        )
+    torch.compiler.reset()
+    call = criterion if backend == "eager mode" else torch.compile(criterion, fullgraph=True, backend=backend)
+    with pytest.raises(type(expected.value)) as caught:
+        call(x, target)
+    assert str(expected.value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "shapes", [((), ()), ((7, 1), (1,)), ((1, 2), (SAMPLED,))], ids=["scalars", "columns", "one row"]
+)
+@pytest.mark.parametrize("backend", ["eager mode", "aot_eager"])
+def test_the_counts_of_a_callable_broadcast_as_given_ones_do(shapes, backend):
+    counts = [torch.rand(shape) + 0.5 for shape in shapes]
+    criterion = module(None, num_true=2, sampler=lambda classes: (torch.arange(SAMPLED), *counts))
+    x, target = batch()
+    target = torch.stack([target, target.flip(0)], 1)
+    expected = fastnce.torch.nce_loss(x, target, criterion.weight, criterion.bias, (torch.arange(SAMPLED), *counts))
+    torch.compiler.reset()
+    call = criterion if backend == "eager mode" else torch.compile(criterion, fullgraph=True, backend=backend)
+    assert torch.equal(call(x, target), expected)
