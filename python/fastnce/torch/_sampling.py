@@ -104,7 +104,10 @@ def as_arguments(distribution: _core.Distribution) -> tuple[str, Tensor | None]:
     after colons, and the weights ``[V]`` of a table."""
     if isinstance(distribution, _core.UnigramTable):
         return "unigram", torch.from_numpy(distribution.weights)
-    return (distribution, None) if isinstance(distribution, str) else (":".join(map(str, distribution)), None)
+    if isinstance(distribution, tuple):
+        return ":".join(map(str, distribution)), None
+    assert isinstance(distribution, str)
+    return distribution, None
 
 
 def share_table(module: torch.nn.Module, weights: Tensor, table: _core.UnigramTable) -> None:
