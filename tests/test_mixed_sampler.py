@@ -134,6 +134,11 @@ def test_losses_take_its_values():
     assert np.isfinite(loss).all()
 
 
+class SamplesInItsOwnWay(fastnce.UniformSampler):
+    def __call__(self, true_classes):
+        return super().__call__(true_classes)
+
+
 @pytest.mark.parametrize(
     ("given", "error", "match"),
     [
@@ -158,6 +163,11 @@ def test_losses_take_its_values():
             [(fastnce.MixedSampler([(fastnce.UniformSampler(5, 2), 2)]), 2)],
             TypeError,
             r"sources\[0\]\[0\] is a MixedSampler: expected a sampler of fastnce, neither a mixture nor one of a",
+        ),
+        (
+            [(SamplesInItsOwnWay(5, 2), 2)],
+            TypeError,
+            r"sources\[0\]\[0\] is a SamplesInItsOwnWay: .* nor one of a subclass with a __call__ of its own",
         ),
     ],
 )

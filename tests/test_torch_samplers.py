@@ -358,11 +358,6 @@ def test_a_subclass_has_the_modules_sizes(sampler):
         module(3, sampler=sampler(CLASSES, SAMPLED))
 
 
-def test_a_mixture_refuses_a_subclass_that_samples_in_its_own_way():
-    with pytest.raises(TypeError, match=r"^sources\[0\]\[0\] is a Shifted: .* nor one of a subclass with a __call__"):
-        fastnce.MixedSampler([(Shifted(CLASSES, SAMPLED), 3)])
-
-
 COUNTS_OF_CALLABLES = {
     "transposed": (torch.ones(2, 7), torch.ones(SAMPLED)),
     "examples": (torch.ones(7), torch.ones(SAMPLED)),

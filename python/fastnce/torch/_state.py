@@ -1,7 +1,7 @@
 """What ``state_dict`` holds of a stream of samples.
 
 States are cast and averaged. So a seed is there as 16 small numbers, its bytes, which float16, bfloat16, float32 and
-float64 hold exactly, and an average of one seed, too. Counts are rounded, as those of ``BatchNorm`` are.
+float64 hold exactly, and an average of one seed, too. Counts are truncated, as those of ``BatchNorm`` are.
 """
 
 from __future__ import annotations
