@@ -112,6 +112,25 @@ def test_leading_axes_are_more_examples(loss, flat):
 
 
 @EVERY
+@pytest.mark.parametrize(("axes", "dim"), [((2, 3), 0), ((0, 3), 8), ((3, 0), 0), ((2, 0, 3), 8)], ids=str)
+def test_leading_axes_may_be_of_no_columns_or_no_examples(axes, dim, loss):
+    problem = Case(batch=int(np.prod(axes)), dim=dim, num_true=2, loss=loss, no_counts=True).problem()
+    arrays, static = split(problem)
+    _, with_rows = functions(problem)
+    expected = with_rows(**arrays, **static)
+    for name in ("labels", "inputs", *WEIGHTS):
+        if name in arrays:
+            arrays[name] = arrays[name].reshape(*axes, *arrays[name].shape[1:])
+    losses, inputs, rows = with_rows(**arrays, **static)
+    assert losses.shape == axes
+    assert inputs.shape == (*axes, dim)
+    assert_same(
+        (losses.reshape(-1), inputs.reshape(-1 if dim else len(expected[0]), dim), rows),
+        map(np.asarray, jax.tree.leaves(expected)),
+    )
+
+
+@EVERY
 def test_vmap_is_a_loop(loss):
     problem = Case(loss=loss).problem()
     function, _ = functions(problem)

@@ -53,9 +53,35 @@ def require_ids_fit(limit: Any, name: str) -> None:
         raise ValueError(f"{name} = {limit}: expected at most 2**31 without jax_enable_x64, where ids are int32")
 
 
-def ids(array: Any, shape: tuple[int, ...]) -> Any:
+def ids(array: Any, shape: tuple[int, ...], name: str) -> Any:
+    _refuse_wide(array, name, "int64", "uint64")  # which JAX would cut short
     array = jnp.asarray(array)
     return (array if array.dtype in (jnp.int32, jnp.int64) else array.astype(id_dtype())).reshape(shape)
+
+
+def fits(value: int, dtype: Any) -> bool:
+    """Whether integers of `dtype` include `value`."""
+    limits = np.iinfo(dtype)
+    return bool(limits.min <= value <= limits.max)
+
+
+def labels_and_padding(array: Any, padding: Any, shape: tuple[int, ...]) -> tuple[Any, int | None]:
+    """Labels that are checked, as the handlers take them, and the number that stands for padding among these. JAX may
+    have no integers as wide as `padding` is, or as the labels are."""
+    if padding is None:
+        return ids(array, shape, "labels"), None
+    padding = operator.index(padding)
+    if isinstance(array, jax.Array):
+        labels = ids(array, shape, "labels")
+        if fits(padding, array.dtype):
+            return labels, int(np.array(padding, array.dtype).astype(labels.dtype))  # wraps where labels wrap
+        wraps = not fits(np.iinfo(array.dtype).max, labels.dtype)
+        return labels, None if wraps else padding  # no label equals it; one that wraps might
+    if not fits(padding, id_dtype()):
+        # All others are classes, as the core has checked: -1 is free.
+        array = np.asarray(array).astype(np.int64)
+        array, padding = np.where(array == padding, -1, array), -1
+    return ids(array, shape, "labels"), padding
 
 
 def table(array: Any, name: str) -> Any:
@@ -66,14 +92,16 @@ def table(array: Any, name: str) -> Any:
         raise TypeError(f"{name} {is_a(array)}: expected one array{shards}")
     if getattr(array, "dtype", None) == np.uint16:  # the bits of bfloat16 elsewhere
         raise TypeError(f"{name} has dtype uint16: expected float32, float64, float16 or bfloat16")
-    refuse_float64(array, name)
+    _refuse_wide(array, name, "float64")  # beside which results would have another dtype
     return jnp.asarray(array) if is_plain(array) else array
 
 
-def refuse_float64(array: Any, name: str) -> None:
-    """Refuses JAX's float64 where JAX makes none: results beside it would have another dtype."""
-    if isinstance(array, jax.Array) and array.dtype == jnp.float64 and not jax.config.jax_enable_x64:
-        raise TypeError(f"{name} has dtype float64: expected jax_enable_x64 to be set, as it was where it was made")
+def _refuse_wide(array: Any, name: str, *dtypes: str) -> None:
+    """Refuses JAX's 64-bit numbers where JAX makes none."""
+    if isinstance(array, jax.Array) and array.dtype in map(np.dtype, dtypes) and not jax.config.jax_enable_x64:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}: expected jax_enable_x64 to be set, as it was where it was made"
+        )
 
 
 def require_array(array: Any, name: str) -> None:
@@ -84,7 +112,7 @@ def require_array(array: Any, name: str) -> None:
 def floating(array: Any, name: str) -> Any:
     """`array` as JAX's, if it is one of floating-point numbers."""
     require_array(array, name)
-    refuse_float64(array, name)
+    _refuse_wide(array, name, "float64")  # beside which results would have another dtype
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} has dtype {array.dtype}: expected floating point")
     return jnp.asarray(array)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -59,9 +60,10 @@ def _prepare(fields: dict[str, Any], key: Any) -> tuple[Options, Operands, Any]:
         fields[name] = jnp.asarray(fields[name])
     weights, inputs = fields["weights"], fields["inputs"]
     batch_shape, num_true = inputs.shape[:-1], operator.index(fields["num_true"])
+    batch = math.prod(batch_shape)
     fields["num_classes"] = weights.shape[0] if fields["num_classes"] is None else operator.index(fields["num_classes"])
-    inputs = inputs.reshape(-1, inputs.shape[-1]) if inputs.ndim > 2 else inputs
-    labels = _arguments.ids(fields["labels"], (inputs.shape[0], num_true))
+    fields["inputs"] = inputs = inputs.reshape(batch, inputs.shape[-1]) if inputs.ndim > 2 else inputs
+    labels, fields["padding"] = _arguments.labels_and_padding(fields["labels"], fields["padding"], (batch, num_true))
     operands = Operands(
         weights,
         jnp.zeros(0, weights.dtype) if fields["biases"] is None else fields["biases"],
@@ -82,7 +84,7 @@ def _samples(
         samples = _sampling.draw_for(fields, source, labels, words)
         batch_shape = labels.shape[:1]
     sampled, true_count, sampled_count = samples
-    sampled = _arguments.ids(sampled, (-1,))
+    sampled = _arguments.ids(sampled, (-1,), "sampled_candidates")
     if true_count is None:
         return sampled, jnp.zeros(0, dtype), jnp.zeros(0, dtype)
     true_count = jnp.asarray(true_count, dtype)

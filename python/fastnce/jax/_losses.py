@@ -51,8 +51,8 @@ def nce_loss(
         key: A key from ``jax.random.key``, or its words, ``[2]`` or ``[4]`` uint32, in place of ``sampled_values``:
             classes are sampled as by :func:`log_uniform_candidate_sampler`, without repetition. A key may be traced;
             another key does not recompile.
-        padding: A label that is no class, or ``None``. T counts the others; an example without others has a loss of 0
-            and no gradient.
+        padding: A label that is no class, any integer of 64 bits, or ``None``. T counts the others; an example without
+            others has a loss of 0 and no gradient.
         true_target: ``"mean"``: each true class has target 1 / T. ``"one"``: 1, as NCE was published.
         precision: ``"highest"``, ``"high"`` or ``"medium"``, as in :func:`fastnce.set_precision`; ``None`` uses the
             setting at the time the call runs.
@@ -63,7 +63,8 @@ def nce_loss(
     Raises:
         ValueError: When traced: shapes that do not match, sizes out of range, neither or both of ``key`` and
             ``sampled_values``, arrays committed to another device than ``inputs``.
-        TypeError: When traced: unsupported or mixed dtypes, arguments of the wrong kind.
+        TypeError: When traced: unsupported or mixed dtypes, arguments of the wrong kind; JAX arrays of 64 bits without
+            ``jax_enable_x64``.
         jax.errors.JaxRuntimeError: When run on the CPU: classes out of range, expected counts that are not positive;
             the message says which. (For small programs, which XLA runs synchronously, JAX raises ValueError instead.)
             On a GPU (not yet run on one) such an example gets a loss of NaN; see :func:`fastnce.cuda.check`.

@@ -36,5 +36,5 @@ def log_uniform_candidate_sampler(
     classes = _arguments.seen_by_core(true_classes)
     _core.check_candidates("log_uniform", classes, num_true, num_sampled, unique, range_max)
     _arguments.require_ids_fit(range_max, "range_max")
-    classes = _arguments.ids(true_classes, (-1, num_true))
+    classes = _arguments.ids(true_classes, (-1, num_true), "true_classes")
     return SampledValues(*draw(words, classes, num_sampled, unique, range_max, "true_classes", "range_max"))

@@ -13,7 +13,7 @@ from fastnce import _core
 from fastnce._errors import is_a
 from fastnce._samplers._base import FixedSampler
 from fastnce._types import SampledValues
-from fastnce.jax._arguments import id_dtype
+from fastnce.jax._arguments import fits, id_dtype
 from fastnce.jax._handlers import draw
 
 
@@ -64,7 +64,8 @@ def require_key(source: _Source | None, samples: Any, key: Any) -> None:
 def draw_for(fields: dict[str, Any], source: _Source | None, labels: Any, words: Any) -> Any:
     """Sampled classes ``[S]`` and expected counts ``[B, T]`` and ``[S]``, or ``None`` for both counts."""
     padding = fields["padding"]
-    classes = labels if padding is None else jnp.where(labels == padding, 0, labels)  # their counts are not read
+    pads = padding is not None and fits(padding, labels.dtype)
+    classes = jnp.where(labels == padding, 0, labels) if pads else labels  # the counts of padding are not read
     if source is None:
         num_sampled = operator.index(fields["num_sampled"])
         return draw(words, classes, num_sampled, True, fields["num_classes"], "labels", "num_classes")
