@@ -213,3 +213,9 @@ def check_loss(fields: dict[str, Any]) -> None:
     _core.check_loss(seen | {"seed": (0, 0)})
     num_classes = fields["num_classes"]
     require_ids_fit(fields["weights"].shape[0] if num_classes is None else num_classes, "num_classes")
+
+
+def check_samples(fields: dict[str, Any], samples: Any) -> None:
+    """The same of samples that a callable returned, for a request of labels ``[B, T]`` and inputs ``[B, D]``."""
+    factors = dict.fromkeys(("positive_weight", "negative_weight", "grad_loss"))  # checked, of another shape
+    check_loss({**fields, **factors, "sampled_values": samples})

@@ -54,7 +54,8 @@ def _prepare(fields: dict[str, Any], key: Any) -> tuple[Options, Operands, Any]:
     tables = [name for name in ("weights", "biases", "inputs") if fields[name] is not None]
     for name in tables:
         fields[name] = _arguments.table(fields[name], name)
-    _arguments.check_loss(fields)
+    # How many classes a sampler draws, and whether they are distinct, is known when it has drawn.
+    _arguments.check_loss(fields if source is None else {**fields, "num_sampled": 1})
     _arguments.require_one_device(**{name: fields[name] for name in (*tables, "labels")}, key=words)
     for name in tables:
         fields[name] = jnp.asarray(fields[name])

@@ -46,7 +46,8 @@ def nce_loss(
         num_true: True classes per example, T.
         sampled_values: ``(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``; both
             counts may be ``None``: no log Q. Or a sampler of fastnce that does not learn, which draws by ``key``; or a
-            callable that takes labels ``[B, T]`` and returns such values, called when the loss is traced.
+            callable that takes labels ``[B, T]`` and returns such values, called when the loss is traced. An object of
+            a subclass that has a ``__call__`` of its own is such a callable.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         key: A key from ``jax.random.key``, or its words, ``[2]`` or ``[4]`` uint32, in place of ``sampled_values``:
             classes are sampled as by :func:`log_uniform_candidate_sampler`, without repetition. A key may be traced;

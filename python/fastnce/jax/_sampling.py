@@ -11,21 +11,22 @@ import numpy as np
 
 from fastnce import _core
 from fastnce._errors import is_a
-from fastnce._samplers._base import FixedSampler
+from fastnce._samplers._base import FixedSampler, is_own_sampler
+from fastnce._seed import integer
 from fastnce._types import SampledValues
-from fastnce.jax._arguments import fits, id_dtype
+from fastnce.jax._arguments import check_samples, fits, id_dtype, require_ids_fit
 from fastnce.jax._handlers import draw
 
 
 class _Source:
-    """A sampler or a callable in place of samples."""
+    """A sampler or a callable in place of samples. One of a subclass with a ``__call__`` of its own is a callable."""
 
     def __init__(self, sampler: Any, corrects: bool) -> None:
         self.sampler, self.corrects = sampler, corrects
 
     @property
     def needs_key(self) -> bool:
-        return isinstance(self.sampler, FixedSampler)
+        return isinstance(self.sampler, FixedSampler) and is_own_sampler(self.sampler)
 
 
 def split(fields: dict[str, Any]) -> tuple[dict[str, Any], _Source | None]:
@@ -37,17 +38,17 @@ def split(fields: dict[str, Any]) -> tuple[dict[str, Any], _Source | None]:
         source = _Source(samples[0], corrects=False)
     else:
         return dict(fields), None
-    own = {**fields, "sampled_values": None}
-    if not source.corrects:
-        own["num_sampled"] = getattr(source.sampler, "num_sampled", 1)
+    if source.corrects:
+        integer(fields["num_sampled"], "num_sampled")
     if source.needs_key:
         for name, of_loss in (("num_sampled", "num_sampled"), ("num_true", "num_true"), ("range_max", "num_classes")):
-            expected, found = own[of_loss], getattr(source.sampler, name)
-            if expected is not None and found != operator.index(expected):
+            expected, found = fields[of_loss], getattr(source.sampler, name)
+            if expected is not None and found != integer(expected, of_loss):
                 raise ValueError(f"the sampler has {name} = {found}: expected {expected}, {of_loss} of the loss")
-    elif type(source.sampler).__module__.startswith("fastnce.") and fields["padding"] is not None:
+        require_ids_fit(source.sampler.range_max, "range_max")
+    elif is_own_sampler(source.sampler) and fields["padding"] is not None:
         raise ValueError("padding: expected None beside a sampler that learns, which would count it as a class")
-    return own, source
+    return {**fields, "sampled_values": None}, source
 
 
 def require_key(source: _Source | None, samples: Any, key: Any) -> None:
@@ -69,16 +70,14 @@ def draw_for(fields: dict[str, Any], source: _Source | None, labels: Any, words:
     if source is None:
         num_sampled = operator.index(fields["num_sampled"])
         return draw(words, classes, num_sampled, True, fields["num_classes"], "labels", "num_classes")
-    values = _draw_of(source.sampler, words, classes) if source.needs_key else source.sampler(classes)
+    if source.needs_key:
+        values = _draw_of(source.sampler, words, classes)
+        return values if source.corrects else (values[0], None, None)
+    values = source.sampler(classes)
     if not isinstance(values, tuple | list) or len(values) != 3:
         raise TypeError(f"the sampler returned what {is_a(values)}: expected three arrays, {SampledValues._fields}")
-    if not source.corrects:
-        return values[0], None, None
-    expected = (operator.index(fields["num_sampled"]),)
-    if jnp.shape(values[0]) != expected:
-        raise ValueError(
-            f"sampled_candidates has shape {list(jnp.shape(values[0]))}: expected [num_sampled] = {list(expected)}"
-        )
+    values = values if source.corrects else (values[0], None, None)
+    check_samples({**fields, "labels": labels}, values)
     return values
 
 
