@@ -248,8 +248,8 @@ def negative_sampling_loss_and_grad(
 def gbce_weight(num_sampled: SupportsIndex, num_classes: SupportsIndex, calibration: float) -> float:
     """The weight of positives in gBCE, which undoes the overconfidence that few negatives cause.
 
-    ``beta = a (t (1 - 1 / a) + 1 / a)`` with ``a = S / (V - 1)``, the share of the negatives that are sampled, and
-    ``t = calibration``. Source: Petrov and Macdonald, "gSASRec" (2023).
+    ``beta = a (t (1 - 1 / a) + 1 / a) = t a + (1 - t)`` with ``a = S / (V - 1)``, the share of the negatives that are
+    sampled, and ``t = calibration``. Source: Petrov and Macdonald, "gSASRec" (2023).
 
     Args:
         num_sampled: Sampled classes, S.
@@ -271,4 +271,4 @@ def gbce_weight(num_sampled: SupportsIndex, num_classes: SupportsIndex, calibrat
     if not 0 <= calibration <= 1:
         raise ValueError(f"calibration = {calibration}: expected 0 to 1")
     share = sampled / (classes - 1)
-    return share * (calibration * (1 - 1 / share) + 1 / share)
+    return calibration * share + (1 - calibration)
