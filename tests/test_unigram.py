@@ -110,7 +110,8 @@ def test_a_vocabulary_file_is_read_as_text_alone(text, vocabulary):
         ("a,1\r\nb,nan\r\n", ["words.csv, line 2, 'b,nan' = nan", "finite"]),
         ("a,inf\n", ["words.csv, line 1, 'a,inf' = inf", "finite"]),
         ("a,0\nb,0\n", ["weights: all 2 are 0"]),
-        ("", ["a table of 0 classes"]),
+        ("", ["words.csv has no words: expected a number on at least one line"]),
+        ("a,1e5000\n", ["words.csv, line 1, 'a,1e5000' = inf", "finite"]),
     ],
 )
 def test_errors_in_a_vocabulary_file_name_line_and_number(text, parts, vocabulary):
@@ -155,6 +156,8 @@ def test_a_missing_file_is_pythons_error(tmp_path):
         ({"unigrams": UNIGRAMS, "distortion": "1"}, TypeError, ["distortion is a str", "number"]),
         ({"unigrams": UNIGRAMS, "distortion": True}, TypeError, ["distortion is a bool", "number"]),
         ({"unigrams": UNIGRAMS, "distortion": np.nan}, ValueError, ["distortion = nan", "finite"]),
+        ({"unigrams": UNIGRAMS, "distortion": 1e300}, ValueError, ["distortion = 1e+300", "finite float32"]),
+        ({"unigrams": UNIGRAMS, "distortion": 10**400}, ValueError, ["distortion is an integer too large", "finite"]),
         ({"unigrams": [1, 0, 1, 1, 1], "distortion": -1}, ValueError, ["unigrams[1] = 0", "distortion = -1", "inf"]),
         ({"unigrams": UNIGRAMS, "num_reserved_ids": -1}, ValueError, ["num_reserved_ids = -1", "0"]),
         ({"unigrams": UNIGRAMS, "num_reserved_ids": 1.0}, TypeError, ["num_reserved_ids is a float", "integer"]),

@@ -1,16 +1,21 @@
 // Unigrams become weights of classes, from a list or from the text of a vocabulary file.
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
 #include <string>
 #include <utility>
 
+#include "cpu/runtime/interrupt.h"
 #include "fastnce/distribution.h"
 #include "fastnce/error.h"
 
 namespace fastnce {
 
 namespace {
+
+// Between two polls for an interrupt: a word takes 100 ns.
+constexpr std::int64_t kWordsAtOnce = std::int64_t{1} << 16;
 
 // Goes through words in order and keeps the weights of those that belong to the shard.
 class WeightList {
@@ -36,7 +41,10 @@ class WeightList {
   }
 
   // Whether the next word is one of the shard; counts it.
-  bool take() { return word_++ % options_.num_shards == options_.shard; }
+  bool take() {
+    if (word_ % kWordsAtOnce == 0) interruption_.check();
+    return word_++ % options_.num_shards == options_.shard;
+  }
 
   // Throws for what is no weight; `where` says where it stands.
   template <class Where>
@@ -50,7 +58,11 @@ class WeightList {
                                 weight, ": expected a finite number"));
     }
     weights_.push_back(weight);
+    any_ = true;
   }
+
+  // Whether a word was added.
+  bool any() const { return any_; }
 
   std::vector<float> finished() { return std::move(weights_); }
 
@@ -58,6 +70,8 @@ class WeightList {
   const UnigramOptions& options_;
   std::vector<float> weights_;
   std::int64_t word_;
+  bool any_ = false;
+  cpu::Interruption interruption_;
 };
 
 std::string_view trimmed(std::string_view text) {
@@ -67,21 +81,37 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
 }
 
-// Reads all of `text` as a number of type T, in the notation of C without hexadecimal fractions; false if it is none.
-template <class T>
-bool read_number(std::string_view text, T& value, std::errc& error) {
-  const bool is_hexadecimal = text.starts_with("0x") || text.starts_with("0X");
-  if (is_hexadecimal) text.remove_prefix(2);
-  std::from_chars_result result{};
-  if (is_hexadecimal) {
-    std::uint64_t whole = 0;
-    result = std::from_chars(text.data(), text.data() + text.size(), whole, 16);
-    value = static_cast<T>(whole);
-  } else {
-    result = std::from_chars(text.data(), text.data() + text.size(), value);
+// Reads all of `text` as a number, in the notation of C without hexadecimal fractions; false if it is none.
+bool read_number(std::string_view text, float& value, std::errc& error) {
+  auto format = std::chars_format::general;
+  if (text.starts_with("0x") || text.starts_with("0X")) {
+    text.remove_prefix(2);
+    if (text.find_first_not_of("0123456789abcdefABCDEF") != std::string_view::npos) return false;
+    format = std::chars_format::hex;
   }
+  const std::from_chars_result result = std::from_chars(text.data(), text.data() + text.size(), value, format);
   error = result.ec;
   return result.ec != std::errc::invalid_argument && result.ptr == text.data() + text.size();
+}
+
+// What a number beyond the range of float is rounded to: 0 or infinity, by the power of ten of its first digit.
+float beyond_range(std::string_view text) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const float sign = text.starts_with('-') ? -1.0f : 1.0f;
+  if (text.starts_with("0x") || text.starts_with("0X")) return kInfinity;  // a whole number
+  const std::size_t e = text.find_first_of("eE");
+  const std::string_view digits = text.substr(0, e);
+  const auto point = static_cast<std::int64_t>(std::min(digits.find('.'), digits.size()));
+  std::int64_t power = point - static_cast<std::int64_t>(digits.find_first_of("123456789"));
+  if (e != std::string_view::npos) {
+    std::string_view exponent = text.substr(e + 1);
+    if (exponent.starts_with('+')) exponent.remove_prefix(1);
+    constexpr std::int64_t kLarge = std::int64_t{1} << 62;
+    std::int64_t value = exponent.starts_with('-') ? -kLarge : kLarge;
+    std::from_chars(exponent.data(), exponent.data() + exponent.size(), value);  // stays if too large
+    power += std::clamp(value, -kLarge, kLarge);
+  }
+  return sign * (power > 0 ? kInfinity : 0.0f);
 }
 
 // The unigram that a line holds, rounded once: the number after its last comma.
@@ -93,12 +123,7 @@ bool parse_unigram(std::string_view line, float& unigram) {
   }
   std::errc error{};
   if (!read_number(text, unigram, error)) return false;
-  if (error == std::errc::result_out_of_range) {
-    // Infinity or 0: a wider number tells which.
-    long double wide = 0.0L;
-    if (!read_number(text, wide, error) || error != std::errc{}) return false;
-    unigram = static_cast<float>(wide);
-  }
+  if (error == std::errc::result_out_of_range) unigram = beyond_range(text);
   return true;
 }
 
@@ -144,6 +169,10 @@ std::vector<float> vocabulary_weights(std::string_view text, std::string_view na
       throw InvalidValue(concat(where(), ": expected a number after the last comma"));
     }
     list.add(unigram, where);
+  }
+  if (!list.any()) {
+    const std::string of_shard = options.num_shards > 1 ? concat(" of shard ", options.shard) : "";
+    throw InvalidValue(concat(name, " has no words", of_shard, ": expected a number on at least one line"));
   }
   return list.finished();
 }

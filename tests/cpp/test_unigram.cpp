@@ -78,7 +78,6 @@ TEST(VocabularyWeights, AreTheNumbersAfterTheLastCommas) {
   EXPECT_EQ(vocabulary_weights("a,1\r2", "f", {}), (Weights{12.0f}));  // carriage returns vanish
   EXPECT_EQ(vocabulary_weights(" 4e0 \n,+1\n0x10\n1e-60\n\t7\v\n.5\n5.", "f", {}),
             (Weights{4.0f, 1.0f, 16.0f, 0.0f, 7.0f, 0.5f, 5.0f}));
-  EXPECT_EQ(vocabulary_weights("", "f", {}), Weights{});
   EXPECT_EQ(vocabulary_weights("0.1000000014901161193847656250000000001", "f", {}), Weights{0.1f});  // rounded once
 }
 
@@ -91,12 +90,40 @@ TEST(VocabularyWeights, NameFileLineAndWhatStandsThere) {
   EXPECT_EQ(message_of_line("a,1\n\nb,x\n"), "words.csv, line 3, 'b,x': expected a number after the last comma");
   EXPECT_EQ(message_of_line("a,1\nb,-2\n"), "words.csv, line 2, 'b,-2' = -2: expected a finite number of at least 0");
   for (const char* line : {"++1", "+-1", "-+1", "1f", "1_000", "a,", "  ", "1 2", "0x", "0x1.8", "0xg", "+", "-", ".",
-                           "e5", "1e", "--1", "1e99999", "1e-99999"}) {
+                           "e5", "1e", "--1", "0x1p3", "0x-1"}) {
     EXPECT_EQ(message_of_line(line), concat("words.csv, line 1, '", line, "': expected a number after the last comma"));
   }
-  for (const char* line : {"inf", "nan", "-inf", "1e40", "Infinity", "NAN"}) {
+  for (const char* line : {"inf", "nan", "-inf", "1e40", "Infinity", "NAN", "-1e5000"}) {
     EXPECT_NE(message_of_line(line).find("expected a finite number of at least 0"), std::string::npos) << line;
   }
+}
+
+// However far a number is beyond the range of float.
+TEST(VocabularyWeights, RoundNumbersOutOfRangeToZeroAndInfinity) {
+  const std::string zeros(6000, '0');
+  const std::string small[] = {"1e-46",   "1e-400",    "1e-5000",  "1e-99999999999999999999", "0." + zeros + "1",
+                               "0e99999", "100e-6000", "-1e-5000", "." + zeros + "1e+7"};
+  for (const std::string& number : small) {
+    EXPECT_EQ(vocabulary_weights(number + "\n1", "f", {}), (Weights{0.0f, 1.0f})) << number;
+  }
+  const std::string large[] = {"1e39",       "1e400",
+                               "1e5000",     "1e+99999999999999999999",
+                               "1" + zeros,  "1" + zeros + ".5e-7",
+                               "0.001e6000", "0x" + std::string(40, 'f')};
+  for (const std::string& number : large) {
+    EXPECT_NE(message_of_line(number).find("' = inf: expected a finite number of at least 0"), std::string::npos)
+        << number;
+  }
+  EXPECT_EQ(vocabulary_weights("1" + zeros + "e-6000", "f", {}), (Weights{1.0f}));
+  EXPECT_EQ(vocabulary_weights("0X10000000000000000", "f", {}), (Weights{0x1p64f}));
+}
+
+TEST(VocabularyWeights, NameAFileWithoutWords) {
+  for (const char* text : {"", "\n\n", "\r\n"}) {
+    EXPECT_EQ(message_of_line(text), "words.csv has no words: expected a number on at least one line");
+  }
+  EXPECT_EQ(message_of([] { vocabulary_weights("1\n", "words.csv", {.num_shards = 2, .shard = 1}); }),
+            "words.csv has no words of shard 1: expected a number on at least one line");
 }
 
 // A byte order mark, a tab where a comma should be, a file that is no text.

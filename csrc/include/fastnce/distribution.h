@@ -65,7 +65,8 @@ std::vector<float> unigram_weights(std::span<const float> unigrams, std::string_
 
 // The same from the text of a vocabulary file, one unigram per line: the number after the last comma. Empty lines do
 // not count, and carriage returns anywhere are ignored. `name` is that of the file. Throws InvalidValue, naming file,
-// line and what stands there, for a line of this shard that does not end in such a number.
+// line and what stands there, for a line of this shard that does not end in such a number, and if the shard has no
+// line.
 std::vector<float> vocabulary_weights(std::string_view text, std::string_view name, const UnigramOptions& options);
 
 // In which precision a UnigramTable sums weights.
