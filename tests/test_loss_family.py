@@ -9,6 +9,7 @@ import pytest
 
 import fastnce
 from cases import EMPTY, Case, assert_matches_twin, sizes_id
+from fastnce import reference
 from losses import EVERY_LOSS, LOSSES
 from tolerances import Results
 
@@ -200,6 +201,12 @@ def test_gbce_is_minus_log_of_sigmoid_to_the_power_beta():
     assert fastnce.gbce_weight(10, 101, 1) == pytest.approx(0.1)
 
 
+def test_gbce_weight_loses_nothing_among_very_many_classes():
+    for weight in fastnce.gbce_weight, reference.gbce_weight:
+        assert weight(1, 2**62, 1) == pytest.approx(1 / (2**62 - 1), rel=1e-15, abs=0)
+        assert weight(3, 2**40, 1 - 2**-40) == pytest.approx(2**-40 + 3 * 2**-40, rel=1e-10, abs=0)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -231,6 +238,9 @@ def test_losses_refuse(name, change, error, words):
     ("change", "error", "words"),
     [
         ({"positive_weight": float("nan")}, ValueError, ["positive_weight = nan", "finite"]),
+        ({"positive_weight": 1e300}, ValueError, ["positive_weight = 1e+300", "finite number of float32, at most 3.4"]),
+        ({"negative_weight": -1e39}, ValueError, ["negative_weight = -1e+39", "finite number of float32, at most 3.4"]),
+        ({"negative_weight": 10**400}, ValueError, ["negative_weight is an integer too large", "finite number"]),
         ({"negative_weight": [1.0, 2.0]}, ValueError, ["negative_weight has shape [2]", "[5]"]),
         ({"negative_weight": "1"}, TypeError, ["negative_weight", "<U1"]),
         ({"positive_weight": True}, TypeError, ["positive_weight is a bool"]),
@@ -242,6 +252,12 @@ def test_negative_sampling_refuses(change, error, words):
     with pytest.raises(error) as raised:
         fastnce.negative_sampling_loss_and_grad(**arguments)
     assert all(word in str(raised.value) for word in words), str(raised.value)
+
+
+def test_a_float64_weight_may_be_larger_than_any_float32():
+    arguments = Case(loss="negative_sampling", dtype="float64").problem().arguments()
+    loss, double = (fastnce.negative_sampling_loss(**arguments | {"positive_weight": a, "grad_loss": None}) for a in (1e300, 2e300))
+    np.testing.assert_allclose(double, 2 * loss)
 
 
 @pytest.mark.parametrize(

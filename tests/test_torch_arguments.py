@@ -116,6 +116,8 @@ OF_NEGATIVE_SAMPLING = [
     (lambda a: dict(sampled_candidates=a["input"]), TypeError, "sampled_candidates has dtype torch.float32: expected"),
     (lambda a: dict(positive_weight="1"), TypeError, "positive_weight is a str: expected a number"),
     (lambda a: dict(negative_weight=float("inf")), ValueError, "negative_weight = inf: expected a finite number"),
+    (lambda a: dict(negative_weight=10**400), ValueError, "negative_weight is an integer too large for a float: expected"),
+    (lambda a: dict(positive_weight=1e300), ValueError, "positive_weight = 1e+300: expected a finite number of float32"),
     (lambda a: dict(positive_weight=torch.ones(6)), ValueError, "positive_weight has shape [6]: expected [B] = [7]"),
     (
         lambda a: dict(negative_weight=torch.ones(7, requires_grad=True)),
@@ -243,7 +245,7 @@ def test_of_the_constructor(changes, error, message, name):
 @pytest.mark.parametrize("name", ["positive_weight", "negative_weight"])
 @pytest.mark.parametrize(("value", "error"), [("1", TypeError), (True, TypeError), (float("nan"), ValueError)])
 def test_weights_of_a_module_are_numbers(name, value, error):
-    with pytest.raises(error, match=f"^{name} .*: expected a (finite )?number$"):
+    with pytest.raises(error, match=f"^{name} .*: expected a (number$|finite number of float32)"):
         fastnce.torch.NegativeSamplingLoss(CLASSES, WIDTH, SAMPLED, **{name: value})
 
 

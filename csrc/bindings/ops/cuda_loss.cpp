@@ -39,7 +39,7 @@ void use_candidates(py::handle given, const Place& place, LossCall& call, CudaCa
 void use_weight(py::handle given, const char* name, const Place& place, const LossCall& call, CudaCall& gpu,
                 ExampleFactor& factor) {
   if (!is_given(given)) return;
-  if (const std::optional<double> number = one_number(given, name)) {
+  if (const std::optional<double> number = one_number(given, name, call.request.dtype)) {
     factor.all = *number;
   } else {
     factor.values = gpu.floats(borrow_or_convert(given, name, place), call.batch_shape(), "a number, or [B]");

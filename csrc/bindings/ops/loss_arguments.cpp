@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <initializer_list>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -315,14 +316,23 @@ Array borrow_true_count(py::handle object, const LossCall& call, const Place& pl
   return count;
 }
 
-std::optional<double> one_number(py::handle object, const char* name) {
+std::optional<double> one_number(py::handle object, const char* name, DType dtype) {
   if (PyBool_Check(object.ptr())) throw InvalidType(concat(name, is_a(object), ": expected a number or an array"));
   const bool is_number = PyFloat_Check(object.ptr()) || PyLong_Check(object.ptr());
   if (!is_number) return {};
-  const double value = PyFloat_AsDouble(object.ptr());
+  double value = PyFloat_AsDouble(object.ptr());
+  const bool overflows = PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_OverflowError);  // an integer
+  if (overflows) {
+    PyErr_Clear();
+    value = PyObject_RichCompareBool(object.ptr(), py::int_(0).ptr(), Py_LT) == 1 ? -INFINITY : INFINITY;
+  }
   if (PyErr_Occurred()) throw py::error_already_set();
-  if (!std::isfinite(value)) throw InvalidValue(concat(name, " = ", value, ": expected a finite number"));
-  return value;
+  const bool wide = dtype == DType::kFloat64;
+  const double largest = wide ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
+  if (std::abs(value) <= largest) return value;
+  const std::string got = overflows ? " is an integer too large for a float" : concat(" = ", value);
+  throw InvalidValue(concat(name, got, ": expected a finite number of ", wide ? "float64" : "float32", ", at most ",
+                            largest, " in magnitude"));
 }
 
 }  // namespace fastnce::bindings

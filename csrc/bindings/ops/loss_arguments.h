@@ -96,7 +96,8 @@ Array borrow_labels(py::handle object, const LossCall& call, const Place& place)
 // rank 1.
 Array borrow_true_count(py::handle object, const LossCall& call, const Place& place);
 
-// A weight that is one number; throws InvalidValue unless it is finite. Otherwise none: it is an array.
-std::optional<double> one_number(py::handle object, const char* name);
+// A weight that is one number; throws InvalidValue unless it is finite in the compute dtype. Otherwise none: it is an
+// array.
+std::optional<double> one_number(py::handle object, const char* name, DType dtype);
 
 }  // namespace fastnce::bindings

@@ -2,6 +2,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cmath>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,6 +26,10 @@ namespace {
 double number(py::handle object, std::string_view name) {
   const double value = PyBool_Check(object.ptr()) ? -1.0 : PyFloat_AsDouble(object.ptr());
   if (PyBool_Check(object.ptr()) || PyErr_Occurred()) {
+    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_OverflowError)) {
+      PyErr_Clear();
+      throw InvalidValue(concat(name, " is an integer too large for a float: expected a finite number"));
+    }
     PyErr_Clear();
     throw InvalidType(concat(name, is_a(object), ": expected a number"));
   }
@@ -32,7 +38,11 @@ double number(py::handle object, std::string_view name) {
 
 UnigramOptions unigram_options(py::handle distortion, py::handle num_reserved_ids, py::handle num_shards,
                                py::handle shard) {
-  return {.distortion = static_cast<float>(number(distortion, "distortion")),
+  const double power = number(distortion, "distortion");
+  if (std::isfinite(power) && std::abs(power) > std::numeric_limits<float>::max()) {
+    throw InvalidValue(concat("distortion = ", power, ": expected a finite float32 number"));
+  }
+  return {.distortion = static_cast<float>(power),
           .num_reserved_ids = integer(num_reserved_ids, "num_reserved_ids"),
           .num_shards = integer(num_shards, "num_shards"),
           .shard = integer(shard, "shard")};

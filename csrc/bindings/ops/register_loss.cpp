@@ -75,7 +75,7 @@ class HostCall {
  private:
   void use_weight(py::handle given, const char* name, ExampleFactor& factor, std::optional<Values<T>>& values) {
     if (!is_given(given)) return;
-    if (const std::optional<double> number = one_number(given, name)) {
+    if (const std::optional<double> number = one_number(given, name, call.request.dtype)) {
       factor.all = *number;
       return;
     }

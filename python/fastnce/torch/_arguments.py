@@ -161,12 +161,15 @@ def require_number(name: str, value: Any, table: Tensor) -> float:
         raise TypeError(f"{name} {is_a(value)}: expected a number")
     try:
         number = float(value)
-    except OverflowError:
-        number = math.inf if value > 0 else -math.inf
+    except OverflowError:  # an integer
+        number, got = math.inf, " is an integer too large for a float"
+    else:
+        got = f" = {number:g}"
     dtype = torch.float64 if table.dtype == torch.float64 else torch.float32
-    if not abs(number) <= torch.finfo(dtype).max:
-        kind = "number" if not math.isfinite(number) else f"{str(dtype).removeprefix('torch.')} number"
-        raise ValueError(f"{name} = {number:g}: expected a finite {kind}")
+    largest = torch.finfo(dtype).max
+    if not abs(number) <= largest:
+        kind = str(dtype).removeprefix("torch.")
+        raise ValueError(f"{name}{got}: expected a finite number of {kind}, at most {largest:g} in magnitude")
     return number
 
 
