@@ -135,6 +135,47 @@ COMPUTED_BY_THE_HANDLER = """
     report(same=same, own=own)
 """
 
+# A sampler that learns: what is drawn, and what it is counted by, must be of the same weights.
+ACTED_ON_BY_THE_HANDLER = """
+    import copy
+
+    S, V = 6_000_000, 1000
+
+    def call(sampler):
+        return sampler(np.zeros(200_000, int)).true_expected_count.shape
+
+    def restore(sampler):
+        sampler.state = sampler.state
+
+    def call_of_a_copy(sampler):
+        return copy.copy(sampler)([0]).true_expected_count.shape
+
+    def during_a_call(sampler, act):
+        # What acting on the sampler returns or raises.
+        seen = []
+
+        def handler(number, frame):
+            try:
+                seen.append(act(sampler))
+            except RuntimeError as error:
+                seen.append(str(error))
+
+        signal.signal(signal.SIGVTALRM, handler)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.02)  # of CPU time, of which the call takes several times as much
+        values = sampler([0])
+        return *seen, float(values.true_expected_count[0, 0])
+
+    rows = []
+    for act in call, restore, call_of_a_copy:
+        learned = fastnce.LearnedUnigramSampler(V, S, unique=False, seed=(1, 2))
+        mixed = fastnce.MixedSampler([(learned, S)])
+        for sampler in learned, mixed:
+            seen = during_a_call(sampler, act)
+            state = sampler.state if sampler is learned else sampler.state[0]
+            rows.append([act.__name__, type(sampler).__name__, *seen, state.calls, int(state.weights[0])])
+    report(rows=rows)
+"""
+
 ELSEWHERE = """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -177,6 +218,15 @@ def test_what_a_signal_handler_raises_reaches_the_caller():
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_signal_handler_may_call_the_library(threads):
     assert run(COMPUTED_BY_THE_HANDLER, threads) == {"same": [True] * 3, "own": [True] * 2}
+
+
+def test_a_signal_handler_may_not_change_a_learning_sampler_that_draws():
+    rows = run(ACTED_ON_BY_THE_HANDLER)["rows"]
+    assert len(rows) == 6
+    for act, name, seen, *after in rows:
+        refused = f"the {name} is drawing: expected no other call of it, and no change of its state"
+        assert seen == [1, 1] if act == "call_of_a_copy" else seen.startswith(refused), (act, name, seen)
+        assert after == [6000, 1, 2]  # its count, calls and weight of class 0: as if nothing had been tried
 
 
 # The GIL changes hands while the slow function runs; nothing of the library may hold a lock then.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import operator
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
@@ -65,6 +67,26 @@ def is_own_sampler(sampler: Any) -> bool:
     return own is not None and type(sampler).__call__ is own
 
 
+@contextmanager
+def turn(sampler: Any) -> Iterator[None]:
+    """The lock of a sampler that learns, to draw or to change its state.
+
+    A signal handler runs on the thread of the call that it interrupts, for which the lock is open: there the sampler
+    would learn what the interrupted call must not count yet.
+    """
+    with sampler._lock:
+        if sampler._in_turn:
+            raise RuntimeError(
+                f"the {type(sampler).__name__} is drawing: expected no other call of it, and no change of its state, "
+                "before it is done; a signal handler may use a copy, copy.copy(sampler)"
+            )
+        try:
+            sampler._in_turn = True
+            yield
+        finally:
+            sampler._in_turn = False
+
+
 class Sampler:
     """A sampler whose calls continue one random stream, as a TensorFlow op does in a graph.
 
@@ -102,6 +124,7 @@ class Sampler:
         self._counter: Counter | None = None
         self._on_device: Any = None  # the distribution, its table in the device's memory, once there is a counter
         self._lock = threading.RLock()
+        self._in_turn = False
 
     @overload
     def __call__(self, true_classes: npt.NDArray[Any] | IdLists) -> NumpySamples: ...
@@ -205,11 +228,12 @@ class Sampler:
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
             own = {"_calls": self._calls_made(), "_place": None, "_counter": None, "_on_device": None}
-            return {key: value for key, value in self.__dict__.items() if key != "_lock"} | own
+            return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_in_turn")} | own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
+        self._in_turn = False
 
     def __repr__(self) -> str:
         position = f"calls={self._calls}" if self._counter is None else f"device={self._place}"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import Device
-from fastnce._samplers._base import Sampler, first_call, position
+from fastnce._samplers._base import Sampler, first_call, position, turn
 from fastnce._seed import Seed
 from fastnce._types import ArrayT, IdLists, IdsLike, LearnedSamplerState, NumpySamples, SampledValues
 
@@ -88,7 +88,8 @@ class LearnedUnigramSampler(Sampler):
 
     Ids and counts follow the weights before the call, which then adds 1 for each true class, until they add up to
     2**31 - 1. A draw and an addition take O(log V); the weights, which ``state`` holds, take 4.2 bytes per class.
-    Calls of several threads come one after the other. On the CPU only.
+    Calls of several threads come one after the other; a call from a signal handler that interrupts another one raises
+    ``RuntimeError``. On the CPU only.
 
     ``range_max`` is the number of classes V, at most 2**31 - 1; the other arguments and the errors are those of
     :func:`learned_unigram_candidate_sampler`.
@@ -121,7 +122,7 @@ class LearnedUnigramSampler(Sampler):
         # Converting true_classes may run any Python code; what the lock is held for runs none.
         classes = _core.class_array(true_classes, self.num_true, self.range_max)
         counted = classes if learned is None else learned
-        with self._lock:
+        with turn(self):
             position = self._seed, self._seed2, self._calls
             values = _core.candidates(self._distribution, classes, *self._arguments, *position, None, 0)
             self._advance(counted)
@@ -132,7 +133,7 @@ class LearnedUnigramSampler(Sampler):
         super()._advance(classes)
 
     def _take_back(self, classes: npt.NDArray[np.int64], position: tuple[int, int, int]) -> None:
-        with self._lock:
+        with turn(self):
             super()._take_back(classes, position)
             weights = self._distribution.weights
             if weights.sum(dtype=np.int64) == _MOST_WEIGHT:
@@ -160,7 +161,7 @@ class LearnedUnigramSampler(Sampler):
         moved, learned = position(*state[:3]), _core.LearnedWeights.of_weights(state[3])
         if len(learned) != self.range_max:
             raise ValueError(f"state.weights has {len(learned)} elements: expected range_max = {self.range_max}")
-        with self._lock:
+        with turn(self):
             self._distribution = learned
             self._move_to(*moved)
 

@@ -13,7 +13,7 @@ from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
 from fastnce._errors import is_a
-from fastnce._samplers._base import FixedSampler, is_own_sampler
+from fastnce._samplers._base import FixedSampler, is_own_sampler, turn
 from fastnce._samplers._learned_unigram import LearnedUnigramSampler
 from fastnce._types import ArrayT, IdLists, IdsLike, LearnedSamplerState, NumpySamples, SampledValues, SamplerState
 
@@ -35,7 +35,8 @@ class MixedSampler:
     ``sources`` are pairs of a sampler and of how many classes it contributes to each call, all for the same
     ``range_max`` and ``num_true``. The mixture draws from copies: it begins where the samplers are in their streams,
     and with what they have learned. Sources of one seed use the same random numbers: give each its own. ``state`` is
-    the tuple of the sources' states. Calls of several threads come one after the other. On the CPU only.
+    the tuple of the sources' states. Calls of several threads come one after the other; a call
+    from a signal handler that interrupts another one raises ``RuntimeError``. On the CPU only.
 
     Raises:
         ValueError: No sources; samplers that differ in ``range_max`` or ``num_true``; a number of classes that a
@@ -63,6 +64,7 @@ class MixedSampler:
             raise ValueError("sources is empty: expected at least one pair (sampler, number of classes)")
         self._samplers = tuple(samplers)
         self._lock = threading.RLock()
+        self._in_turn = False
 
     @overload
     def __call__(self, true_classes: npt.NDArray[Any] | IdLists) -> NumpySamples: ...
@@ -86,14 +88,14 @@ class MixedSampler:
         # Converting true_classes may run any Python code; what the lock is held for runs none.
         classes = _core.class_array(true_classes, self.num_true, self.range_max)
         counted = classes if learned is None else learned
-        with self._lock:
+        with turn(self):
             sources = [sampler._source() for sampler in self._samplers]
             values = _core.mixed_candidates(sources, classes, self.num_true, self.range_max)
             for sampler in self._samplers:
                 sampler._advance(counted)
 
         def take_back() -> None:
-            with self._lock:
+            with turn(self):
                 for sampler, (*_, seed, seed2, calls) in zip(self._samplers, sources, strict=True):
                     sampler._take_back(counted, (seed, seed2, calls))
 
@@ -129,7 +131,7 @@ class MixedSampler:
     def state(self, state: Sequence[Any]) -> None:
         if not isinstance(state, tuple | list) or len(state) != len(self._samplers):
             raise ValueError(f"state is {state!r}: expected the states of {len(self._samplers)} sources")
-        with self._lock:
+        with turn(self):
             before = self.state
             try:
                 for sampler, own in zip(self._samplers, state, strict=True):
