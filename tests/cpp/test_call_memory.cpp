@@ -1,4 +1,5 @@
-// A step of a small problem takes no memory from the heap once the calling thread has made such steps.
+// A step of a small problem takes no memory from the heap once the calling thread has made such steps; a large one
+// takes no more than its sizes say.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -9,10 +10,11 @@
 
 namespace {
 
-thread_local std::int64_t allocations = 0;
+thread_local std::int64_t allocations = 0, allocated_bytes = 0;
 
 void* counted(std::size_t size, std::size_t alignment) {
   ++allocations;
+  allocated_bytes += static_cast<std::int64_t>(size);
   void* memory = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
   return memory != nullptr ? memory : throw std::bad_alloc();
 }
@@ -55,6 +57,20 @@ TEST(CallMemory, SmallStepsAllocateNothingOnceMadeBefore) {
   allocations = 0;
   hundred_steps();
   EXPECT_EQ(allocations, 0);
+}
+
+// Labels of one class share the list of its hits: B S of them take O(B + S).
+TEST(CallMemory, PlansTakeNoMemoryForEachAccidentalHit) {
+  Problem<float> p({.batch = 3000, .num_true = 1, .num_sampled = 2000, .dim = 1, .num_classes = 10}, 1);
+  p.request.loss.remove_accidental_hits = true;
+  p.request.wanted = {};
+  allocated_bytes = 0;
+  LossPlan planned = plan(p.request);
+  EXPECT_LT(allocated_bytes, 1 << 20);
+  p.outputs = {.loss = p.loss.data()};
+  run(planned, p.outputs);
+  const Solution expected = solve(p);
+  EXPECT_LE(relative_error(p.loss, expected.loss), tolerance(Precision::kHighest));
 }
 
 }  // namespace

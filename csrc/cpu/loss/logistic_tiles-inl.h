@@ -6,6 +6,7 @@
 // G, summed over the examples, to bias_sum.
 template <bool kLoss, bool kGrad, class Tile, class T = typename Tile::Element>
 void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile, T* bias_sum) {
+  constexpr T kLogitOfNone = -1e30;  // finite, and so low that loss and gradient are exactly 0
   for (std::int64_t i = 0; kLoss && i < examples.size() * kLanes<T>; ++i) tile.loss_lanes[i] = T{0};
   for (std::int64_t s = 0; s < sampled.size(); s += kLanes<T>) {
     const std::int64_t left = sampled.size() - s;
@@ -18,8 +19,8 @@ void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, cons
       if constexpr (kGrad) sum.start(b);
       // Lanes past the last sample are the product of padding with X, which is not 0 where X is not finite.
       const Vec<T> product = load(column);
-      const VecBits<T> kept = in_tile & (product != kRemovedLogit<T>);
-      const Vec<T> logit = kept ? product + offset : broadcast(kRemovedLogit<T>);
+      const VecBits<T> kept = kept_of<T>(product, in_tile);
+      const Vec<T> logit = kept ? product + offset : broadcast(kLogitOfNone);
       const auto logistic = math::logistic<T, Vec<T>, VecBits<T>>(logit);
       if constexpr (kLoss) {
         T* lanes = tile.loss_lanes + b * kLanes<T>;
@@ -42,7 +43,7 @@ void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, cons
     const auto sum = static_cast<double>(sum_of_lanes<T>(load(tile.loss_lanes + b * kLanes<T>)));
     if (task.negative_weight.is_one()) {
       loss_sum += sum;
-    } else {
+    } else if (sum != 0.0) {  // else all may be removed: nothing, even if the weight is not finite
       // Explicit, so that the compiler fuses the two in every instance of this template or in none.
       const auto weight = static_cast<double>(task.negative_weight.of(task.row_of_batch(examples.begin + b)));
       loss_sum = __builtin_fma(sum, weight, loss_sum);
@@ -56,7 +57,7 @@ void logistic_tile(const LossTask<T>& task, Range examples, Range sampled, Tile&
   const ExampleRows<T> rows(task, examples);
   tile.enter_examples(rows.x, examples.size());
   tile.multiply_logits();
-  if (task.hits.begin != nullptr) remove_hits(task, examples, sampled, tile);
+  if (task.hits.group != nullptr) remove_hits(task, examples, sampled, tile);
   if (!task.wants_gradients()) {
     apply_logistic<true, false>(task, examples, sampled, tile, bias_sum);
     return;

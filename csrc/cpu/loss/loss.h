@@ -29,9 +29,8 @@ struct LossPlan {
   std::vector<std::int64_t> entry_offsets;  // [examples + 1]: the entries of each
   std::vector<std::byte> entry_log_q;
 
-  // Accidental hits of example i (of those that take part): hit_positions[hit_begin[i] .. hit_begin[i + 1]). Empty if
-  // nothing is removed.
-  std::vector<std::int64_t> hit_begin, hit_positions;
+  // Accidental hits, as in HitLists. `hit_group` is empty if nothing is removed.
+  std::vector<std::int64_t> hit_group, hit_begin, hit_positions;
 };
 
 // The request must be valid (core/validate.h).

@@ -42,18 +42,17 @@ void leave_padding_out(const LossRequest& request, LossPlan& plan) {
 }
 
 void find_hits(const LossRequest& request, std::span<const std::int64_t> labels, LossPlan& plan) {
-  plan.hit_begin.clear();
-  plan.hit_positions.clear();
+  plan.hit_group.clear();
   if (!request.loss.remove_accidental_hits) return;
-  const std::int64_t examples = plan.padded ? std::ssize(plan.examples) : request.batch;
-  plan.hit_begin.assign(static_cast<std::size_t>(examples) + 1, 0);
+  Interruption interruption;
   const std::span sampled(plan.candidates.sampled, static_cast<std::size_t>(request.negatives.count));
-  visit_accidental_hits(labels, sampled, [&](std::int64_t entry, std::int64_t position) {  // ascending entries
-    ++plan.hit_begin[(plan.padded ? plan.entry_example[entry] : entry / request.targets.per_example) + 1];
-    plan.hit_positions.push_back(position);
-  });
-  for (std::size_t i = 1; i < plan.hit_begin.size(); ++i) plan.hit_begin[i] += plan.hit_begin[i - 1];
-  if (plan.hit_positions.empty()) plan.hit_begin.clear();
+  const SamplePositions samples(sampled, interruption);
+  if (samples.groups_of(labels, plan.hit_group, interruption) == 0) {
+    plan.hit_group.clear();
+    return;
+  }
+  plan.hit_begin.assign(samples.begin().begin(), samples.begin().end());
+  plan.hit_positions.assign(samples.positions().begin(), samples.positions().end());
 }
 
 }  // namespace

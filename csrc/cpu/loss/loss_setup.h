@@ -49,7 +49,9 @@ LossTask<T> typed(const LossRequest& r, const LossPlan& plan, const LossOutputs&
   task.grad_loss = static_cast<const T*>(r.grad_loss);
   task.positive_weight = view<T>(r.loss.positive_weight);
   task.negative_weight = view<T>(r.loss.negative_weight);
-  if (!plan.hit_begin.empty()) task.hits = {plan.hit_begin.data(), plan.hit_positions.data()};
+  if (!plan.hit_group.empty()) {
+    task.hits = {plan.hit_group.data(), plan.hit_begin.data(), plan.hit_positions.data()};
+  }
   task.interruption = &interruption;
   task.loss = r.wanted.loss ? static_cast<T*>(out.loss) : nullptr;
   task.grad_inputs = r.wanted.grad_inputs ? static_cast<T*>(out.grad_inputs) : nullptr;

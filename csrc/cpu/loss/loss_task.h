@@ -45,8 +45,10 @@ struct TargetsView {
   [[gnu::always_inline]] T target(std::int64_t b) const { return mean ? T{1} / static_cast<T>(count(b)) : T{1}; }
 };
 
-// Accidental hits as lists per example: positions[begin[b] .. begin[b + 1]). Null `begin`: nothing is removed.
+// Accidental hits of an entry of group g: positions[begin[g] .. begin[g + 1]), ascending. Entries of one class share
+// their list. Null `group`: nothing is removed.
 struct HitLists {
+  const std::int64_t* group = nullptr;  // of an entry; negative: no hits
   const std::int64_t* begin = nullptr;
   const std::int64_t* positions = nullptr;
 };

@@ -2,19 +2,32 @@
 // dL/dlogit, in the precision of the arrays. `Tile` supplies the GEMMs: PanelTile (panel_tile-inl.h) in full precision,
 // SplitTile (split_tile-inl.h) from bfloat16 parts. Compiled once per instruction set; the rules are in simd-inl.h.
 
-// The logit of a removed hit: finite, and so low that loss and gradient are exactly 0. No offset is added to it.
+// Mark the product of a removed hit until the epilogue reads it: a NaN with a payload that no arithmetic makes,
+// compared as an integer. Every number may be a product: tables mask classes with -1e30 or the lowest finite number.
 template <class T>
-constexpr T kRemovedLogit = T{-1e30};
+constexpr std::int32_t kRemovedBits = 0x7FC52D1B;
+template <>
+constexpr std::int64_t kRemovedBits<double> = 0x7FF8C52D1B693A57;
+
+// The lanes of samples that count, of those in the tile.
+template <class T>
+[[gnu::always_inline]] inline VecBits<T> kept_of(Vec<T> product, VecBits<T> in_tile) {
+  return in_tile & (__builtin_bit_cast(VecBits<T>, product) != VecBits<T>{} + kRemovedBits<T>);
+}
 
 // Overwrites the products of accidental hits in one tile.
 template <class Tile, class T = typename Tile::Element>
 void remove_hits(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile) {
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
-    for (std::int64_t i = task.hits.begin[b]; i < task.hits.begin[b + 1]; ++i) {
-      const std::int64_t s = task.hits.positions[i] - sampled.begin;
-      if (s < 0 || s >= sampled.size()) continue;
-      T* row = tile.logits + s / kPanel<T> * tile.logits_panel + (b - examples.begin) * kPanel<T>;
-      row[s % kPanel<T>] = kRemovedLogit<T>;
+    T* const row = tile.logits + (b - examples.begin) * kPanel<T>;
+    for (std::int64_t e = task.targets.begin(b); e < task.targets.begin(b + 1); ++e) {
+      const std::int64_t group = task.hits.group[e];
+      if (group < 0) continue;
+      for (std::int64_t i = task.hits.begin[group]; i < task.hits.begin[group + 1]; ++i) {
+        const std::int64_t s = task.hits.positions[i] - sampled.begin;
+        if (s >= sampled.size()) break;
+        if (s >= 0) row[s / kPanel<T> * tile.logits_panel + s % kPanel<T>] = __builtin_bit_cast(T, kRemovedBits<T>);
+      }
     }
   }
 }

@@ -41,8 +41,7 @@ template <class Tile, class Use, class T = typename Tile::Element>
 // v in place of the products; -inf where a class is removed or there is none.
 template <class T>
 [[gnu::always_inline]] inline Vec<T> logit_of(Vec<T> product, Vec<T> offset, VecBits<T> in_tile) {
-  const VecBits<T> kept = in_tile & (product != kRemovedLogit<T>);
-  return kept ? product + offset : broadcast(static_cast<T>(-__builtin_inf()));
+  return kept_of<T>(product, in_tile) ? product + offset : broadcast(static_cast<T>(-__builtin_inf()));
 }
 
 // exp(v - m). Removed classes give exactly 0: m is finite, since maxima start from math::kLeastLogit.
@@ -158,7 +157,7 @@ void logits_of_block(const LossTask<T>& task, Range examples, Range sampled, con
       const std::int64_t place = slot * strip.example_tiles + i;
       if (strip.exps != nullptr) tile.logits = strip.exps + place * tile.logits_elements;
       tile.multiply_logits();
-      if (task.hits.begin != nullptr) remove_hits(task, part, samples, tile);
+      if (task.hits.group != nullptr) remove_hits(task, part, samples, tile);
       T* const maxima = strip.exps != nullptr ? strip.maxima + place * tile.examples : nullptr;
       add_exponentials(task, part, samples, tile, maxima);
     }
@@ -182,7 +181,7 @@ void gradients_of_block(const LossTask<T>& task, Range examples, Range sampled, 
       tile.use_examples(strip.x + i * tile.x_elements, part.size());
       if (again) {
         tile.multiply_logits();
-        if (task.hits.begin != nullptr) remove_hits(task, part, samples, tile);
+        if (task.hits.group != nullptr) remove_hits(task, part, samples, tile);
         scale_exponentials<true, Tile, T>(task, part, samples, tile, nullptr, sums.bias);
       } else {
         const std::int64_t place = slot * strip.example_tiles + i;
