@@ -1,5 +1,6 @@
 #include "core/candidates.h"
 
+#include <algorithm>
 #include <span>
 
 #include "cpu/loss/log_q.h"
@@ -46,8 +47,16 @@ void Candidates::draw(const LossRequest& request) {
     return request.dtype == DType::kFloat64 ? log_of<double>(counts_.data(), std::ssize(ids), memory)
                                             : log_of<float>(counts_.data(), std::ssize(ids), memory);
   };
-  const std::int64_t num_labels = request.batch * request.targets.per_example;
-  true_log_q_ = log_q({request.targets.ids, static_cast<std::size_t>(num_labels)}, true_memory_);
+  const Targets& targets = request.targets;
+  std::span labels(targets.ids, static_cast<std::size_t>(request.batch * targets.per_example));
+  if (targets.padding) {
+    // Padding is no class of the distribution. What is counted in its place is not read.
+    constexpr std::int64_t kSomeClass = 0;
+    labels_.assign(labels.begin(), labels.end());
+    std::ranges::replace(labels_, *targets.padding, kSomeClass);
+    labels = labels_;
+  }
+  true_log_q_ = log_q(labels, true_memory_);
   sampled_log_q_ = log_q(drawn_, sampled_memory_);
 }
 

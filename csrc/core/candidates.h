@@ -25,7 +25,7 @@ class Candidates {
   const std::int64_t* sampled_ = nullptr;
   const void* true_log_q_ = nullptr;
   const void* sampled_log_q_ = nullptr;
-  std::vector<std::int64_t> drawn_;
+  std::vector<std::int64_t> drawn_, labels_;
   std::vector<float> counts_;
   std::vector<std::byte> true_memory_, sampled_memory_;
 };

@@ -107,6 +107,8 @@ std::size_t table_bytes(const Distribution& distribution) {
 
 Distribution copy_tables(const Distribution& distribution, void* memory, const Stream& stream) {
   if (distribution.kind != math::kind_of<math::Unigram>()) return distribution;
+  validate({.distribution = distribution, .num_sampled = 1, .unique = false});
+  if (memory == nullptr) throw InvalidValue("memory: expected table_bytes() bytes on the device, not null");
   require_device(stream.device);
   const runtime::CurrentDevice current(stream.device);
   const auto classes = static_cast<std::size_t>(distribution.range_max);

@@ -123,6 +123,19 @@ void validate_counts(const LossRequest& r) {
   }
 }
 
+// What a request and its sampler both say. The rest is checked with the sampler.
+void validate_sampler(const LossRequest& r) {
+  const SamplerParams& sampler = *r.negatives.sampler;
+  if (sampler.num_sampled != r.negatives.count) {
+    throw InvalidValue(concat("sampler.num_sampled = ", sampler.num_sampled,
+                              ": expected num_sampled = ", r.negatives.count, ", the number of negatives"));
+  }
+  if (sampler.distribution.range_max != r.num_classes) {
+    throw InvalidValue(concat("sampler.distribution.range_max = ", sampler.distribution.range_max,
+                              ": expected num_classes = ", r.num_classes));
+  }
+}
+
 }  // namespace
 
 void validate_shapes(const LossRequest& r) {
@@ -144,7 +157,7 @@ void validate_shapes(const LossRequest& r) {
   const std::int64_t num_labels = r.batch * r.targets.per_example;
   require(num_labels == 0 || r.targets.ids != nullptr, "labels", "an array, not null");
   require(r.batch * r.dim == 0 || r.inputs != nullptr, "inputs", "an array, not null");
-  if (r.negatives.sampler) return;
+  if (r.negatives.sampler) return validate_sampler(r);
   require(r.negatives.count == 0 || r.negatives.ids != nullptr, "sampled", "an array, not null");
   const bool counted = r.targets.expected_count != nullptr || r.negatives.expected_count != nullptr;
   require(!counted || num_labels == 0 || r.targets.expected_count != nullptr, "true_count", "an array, not null");

@@ -1,9 +1,11 @@
 // Every loss of the family on the CPU, against the formulas.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "fastnce/config.h"
 #include "problem.h"
@@ -257,6 +259,101 @@ TYPED_TEST(LossFamilyTest, SoftmaxOfOneClassIsZeroHoweverLowItsLogit) {
     p.run();
     for (const TypeParam loss : p.loss) EXPECT_EQ(loss, 0) << bias;
     for (const TypeParam gradient : p.grad_inputs) EXPECT_EQ(gradient, 0) << bias;
+  }
+}
+
+// Padding is no class: its count is neither read nor computed, wherever the table of a distribution would have it.
+TYPED_TEST(LossFamilyTest, PlansThatDrawLeaveThePaddingOut) {
+  const Sizes sizes{.batch = 20, .num_true = 2, .num_sampled = 30, .dim = 5, .num_classes = 50};
+  std::vector<float> weights(50);
+  for (std::size_t k = 0; k < weights.size(); ++k) weights[k] = static_cast<float>(k + 1);
+  const UnigramTable table(weights);
+  const SamplerParams sampler{.distribution = table.distribution(), .num_sampled = 30, .unique = false, .seed = 7};
+  for (const std::int64_t padding : {std::int64_t{-1} << 40, std::int64_t{-1}, std::int64_t{50}, std::int64_t{49}}) {
+    for (const Member& member : kMembers) {
+      Problem<TypeParam> drawn(sizes), given(sizes);
+      std::vector<std::int64_t> left;
+      for (std::int64_t i = 0; i < std::ssize(drawn.labels); ++i) {
+        const bool is_padding = i % 3 == 0 || i == 7 || drawn.labels[i] == padding;
+        drawn.labels[i] = given.labels[i] = is_padding ? padding : drawn.labels[i];
+        if (!is_padding) left.push_back(drawn.labels[i]);
+      }
+      sample_candidates(sampler, given.sampled.data());
+      std::vector<float> true_count(left.size()), sampled_count(given.sampled.size());
+      expected_counts(sampler, 30, left, true_count.data());
+      expected_counts(sampler, 30, given.sampled, sampled_count.data());
+      std::ranges::copy(sampled_count, given.sampled_count.begin());
+      for (std::size_t i = 0, next = 0; i < given.labels.size(); ++i) {
+        given.true_count[i] = given.labels[i] == padding ? TypeParam(NAN) : TypeParam(true_count[next++]);
+      }
+      drawn.request.negatives = {.count = 30, .sampler = sampler};
+      drawn.request.targets.expected_count = nullptr;
+      for (Problem<TypeParam>* const p : {&drawn, &given}) {
+        p->request.loss = member.loss;
+        p->request.targets.padding = padding;
+        const std::size_t rows = plan_rows(left, given.sampled).ids.size();
+        p->grad_weights.resize(rows * 5);
+        p->grad_biases.resize(rows);
+        p->run();
+      }
+      EXPECT_EQ(drawn.loss, given.loss) << member.name;
+      EXPECT_EQ(drawn.grad_inputs, given.grad_inputs) << member.name;
+      EXPECT_EQ(drawn.grad_weights, given.grad_weights) << member.name;
+    }
+  }
+}
+
+// Values that tables mask classes with: each is a product like any other.
+TYPED_TEST(LossFamilyTest, NoProductStandsForARemovedHit) {
+  using T = TypeParam;
+  const double largest = static_cast<double>(std::numeric_limits<float>::max());
+  for (const double mask : {-1e30, -largest, 1e30, -1e9, -65504.0, -0x1p99, -0x1p100, -0x1.fffffep99}) {
+    Problem<T> p({.batch = 1, .num_true = 1, .num_sampled = 2, .dim = 1, .num_classes = 3});
+    p.request.targets.expected_count = p.request.negatives.expected_count = p.request.grad_loss = nullptr;
+    p.request.loss.remove_accidental_hits = true;
+    p.inputs = {1};
+    p.weights[0] = p.weights[1] = p.weights[2] = static_cast<T>(mask);
+    p.biases[0] = p.biases[1] = p.biases[2] = 0;
+    p.labels[0] = 0;
+    p.sampled = {1, 0};  // the second is a hit
+    p.grad_weights.resize(2);
+    p.grad_biases.resize(2);
+    p.request.inputs = p.inputs.data();
+    p.request.negatives.ids = p.sampled.data();
+    p.request.loss.family = LossFamily::kSoftmax;
+    p.run();
+    EXPECT_NEAR(static_cast<double>(p.loss[0]), std::log(2.0), 1e-6) << mask;
+    EXPECT_NEAR(static_cast<double>(p.grad_biases[1]), 0.5, 1e-6) << mask;
+    // Here the bias takes the mask back: the logit is 0.
+    p.request.loss.family = LossFamily::kLogistic;
+    p.biases[0] = p.biases[1] = static_cast<T>(-mask);
+    p.run();
+    EXPECT_NEAR(static_cast<double>(p.loss[0]), 2 * std::log(2.0), 1e-6) << mask;
+    EXPECT_NEAR(static_cast<double>(p.grad_biases[1]), 0.5, 1e-6) << mask;
+  }
+}
+
+TYPED_TEST(LossFamilyTest, RemovedHitsContributeNothingWhateverTheirWeight) {
+  using T = TypeParam;
+  for (const std::int64_t num_sampled : {1, 20, 600}) {
+    for (const double weight : {double{INFINITY}, double{NAN}}) {
+      Problem<T> p({.batch = 2, .num_true = 1, .num_sampled = num_sampled, .dim = 3, .num_classes = 5});
+      p.request.loss.remove_accidental_hits = true;
+      std::vector<T> weights = {static_cast<T>(weight), T{1}};
+      p.request.loss.negative_weight.values = weights.data();
+      p.labels = {1, 2};
+      std::ranges::fill(p.sampled, 1);  // all are hits of the first example
+      p.request.targets.ids = p.labels.data();
+      p.grad_weights.resize(6);
+      p.grad_biases.resize(2);
+      p.run();
+      const std::vector<T> loss = p.loss, grad_inputs = p.grad_inputs;
+      weights[0] = T{1};
+      p.run();
+      EXPECT_EQ(loss, p.loss) << num_sampled;
+      EXPECT_EQ(grad_inputs, p.grad_inputs) << num_sampled;
+      EXPECT_TRUE(std::isfinite(loss[0]));
+    }
   }
 }
 

@@ -2,6 +2,9 @@
 
 #include <cmath>
 #include <functional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "fastnce/fastnce.h"
 #include "problem.h"
@@ -100,6 +103,63 @@ TEST(Validation, WantsARangeThatHoldsTheUniqueSamples) {
             "because samples are unique");
   EXPECT_EQ(message_of([&] { sample_candidates({.distribution = {.range_max = 0}, .num_sampled = 3}, ids); }),
             "range_max = 0: expected at least 1");
+}
+
+// A request without candidates, which plan() draws.
+std::string message_with_sampler(const SamplerParams& sampler) {
+  return message_with([&](auto& p) { p.request.negatives = {.count = 3, .sampler = sampler}; });
+}
+
+TEST(Validation, WantsASamplerOfTheSizesOfTheRequest) {
+  EXPECT_EQ(message_with_sampler({.distribution = {.range_max = 10}, .num_sampled = 2}),
+            "sampler.num_sampled = 2: expected num_sampled = 3, the number of negatives");
+  EXPECT_EQ(message_with_sampler({.distribution = {.range_max = 1'000'000'000}, .num_sampled = 3}),
+            "sampler.distribution.range_max = 1000000000: expected num_classes = 10");
+  EXPECT_EQ(message_with_sampler({.distribution = {.range_max = 9}, .num_sampled = 3}),
+            "sampler.distribution.range_max = 9: expected num_classes = 10");
+}
+
+TEST(Validation, WantsTheTablesThatADistributionDrawsFrom) {
+  const UnigramTable table(std::vector<float>(10, 1.0f));
+  const LearnedWeights learned(10);
+  Distribution no_weights = table.distribution(), no_alias_table = no_weights, no_tree = learned.distribution();
+  no_weights.unigram.weights = nullptr;
+  no_alias_table.unigram.alias_table = nullptr;
+  no_tree.learned.tree = nullptr;
+  const Distribution named{.kind = no_weights.kind, .range_max = 10};
+  const std::string no_table = "distribution.unigram: expected the tables of a UnigramTable, not null";
+  const std::pair<Distribution, std::string> cases[] = {
+      {no_weights, no_table},
+      {no_alias_table, no_table},
+      {named, no_table},
+      {no_tree, "distribution.learned.tree: expected that of LearnedWeights, not null"},
+      {{.kind = static_cast<DistributionKind>(5), .range_max = 10}, "distribution.kind = 5: expected 0 to 4"},
+      {{.kind = static_cast<DistributionKind>(-1), .range_max = 10}, "distribution.kind = -1: expected 0 to 4"},
+  };
+  for (const auto& [distribution, message] : cases) {
+    std::int64_t ids[] = {1, 2, 3};
+    float counts[3];
+    for (const bool unique : {false, true}) {
+      const SamplerParams params{.distribution = distribution, .num_sampled = 3, .unique = unique};
+      EXPECT_EQ(message_of([&] { sample_candidates(params, ids); }), message);
+      EXPECT_EQ(message_of([&] { expected_counts(params, 3, ids, counts); }), message);
+      EXPECT_EQ(message_of([&] { sample_mixture({&params, 1}, ids, ids, counts, counts); }), message);
+      EXPECT_EQ(message_with_sampler(params), message);
+    }
+  }
+}
+
+TEST(Validation, WantsIdsOfTheDistributionForCounts) {
+  const UnigramTable table(std::vector<float>(10, 1.0f));
+  const SamplerParams params{.distribution = table.distribution(), .num_sampled = 2};
+  for (const std::int64_t bad : {std::int64_t{-1} << 40, std::int64_t{10}}) {
+    const std::int64_t ids[] = {1, bad};
+    std::int64_t drawn[2];
+    float counts[2];
+    const std::string rest = concat("[1] = ", bad, " is outside [0, range_max = 10)");
+    EXPECT_EQ(message_of([&] { expected_counts(params, 2, ids, counts); }), "ids" + rest);
+    EXPECT_EQ(message_of([&] { sample_mixture({&params, 1}, ids, drawn, counts, counts); }), "labels" + rest);
+  }
 }
 
 TEST(Validation, WantsASensibleNumberOfThreads) {

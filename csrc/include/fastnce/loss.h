@@ -48,11 +48,12 @@ struct Targets {
 
 // The sampled classes, shared by all examples: given, or drawn by plan().
 struct Negatives {
-  std::int64_t count = 0;                     // S
-  const std::int64_t* ids = nullptr;          // z [S], each in [0, V)
-  const void* expected_count = nullptr;       // Q(z) [S], as above but for samples that every example removes as hits
-  std::optional<SamplerParams> sampler = {};  // draws `count` classes in place of `ids`; its counts are Q
-  std::uint64_t* calls = nullptr;             // on a CUDA device: where the call is counted, as in sample_candidates()
+  std::int64_t count = 0;                // S
+  const std::int64_t* ids = nullptr;     // z [S], each in [0, V)
+  const void* expected_count = nullptr;  // Q(z) [S], as above but for samples that every example removes as hits
+  // Draws in place of `ids`; its counts are Q. Its num_sampled is S, its range_max V.
+  std::optional<SamplerParams> sampler = {};
+  std::uint64_t* calls = nullptr;  // on a CUDA device: where the call is counted, as in sample_candidates()
 };
 
 struct WantedOutputs {

@@ -21,7 +21,8 @@ struct SamplerParams {
   std::uint64_t call = 0;
 };
 
-// Throws InvalidValue when S or V is out of range, or when unique and the distribution cannot draw S distinct classes.
+// Throws InvalidValue when S or V is out of range, when the distribution lacks its tables, or when unique and the
+// distribution cannot draw S distinct classes.
 void validate(const SamplerParams& params);
 
 // Writes S sampled classes to `ids` and returns `tries`, the number of draws it took (S when not unique).
@@ -30,13 +31,13 @@ std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids);
 
 // The expected number of occurrences of each of `ids` among the samples of a call that took `tries` draws: S p when
 // tries == S, else 1 - (1 - p)^tries, p being the probability of the class in one draw. Within 2 ulp of TensorFlow's.
-// Ids must lie in [0, V); `tries` is what sample_candidates() returned. Throws as validate() does.
+// `tries` is what sample_candidates() returned. Throws as validate() does, and for an id outside [0, V).
 void expected_counts(const SamplerParams& params, std::int64_t tries, std::span<const std::int64_t> ids, float* counts);
 
 // Draws from each of `sources` and writes their classes one after the other to `ids` [S], S being the sum of
 // num_sampled. A class is expected as often as all sources together expect it: the counts of `labels`, and of the
-// classes drawn, are sums over the sources. Throws InvalidValue as validate() does, and unless all sources have the
-// same range_max.
+// classes drawn, are sums over the sources. Throws InvalidValue as validate() does, unless all sources have the same
+// range_max, and for a label outside [0, V).
 void sample_mixture(std::span<const SamplerParams> sources, std::span<const std::int64_t> labels, std::int64_t* ids,
                     float* true_counts, float* sampled_counts);
 
