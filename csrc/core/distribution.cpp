@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "cpu/runtime/interrupt.h"
 #include "cpu/sampler/sampler.h"
 #include "fastnce/error.h"
 #include "math/distribution/parameter.h"
@@ -56,9 +57,22 @@ void require_table_size(std::uint64_t classes, const char* what) {
   throw InvalidValue(concat(what, " of ", classes, " classes: expected 1 to ", kMostTabledClasses));
 }
 
+// Between two polls for an interrupt.
+constexpr std::int64_t kClassesAtOnce = std::int64_t{1} << 20;
+
+// Calls step(k) for all classes.
+template <class Step>
+void for_each_class(std::int64_t classes, const Step& step) {
+  cpu::Interruption interruption;
+  cpu::in_parts({0, classes}, kClassesAtOnce, interruption, [&](cpu::Range part) {
+    for (auto k = static_cast<std::size_t>(part.begin); k < static_cast<std::size_t>(part.end); ++k) step(k);
+  });
+  interruption.check();
+}
+
 void require_weights(std::span<const float> weights) {
   const auto classes = static_cast<float>(weights.size());
-  for (std::size_t i = 0; i < weights.size(); ++i) {
+  for_each_class(std::ssize(weights), [&](std::size_t i) {
     if (!(weights[i] >= 0.0f) || std::isinf(weights[i])) {
       throw InvalidValue(concat("weights[", i, "] = ", weights[i], ": expected a finite number of at least 0"));
     }
@@ -66,7 +80,7 @@ void require_weights(std::span<const float> weights) {
       throw InvalidValue(concat("weights[", i, "] = ", weights[i], " is too large for ", weights.size(),
                                 " classes: expected at most ", std::numeric_limits<float>::max() / classes));
     }
-  }
+  });
   if (std::ranges::all_of(weights, [](float weight) { return weight == 0.0f; })) {
     throw InvalidValue(concat("weights: all ", weights.size(), " are 0: expected at least one above 0"));
   }
@@ -78,10 +92,10 @@ double total_of(std::span<const float> weights, WeightSums sums) {
   constexpr double kExactEnough = 0x1p-20;
   double wide = 0.0;
   float narrow = 0.0f;
-  for (const float weight : weights) {
-    wide += static_cast<double>(weight);
-    narrow += weight;
-  }
+  for_each_class(std::ssize(weights), [&](std::size_t k) {
+    wide += static_cast<double>(weights[k]);
+    narrow += weights[k];
+  });
   const bool exact_enough = std::abs(static_cast<double>(narrow) - wide) <= kExactEnough * wide;
   if (sums == WeightSums::kFloat64 && !exact_enough) return wide;
   if (std::isinf(narrow)) {
@@ -137,14 +151,14 @@ LearnedWeights::LearnedWeights(std::vector<std::int32_t> weights) : weights_(std
   require_table_size(weights_.size(), "weights");
   const std::int64_t blocks = math::learned_blocks(std::ssize(weights_));
   tree_.assign(static_cast<std::size_t>(blocks + 1), 0);
-  for (std::size_t k = 0; k < weights_.size(); ++k) {
+  for_each_class(std::ssize(weights_), [&](std::size_t k) {
     if (weights_[k] < 1) throw InvalidValue(concat("weights[", k, "] = ", weights_[k], ": expected at least 1"));
     total_ += weights_[k];
     if (total_ > kMostTabledClasses) {
       throw InvalidValue(concat("weights add up to more than ", kMostTabledClasses, " at weights[", k, "]"));
     }
     tree_[1 + k / math::kLearnedBlock] += weights_[k];
-  }
+  });
   // Each node passes what it holds on to the next larger one that covers it.
   for (std::int64_t node = 1; node <= blocks; ++node) {
     const std::int64_t parent = node + (node & -node);

@@ -7,6 +7,8 @@
 #include <thread>
 #include <vector>
 
+#include "fastnce/config.h"
+#include "fastnce/distribution.h"
 #include "fastnce/loss.h"
 #include "fastnce/sampler.h"
 #include "problem.h"
@@ -66,6 +68,33 @@ TEST(Interrupt, EndsSearchesForAccidentalHits) {
   const auto labels = repeated(1, 200'000);
   const auto sampled = repeated(2, 10);
   expect_interruptible([&] { accidental_hits(labels, 1, sampled); });
+}
+
+// How often a call asks, if it may each time.
+template <class Call>
+int asks_of(const Call& call) {
+  asked = 0;
+  const InterruptScope scope(&count_and_go_on, kAtOnce);
+  call();
+  return asked;
+}
+
+// By the work done, not by draws, labels or classes: each of these takes a tenth of a microsecond or several.
+TEST(Interrupt, IsAskedForOftenWhereverTheWorkIs) {
+  constexpr std::int64_t kDraws = 1 << 18, kClasses = 1 << 20;
+  std::vector<std::int64_t> ids(kDraws);
+  const LearnedWeights learned(std::vector<std::int32_t>(1000, 1));
+  for (const bool unique : {false, true}) {
+    const SamplerParams params{
+        .distribution = learned.distribution(), .num_sampled = unique ? 1000 : kDraws, .unique = unique};
+    EXPECT_GE(asks_of([&] { sample_candidates(params, ids.data()); }), unique ? 1 : kDraws / 16'384 / num_threads());
+  }
+  const auto labels = repeated(1, 3000), sampled = repeated(1, 2000);
+  EXPECT_GE(asks_of([&] { accidental_hits(labels, 1, sampled); }), 3000 * 2000 / (2 << 20));
+  EXPECT_GE(asks_of([&] { UnigramTable(std::vector<float>(kClasses, 1.0f)); }), 3 * kClasses / 65536);
+  EXPECT_GE(asks_of([&] { unigram_weights(std::vector<float>(kClasses, 2.0f), "u", {.distortion = 0.75f}); }),
+            kClasses / 65536);
+  EXPECT_GE(asks_of([&] { plan_rows(std::vector<std::int64_t>(kClasses, 5), {}); }), 4);
 }
 
 TEST(Interrupt, EndsLosses) {

@@ -131,11 +131,15 @@ py::tuple find_accidental_hits(py::handle true_classes, py::handle sampled_candi
   py::array_t<std::int32_t> indices(count);
   py::array_t<std::int64_t> positions(count);
   py::array_t<float> weights(count);
+  std::int32_t* const indices_data = indices.mutable_data();
+  std::int64_t* const positions_data = positions.mutable_data();
   for (py::ssize_t i = 0; i < count; ++i) {
-    indices.mutable_data()[i] = static_cast<std::int32_t>(hits[i].example);
-    positions.mutable_data()[i] = hits[i].position;
-    weights.mutable_data()[i] = -std::numeric_limits<float>::max();
+    constexpr py::ssize_t kHitsAtOnce = 1 << 20;
+    if (i % kHitsAtOnce == kHitsAtOnce - 1 && PyErr_CheckSignals() != 0) throw py::error_already_set();
+    indices_data[i] = static_cast<std::int32_t>(hits[i].example);
+    positions_data[i] = hits[i].position;
   }
+  std::fill_n(weights.mutable_data(), count, -std::numeric_limits<float>::max());
   return py::make_tuple(indices, positions, weights);
 }
 

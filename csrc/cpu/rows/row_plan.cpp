@@ -13,6 +13,9 @@ namespace fastnce::cpu {
 
 namespace {
 
+// Between two polls for an interrupt: an entry of a large table is a cache miss.
+constexpr std::int64_t kEntriesAtOnce = std::int64_t{1} << 18;
+
 struct Entry {
   std::int64_t id;
   std::int64_t index;
@@ -30,7 +33,6 @@ void sort_by_id(std::pmr::vector<Entry>& entries) {
   std::pmr::vector<std::size_t> start(std::size_t{1} << digit_bits, call_memory());
   Interruption interruption;
   for (int shift = 0; shift < bits; shift += digit_bits) {
-    interruption.check();
     const auto digit = [&](const Entry& entry) {
       return static_cast<std::size_t>(entry.id >> shift) & (start.size() - 1);
     };
@@ -38,7 +40,11 @@ void sort_by_id(std::pmr::vector<Entry>& entries) {
     for (const Entry& entry : entries) ++start[digit(entry)];
     std::size_t sum = 0;
     for (std::size_t& count : start) sum += std::exchange(count, sum);
-    for (const Entry& entry : entries) other[start[digit(entry)]++] = entry;
+    in_parts({0, std::ssize(entries)}, kEntriesAtOnce, interruption, [&](Range part) {
+      const std::span some(entries.data() + part.begin, static_cast<std::size_t>(part.size()));
+      for (const Entry& entry : some) other[start[digit(entry)]++] = entry;
+    });
+    interruption.check();
     entries.swap(other);
   }
 }

@@ -11,7 +11,17 @@ namespace fastnce::cpu {
 
 namespace {
 
-constexpr std::size_t kStepsAtOnce = std::size_t{1} << 20;
+// Between two polls for an interrupt. A step may be a few cache misses.
+constexpr std::int64_t kStepsAtOnce = std::int64_t{1} << 16;
+
+// Calls step(i) for all i in [0, n).
+template <class Step>
+void for_each(std::size_t n, Interruption& interruption, const Step& step) {
+  in_parts({0, static_cast<std::int64_t>(n)}, kStepsAtOnce, interruption, [&](Range part) {
+    for (auto i = static_cast<std::size_t>(part.begin); i < static_cast<std::size_t>(part.end); ++i) step(i);
+  });
+  interruption.check();
+}
 
 // n p(k), which averages 1. TensorFlow rounds the product to float32, and n itself: above 2^24 classes that would leave
 // classes of weight 0 with a share.
@@ -19,27 +29,26 @@ std::vector<double> shares_of(std::span<const float> weights, WeightSums sums, I
   constexpr std::size_t kExactInFloat32 = std::size_t{1} << 24;
   const std::size_t n = weights.size();
   double sum = 0.0;
-  for (const float weight : weights) sum += static_cast<double>(weight);
+  for_each(n, interruption, [&](std::size_t i) { sum += static_cast<double>(weights[i]); });
   const bool as_tensorflow = sums == WeightSums::kFloat32 || n <= kExactInFloat32;
   std::vector<double> shares(n);
-  for (std::size_t i = 0; i < n; ++i) {
-    if (i % kStepsAtOnce == 0) interruption.check();
+  for_each(n, interruption, [&](std::size_t i) {
     const double product = as_tensorflow ? static_cast<double>(weights[i] * static_cast<float>(n))
                                          : static_cast<double>(weights[i]) * static_cast<double>(n);
     shares[i] = product / sum;
-  }
+  });
   return shares;
 }
 
-std::int64_t reachable_classes(const std::uint32_t* alias_table, std::size_t n) {
+std::int64_t reachable_classes(const std::uint32_t* alias_table, std::size_t n, Interruption& interruption) {
   std::vector<bool> reached(n, false);
-  for (std::size_t i = 0; i < n; ++i) {
+  for_each(n, interruption, [&](std::size_t i) {
     const std::uint32_t threshold = alias_table[2 * i];
     if (threshold > 0) reached[i] = true;
     if (threshold < math::kAliasScale) reached[alias_table[2 * i + 1]] = true;
-  }
+  });
   std::int64_t count = 0;
-  for (const bool is_reached : reached) count += is_reached ? 1 : 0;
+  for_each(n, interruption, [&](std::size_t i) { count += reached[i] ? 1 : 0; });
   return count;
 }
 
@@ -54,8 +63,8 @@ std::int64_t build_alias_table(std::span<const float> weights, WeightSums sums, 
   std::vector<std::uint32_t> stacks(n);
   std::size_t low = 0, high = n;  // the low ones are in [0, low), the high ones in [high, n), the last first
   const auto push = [&](std::uint32_t i) { stacks[share[i] < 1.0 ? low++ : --high] = i; };
-  for (std::size_t i = 0; i < n; ++i) push(static_cast<std::uint32_t>(i));
-  for (std::size_t step = 0; low > 0 && high < n; ++step) {
+  for_each(n, interruption, [&](std::size_t i) { push(static_cast<std::uint32_t>(i)); });
+  for (std::int64_t step = 0; low > 0 && high < n; ++step) {
     if (step % kStepsAtOnce == 0) interruption.check();
     const std::uint32_t poor = stacks[--low], rich = stacks[high++];
     const double threshold = static_cast<double>(static_cast<float>(share[poor])) * math::kAliasScale;
@@ -71,7 +80,7 @@ std::int64_t build_alias_table(std::span<const float> weights, WeightSums sums, 
   };
   for (std::size_t i = 0; i < low; ++i) keep(i);
   for (std::size_t i = high; i < n; ++i) keep(i);
-  return reachable_classes(alias_table, n);
+  return reachable_classes(alias_table, n, interruption);
 }
 
 }  // namespace fastnce::cpu

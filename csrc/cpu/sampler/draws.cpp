@@ -17,6 +17,10 @@ namespace fastnce::cpu {
 namespace {
 
 using math::CandidateStream;
+// Draws between two polls for an interrupt. One takes 5 to 20 ns, but microseconds in the tree of learned weights of
+// many classes, whose nodes come from memory one after the other.
+constexpr std::int64_t kDrawsAtOnce = std::int64_t{1} << 13;
+
 using Words = std::vector<std::uint64_t>;  // positions in the stream, ascending
 
 // Calls use(words, position of the first, count) for the words [first, first + count) of the stream, at most some
@@ -130,7 +134,7 @@ void draw_around(const D& distribution, const CandidateStream& stream, Range dra
 // Writes `draws` on threads and returns the number of rejections among them.
 template <class D>
 std::int64_t draw_on_threads(const D& distribution, const CandidateStream& stream, Range draws, std::int64_t before,
-                             int threads, std::int64_t* ids) {
+                             int threads, Interruption& interruption, std::int64_t* ids) {
   constexpr bool kMayReject = D::kRetriedWords > 0;
   const auto part_of_team = [&](const Team& team, std::int64_t from) {
     const Range part = team.share(draws.end - from);
@@ -139,9 +143,11 @@ std::int64_t draw_on_threads(const D& distribution, const CandidateStream& strea
   std::vector<Words> noted(kMayReject ? static_cast<std::size_t>(threads) : 0);
   parallel(threads, [&](const Team& team) {
     const Range part = part_of_team(team, draws.begin);
-    draw(distribution, stream, part, before, kMayReject ? &noted[static_cast<std::size_t>(team.rank)] : nullptr,
-         ids + (part.begin - draws.begin));
+    Words* const rejected = kMayReject ? &noted[static_cast<std::size_t>(team.rank)] : nullptr;
+    in_parts(part, kDrawsAtOnce, interruption,
+             [&](Range some) { draw(distribution, stream, some, before, rejected, ids + (some.begin - draws.begin)); });
   });
+  interruption.check();
   if constexpr (kMayReject) {
     Words& rejected = noted.front();
     for (std::size_t i = 1; i < noted.size(); ++i) rejected.insert(rejected.end(), noted[i].begin(), noted[i].end());
@@ -150,8 +156,11 @@ std::int64_t draw_on_threads(const D& distribution, const CandidateStream& strea
     if (rejections.empty()) return 0;
     parallel(threads, [&](const Team& team) {
       const Range part = part_of_team(team, rejections.front());
-      draw_around(distribution, stream, part, before, rejections, ids + (part.begin - draws.begin));
+      in_parts(part, kDrawsAtOnce, interruption, [&](Range some) {
+        draw_around(distribution, stream, some, before, rejections, ids + (some.begin - draws.begin));
+      });
     });
+    interruption.check();
     return std::ssize(rejections);
   }
   return 0;
@@ -159,17 +168,18 @@ std::int64_t draw_on_threads(const D& distribution, const CandidateStream& strea
 
 }  // namespace
 
-Draws::Draws(const SamplerParams& params, int threads)
+Draws::Draws(const SamplerParams& params, int threads, Interruption& interruption)
     : distribution_(params.distribution),
       stream_{params.seed, math::candidate_stream_start(params.seed2, params.num_sampled, params.call)},
-      threads_(threads) {
+      threads_(threads),
+      interruption_(interruption) {
   current_isa();  // may throw: not inside parallel()
 }
 
 void Draws::next(std::int64_t count, std::int64_t* ids) {
   const Range draws{done_, done_ + count};
   math::with_distribution(distribution_, [&](const auto& distribution) {
-    rejections_ += draw_on_threads(distribution, stream_, draws, rejections_, threads_, ids);
+    rejections_ += draw_on_threads(distribution, stream_, draws, rejections_, threads_, interruption_, ids);
   });
   done_ = draws.end;
 }

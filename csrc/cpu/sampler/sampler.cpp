@@ -22,8 +22,10 @@ namespace {
 // gain little. A count takes some 8 ns.
 constexpr double kDrawsPerThread = 32768;
 constexpr double kCountsPerThread = 8192;
-// A part of some 20 ms, after which a call may end early.
+// Draws of a thread in one batch: they bound the memory of unique sampling and of rejections.
 constexpr std::int64_t kDrawsAtOnce = std::int64_t{1} << 20;
+// Between two polls for an interrupt, where each step may be a cache miss.
+constexpr std::int64_t kStepsAtOnce = std::int64_t{1} << 16;
 
 // Tells whether a class occurs for the first time. A bit per class where that takes no more memory than the
 // samples themselves, otherwise an open-addressing table.
@@ -81,7 +83,7 @@ class SeenClasses {
 class UniqueSampler {
  public:
   UniqueSampler(const SamplerParams& params, int threads)
-      : num_sampled_(params.num_sampled), threads_(threads), stream_(params, threads) {
+      : num_sampled_(params.num_sampled), threads_(threads), stream_(params, threads, interruption_) {
     // On threads, the owner of a table may have to enlarge it.
     std::pmr::memory_resource* const memory = threads == 1 ? call_memory() : std::pmr::new_delete_resource();
     constexpr std::int64_t kBitsPerSample = 64;
@@ -98,9 +100,7 @@ class UniqueSampler {
     std::int64_t tries = 0;
     std::int64_t found = 0;
     double draws_per_find = 1.25;
-    Interruption interruption;
     while (found < num_sampled_) {
-      interruption.check();
       const std::int64_t batch = next_batch(num_sampled_ - found, draws_per_find);
       draws_.resize(static_cast<std::size_t>(batch));
       stream_.next(batch, draws_.data());
@@ -133,15 +133,19 @@ class UniqueSampler {
   void mark_first_occurrences() {
     is_first_.assign(draws_.size(), 0);
     parallel(threads_, [&](const Team& team) {
-      for (std::size_t i = 0; i < draws_.size(); ++i) {
-        const int who = threads_ == 1 ? 0 : owner(draws_[i]);
-        if ((team.size == 1 || who % team.size == team.rank) && seen_[who].insert(draws_[i])) is_first_[i] = 1;
-      }
+      in_parts({0, std::ssize(draws_)}, kStepsAtOnce, interruption_, [&](Range part) {
+        for (std::int64_t i = part.begin; i < part.end; ++i) {
+          const int who = threads_ == 1 ? 0 : owner(draws_[i]);
+          if ((team.size == 1 || who % team.size == team.rank) && seen_[who].insert(draws_[i])) is_first_[i] = 1;
+        }
+      });
     });
+    interruption_.check();
   }
 
   const std::int64_t num_sampled_;
   const int threads_;
+  Interruption interruption_;
   Draws stream_;
   std::pmr::vector<std::uint64_t> bitmap_{call_memory()};
   std::pmr::vector<SeenClasses> seen_{call_memory()};  // by owner
@@ -184,15 +188,13 @@ std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids) {
   if (params.unique && params.distribution.kind != math::kind_of<math::All>()) {
     return UniqueSampler(params, threads).run(ids);
   }
-  Draws draws(params, threads);
   Interruption interruption;
+  Draws draws(params, threads, interruption);
   for (std::int64_t done = 0; done < params.num_sampled;) {
-    interruption.check();
     const std::int64_t part = std::min(params.num_sampled - done, threads * kDrawsAtOnce);
     draws.next(part, ids + done);
     done += part;
   }
-  interruption.check();
   return params.num_sampled;
 }
 
@@ -203,7 +205,7 @@ void expected_counts(const SamplerParams& params, std::int64_t tries, std::span<
   Interruption interruption;
   math::with_distribution(params.distribution, [&](const auto& distribution) {
     parallel(threads_for(static_cast<double>(count), kCountsPerThread), [&](const Team& team) {
-      in_parts(team.share(count), kDrawsAtOnce, interruption, [&](Range part) {
+      in_parts(team.share(count), kStepsAtOnce, interruption, [&](Range part) {
         count_expected(distribution, params, tries,
                        ids.subspan(static_cast<std::size_t>(part.begin), static_cast<std::size_t>(part.size())),
                        counts + part.begin);
