@@ -105,9 +105,15 @@ TEST(Validation, WantsARangeThatHoldsTheUniqueSamples) {
             "range_max = 0: expected at least 1");
 }
 
-// A request without candidates, which plan() draws.
+// Of a request without candidates, which plan() draws, here or on a CUDA device.
 std::string message_with_sampler(const SamplerParams& sampler) {
-  return message_with([&](auto& p) { p.request.negatives = {.count = 3, .sampler = sampler}; });
+  std::string on_device;
+  const std::string message = message_with([&](auto& p) {
+    p.request.negatives = {.count = 3, .sampler = sampler};
+    on_device = message_of([&] { cuda::plan(p.request, 0); });
+  });
+  EXPECT_EQ(on_device, message);
+  return message;
 }
 
 TEST(Validation, WantsASamplerOfTheSizesOfTheRequest) {
