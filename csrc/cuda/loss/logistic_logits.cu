@@ -120,7 +120,9 @@ class LogisticTile : public LogitsTile<logits_plan({kOrder, kOperandParts}), kOp
     if (args_.loss_parts != nullptr) {
       float sum = 0.0f;
       for (int warp = 0; warp < Product::kWarpsAcross; ++warp) sum += shared_.row_sum[warp][at];
-      args_.loss_parts[row_offset(block_x(), args_.loss_pitch) + Base::first_row() + at] = sum * shared_.weight[at];
+      // 0 where all samples are hits, even if the weight is not finite.
+      args_.loss_parts[row_offset(block_x(), args_.loss_pitch) + Base::first_row() + at] =
+          sum != 0.0f ? sum * shared_.weight[at] : 0.0f;
     }
     if (args_.grad.data != nullptr) {
       args_.bias_parts[row_offset(block_y(), args_.bias_pitch) + Base::first_column() + at] =

@@ -243,7 +243,7 @@ def negative_sampling_loss_and_grad(
 
 
 def gbce_weight(num_sampled: int, num_classes: int, calibration: float) -> float:
-    """gBCE's beta = ``a (t (1 - 1/a) + 1/a) = t a + (1 - t)``, t the calibration and a = ``S / (V - 1)`` the sampling rate.
+    """gBCE's beta = ``a (t (1 - 1/a) + 1/a) = t a + (1 - t)``: a = ``S / (V - 1)`` the rate, t the calibration.
 
     The loss ``-log(sigmoid(u)**beta)`` of the true class undoes the overconfidence that sampled negatives teach:
     t = 1 fully (beta = a), t = 0 not at all (beta = 1). Source: Petrov and Macdonald, "gSASRec" (2023).
