@@ -277,6 +277,15 @@ TEST_F(CudaLosses, RemovedHitsAreNotInTheDenominator) {
   }
 }
 
+TEST_F(CudaLosses, RemovedHitsContributeNothingWhateverTheirWeight) {
+  for (const float weight : {kInfinity, kNaN}) {
+    const std::vector<float> weights(130, weight);
+    Problem<float> p({.batch = 130, .num_true = 1, .num_sampled = 140, .dim = 5, .num_classes = 60}, 1);
+    p.request.loss = {.negative_weight = {.values = weights.data()}, .remove_accidental_hits = true};
+    expect_solved(p, "removed");
+  }
+}
+
 TEST_F(CudaLosses, AClassThatABiasRulesOutHasNoProbability) {
   for (const Precision precision : kLevels) {
     for (const std::int64_t excluded : {2, 60}) {  // every second class, or all but the true one
