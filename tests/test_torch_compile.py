@@ -43,7 +43,10 @@ def loss_arguments(sparse):
 @pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "dense"])
 def test_pytorchs_operator_checks_pass(sparse):
     operators, arguments = torch.ops.fastnce, loss_arguments(sparse)
-    torch.library.opcheck(operators.candidates, (batch()[1], torch.tensor(3), SEED, None, 5, True, CLASSES))
+    for distribution in (("log_uniform", None), ("unigram", torch.arange(1.0, CLASSES + 1))):
+        torch.library.opcheck(
+            operators.candidates, (batch()[1], torch.tensor(3), SEED, *distribution, 5, True, CLASSES)
+        )
     for losses in (operators.sampled_loss, operators.sampled_losses):
         torch.library.opcheck(losses, arguments)
     factors = torch.rand(len(batch()[1]))
@@ -199,6 +202,18 @@ def test_checkpointing_that_does_not_restore_random_numbers_is_refused():
     loss = checkpoint(criterion, x, target, use_reentrant=False, preserve_rng_state=False)
     with pytest.raises(RuntimeError, match="preserve_rng_state=True"):
         loss.backward()
+
+
+def test_a_call_is_not_taken_for_one_of_a_module_that_is_gone():
+    """Whose seed may have had the same address."""
+    x, target = batch()
+    addresses = set()
+    for _ in range(20):
+        criterion = module()
+        criterion.calls.fill_(5)
+        addresses.add(criterion._seed.data_ptr())
+        checkpoint(criterion, x, target, use_reentrant=False)
+    assert len(addresses) == 20
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
