@@ -243,7 +243,8 @@ def negative_sampling_loss_and_grad(
 
 
 def gbce_weight(num_sampled: int, num_classes: int, calibration: float) -> float:
-    """gBCE's beta = ``a (t (1 - 1/a) + 1/a) = t a + (1 - t)``: a = ``S / (V - 1)`` the rate, t the calibration.
+    """gBCE's beta = ``a (t (1 - 1/a) + 1/a)`` = ``t a + (1 - t)``, with a = ``S / (V - 1)`` the sampling rate and t the
+    calibration.
 
     The loss ``-log(sigmoid(u)**beta)`` of the true class undoes the overconfidence that sampled negatives teach:
     t = 1 fully (beta = a), t = 0 not at all (beta = 1). Source: Petrov and Macdonald, "gSASRec" (2023).
