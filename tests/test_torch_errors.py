@@ -165,23 +165,24 @@ def test_the_target_of_a_true_class_is_mean_or_one(value):
 
 @pytest.mark.parametrize("name", ["positive_weight", "negative_weight"])
 @pytest.mark.parametrize(
-    ("value", "message"),
+    ("value", "got"),
     [
-        (10**400, "inf: expected a finite number"),
-        (-(10**400), "-inf: expected a finite number"),
-        (float("nan"), "nan: expected a finite number"),
-        (1e300, r"1e\+300: expected a finite float32 number"),
-        (-1e39, r"-1e\+39: expected a finite float32 number"),
+        (10**400, " is an integer too large for a float"),
+        (-(10**400), " is an integer too large for a float"),
+        (float("nan"), " = nan"),
+        (1e300, r" = 1e\+300"),
+        (-1e39, r" = -1e\+39"),
     ],
-    ids=lambda value: f"{value:.9}" if isinstance(value, str) else "",
+    ids=["integer", "negative integer", "nan", "1e300", "-1e39"],
 )
-def test_weights_of_terms_are_finite(name, value, message):
+def test_weights_of_terms_are_finite(name, value, got):
     (x, target), criterion = batch(), module()
-    with pytest.raises(ValueError, match=f"^{name} = {message}$"):
+    message = rf"^{name}{got}: expected a finite number of float32, at most 3\.40282e\+38 in magnitude$"
+    with pytest.raises(ValueError, match=message):
         fastnce.torch.negative_sampling_loss(
             x, target, criterion.weight, criterion.bias, torch.arange(5), **{name: value}
         )
-    with pytest.raises(ValueError, match=f"^{name} = {message}$"):
+    with pytest.raises(ValueError, match=message):
         module(loss="NegativeSamplingLoss", **{name: value})
 
 
