@@ -22,7 +22,12 @@ def test_readme_has_the_figures_of_the_results() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "page"), [("peers/page.py", "benchmarks.md"), ("language_model/page.py", "language_model.md")]
+    ("script", "page"),
+    [
+        ("peers/page.py", "benchmarks.md"),
+        ("language_model/page.py", "language_model.md"),
+        ("loss_choice/page.py", "which_loss.md"),
+    ],
 )
 def test_generated_pages_are_those_of_their_scripts(script: str, page: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the scripts draw with Matplotlib: pip install matplotlib")
