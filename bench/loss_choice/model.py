@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+import fastnce
+
 sys.path.append(str(Path(__file__).parents[2] / "examples"))
 from word2vec import SHIPPED_CORPUS, Table, read_corpus, sum_runs
 
@@ -27,7 +29,7 @@ HELD_OUT = 20  # every 20th paragraph
 CONTEXT = 3  # J
 WIDTH = 64  # D
 BATCH = 512  # B
-EVALUATED = 1 << 11  # examples at a time, whose logits of all classes are in memory
+EVALUATED = 1 << 12  # examples at a time
 
 
 class Examples(NamedTuple):
@@ -100,11 +102,12 @@ class Model:
     def perplexity(self, examples: Examples, shift: Floats | float = 0.0) -> float:
         """Under the softmax over all classes, of logits with ``shift`` (``[V]``) added."""
         total = 0.0
-        biases = (self.biases.rows + shift).astype(np.float32)
+        classes = len(self.weights.rows)
+        tables = (self.weights.rows, (self.biases.rows + shift).astype(np.float32))
+        everything = (np.arange(classes), None, None)
         for start in range(0, len(examples.following), EVALUATED):
             here = slice(start, start + EVALUATED)
-            logits = self.hidden(examples.contexts[here]) @ self.weights.rows.T + biases
-            largest = logits.max(axis=1, keepdims=True)
-            log_total = largest[:, 0] + np.log(np.exp(logits - largest).sum(axis=1, dtype=np.float64))
-            total += float((log_total - np.take_along_axis(logits, examples.following[here, None], 1)[:, 0]).sum())
+            batch = (examples.following[here], self.hidden(examples.contexts[here]))
+            losses = fastnce.sampled_softmax_loss(*tables, *batch, classes, classes, sampled_values=everything)
+            total += float(losses.sum(dtype=np.float64))
         return float(np.exp(total / len(examples.following)))

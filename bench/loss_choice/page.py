@@ -110,10 +110,10 @@ with the full softmax {exact_ms}."""
 
 SETTING = """- **Data**: the shipped text, {train:,} examples to train on, {held_out:,} held out (every 20th paragraph).
   V = {classes:,}: the words that occur at least {min_count} times.
-- **Model**: log-bilinear, {context} words of context, D = {width}, batches of {batch}, {epochs} epochs, {seeds} seeds
+- **Model**: log-bilinear, {context} words of context, D = {width}, batches of {batch}, {epochs} epoch, {seeds} seeds
   (geometric means). Biases start at each loss's own optimum without context: log p, or log p - log Q.
 - **Optimiser**: Adagrad, with a learning rate that falls linearly: for each loss with each sampler the one of {rates}
-  that is best after one epoch at S = 256, on the held-out text.
+  that is best at S = 256 on the held-out text.
 - **Samplers**: one set of S different samples per batch. gBCE: calibration {calibration}."""
 
 GRADIENTS = """## Measured: bias of the gradients
@@ -132,7 +132,7 @@ examples, V = {classes}, labels drawn from the model.
 AGAIN = """## Measure it again
 
 ```sh
-python bench/loss_choice/run.py          # an hour or two on two cores
+python bench/loss_choice/run.py          # a quarter of an hour on two cores
 python bench/loss_choice/gradients.py    # a minute
 python bench/loss_choice/page.py --results build/loss_choice --output build/loss_choice
 ```"""
