@@ -70,8 +70,8 @@ CHOICES = (
 )
 
 HOW_MANY = """How many samples: the variance of the gradient falls with S, and so does the bias of NCE and of sampled
-softmax; the time grows. In the table below, 256 samples that follow the frequencies come close to the full softmax; four
-times as many uniform ones do not."""
+softmax; the time grows. In the table below, 256 samples that follow the frequencies come close to the full softmax;
+four times as many uniform ones do not."""
 
 LOSSES = """## The losses
 
