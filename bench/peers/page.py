@@ -82,8 +82,8 @@ overhead was measurable."""
 OVERHEAD = """`python bench/torch_overhead.py --compiled` finds what `fastnce.torch` itself costs: one step, forward and
 backward, of the module, eager and compiled, beside a bare `autograd.Function` around the NumPy function. That one has
 neither checks nor reductions nor a stream of samples, and leaves the same sparse gradients. All take turns in one
-process; `OMP_NUM_THREADS=1` before it measures one thread. On w2v, on one thread of an AMD EPYC (2026-11-27): bare 312 us,
-module 332 us (1.07 times), compiled 529 us, of which PyTorch spends some 110 us in any compiled function."""
+process; `OMP_NUM_THREADS=1` before it measures one thread. On w2v, on one thread of an AMD EPYC (2026-11-27): bare
+312 us, module 332 us (1.07 times), compiled 529 us."""
 
 REPLACED = """Speedup of the front ends over the code that they replace: time of NCE written by hand (PyTorch: the
 faster of eager and `torch.compile`) over the time of the front end (PyTorch: eager), median over rounds."""
