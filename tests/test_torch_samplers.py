@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import fastnce.torch  # noqa: E402
+from fastnce import _core  # noqa: E402
+from fastnce.torch import _kernels  # noqa: E402
 from torch_cases import CLASSES, SAMPLED, assert_equal, batch, module, step  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -399,3 +403,17 @@ def test_the_counts_of_a_callable_broadcast_as_given_ones_do(shapes, backend):
     torch.compiler.reset()
     call = criterion if backend == "eager mode" else torch.compile(criterion, fullgraph=True, backend=backend)
     assert torch.equal(call(x, target), expected)
+
+
+def test_the_table_of_a_unigram_distribution_is_copied_to_a_cuda_device_once(monkeypatch):
+    """Kernels read no host memory. The device is a stand-in, which only records what reaches it."""
+    device = SimpleNamespace(index=3, call=nullcontext, hand_over=lambda value: value)
+    copies, drawn_from = [], []
+    monkeypatch.setattr(_kernels, "cuda_device_of", lambda *_: device)
+    monkeypatch.setattr(_kernels, "on_device", lambda table, _: copies.append(table) or "the copy")
+    monkeypatch.setattr(_core, "candidates", lambda distribution, *_: drawn_from.append(distribution) or ())
+    table = _core.UnigramTable.of_unigrams(np.ones(5), 1.0, 0, 1, 0, False)
+    for _ in range(2):
+        _kernels.draw(table, torch.tensor([[1]]), 0, torch.tensor([1, 2]), 2, True, 5)
+    assert drawn_from == ["the copy", "the copy"]
+    assert copies == [table]

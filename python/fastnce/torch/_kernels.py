@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from fastnce import _core
 from fastnce._arrays import like
-from fastnce._devices import cuda_device_of
+from fastnce._devices import Device, cuda_device_of
 from fastnce._request import compute
+from fastnce._samplers._base import on_device
 from fastnce.torch._ignored import drop_unused_padding, ignored_examples
 from fastnce.torch._sampling import distribution_of
 from fastnce.torch._schema import FACTORS, Fields
@@ -18,6 +20,10 @@ from fastnce.torch._shapes import equal_share, loss_dtype, num_true_of
 
 Gradients: TypeAlias = tuple[bool, bool, bool]
 """Which are wanted: of inputs, weights, biases."""
+
+
+_tables: WeakKeyDictionary[_core.UnigramTable, dict[int, _core.Distribution]] = WeakKeyDictionary()
+"""Copies of tables, by the index of the device."""
 
 
 def _words(seed: Tensor | None) -> tuple[int, int]:
@@ -64,14 +70,24 @@ def draw(
     first, second = _words(seed)
     sizes = (num_true_of(true_classes), num_sampled, unique, range_max)
     call, counter = _position(calls)
-    arguments = (distribution, true_classes, *sizes, first, second)
+    arguments = (true_classes, *sizes, first, second)
     device = cuda_device_of(true_classes, "true_classes", range_max)
     if device is None:
-        return tuple(map(like(true_classes), _core.candidates(*arguments, call, None, 0)))
+        return tuple(map(like(true_classes), _core.candidates(distribution, *arguments, call, None, 0)))
     address = 0 if counter is None else counter.data_ptr()
     with device.call():
-        values = _core.candidates(*arguments, 0, device, address)
+        values = _core.candidates(_with_table_on(device, distribution), *arguments, 0, device, address)
     return tuple(map(device.hand_over, values))
+
+
+def _with_table_on(device: Device, distribution: _core.Distribution) -> _core.Distribution:
+    """The distribution as kernels read it: a table is copied to the device once."""
+    if not isinstance(distribution, _core.UnigramTable):
+        return distribution
+    copies = _tables.setdefault(distribution, {})
+    if device.index not in copies:
+        copies[device.index] = on_device(distribution, device)
+    return copies[device.index]
 
 
 def _array(tensor: Tensor | None) -> Any:
