@@ -1,5 +1,5 @@
-# Instruction-set flags occur only here. Each file of csrc/cpu/isa_builds compiles the same kernels for one instruction set; all
-# other files are built for the baseline of the target architecture, and the kernels are chosen at run time.
+# Instruction-set flags occur only here. Each file of csrc/cpu/isa_builds compiles the same kernels for one instruction
+# set; all other files are built for the baseline of the target architecture, and the kernels are chosen at run time.
 set(FASTNCE_FLAGS_baseline "")
 set(FASTNCE_FLAGS_avx2 -mavx2 -mfma)
 set(FASTNCE_FLAGS_avx512 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)

@@ -1,4 +1,4 @@
-"""Calls of the handlers in csrc/bindings/jax_*.cpp."""
+"""Calls of the handlers in csrc/bindings/jax/jax_*.cpp."""
 
 from __future__ import annotations
 
