@@ -306,8 +306,8 @@ TYPED_TEST(LossFamilyTest, PlansThatDrawLeaveThePaddingOut) {
 // Values that tables mask classes with: each is a product like any other.
 TYPED_TEST(LossFamilyTest, NoProductStandsForARemovedHit) {
   using T = TypeParam;
-  const double largest = static_cast<double>(std::numeric_limits<float>::max());
-  for (const double mask : {-1e30, -largest, 1e30, -1e9, -65504.0, -0x1p99, -0x1p100, -0x1.fffffep99}) {
+  constexpr double kLargest = 0x1.fep127;  // of bfloat16: AMX multiplies parts of that type
+  for (const double mask : {-1e30, -kLargest, 1e30, -1e9, -65504.0, -0x1p99, -0x1p100, -0x1.fffffep99}) {
     Problem<T> p({.batch = 1, .num_true = 1, .num_sampled = 2, .dim = 1, .num_classes = 3});
     p.request.targets.expected_count = p.request.negatives.expected_count = p.request.grad_loss = nullptr;
     p.request.loss.remove_accidental_hits = true;
