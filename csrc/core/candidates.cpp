@@ -29,11 +29,14 @@ void Candidates::prepare(const LossRequest& request) {
     draw(request);
     return;
   }
-  sampled_ = request.negatives.ids;
-  const std::int64_t num_labels = request.batch * request.targets.per_example;
-  true_log_q_ = log_of_given(request.targets.expected_count, num_labels, request.dtype, true_memory_);
-  sampled_log_q_ =
-      log_of_given(request.negatives.expected_count, request.negatives.count, request.dtype, sampled_memory_);
+  const Targets& targets = request.targets;
+  const Negatives& negatives = request.negatives;
+  sampled_ = negatives.ids;
+  const auto log_of = [&](const void* log_q, const void* counts, std::int64_t count, std::vector<std::byte>& memory) {
+    return log_q != nullptr ? log_q : log_of_given(counts, count, request.dtype, memory);
+  };
+  true_log_q_ = log_of(targets.log_q, targets.expected_count, targets.count(request.batch), true_memory_);
+  sampled_log_q_ = log_of(negatives.log_q, negatives.expected_count, negatives.total(), sampled_memory_);
 }
 
 void Candidates::draw(const LossRequest& request) {
@@ -48,7 +51,7 @@ void Candidates::draw(const LossRequest& request) {
                                             : log_of<float>(counts_.data(), std::ssize(ids), memory);
   };
   const Targets& targets = request.targets;
-  std::span labels(targets.ids, static_cast<std::size_t>(request.batch * targets.per_example));
+  std::span labels(targets.ids, static_cast<std::size_t>(targets.count(request.batch)));
   if (targets.padding) {
     // Padding is no class of the distribution. What is counted in its place is not read.
     constexpr std::int64_t kSomeClass = 0;

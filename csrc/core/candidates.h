@@ -15,9 +15,9 @@ class Candidates {
   // Draws if the request says so. Labels must be in range. Counts that are given are not checked.
   void prepare(const LossRequest& request);
 
-  const std::int64_t* sampled() const { return sampled_; }      // z [S]
-  const void* true_log_q() const { return true_log_q_; }        // [B, T] of the compute dtype; null: 0
-  const void* sampled_log_q() const { return sampled_log_q_; }  // [S], likewise
+  const std::int64_t* sampled() const { return sampled_; }      // z [G, S]
+  const void* true_log_q() const { return true_log_q_; }        // of each label, of the compute dtype; null: 0
+  const void* sampled_log_q() const { return sampled_log_q_; }  // [G, S], likewise
 
  private:
   void draw(const LossRequest& request);

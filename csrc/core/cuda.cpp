@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "core/validate.h"
 #include "fastnce/error.h"
@@ -55,9 +56,24 @@ void validate_for_device(const SamplerParams& params) {
   require_at_most(kMostEntries, "num_sampled", params.num_sampled);
 }
 
+// What the kernels of the CPU know and those here do not yet.
+void refuse_cpu_only(const LossRequest& r) {
+  const std::pair<bool, const char*> used[] = {{r.targets.offsets != nullptr, "ragged labels"},
+                                               {r.targets.weights != nullptr, "label_weights"},
+                                               {r.targets.log_q != nullptr || r.negatives.log_q != nullptr, "log_q"},
+                                               {r.negatives.groups > 1, "candidates per group"},
+                                               {r.exclude.offsets != nullptr, "exclude"},
+                                               {r.class_keys != nullptr, "class_keys"},
+                                               {r.temperature != 1.0, "temperature"}};
+  for (const auto& [is_used, name] : used) {
+    if (is_used) throw InvalidValue(concat(name, " on a CUDA device: expected arrays on the CPU, where it is implemented"));
+  }
+}
+
 void validate_for_device(const LossRequest& r) {
   if (r.dtype != DType::kFloat32) throw InvalidValue("dtype: expected kFloat32 on a CUDA device");
   validate_shapes(r);
+  refuse_cpu_only(r);
   const std::int64_t num_labels = r.batch * r.targets.per_example;
   require_at_most(kMostSamples, "num_sampled", r.negatives.count);
   require_at_most(kMostClasses, "num_classes", r.num_classes);

@@ -1,6 +1,7 @@
 #include "core/validate.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "fastnce/error.h"
@@ -44,7 +45,11 @@ void validate_table(const char* name, const Table& table, std::int64_t num_class
   }
 }
 
-// `columns` > 0: ids are [n / columns, columns] and the message names row and column.
+// Where an id stands, in messages: `columns` > 0: ids are [n / columns, columns], and the message names row and column.
+std::string at_text(std::int64_t at, std::int64_t columns) {
+  return columns > 0 ? concat(at / columns, ", ", at % columns) : concat(at);
+}
+
 void validate_ids(const char* name, const std::int64_t* ids, std::int64_t count, std::int64_t columns,
                   std::int64_t num_classes, std::optional<std::int64_t> padding) {
   const auto is_bad = [num_classes](std::int64_t id) {
@@ -57,70 +62,100 @@ void validate_ids(const char* name, const std::int64_t* ids, std::int64_t count,
     for (std::int64_t i = count - 1; i >= 0; --i) bad = is_bad(ids[i]) && ids[i] != *padding ? i : bad;
   }
   if (bad < 0) return;
-  const std::string at = columns > 0 ? concat(bad / columns, ", ", bad % columns) : concat(bad);
   const std::string or_padding = padding ? concat(", and is not padding = ", *padding) : "";
-  throw InvalidValue(
-      concat(name, "[", at, "] = ", ids[bad], " is outside [0, num_classes = ", num_classes, ")", or_padding));
+  throw InvalidValue(concat(name, "[", at_text(bad, columns), "] = ", ids[bad],
+                            " is outside [0, num_classes = ", num_classes, ")", or_padding));
 }
 
-// The position of the first number that is no expected count; -1 if there is none.
-template <class T>
-std::int64_t first_unexpected(const void* counts, std::int64_t count) {
-  const auto* const values = static_cast<const T*>(counts);
-  bool usable = true;
-  // Without branches: a vector at a time.
-  for (std::int64_t i = 0; i < count; ++i) usable &= math::is_expected_count(values[i]);
-  for (std::int64_t i = 0; i < count && !usable; ++i) {
-    if (!math::is_expected_count(values[i])) return i;
+// `count` < 0: any.
+void validate_offsets(const char* name, const std::int64_t* offsets, std::int64_t batch, std::int64_t count) {
+  const auto refuse = [&](std::int64_t at, const char* expected, std::int64_t value) {
+    throw InvalidValue(concat(name, ".offsets[", at, "] = ", offsets[at], ": expected ", expected, value));
+  };
+  if (offsets[0] != 0) refuse(0, "", 0);
+  for (std::int64_t b = 0; b < batch; ++b) {
+    if (offsets[b + 1] < offsets[b]) refuse(b + 1, "at least the offset before it, ", offsets[b]);
   }
-  return -1;
+  if (count >= 0 && offsets[batch] != count) refuse(batch, "the number of values, ", count);
 }
 
-double count_at(const LossRequest& r, const void* counts, std::int64_t at) {
-  return r.dtype == DType::kFloat64 ? static_cast<const double*>(counts)[at] : static_cast<const float*>(counts)[at];
-}
+// What Q is given as, for true or for sampled classes: the number by which the message calls it, and what it must be.
+struct GivenQ {
+  const void* values;
+  bool is_log;
+  const char* name;
 
-// Whether an example uses the count of a sampled position: all do that have a class, unless they remove it as a hit.
-bool uses_sample(const LossRequest& r, std::int64_t position) {
-  const Targets& targets = r.targets;
-  for (std::int64_t b = 0; b < r.batch; ++b) {
-    bool has_class = targets.per_example == 0, removes = false;
-    for (std::int64_t t = 0; t < targets.per_example; ++t) {
-      const std::int64_t label = targets.ids[b * targets.per_example + t];
-      if (targets.padding && label == *targets.padding) continue;
-      has_class = true;
-      removes |= r.loss.remove_accidental_hits && label == r.negatives.ids[position];
+  GivenQ(const void* expected_count, const void* log_q, const char* count_name, const char* log_name)
+      : values(log_q != nullptr ? log_q : expected_count),
+        is_log(log_q != nullptr),
+        name(is_log ? log_name : count_name) {}
+
+  double at(DType dtype, std::int64_t i) const {
+    return dtype == DType::kFloat64 ? static_cast<const double*>(values)[i] : static_cast<const float*>(values)[i];
+  }
+  bool is_usable(double value) const { return is_log ? std::isfinite(value) : math::is_expected_count(value); }
+
+  // Whether all are usable. Without branches: a vector at a time.
+  template <class T>
+  bool all_usable(std::int64_t count) const {
+    const auto* const all = static_cast<const T*>(values);
+    bool usable = true;
+    if (is_log) {
+      for (std::int64_t i = 0; i < count; ++i) usable &= std::isfinite(all[i]);
+    } else {
+      for (std::int64_t i = 0; i < count; ++i) usable &= math::is_expected_count(all[i]);
     }
-    if (has_class && !removes) return true;
+    return usable;
   }
-  return false;
-}
 
-void validate_counts(const LossRequest& r) {
-  const Targets& targets = r.targets;
-  const auto first = [&](const void* counts, std::int64_t count) {
-    return r.dtype == DType::kFloat64 ? first_unexpected<double>(counts, count)
-                                      : first_unexpected<float>(counts, count);
-  };
-  const auto refuse = [&](const std::string& element, const void* counts, std::int64_t at) {
-    throw InvalidValue(concat(element, " = ", count_at(r, counts, at), ": expected a positive, finite ",
-                              r.dtype == DType::kFloat64 ? "float64" : "float32",
-                              " number, how often the class is expected among the samples"));
-  };
-  const std::int64_t num_labels = r.batch * targets.per_example;
-  for (std::int64_t at = first(targets.expected_count, num_labels); at >= 0 && at < num_labels; ++at) {
-    const bool is_padding = targets.padding && targets.ids[at] == *targets.padding;
-    if (is_padding || math::is_expected_count(count_at(r, targets.expected_count, at))) continue;
-    refuse(concat("true_expected_count[", at / targets.per_example, ", ", at % targets.per_example, "]"),
-           targets.expected_count, at);
-  }
-  const void* const sampled_count = r.negatives.expected_count;
-  if (first(sampled_count, r.negatives.count) < 0) return;
-  for (std::int64_t s = 0; s < r.negatives.count; ++s) {
-    if (!math::is_expected_count(count_at(r, sampled_count, s)) && uses_sample(r, s)) {
-      refuse(concat("sampled_expected_count[", s, "]"), sampled_count, s);
+  // Refuses the first that is not usable and is read.
+  template <class IsRead>
+  void validate(DType dtype, std::int64_t count, std::int64_t columns, const IsRead& is_read) const {
+    const bool wide = dtype == DType::kFloat64;
+    if (values == nullptr || (wide ? all_usable<double>(count) : all_usable<float>(count))) return;
+    for (std::int64_t i = 0; i < count; ++i) {
+      if (is_usable(at(dtype, i)) || !is_read(i)) continue;
+      const char* const type = wide ? "float64" : "float32";
+      throw InvalidValue(concat(name, "[", at_text(i, columns), "] = ", at(dtype, i), ": expected a ",
+                                is_log ? "finite " : "positive, finite ", type,
+                                is_log ? " number, the logarithm of how often the class is expected among the samples"
+                                       : " number, how often the class is expected among the samples"));
     }
   }
+};
+
+std::int64_t key_of(const LossRequest& r, std::int64_t id) { return r.class_keys != nullptr ? r.class_keys[id] : id; }
+
+// Whether an example has a class and does not remove the sample.
+bool uses_sample(const LossRequest& r, std::int64_t b, std::int64_t sampled) {
+  const Targets& targets = r.targets;
+  const std::int64_t key = key_of(r, sampled);
+  bool has_class = targets.offsets == nullptr && targets.per_example == 0;
+  for (std::int64_t at = targets.begin(b); at < targets.begin(b + 1); ++at) {
+    if (targets.padding && targets.ids[at] == *targets.padding) continue;
+    has_class = true;
+    if (r.loss.remove_accidental_hits && key_of(r, targets.ids[at]) == key) return false;
+  }
+  if (r.exclude.offsets == nullptr) return has_class;
+  const std::int64_t* const begin = r.exclude.ids + r.exclude.offsets[b];
+  const std::int64_t* const end = r.exclude.ids + r.exclude.offsets[b + 1];
+  return has_class && std::find(begin, end, key) == end;
+}
+
+void validate_q(const LossRequest& r) {
+  const Targets& targets = r.targets;
+  const Negatives& negatives = r.negatives;
+  const GivenQ of_true(targets.expected_count, targets.log_q, "true_expected_count", "true_log_q");
+  of_true.validate(r.dtype, targets.count(r.batch), targets.offsets != nullptr ? 0 : targets.per_example,
+                   [&](std::int64_t at) { return !targets.padding || targets.ids[at] != *targets.padding; });
+  const GivenQ of_sampled(negatives.expected_count, negatives.log_q, "sampled_expected_count", "sampled_log_q");
+  of_sampled.validate(r.dtype, negatives.total(), negatives.groups > 1 ? negatives.count : 0, [&](std::int64_t s) {
+    const std::int64_t served = r.batch / negatives.groups, first = s / negatives.count * served;
+    for (std::int64_t b = first; b < first + served; ++b) {
+      if (uses_sample(r, b, negatives.ids[s])) return true;
+    }
+    return false;
+  });
 }
 
 // What a request and its sampler both say. The rest is checked with the sampler.
@@ -154,15 +189,27 @@ void validate_shapes(const LossRequest& r) {
   validate_table("weights", r.weights, r.num_classes, r.dim == 0);
   if (!r.biases.shards.empty()) validate_table("biases", r.biases, r.num_classes, false);
   require(!r.wanted.grad_biases || !r.biases.shards.empty(), "biases", "a table, since its gradient is asked for");
-  const std::int64_t num_labels = r.batch * r.targets.per_example;
+  const Negatives& negatives = r.negatives;
+  require_at_least(0, "labels.values", r.targets.listed);
+  require_at_least(1, "num_groups", negatives.groups);
+  if (r.batch % negatives.groups != 0) {
+    throw InvalidValue(concat("num_groups = ", negatives.groups, ": expected a divisor of the batch, B = ", r.batch));
+  }
+  if (!(r.temperature > 0.0) || std::isinf(r.temperature)) {
+    throw InvalidValue(concat("temperature = ", r.temperature, ": expected a positive, finite number"));
+  }
+  const std::int64_t num_labels = r.targets.count(r.batch);
   require(num_labels == 0 || r.targets.ids != nullptr, "labels", "an array, not null");
   require(r.batch * r.dim == 0 || r.inputs != nullptr, "inputs", "an array, not null");
-  if (r.negatives.sampler) return validate_sampler(r);
-  require(r.negatives.count == 0 || r.negatives.ids != nullptr, "sampled", "an array, not null");
-  const bool counted = r.targets.expected_count != nullptr || r.negatives.expected_count != nullptr;
-  require(!counted || num_labels == 0 || r.targets.expected_count != nullptr, "true_count", "an array, not null");
-  require(!counted || r.negatives.count == 0 || r.negatives.expected_count != nullptr, "sampled_count",
-          "an array, not null");
+  if (negatives.sampler) return validate_sampler(r);
+  require(negatives.total() == 0 || negatives.ids != nullptr, "sampled", "an array, not null");
+  require(r.targets.expected_count == nullptr || r.targets.log_q == nullptr, "true_count", "null beside true_log_q");
+  require(negatives.expected_count == nullptr || negatives.log_q == nullptr, "sampled_count",
+          "null beside sampled_log_q");
+  const bool of_true = r.targets.expected_count != nullptr || r.targets.log_q != nullptr;
+  const bool of_sampled = negatives.expected_count != nullptr || negatives.log_q != nullptr;
+  require(!of_sampled || num_labels == 0 || of_true, "true_count", "an array, not null");
+  require(!of_true || negatives.total() == 0 || of_sampled, "sampled_count", "an array, not null");
 }
 
 void validate_dtypes(const LossRequest& request, const LossOutputs& outputs) {
@@ -172,13 +219,21 @@ void validate_dtypes(const LossRequest& request, const LossOutputs& outputs) {
 }
 
 void validate_labels(const LossRequest& r) {
-  validate_ids("labels", r.targets.ids, r.batch * r.targets.per_example, r.targets.per_example, r.num_classes,
-               r.targets.padding);
+  const Targets& targets = r.targets;
+  const bool listed = targets.offsets != nullptr;
+  if (listed) validate_offsets("labels", targets.offsets, r.batch, targets.listed);
+  validate_ids(listed ? "labels.values" : "labels", targets.ids, targets.count(r.batch),
+               listed ? 0 : targets.per_example, r.num_classes, targets.padding);
+  if (r.exclude.offsets == nullptr) return;
+  validate_offsets("exclude", r.exclude.offsets, r.batch, -1);
+  if (r.class_keys != nullptr) return;  // which may be any
+  validate_ids("exclude.values", r.exclude.ids, r.exclude.offsets[r.batch], 0, r.num_classes, {});
 }
 
 void validate_candidates(const LossRequest& r) {
-  validate_ids("sampled_candidates", r.negatives.ids, r.negatives.count, 0, r.num_classes, {});
-  if (r.targets.expected_count != nullptr || r.negatives.expected_count != nullptr) validate_counts(r);
+  validate_ids("sampled_candidates", r.negatives.ids, r.negatives.total(),
+               r.negatives.groups > 1 ? r.negatives.count : 0, r.num_classes, {});
+  validate_q(r);
 }
 
 }  // namespace fastnce

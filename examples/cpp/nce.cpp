@@ -10,7 +10,8 @@ int main() {
   const float true_count[2] = {0.5f, 0.2f}, sampled_count[2] = {0.4f, 0.1f};
   float loss[2];
 
-  fastnce::LossRequest request{.batch = 2, .dim = 2, .num_classes = 5};
+  fastnce::LossRequest request;
+  request.batch = 2, request.dim = 2, request.num_classes = 5;
   request.targets = {.per_example = 1, .ids = labels, .expected_count = true_count};
   request.negatives = {.count = 2, .ids = sampled, .expected_count = sampled_count};
   request.weights.shards = {&weight_rows, 1}, request.biases.shards = {&bias_rows, 1};

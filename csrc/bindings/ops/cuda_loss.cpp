@@ -1,5 +1,6 @@
 // The sampled losses on a CUDA device: everything is queued on the framework's stream, in the framework's memory.
 #include <optional>
+#include <utility>
 
 #include "bindings/arrays/without_gil.h"
 #include "bindings/ops/cuda.h"
@@ -25,7 +26,7 @@ void use_candidates(py::handle given, const Place& place, LossCall& call, CudaCa
   const auto values = three_sampled_values(given);
   request.negatives.ids = gpu.ids(borrow_candidates(values[0], call, place), 1);
   if (values[1].is_none() && values[2].is_none()) return;
-  Array true_count = borrow_true_count(values[1], call, place);
+  Array true_count = borrow_per_label(values[1], "true_expected_count", call, place);
   if (true_count.rank() == 1 && request.targets.per_example == 1) {  // of a batch of one
     true_count.shape.push_back(1);
     true_count.strides.push_back(1);
@@ -54,6 +55,16 @@ py::object cuda_loss(const LossArguments& args) {
   LossCall call(borrow_inputs(args.inputs, place), args, place);
   CudaCall gpu(args.device, stream);
   LossRequest& request = call.request;
+  const std::pair<py::handle, const char*> cpu_only[] = {{args.label_offsets, "ragged labels"},
+                                                         {args.label_weights, "label_weights"},
+                                                         {args.exclude, "exclude"},
+                                                         {args.class_keys, "item_ids"},
+                                                         {args.temperature, "temperature"}};
+  for (const auto& [given, name] : cpu_only) {
+    if (is_given(given)) {
+      throw InvalidValue(concat(name, " on a CUDA device: expected arrays on the CPU, where it is implemented"));
+    }
+  }
   Array labels = borrow_labels(args.labels, call, place);
   merge_leading_axes(labels, labels.rank() == std::ssize(call.batch_shape()) ? 0 : 1);
   request.targets.ids = gpu.ids(std::move(labels), request.targets.per_example);

@@ -68,6 +68,11 @@ LossRequest request_from(const Array& inputs, const LossArguments& args) {
                                     {std::pair{"mean", TrueTarget::kMean}, std::pair{"one", TrueTarget::kOne}});
   request.loss.remove_accidental_hits =
       args.remove_accidental_hits.ptr() != nullptr && boolean(args.remove_accidental_hits, "remove_accidental_hits");
+  if (is_given(args.temperature)) {
+    const std::optional<double> number = one_number(args.temperature, "temperature", request.dtype);
+    if (!number) throw InvalidType(concat("temperature", is_a(args.temperature), ": expected a number"));
+    request.temperature = *number;
+  }
   if (request.targets.per_example < 0) {
     throw InvalidValue(concat("num_true = ", request.targets.per_example, ": expected at least 0"));
   }
@@ -101,12 +106,19 @@ constexpr Field kFields[] = {
     {"weights", &LossArguments::weights},
     {"biases", &LossArguments::biases},
     {"labels", &LossArguments::labels},
+    {"label_offsets", &LossArguments::label_offsets},
+    {"label_weights", &LossArguments::label_weights},
     {"inputs", &LossArguments::inputs},
     {"num_sampled", &LossArguments::num_sampled},
     {"num_classes", &LossArguments::num_classes},
     {"num_true", &LossArguments::num_true},
     {"padding", &LossArguments::padding},
     {"sampled_values", &LossArguments::sampled_values},
+    {"log_q", &LossArguments::log_q},
+    {"exclude", &LossArguments::exclude},
+    {"exclude_offsets", &LossArguments::exclude_offsets},
+    {"class_keys", &LossArguments::class_keys},
+    {"temperature", &LossArguments::temperature},
     {"family", &LossArguments::family},
     {"true_target", &LossArguments::true_target},
     {"positive_weight", &LossArguments::positive_weight},
@@ -242,6 +254,7 @@ void LossCall::draw_candidates() {
 }
 
 std::vector<std::int64_t> LossCall::label_shape() const {
+  if (has_label_lists()) return {request.targets.listed};
   std::vector<std::int64_t> shape = batch_shape_;
   shape.push_back(request.targets.per_example);
   return shape;
@@ -273,19 +286,25 @@ std::array<py::object, 3> three_sampled_values(py::handle given) {
 
 Array borrow_candidates(py::handle object, LossCall& call, const Place& place) {
   Array ids = borrow_or_convert(object, "sampled_candidates", place);
-  require_rank(ids, 1, "[S]");
-  std::int64_t& count = call.request.negatives.count;
-  if (!call.names_num_sampled()) count = ids.shape[0];
-  if (ids.shape[0] != count) {
-    throw InvalidValue(
-        concat("sampled_candidates has shape ", ids.shape_text(), ": expected [num_sampled] = [", count, "]"));
+  if (ids.rank() != 2) require_rank(ids, 1, "[S], or [G, S]");
+  Negatives& negatives = call.request.negatives;
+  if (ids.rank() == 2) negatives.groups = ids.shape[0];
+  if (!call.names_num_sampled()) negatives.count = ids.shape.back();
+  if (ids.shape.back() != negatives.count) {
+    throw InvalidValue(concat("sampled_candidates has shape ", ids.shape_text(), ": expected [num_sampled] = [",
+                              negatives.count, "]", ids.rank() == 2 ? ", or [G, num_sampled]" : ""));
   }
   return ids;
 }
 
-Array borrow_labels(py::handle object, const LossCall& call, const Place& place) {
-  Array labels = borrow_or_convert(object, "labels", place);
+Array borrow_labels(py::handle object, LossCall& call, const Place& place) {
+  Array labels = borrow_or_convert(object, call.has_label_lists() ? "labels.values" : "labels", place);
   const std::int64_t num_true = call.request.targets.per_example;
+  if (call.has_label_lists()) {
+    require_rank(labels, 1, "[n]");
+    call.request.targets.listed = labels.shape[0];
+    return labels;
+  }
   if (call.batch_shape().size() == 1) {
     require_classes(labels, call.request.batch, num_true);
     return labels;
@@ -299,21 +318,22 @@ Array borrow_labels(py::handle object, const LossCall& call, const Place& place)
   return labels;
 }
 
-Array borrow_true_count(py::handle object, const LossCall& call, const Place& place) {
-  Array count = borrow_or_convert(object, "true_expected_count", place);
+Array borrow_per_label(py::handle object, const char* name, const LossCall& call, const Place& place) {
+  Array values = borrow_or_convert(object, name, place);
+  if (call.has_label_lists()) return values;
   const std::int64_t num_true = call.request.targets.per_example;
-  // [B] counts are one per example. Broadcast against [B, T] they would run along T, or against [B, 1] become [B, B]:
+  // [B] values are one per example. Broadcast against [B, T] they would run along T, or against [B, 1] become [B, B]:
   // a wrong loss without an error.
   const bool per_example =
-      call.batch_shape().size() == 1 ? count.rank() == 1 && count.shape[0] != 1 : count.shape == call.batch_shape();
-  if (!per_example) return count;
+      call.batch_shape().size() == 1 ? values.rank() == 1 && values.shape[0] != 1 : values.shape == call.batch_shape();
+  if (!per_example) return values;
   if (num_true != 1) {
-    throw InvalidValue(concat(count.name, " has shape ", count.shape_text(),
+    throw InvalidValue(concat(values.name, " has shape ", values.shape_text(),
                               ": expected [B, num_true] = ", shape_text(call.label_shape()), " or [B, 1]"));
   }
-  count.shape.push_back(1);
-  count.strides.push_back(1);
-  return count;
+  values.shape.push_back(1);
+  values.strides.push_back(1);
+  return values;
 }
 
 std::optional<double> one_number(py::handle object, const char* name, DType dtype) {

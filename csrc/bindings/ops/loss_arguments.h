@@ -17,6 +17,10 @@ struct LossArguments {
   explicit LossArguments(const py::dict& given);
 
   py::handle weights, biases, labels, inputs, num_sampled, num_classes, num_true, padding, sampled_values;
+  // Of a Ragged: `labels` or `exclude` are its values.
+  py::handle label_offsets, exclude, exclude_offsets;
+  py::handle label_weights, class_keys, temperature;
+  py::handle log_q;  // whether sampled_values hold log Q in place of expected counts
   py::handle family, true_target, positive_weight, negative_weight, remove_accidental_hits;
   py::handle partition_strategy, precision;
   // Of the candidates where none are given: the key of the stream, and the number of the call, which a CUDA device
@@ -59,12 +63,13 @@ class LossCall {
 
   // Element types of the gradients: those of their arrays, or float32 where grad_dtype asks for it.
   void set_grad_dtypes(LossOutputs& outputs) const;
-  std::int64_t entries() const { return request.batch * request.targets.per_example + request.negatives.count; }
+  std::int64_t entries() const { return request.targets.count(request.batch) + request.negatives.total(); }
   bool names_num_sampled() const { return is_given(arguments_.num_sampled); }
   // Where none are given, log-uniform and unique, as TensorFlow's default.
   void draw_candidates();
   const std::vector<std::int64_t>& batch_shape() const { return batch_shape_; }
-  std::vector<std::int64_t> label_shape() const;  // [..., T]
+  bool has_label_lists() const { return is_given(arguments_.label_offsets); }
+  std::vector<std::int64_t> label_shape() const;  // [..., T], or [n] of lists
   const std::vector<std::int64_t>& inputs_shape() const { return inputs_shape_; }
 
   const bool pads_rows;
@@ -86,15 +91,15 @@ class LossCall {
 // unless there are three.
 std::array<py::object, 3> three_sampled_values(py::handle given);
 
-// Borrows sampled classes [S]. Sets the request's S if the call named none.
+// Borrows sampled classes [S] or [G, S]. Sets the request's G and, if the call named none, its S.
 Array borrow_candidates(py::handle object, LossCall& call, const Place& place);
 
-// Borrows labels [..., T] or, for T = 1, [...].
-Array borrow_labels(py::handle object, const LossCall& call, const Place& place);
+// Borrows labels [..., T] or, for T = 1, [...]; of lists [n], and sets n.
+Array borrow_labels(py::handle object, LossCall& call, const Place& place);
 
-// Borrows expected counts of true classes: [...] counts become [..., 1] if T is 1. Throws InvalidValue for others of
-// rank 1.
-Array borrow_true_count(py::handle object, const LossCall& call, const Place& place);
+// Borrows a number for each label, such as expected counts: [...] become [..., 1] if T is 1. Throws InvalidValue for
+// others of rank 1.
+Array borrow_per_label(py::handle object, const char* name, const LossCall& call, const Place& place);
 
 // A weight that is one number; throws InvalidValue unless it is finite in the compute dtype. Otherwise none: it is an
 // array.

@@ -53,8 +53,8 @@ class HostCall {
  public:
   HostCall(Array inputs, const LossArguments& args) : call(std::move(inputs), args, kHost) {
     LossRequest& request = call.request;
-    labels_ = copy_ids(borrow_labels(args.labels, call, kHost));
-    request.targets.ids = labels_.data();
+    use_targets(args);
+    use_exclusions(args);
     if (is_given(args.grad_loss)) {
       grad_loss_.emplace(borrow_or_convert(args.grad_loss, "grad_loss", kHost), call.batch_shape(),
                          "a shape that broadcasts to [B]");
@@ -63,7 +63,7 @@ class HostCall {
     use_weight(args.positive_weight, "positive_weight", request.loss.positive_weight, positive_weight_);
     use_weight(args.negative_weight, "negative_weight", request.loss.negative_weight, negative_weight_);
     if (is_given(args.sampled_values)) {
-      use_candidates(args.sampled_values);
+      use_candidates(args);
     } else {
       call.draw_candidates();
     }
@@ -73,6 +73,58 @@ class HostCall {
   LossCall call;
 
  private:
+  // Offsets [B + 1] of lists.
+  const std::int64_t* use_offsets(py::handle given, const char* name, std::vector<std::int64_t>& offsets) {
+    const Array array = borrow_or_convert(given, name, kHost);
+    require_rank(array, 1, "[B + 1]");
+    if (array.shape[0] != call.request.batch + 1) {
+      throw InvalidValue(concat(name, " has shape ", array.shape_text(), ": expected [B + 1] = [",
+                                call.request.batch + 1, "], as inputs has B = ", call.request.batch, " rows"));
+    }
+    offsets = copy_ids(array);
+    return offsets.data();
+  }
+
+  void use_targets(const LossArguments& args) {
+    Targets& targets = call.request.targets;
+    labels_ = copy_ids(borrow_labels(args.labels, call, kHost));
+    targets.ids = labels_.data();
+    if (call.has_label_lists()) targets.offsets = use_offsets(args.label_offsets, "labels.offsets", label_offsets_);
+    if (is_given(args.label_weights)) {
+      targets.weights = per_label(args.label_weights, "label_weights", label_weights_);
+    }
+  }
+
+  void use_exclusions(const LossArguments& args) {
+    LossRequest& request = call.request;
+    if (is_given(args.class_keys)) {
+      const Array keys = borrow_or_convert(args.class_keys, "item_ids", kHost);
+      require_rank(keys, 1, "[V]");
+      if (keys.shape[0] != request.num_classes) {
+        throw InvalidValue(concat("item_ids has shape ", keys.shape_text(), ": expected one for each item, [",
+                                  request.num_classes, "]"));
+      }
+      class_keys_ = copy_ids(keys);
+      request.class_keys = class_keys_.data();
+    }
+    if (!is_given(args.exclude)) return;
+    const Array values = borrow_or_convert(args.exclude, "exclude.values", kHost);
+    require_rank(values, 1, "[n]");
+    exclude_ = copy_ids(values);
+    request.exclude = {exclude_.data(), use_offsets(args.exclude_offsets, "exclude.offsets", exclude_offsets_)};
+    if (exclude_offsets_.back() != values.shape[0]) {
+      throw InvalidValue(concat("exclude.offsets[", request.batch, "] = ", exclude_offsets_.back(),
+                                ": expected the number of values, ", values.shape[0]));
+    }
+  }
+
+  const T* per_label(py::handle given, const char* name, std::optional<Values<T>>& values) {
+    values.emplace(borrow_per_label(given, name, call, kHost), call.label_shape(),
+                   call.has_label_lists() ? "one for each of labels.values, [n]"
+                                          : "a shape that broadcasts to [B, num_true]");
+    return values->data();
+  }
+
   void use_weight(py::handle given, const char* name, ExampleFactor& factor, std::optional<Values<T>>& values) {
     if (!is_given(given)) return;
     if (const std::optional<double> number = one_number(given, name, call.request.dtype)) {
@@ -84,22 +136,25 @@ class HostCall {
     factor.values = values->data();
   }
 
-  void use_candidates(py::handle given) {
-    const auto values = three_sampled_values(given);
+  void use_candidates(const LossArguments& args) {
+    const auto values = three_sampled_values(args.sampled_values);
     sampled_ = copy_ids(borrow_candidates(values[0], call, kHost));
     call.request.negatives.ids = sampled_.data();
     if (values[1].is_none() && values[2].is_none()) return;
-    true_count_.emplace(borrow_true_count(values[1], call, kHost), call.label_shape(),
-                        "a shape that broadcasts to [B, num_true]");
-    call.request.targets.expected_count = true_count_->data();
-    const std::int64_t sampled_shape[] = {call.request.negatives.count};
-    sampled_count_.emplace(borrow_or_convert(values[2], "sampled_expected_count", kHost), sampled_shape,
-                           "a shape that broadcasts to [num_sampled]");
-    call.request.negatives.expected_count = sampled_count_->data();
+    const bool logs = is_given(args.log_q) && boolean(args.log_q, "log_q");
+    Targets& targets = call.request.targets;
+    Negatives& negatives = call.request.negatives;
+    (logs ? targets.log_q : targets.expected_count) =
+        per_label(values[1], logs ? "true_log_q" : "true_expected_count", true_q_);
+    std::vector<std::int64_t> sampled_shape{negatives.count};
+    if (negatives.groups > 1) sampled_shape.insert(sampled_shape.begin(), negatives.groups);
+    sampled_q_.emplace(borrow_or_convert(values[2], logs ? "sampled_log_q" : "sampled_expected_count", kHost),
+                       sampled_shape, "a shape that broadcasts to that of sampled_candidates");
+    (logs ? negatives.log_q : negatives.expected_count) = sampled_q_->data();
   }
 
-  std::vector<std::int64_t> labels_, sampled_;
-  std::optional<Values<T>> grad_loss_, positive_weight_, negative_weight_, true_count_, sampled_count_;
+  std::vector<std::int64_t> labels_, label_offsets_, sampled_, exclude_, exclude_offsets_, class_keys_;
+  std::optional<Values<T>> grad_loss_, positive_weight_, negative_weight_, label_weights_, true_q_, sampled_q_;
 };
 
 template <class T>

@@ -32,6 +32,10 @@ void logistic_true_classes(const LossTask<T>& task, Range examples, T* row) {
         loss *= task.positive_weight.of(task.row_of_batch(b));
         g *= task.positive_weight.of(task.row_of_batch(b));
       }
+      if (targets.weights != nullptr) {
+        loss *= targets.weights[first + i];
+        g *= targets.weights[first + i];
+      }
       if (task.grad_loss != nullptr) g *= task.upstream(b);
       task.loss_sum[b] += static_cast<double>(loss);
       task.true_grad[first + i] = g;

@@ -3,6 +3,7 @@
 #include "cpu/loss/loss.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "cpu/loss/loss_kernels.h"
 #include "cpu/loss/loss_setup.h"
@@ -131,14 +132,27 @@ class Plane {
   TeamSums<T> sums_{};
 };
 
-// Into their stand-ins.
 template <class T>
-void widen_inputs(const LossKernels<T>& kernels, const LossRequest& request, const LossTask<T>& task, Range examples) {
+void scale(T* row, std::int64_t dim, double temperature) {
+  if (temperature == 1.0) return;
+  const T factor = static_cast<T>(1.0 / temperature);
+  for (std::int64_t d = 0; d < dim; ++d) row[d] *= factor;
+}
+
+// Into their stand-ins, divided by the temperature.
+template <class T>
+void enter_inputs(const LossKernels<T>& kernels, const LossRequest& request, const LossTask<T>& task, Range examples) {
   const auto* from = static_cast<const std::byte*>(request.inputs);
   const DType dtype = request.inputs_dtype.value_or(request.dtype);
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
     T* const to = const_cast<T*>(task.input(b));  // workspace
-    kernels.widen(from + task.row_of_batch(b) * request.inputs_stride * element_bytes(dtype), dtype, task.dim, to);
+    const std::byte* const row = from + task.row_of_batch(b) * request.inputs_stride * element_bytes(dtype);
+    if (dtype == request.dtype) {
+      std::memcpy(to, row, static_cast<std::size_t>(task.dim) * sizeof(T));
+    } else {
+      kernels.widen(row, dtype, task.dim, to);
+    }
+    scale(to, task.dim, request.temperature);
   }
 }
 
@@ -207,14 +221,15 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
     const ThreadMemory<T> memory = take_workspace(carver, own, sizes, schedule, team.size, team.rank);
 
     const Range examples = team.share(own.batch);
-    if (plan.padded) clear_left_out(request, plan, outputs, team.share(request.batch));
+    if (plan.listed) clear_left_out(request, plan, outputs, team.share(request.batch));
     if (!own.negative_weight.is_one()) combine_factors(own, examples);
-    const std::int64_t elements_per_example = (own.targets.per_example + 1) * (own.dim + 1);
+    const std::int64_t entries_per_example = own.num_entries() / std::max<std::int64_t>(own.batch, 1) + 1;
+    const std::int64_t elements_per_example = entries_per_example * (own.dim + 1);
     const auto for_examples = [&](Range range, auto kernel) {
       in_parts(range, kElementsAtOnce / elements_per_example + 1, interruption, kernel);
     };
     for_examples(examples, [&](Range part) {
-      if (narrow.inputs) widen_inputs(kernels, request, own, part);
+      if (narrow.inputs) enter_inputs(kernels, request, own, part);
       (sizes.softmax ? kernels.softmax_true_logits : kernels.logistic_true_classes)(own, part, memory.scratch);
     });
     kernels.sampled_offsets(own, team.share(own.num_sampled));
@@ -246,7 +261,9 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
     for (std::int64_t b = examples.begin; b < examples.end && own.loss != nullptr; ++b) {
       own.loss[own.row_of_batch(b)] = static_cast<T>(own.loss_sum[b]);
     }
-    for (std::int64_t b = examples.begin; b < examples.end && narrow.grad_inputs; ++b) {
+    for (std::int64_t b = examples.begin; b < examples.end && own.grad_inputs != nullptr; ++b) {
+      scale(own.grad_input(b), own.dim, request.temperature);
+      if (!narrow.grad_inputs) continue;
       const DType dtype = *outputs.grad_inputs_dtype;
       auto* const to = static_cast<std::byte*>(outputs.grad_inputs);
       const std::int64_t first = own.row_of_batch(b) * own.dim;

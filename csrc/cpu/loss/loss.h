@@ -11,26 +11,28 @@ namespace fastnce::cpu {
 
 // Candidates that the core has checked or drawn. log Q has the compute dtype; null: 0.
 struct CandidateView {
-  const std::int64_t* sampled;  // z [S]
-  const void* true_log_q;       // [B, T]
-  const void* sampled_log_q;    // [S]
+  const std::int64_t* sampled;  // z [G, S]
+  const void* true_log_q;       // [B, T], or one for each listed label
+  const void* sampled_log_q;    // [G, S]
 };
 
-// What a request needs beyond its arrays. Where labels are padding, entries are the labels that are left, and examples
-// without any are left out.
+// What a request needs beyond its arrays. Where labels are lists or some are padding, entries are the labels that are
+// left, and examples without any are left out.
 struct LossPlan {
   CandidateView candidates;
-  RowPlan rows;  // of the entries; empty if no row gradients are wanted
+  const void* target_weights = nullptr;  // of the entries; null: 1
+  RowPlan rows;                          // of the entries; empty if no row gradients are wanted
 
-  bool padded = false;
-  std::vector<std::int64_t> examples;       // if padded: which of the batch take part, ascending
+  bool listed = false;
+  std::vector<std::int64_t> examples;       // if listed: which of the batch take part, ascending
   std::vector<std::int64_t> entries;        // the class of each entry
   std::vector<std::int64_t> entry_example;  // an index into `examples`
   std::vector<std::int64_t> entry_offsets;  // [examples + 1]: the entries of each
-  std::vector<std::byte> entry_log_q;
+  std::vector<std::byte> entry_log_q, entry_weights;
 
-  // Accidental hits, as in HitLists. `hit_group` is empty if nothing is removed.
-  std::vector<std::int64_t> hit_group, hit_begin, hit_positions;
+  // Samples that examples remove, as in HitLists. `hit_group` is empty if there are none, `hit_offsets` if they are
+  // those of the entries.
+  std::vector<std::int64_t> hit_offsets, hit_group, hit_begin, hit_positions;
 };
 
 // The request must be valid (core/validate.h).

@@ -36,10 +36,9 @@ inline constexpr double kFlopsPerThread = 3e6;
 inline double flops(const LossRequest& r) {
   constexpr double kLogistic = 8;     // as many columns more
   constexpr double kTrueClass = 4e3;  // 50 ns: a row from anywhere in the table, the gradients, their place
-  const auto num_true = static_cast<double>(r.targets.per_example);
-  return static_cast<double>(r.batch) *
-         (6.0 * (static_cast<double>(r.negatives.count) + num_true) * (static_cast<double>(r.dim) + kLogistic) +
-          num_true * kTrueClass);
+  const auto batch = static_cast<double>(r.batch), num_true = static_cast<double>(r.targets.count(r.batch));
+  return 6.0 * (batch * static_cast<double>(r.negatives.count) + num_true) * (static_cast<double>(r.dim) + kLogistic) +
+         num_true * kTrueClass;
 }
 
 // Strips of a softmax: each thread's examples in as many parts, one after the other, whose exponentials are kept from

@@ -22,26 +22,37 @@ FactorView<T> view(const ExampleFactor& factor) {
 
 template <class T>
 TargetsView<T> targets_of(const LossRequest& request, const LossPlan& plan) {
-  const bool padded = plan.padded;
-  return {.ids = padded ? plan.entries.data() : request.targets.ids,
+  const bool listed = plan.listed;
+  return {.ids = listed ? plan.entries.data() : request.targets.ids,
           .log_q = static_cast<const T*>(plan.candidates.true_log_q),
+          .weights = static_cast<const T*>(plan.target_weights),
           .per_example = request.targets.per_example,
-          .offsets = padded ? plan.entry_offsets.data() : nullptr,
-          .example = padded ? plan.entry_example.data() : nullptr,
+          .offsets = listed ? plan.entry_offsets.data() : nullptr,
+          .example = listed ? plan.entry_example.data() : nullptr,
           .mean = request.loss.true_target == TrueTarget::kMean};
+}
+
+template <class T>
+HitLists hits_of(const LossPlan& plan, const TargetsView<T>& targets) {
+  if (plan.hit_group.empty()) return {};
+  return {.offsets = plan.hit_offsets.empty() ? targets.offsets : plan.hit_offsets.data(),
+          .per_example = targets.per_example,
+          .group = plan.hit_group.data(),
+          .begin = plan.hit_begin.data(),
+          .positions = plan.hit_positions.data()};
 }
 
 template <class T>
 LossTask<T> typed(const LossRequest& r, const LossPlan& plan, const LossOutputs& out, Interruption& interruption) {
   LossTask<T> task{};
-  task.batch = plan.padded ? std::ssize(plan.examples) : r.batch;
+  task.batch = plan.listed ? std::ssize(plan.examples) : r.batch;
   task.dim = r.dim;
   task.num_sampled = r.negatives.count;
   task.l2_bytes = l2_cache_bytes();
   task.weights = view(r.weights, r.weights_dtype.value_or(r.dtype));
   task.biases = view(r.biases, r.biases_dtype.value_or(r.dtype));
   task.targets = targets_of<T>(r, plan);
-  task.examples = plan.padded ? plan.examples.data() : nullptr;
+  task.examples = plan.listed ? plan.examples.data() : nullptr;
   task.inputs = static_cast<const T*>(r.inputs);  // or narrower, see NarrowArrays
   task.inputs_stride = r.inputs_stride;
   task.sampled = plan.candidates.sampled;
@@ -49,9 +60,7 @@ LossTask<T> typed(const LossRequest& r, const LossPlan& plan, const LossOutputs&
   task.grad_loss = static_cast<const T*>(r.grad_loss);
   task.positive_weight = view<T>(r.loss.positive_weight);
   task.negative_weight = view<T>(r.loss.negative_weight);
-  if (!plan.hit_group.empty()) {
-    task.hits = {plan.hit_group.data(), plan.hit_begin.data(), plan.hit_positions.data()};
-  }
+  task.hits = hits_of(plan, task.targets);
   task.interruption = &interruption;
   task.loss = r.wanted.loss ? static_cast<T*>(out.loss) : nullptr;
   task.grad_inputs = r.wanted.grad_inputs ? static_cast<T*>(out.grad_inputs) : nullptr;
@@ -65,11 +74,11 @@ LossTask<T> typed(const LossRequest& r, const LossPlan& plan, const LossOutputs&
   return task;
 }
 
-// Which of the caller's arrays are narrower than the compute dtype. During the call, arrays of the compute dtype
-// replace them.
+// Which of the caller's arrays are narrower than the compute dtype, or not yet divided by the temperature. During the
+// call, arrays of the compute dtype replace them.
 struct NarrowArrays {
   NarrowArrays(const LossRequest& r, const LossOutputs& out)
-      : inputs(r.inputs_dtype.value_or(r.dtype) != r.dtype),
+      : inputs(r.inputs_dtype.value_or(r.dtype) != r.dtype || r.temperature != 1.0),
         grad_inputs(r.wanted.grad_inputs && out.grad_inputs_dtype.value_or(r.dtype) != r.dtype),
         grad_weights(r.wanted.grad_weights && out.grad_weights_dtype.value_or(r.dtype) != r.dtype),
         grad_biases(r.wanted.grad_biases && out.grad_biases_dtype.value_or(r.dtype) != r.dtype) {}

@@ -30,6 +30,7 @@ template <class T>
 struct TargetsView {
   const std::int64_t* ids;      // the class of an entry
   const T* log_q;               // null: 0
+  const T* weights;             // null: 1
   std::int64_t per_example;     // T where dense
   const std::int64_t* offsets;  // null: dense
   const std::int64_t* example;  // of an entry; null: dense
@@ -42,15 +43,23 @@ struct TargetsView {
   [[gnu::always_inline]] std::int64_t example_of(std::int64_t entry) const {
     return example == nullptr ? entry / per_example : example[entry];
   }
+  [[gnu::always_inline]] T weight(std::int64_t entry) const { return weights == nullptr ? T{1} : weights[entry]; }
   [[gnu::always_inline]] T target(std::int64_t b) const { return mean ? T{1} / static_cast<T>(count(b)) : T{1}; }
 };
 
-// Accidental hits of an entry of group g: positions[begin[g] .. begin[g + 1]), ascending. Entries of one class share
-// their list. Null `group`: nothing is removed.
+// Samples that examples remove. Those of example b are of the classes e in [first(b), first(b + 1)): its true classes
+// or, with `offsets`, others. Class e is of group g, whose samples are positions[begin[g] .. begin[g + 1]), ascending.
+// Null `group`: nothing is removed.
 struct HitLists {
-  const std::int64_t* group = nullptr;  // of an entry; negative: no hits
+  const std::int64_t* offsets = nullptr;  // null: per_example classes for each example
+  std::int64_t per_example = 0;
+  const std::int64_t* group = nullptr;  // of a class; negative: no samples
   const std::int64_t* begin = nullptr;
   const std::int64_t* positions = nullptr;
+
+  [[gnu::always_inline]] std::int64_t first(std::int64_t b) const {
+    return offsets == nullptr ? b * per_example : offsets[b];
+  }
 };
 
 // A number for each example of the batch, or one for all.

@@ -15,12 +15,12 @@ template <class T>
   return in_tile & (__builtin_bit_cast(VecBits<T>, product) != VecBits<T>{} + kRemovedBits<T>);
 }
 
-// Overwrites the products of accidental hits in one tile.
+// Overwrites the products of removed samples in one tile.
 template <class Tile, class T = typename Tile::Element>
 void remove_hits(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile) {
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
     T* const row = tile.logits + (b - examples.begin) * kPanel<T>;
-    for (std::int64_t e = task.targets.begin(b); e < task.targets.begin(b + 1); ++e) {
+    for (std::int64_t e = task.hits.first(b); e < task.hits.first(b + 1); ++e) {
       const std::int64_t group = task.hits.group[e];
       if (group < 0) continue;
       for (std::int64_t i = task.hits.begin[group]; i < task.hits.begin[group + 1]; ++i) {

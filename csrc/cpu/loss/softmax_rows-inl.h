@@ -49,21 +49,23 @@ void softmax_true_classes(const LossTask<T>& task, Range examples, T* row) {
     for (std::int64_t e = begin; e < end; ++e) of_true += static_cast<double>(task.true_exp[e]);
     const math::SoftmaxSums sums{of_true, task.softmax_sum[b]};
     const double total = sums.total();
-    const double count = static_cast<double>(end - begin);
+    double shares = 0.0;
+    for (std::int64_t e = begin; e < end; ++e) shares += static_cast<double>(targets.weight(e));
     const double q = end > begin ? static_cast<double>(targets.target(b)) : 0.0;
     const double upstream = static_cast<double>(task.upstream(b));
     const double factor = q * upstream / total;
     double loss = 0.0;
     for (std::int64_t e = begin; e < end; ++e) {
       const auto own = static_cast<double>(task.true_exp[e]);
-      loss += largest - static_cast<double>(task.true_grad[e]);
-      task.true_grad[e] = static_cast<T>(sums.true_slope(own, count) * factor);
+      const auto share = static_cast<double>(targets.weight(e));
+      loss += share * (largest - static_cast<double>(task.true_grad[e]));
+      task.true_grad[e] = static_cast<T>(sums.true_slope(own, share, shares) * factor);
       if (task.grad_inputs == nullptr) continue;
       prefetch_true_class(task, e, last);
       add_true_grad_input(task, e, b, row);
     }
     if (task.grad_inputs != nullptr && begin == end) clear_grad_input(task, b);
-    task.loss_sum[b] = end > begin ? q * (loss + count * __builtin_log(total)) : 0.0;
-    task.softmax_factor[b] = end > begin ? static_cast<T>(count * factor) : T{0};
+    task.loss_sum[b] = end > begin ? q * (loss + shares * __builtin_log(total)) : 0.0;
+    task.softmax_factor[b] = end > begin ? static_cast<T>(shares * factor) : T{0};
   }
 }

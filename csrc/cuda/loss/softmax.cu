@@ -120,7 +120,7 @@ FASTNCE_KERNEL(kThreads, kBlocks) normalise_kernel(FASTNCE_ARGUMENTS NormaliseAr
   });
   for (std::int64_t t = share; t < classes; t += kThreadsPerExample) {
     const double own = static_cast<double>(math::exp_below(logit[t], largest));
-    gradient[t] = gradient[t] > 0.0f ? static_cast<float>(sums.true_slope(own, count) * factor) : 0.0f;
+    gradient[t] = gradient[t] > 0.0f ? static_cast<float>(sums.true_slope(own, 1.0, count) * factor) : 0.0f;
   }
 }
 

@@ -1,8 +1,10 @@
 // The sampled losses: value and gradients in one pass over tiles, never a [B, S] matrix.
 //
-//   u[b,t] = x[b] . w[y[b,t]] + c[y[b,t]] - log Q(y[b,t])      v[b,s] = x[b] . w[z[s]] + c[z[s]] - log Q(z[s])
+//   u[b,t] = x[b] . w[y[b,t]] + c[y[b,t]] - log Q(y[b,t])      v[b,s] = x[b] . w[z[g,s]] + c[z[g,s]] - log Q(z[g,s])
 //   logistic   loss[b] = sum_t a (softplus(u[b,t]) - r u[b,t])  +  sum_s m softplus(v[b,s])
 //   softmax    loss[b] = -sum_t r log softmax([u[b], v[b]])[t]
+//
+// g is the group of the example: all share one set of samples, each has its own, or anything between.
 //
 // With g = dloss/dlogit times the upstream factor of the example: dX = G_true W_y + G W_z, dW_z = G^T X, and so on.
 //
@@ -38,22 +40,42 @@ struct Loss {
   bool remove_accidental_hits = false;  // sampled classes equal to a true class of the example contribute nothing
 };
 
-// The true classes. Examples whose labels are all padding contribute nothing; T in 1 / T is the number of the others.
-struct Targets {
-  std::int64_t per_example = 1;              // T
-  const std::int64_t* ids = nullptr;         // y [B, T], each in [0, V) or equal to `padding`
-  const void* expected_count = nullptr;      // Q(y) [B, T], positive and finite where there is a class; null: Q = 1
-  std::optional<std::int64_t> padding = {};  // an id that stands for no class
+// A list of classes for each example: example b has ids[offsets[b]] .. ids[offsets[b + 1] - 1].
+struct ClassLists {
+  const std::int64_t* ids = nullptr;
+  const std::int64_t* offsets = nullptr;  // [B + 1], from 0, never falling; null: no lists
 };
 
-// The sampled classes, shared by all examples: given, or drawn by plan().
+// The true classes: T for each example or, beside offsets, a list of any length. Examples whose labels are all padding,
+// or whose list is empty, contribute nothing; T in 1 / T is the number of labels that are no padding. Expected counts,
+// their logarithms and weights are not read where a label is padding.
+struct Targets {
+  std::int64_t per_example = 1;              // T; not read beside offsets
+  const std::int64_t* ids = nullptr;         // y [B, T] or [n], each in [0, V) or equal to `padding`
+  const std::int64_t* offsets = nullptr;     // [B + 1], as in ClassLists; null: T for each example
+  std::int64_t listed = 0;                   // n, the length of `ids` beside offsets
+  const void* expected_count = nullptr;      // Q(y), one for each id, positive and finite; null: Q = 1
+  const void* log_q = nullptr;               // or log Q(y), finite
+  const void* weights = nullptr;             // multiply the terms of a label; in the softmax q_t = r weight; null: 1
+  std::optional<std::int64_t> padding = {};  // an id that stands for no class
+
+  std::int64_t count(std::int64_t batch) const { return offsets != nullptr ? listed : batch * per_example; }
+  std::int64_t begin(std::int64_t b) const { return offsets != nullptr ? offsets[b] : b * per_example; }
+};
+
+// The sampled classes: given, or drawn by plan(). Group g of the G groups serves the examples [g B / G, (g + 1) B / G);
+// one group is shared by all.
 struct Negatives {
+  std::int64_t groups = 1;               // G, a divisor of B
   std::int64_t count = 0;                // S
-  const std::int64_t* ids = nullptr;     // z [S], each in [0, V)
-  const void* expected_count = nullptr;  // Q(z) [S], as above but for samples that every example removes as hits
+  const std::int64_t* ids = nullptr;     // z [G, S], each in [0, V)
+  const void* expected_count = nullptr;  // Q(z) [G, S], as above but for samples that every example removes
+  const void* log_q = nullptr;           // or log Q(z), likewise
   // Draws in place of `ids`; its counts are Q. Its num_sampled is S, its range_max V.
   std::optional<SamplerParams> sampler = {};
   std::uint64_t* calls = nullptr;  // on a CUDA device: where the call is counted, as in sample_candidates()
+
+  std::int64_t total() const { return groups * count; }
 };
 
 struct WantedOutputs {
@@ -62,13 +84,9 @@ struct WantedOutputs {
   bool gradients() const { return grad_inputs || rows(); }
 };
 
-// All of one call but its results. Arrays are dense and row-major unless a stride is given; element types are `dtype`
-// unless noted.
-struct LossRequest {
-  Loss loss;
-  Targets targets;
-  Negatives negatives;
-  WantedOutputs wanted;
+// What scores x . w + c are computed from. Arrays are dense and row-major unless a stride is given; element types are
+// `dtype` unless noted.
+struct Scoring {
   DType dtype = DType::kFloat32;  // of the computation: kFloat32 or kFloat64
   // Element types of tables and inputs where they are not `dtype`: kFloat16 or kBFloat16 beside kFloat32.
   std::optional<DType> weights_dtype = {}, biases_dtype = {}, inputs_dtype = {};
@@ -80,7 +98,21 @@ struct LossRequest {
   Table biases;                               // [>= V]; no shards: no biases
   const void* inputs = nullptr;               // x [B, D]
   std::int64_t inputs_stride = 0;             // elements from one row of x to the next; 0 repeats one row
-  const void* grad_loss = nullptr;            // upstream factor per example [B]; null means 1. The loss is not scaled.
+};
+
+// All of one call but its results.
+struct LossRequest : Scoring {
+  Loss loss;
+  Targets targets;
+  Negatives negatives;
+  // What tells classes apart where sampled ones are removed: two with the same key are one. [V]; null: the class itself.
+  const std::int64_t* class_keys = nullptr;
+  ClassLists exclude;  // keys of sampled classes that contribute nothing to an example, hits or not; log Q is as it is
+  double temperature = 1.0;         // x is divided by it
+  const void* grad_loss = nullptr;  // upstream factor per example [B]; null means 1. The loss is not scaled.
+  WantedOutputs wanted;
+
+  bool removes_samples() const { return loss.remove_accidental_hits || exclude.offsets != nullptr; }
 };
 
 // Where results go; what was not wanted is not touched. Gradients of another type than the compute dtype are summed up
@@ -91,9 +123,9 @@ struct LossOutputs {
   void* grad_weights = nullptr;  // [rows, D]: row r is the gradient of class row_ids[r]
   void* grad_biases = nullptr;   // [rows]
   std::optional<DType> grad_inputs_dtype = {}, grad_weights_dtype = {}, grad_biases_dtype = {};
-  // On a CUDA device alone. All row outputs there have room for B T + S rows, of which the first n are used; the others
+  // On a CUDA device alone. All row outputs there have room for B T + G S rows, of which the first n are used; the others
   // repeat the last id with zero gradients.
-  std::int64_t* row_ids = nullptr;    // [B T + S]: ids, ascending
+  std::int64_t* row_ids = nullptr;    // [B T + G S]: ids, ascending
   std::int64_t* row_count = nullptr;  // [1]: n
 };
 

@@ -28,10 +28,12 @@ struct SoftmaxSums {
 
   FASTNCE_HD double total() const { return of_true + of_samples; }
 
-  // dloss/du of a true class with exponential `own`, over q / total, where n true classes have target q each: n own -
-  // total. The terms of the others are added up apart, not subtracted from the total: nothing is lost where one class
-  // has nearly all probability.
-  FASTNCE_HD double true_slope(double own, double n) const { return (n - 1.0) * own - (of_samples + (of_true - own)); }
+  // dloss/du of a true class with exponential `own` and this share of a target, over what one share is of it and over
+  // total, where the true classes have `shares` together: shares own - share total. The terms of the others are added
+  // up apart, not subtracted from the total: nothing is lost where one class has nearly all probability.
+  FASTNCE_HD double true_slope(double own, double share, double shares) const {
+    return (shares - share) * own - share * (of_samples + (of_true - own));
+  }
 };
 
 }  // namespace fastnce::math
