@@ -19,16 +19,18 @@ from fastnce._samplers._log_uniform import LogUniformSampler, log_uniform_candid
 from fastnce._samplers._mixed import MixedSampler
 from fastnce._samplers._uniform import UniformSampler, uniform_candidate_sampler
 from fastnce._samplers._unigram import UnigramSampler, fixed_unigram_candidate_sampler
-from fastnce._types import Grads, LearnedSamplerState, RowGrads, SampledValues, SamplerState
+from fastnce._types import DenseGrads, Grads, LearnedSamplerState, Ragged, RowGrads, SampledValues, SamplerState
 
 __version__: str = config()["version"]
 
 __all__ = [
+    "DenseGrads",
     "Grads",
     "LearnedSamplerState",
     "LearnedUnigramSampler",
     "LogUniformSampler",
     "MixedSampler",
+    "Ragged",
     "RowGrads",
     "SampledValues",
     "SamplerState",

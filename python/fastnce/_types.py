@@ -49,6 +49,19 @@ PartitionStrategy: TypeAlias = Literal["div", "mod"]
 TrueTarget: TypeAlias = Literal["mean", "one"]
 
 
+class Ragged(NamedTuple, Generic[IdsT]):
+    """Lists of classes, one for each example: ``values[offsets[b]:offsets[b + 1]]`` is that of example b.
+
+    As labels they are true classes, and what belongs to a label (its expected count, its weight) is ``[n]`` like
+    ``values``. A list may be empty.
+    """
+
+    values: IdsT
+    """Ids ``[n]``."""
+    offsets: IdsT
+    """int64 ``[B + 1]``: begin with 0, never decrease, end with n."""
+
+
 class SampledValues(NamedTuple, Generic[IdsT, FloatsT]):
     """What a candidate sampler returns: one set of S candidates, shared by the whole batch."""
 
@@ -78,6 +91,17 @@ class Grads(NamedTuple, Generic[IdsT, FloatsT]):
     """``[B, D]``."""
     rows: RowGrads[IdsT, FloatsT]
     """Rows of weights and biases, sparse."""
+
+
+class DenseGrads(NamedTuple, Generic[FloatsT]):
+    """Gradients of ``sum(grad_loss * loss)`` of a loss over all V classes: every row has one."""
+
+    inputs: FloatsT
+    """``[B, D]``."""
+    weights: FloatsT
+    """``[V, D]``."""
+    biases: FloatsT
+    """``[V]``; ``None`` without biases."""
 
 
 class SamplerState(NamedTuple):

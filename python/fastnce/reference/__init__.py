@@ -14,7 +14,7 @@ TensorFlow's candidate samplers (kernels ``range_sampler.cc`` and ``candidate_sa
 
 from __future__ import annotations
 
-from fastnce._types import Grads, RowGrads, SampledValues
+from fastnce._types import Grads, Ragged, RowGrads, SampledValues
 from fastnce.reference._distributions import (
     Distribution,
     InverseCdf,
@@ -27,8 +27,6 @@ from fastnce.reference._distributions import (
     unigram_weights,
 )
 from fastnce.reference._losses import (
-    Table,
-    gather,
     gbce_weight,
     nce_loss_and_grad,
     negative_sampling_loss_and_grad,
@@ -48,6 +46,7 @@ from fastnce.reference._samplers import (
     log_uniform_candidate_sampler,
     uniform_candidate_sampler,
 )
+from fastnce.reference._tables import Table, gather
 
 __all__ = [
     "Distribution",
@@ -55,6 +54,7 @@ __all__ = [
     "InverseCdf",
     "LearnedUnigram",
     "LogUniform",
+    "Ragged",
     "RowGrads",
     "SampledValues",
     "Seed",

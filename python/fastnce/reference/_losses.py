@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, Unpack
+from typing import Literal, NamedTuple, TypeAlias, TypedDict, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastnce._types import Grads, RowGrads, SampledValues
+from fastnce.reference._tables import Table, gather
+from fastnce.reference._targets import Flags, Floats, Labels, Lists, Targets, are_listed, per_example
 
-Floats: TypeAlias = NDArray[np.float64]
-Flags: TypeAlias = NDArray[np.bool_]
-Table: TypeAlias = ArrayLike | Sequence[ArrayLike]
-"""One ``[V, D]`` (or ``[V]``) array, or a list or tuple of shards of it."""
 Candidates: TypeAlias = SampledValues | Sequence[ArrayLike | None]
-"""Sampled ids ``[S]``, expected counts of the true classes and of the sampled ones; both counts ``None``: no log Q."""
-
-
-def gather(table_or_shards: Table, ids: ArrayLike, partition_strategy: str) -> Floats:
-    """Rows ``ids [n]`` of a table, in float64: ``[n, D]`` of a table ``[V, D]``, ``[n]`` of a table ``[V]``.
-
-    N rows in P shards: ``"mod"`` keeps id k in shard ``k mod P`` at row ``k div P``; ``"div"`` gives the
-    first ``N mod P`` shards ``N div P + 1`` consecutive ids each and the others ``N div P``. Source:
-    ``tf.nn.embedding_lookup``.
-    """
-    shards: list[NDArray[Any]] = (
-        [np.asarray(shard) for shard in table_or_shards]
-        if isinstance(table_or_shards, list | tuple)
-        else [np.asarray(table_or_shards)]
-    )
-    sizes = [len(shard) for shard in shards]
-    starts = np.cumsum([0, *sizes])
-    wanted = np.asarray(ids, np.int64)
-    rows = np.empty((len(wanted), *shards[0].shape[1:]), np.float64)
-    for i, k in enumerate(wanted.tolist()):
-        if partition_strategy == "mod":
-            shard, row = k % len(shards), k // len(shards)
-        else:
-            shard = int(np.searchsorted(starts, k, side="right")) - 1
-            row = k - int(starts[shard])
-        rows[i] = shards[shard][row]
-    return rows
+"""Sampled ids ``[S]`` or ``[G, S]``, expected counts of the true classes and of the sampled ones; both counts ``None``:
+no log Q."""
 
 
 def softplus(logit: Floats) -> Floats:
@@ -58,7 +31,9 @@ class LossOptions(TypedDict, total=False):
     """Options of every member of the family; see :func:`sampled_loss_and_grad`."""
 
     true_target: Literal["mean", "one"]
+    label_weights: ArrayLike | None
     remove_accidental_hits: bool
+    exclude: Lists | None
     padding: int | None
     partition_strategy: str
     grad_loss: ArrayLike | None
@@ -73,124 +48,123 @@ class _Terms(NamedTuple):
     dv: Floats
 
 
-def _logistic(u: Floats, v: Floats, target: Floats, is_true: Flags, is_negative: Flags, a: Floats, m: Floats) -> _Terms:
-    """``a (softplus(u) - r u)`` of each label, ``m softplus(v)`` of each negative."""
-    true_terms = np.where(is_true, a * (softplus(u) - target * u), 0.0)
+def _logistic(
+    u: Floats, v: Floats, r: Floats, w: Floats, is_true: Flags, is_negative: Flags, a: Floats, m: Floats
+) -> _Terms:
+    """``a w (softplus(u) - r u)`` of each label, ``m softplus(v)`` of each negative."""
+    true_terms = np.where(is_true, a * w * (softplus(u) - r * u), 0.0)
     negative_terms = np.where(is_negative, m * softplus(v), 0.0)
-    return _Terms(true_terms.sum(axis=1) + negative_terms.sum(axis=1), a * (sigmoid(u) - target), m * sigmoid(v))
+    return _Terms(true_terms.sum(axis=1) + negative_terms.sum(axis=1), a * w * (sigmoid(u) - r), m * sigmoid(v))
 
 
-def _softmax(u: Floats, v: Floats, target: Floats, is_true: Flags, is_negative: Flags) -> _Terms:
-    """``-q log p`` of one softmax over what is left of u and v; exponentials relative to the largest logit."""
+def _softmax(u: Floats, v: Floats, r: Floats, w: Floats, is_true: Flags, is_negative: Flags) -> _Terms:
+    """``-r w log p`` of one softmax over what is left of u and v; exponentials relative to the largest logit."""
     logits = np.concatenate([np.where(is_true, u, -np.inf), np.where(is_negative, v, -np.inf)], axis=1)
     largest = logits.max(axis=1, keepdims=True, initial=-np.inf)
     exponentials = np.exp(logits - np.where(largest == -np.inf, 0.0, largest))
     total = exponentials.sum(axis=1, keepdims=True)
-    q = np.where(is_true, target, 0.0)
+    q = r * w
     loss = np.where(is_true, q * (largest + np.log(total) - u), 0.0).sum(axis=1)
     g = q.sum(axis=1, keepdims=True) * exponentials / total
     return _Terms(loss, g[:, : u.shape[1]] - q, g[:, u.shape[1] :])
-
-
-def _per_example(value: ArrayLike, batch: int) -> Floats:
-    """A number or ``[B]``, as ``[B, 1]``."""
-    return np.broadcast_to(np.asarray(value, np.float64), (batch,))[:, np.newaxis]
-
-
-def _true_log_q(count: ArrayLike | None, batch: int, num_true: int) -> Floats:
-    """``[B, T]``, from expected counts given as that, as ``[B, 1]``, one number, or ``[B]`` where T = 1."""
-    values = np.asarray(1.0 if count is None else count, np.float64)
-    if values.ndim == 1 and num_true == 1 and len(values) == batch:
-        values = values[:, np.newaxis]
-    return np.log(np.broadcast_to(values, (batch, num_true)))
 
 
 @np.errstate(divide="ignore", invalid="ignore")
 def sampled_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: ArrayLike,
+    labels: Labels,
     inputs: ArrayLike,
     sampled_values: Candidates,
     *,
     family: Literal["logistic", "softmax"],
     true_target: Literal["mean", "one"] = "mean",
+    label_weights: ArrayLike | None = None,
     positive_weight: ArrayLike = 1.0,
     negative_weight: ArrayLike = 1.0,
     remove_accidental_hits: bool = False,
+    exclude: Lists | None = None,
     padding: int | None = None,
     partition_strategy: str = "div",
     grad_loss: ArrayLike | None = None,
 ) -> tuple[Floats, Grads]:
     """Loss ``[B]`` of any member of the family, and the gradients of ``sum(grad_loss * loss)``.
 
-    With x inputs ``[B, D]``, w weights ``[V, D]``, c biases ``[V]`` (0 for ``None``), y labels ``[B, T]``, z sampled
-    ids ``[S]``, Q their expected counts (1 for ``None``), a and m the positive and the negative weight, each a number
-    or ``[B]``::
+    With x inputs ``[B, D]``, w weights ``[V, D]``, c biases ``[V]`` (0 for ``None``), y labels ``[B]``, ``[B, T]`` or
+    Ragged, z sampled ids ``[S]`` or ``[G, S]``, of which row g = b div (B / G) serves example b, Q their expected
+    counts (1 for ``None``), h the label weights in the shape of the labels (1 for ``None``), a and m the positive and
+    the negative weight, each a number or ``[B]``::
 
         u[b,t]    = x[b].w[y[b,t]] + c[y[b,t]] - log Q(y[b,t])                          true logits
-        v[b,s]    = x[b].w[z[s]]   + c[z[s]]   - log Q(z[s])                            sampled logits
+        v[b,s]    = x[b].w[z[g,s]] + c[z[g,s]] - log Q(z[g,s])                          sampled logits
         r         = 1 / T where true_target is "mean", 1 where it is "one"
-        logistic    loss[b] = a sum_t (softplus(u[b,t]) - r u[b,t])  +  m sum_s softplus(v[b,s])
-                    du[b,t] = a (sigmoid(u[b,t]) - r)                dv[b,s] = m sigmoid(v[b,s])
+        logistic    loss[b] = a sum_t h[t] (softplus(u[b,t]) - r u[b,t])  +  m sum_s softplus(v[b,s])
+                    du[b,t] = a h[t] (sigmoid(u[b,t]) - r)           dv[b,s] = m sigmoid(v[b,s])
         softmax     p       = softmax of u[b,:] and v[b,:] together; a and m have no part in it
-                    loss[b] = - r sum_t log p[t]
-                    du[b,t] = r T p[t] - r                           dv[b,s] = r T p[T + s]
-        dx[b]     = grad_loss[b] (sum_t du[b,t] w[y[b,t]] + sum_s dv[b,s] w[z[s]])
+                    loss[b] = - sum_t q[t] log p[t]                  q[t] = r h[t]
+                    du[b,t] = (sum_t q[t]) p[t] - q[t]               dv[b,s] = (sum_t q[t]) p[T + s]
+        dx[b]     = grad_loss[b] (sum_t du[b,t] w[y[b,t]] + sum_s dv[b,s] w[z[g,s]])
         dw[k]     = sum over all (b,t), (b,s) of class k of grad_loss[b] du x[b], grad_loss[b] dv x[b]
         dc[k]     = the same without x; None without biases
 
-    Accidental hits (``z[s]`` among ``y[b]``), when removed, are no term of any of these sums, nor of p's denominator.
-    A label equal to ``padding`` is no label: T counts the others, its expected count is not read and its id is no row.
-    An example all of whose labels are padding has loss 0 and no gradient. No gradient flows through Q, a and m.
+    Accidental hits (``z[g,s]`` among ``y[b]``), when removed, are no term of any of these sums, nor of p's denominator.
+    Samples in the list ``exclude[b]`` are removed in the same way, hits or not; labels never are, and Q stays.
+    A label equal to ``padding`` is no label: T counts the others, its expected count and its weight are not read and
+    its id is no row. T counts labels, whatever their weights. An example all of whose labels are padding, or whose
+    list is empty, has loss 0 and no gradient. No gradient flows through Q, a, m and h.
     ``Grads.rows.ids`` holds the classes met in y and z, ascending, each once.
     """
     x = np.asarray(inputs, np.float64)
-    y = np.asarray(labels, np.int64)
-    y = y[:, np.newaxis] if y.ndim == 1 else y
+    targets = Targets(labels, padding)
     ids, true_count, sampled_count = sampled_values
-    z = np.asarray(ids, np.int64)
-    batch, num_true = y.shape
-    is_true = np.full(y.shape, True) if padding is None else y != padding
-    remaining = is_true.sum(axis=1, keepdims=True)
-    has_labels = (remaining > 0) | (num_true == 0)
-    is_hit = ((y[:, :, np.newaxis] == z) & is_true[:, :, np.newaxis]).any(axis=1)
-    is_negative = has_labels & ~(is_hit & remove_accidental_hits)
+    z = np.atleast_2d(np.asarray(ids, np.int64))
+    is_true, batch, dim = targets.is_true, *x.shape
+    groups, sampled = z.shape
+    of_group = (groups, batch // groups)  # of reshape, for what is [B, ...]
+    candidates = np.repeat(z, batch // groups, axis=0)
+    is_removed = (targets.are_labels(candidates) & remove_accidental_hits) | are_listed(candidates, exclude)
+    is_negative = targets.has_labels & ~is_removed
 
-    classes = np.concatenate([y[is_true], z])
+    classes = np.concatenate([targets.ids[is_true], z.ravel()])
     w_used = gather(weights, classes, partition_strategy)
     c_used = np.zeros(len(classes)) if biases is None else gather(biases, classes, partition_strategy)
-    num_labels = len(classes) - len(z)
-    w_true, c_true = np.zeros((*y.shape, x.shape[1])), np.zeros(y.shape)
+    num_labels = len(classes) - z.size
+    w_true, c_true = np.zeros((*is_true.shape, dim)), np.zeros(is_true.shape)
     w_true[is_true], c_true[is_true] = w_used[:num_labels], c_used[:num_labels]
-    w_sampled, c_sampled = w_used[num_labels:], c_used[num_labels:]
+    w_sampled, c_sampled = w_used[num_labels:].reshape(*z.shape, dim), c_used[num_labels:].reshape(z.shape)
+    true_log_q = np.log(targets.spread(np.asarray(1.0 if true_count is None else true_count, np.float64)))
+    sampled_log_q = np.log(np.asarray(1.0 if sampled_count is None else sampled_count, np.float64))
     # Not einsum, which reads beyond its operands where D is 0 (NumPy 2.4).
-    u = np.vecdot(x[:, np.newaxis], w_true) + c_true - _true_log_q(true_count, batch, num_true)
-    v = x @ w_sampled.T + c_sampled - np.log(np.asarray(1.0 if sampled_count is None else sampled_count, np.float64))
+    u = np.vecdot(x[:, np.newaxis], w_true) + c_true - true_log_q
+    grouped = x.reshape(*of_group, dim) @ w_sampled.transpose(0, 2, 1)
+    v = (grouped + (c_sampled - sampled_log_q)[:, np.newaxis]).reshape(batch, sampled)
 
-    target = 1.0 / np.maximum(remaining, 1) if true_target == "mean" else np.ones((batch, 1))
+    r, h = targets.shares(true_target, label_weights)
     if family == "logistic":
-        a, m = _per_example(positive_weight, batch), _per_example(negative_weight, batch)
-        loss, du, dv = _logistic(u, v, target, is_true, is_negative, a, m)
+        a, m = per_example(positive_weight, batch), per_example(negative_weight, batch)
+        loss, du, dv = _logistic(u, v, r, h, is_true, is_negative, a, m)
     else:
-        loss, du, dv = _softmax(u, v, target, is_true, is_negative)
-    upstream = _per_example(1.0 if grad_loss is None else grad_loss, batch)
+        loss, du, dv = _softmax(u, v, r, h, is_true, is_negative)
+    upstream = per_example(grad_loss, batch)
     du, dv = np.where(is_true, du * upstream, 0.0), np.where(is_negative, dv * upstream, 0.0)
 
     row_ids, row_of_class = np.unique(classes, return_inverse=True)
-    dw, dc = np.zeros((len(row_ids), x.shape[1])), np.zeros(len(row_ids))
+    dw, dc = np.zeros((len(row_ids), dim)), np.zeros(len(row_ids))
     dw_true = (du[:, :, np.newaxis] * x[:, np.newaxis])[is_true]
-    np.add.at(dw, row_of_class, np.concatenate([dw_true, dv.T @ x]))
-    dc_sampled = np.ascontiguousarray(dv.T).sum(axis=1)  # NumPy sums contiguous rows pairwise: less rounding
-    np.add.at(dc, row_of_class, np.concatenate([du[is_true], dc_sampled]))
-    dx = np.einsum("bt,btd->bd", du, w_true) + dv @ w_sampled
+    dv = dv.reshape(*of_group, sampled)
+    dw_sampled = dv.transpose(0, 2, 1) @ x.reshape(*of_group, dim)
+    np.add.at(dw, row_of_class, np.concatenate([dw_true, dw_sampled.reshape(z.size, dim)]))
+    # NumPy sums contiguous rows pairwise: less rounding.
+    dc_sampled = np.ascontiguousarray(dv.transpose(0, 2, 1)).sum(axis=2)
+    np.add.at(dc, row_of_class, np.concatenate([du[is_true], dc_sampled.ravel()]))
+    dx = np.einsum("bt,btd->bd", du, w_true) + (dv @ w_sampled).reshape(batch, dim)
     return loss, Grads(dx, RowGrads(row_ids, dw, None if biases is None else dc))
 
 
 def nce_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: ArrayLike,
+    labels: Labels,
     inputs: ArrayLike,
     sampled_values: Candidates,
     **options: Unpack[LossOptions],
@@ -203,7 +177,7 @@ def nce_loss_and_grad(
 def sampled_softmax_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: ArrayLike,
+    labels: Labels,
     inputs: ArrayLike,
     sampled_values: Candidates,
     **options: Unpack[LossOptions],
@@ -216,7 +190,7 @@ def sampled_softmax_loss_and_grad(
 def negative_sampling_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: ArrayLike,
+    labels: Labels,
     inputs: ArrayLike,
     sampled_candidates: ArrayLike,
     *,
