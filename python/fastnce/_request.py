@@ -8,9 +8,9 @@ from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
 from fastnce._seed import Seed, seed_words
-from fastnce._types import Grads, RowGrads
+from fastnce._types import Grads, Ragged, RowGrads
 
-Kind: TypeAlias = Literal["array", "factor", "samples", "integer", "flag", "choice", "stream", "sharding", "call"]
+Kind: TypeAlias = Literal["array", "factor", "samples", "integer", "number", "flag", "choice", "stream", "sharding", "call"]
 """What a field holds. ``factor``: a number or an array ``[B]``. ``samples``: sampled classes and the expected counts of
 true and of sampled classes. ``stream``: which samples are drawn where none are given. ``sharding``: of tables in
 shards, which only the NumPy functions take. ``call``: how the call runs; each front end fills these in its own way."""
@@ -69,12 +69,27 @@ OPTIONS = tuple(field for field in FIELDS if field.kind in ("integer", "flag", "
 """The fields that are fixed when a front end compiles a call."""
 
 
+def split_lists(fields: dict[str, Any]) -> None:
+    """Puts the values and the offsets of each :class:`Ragged` in its place."""
+    labels, exclude = fields["labels"], fields.get("exclude")
+    if isinstance(labels, Ragged):
+        fields["labels"], fields["label_offsets"] = labels
+    if exclude is None or fields.get("exclude_offsets") is not None:
+        return
+    if not isinstance(exclude, Ragged):
+        raise TypeError(
+            f"exclude is a {type(exclude).__name__}: expected a fastnce.Ragged, a list of classes for each example"
+        )
+    fields["exclude"], fields["exclude_offsets"] = exclude
+
+
 def compute(fields: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
     """``(loss, dinputs, row ids, dweights, dbiases)`` where ``inputs`` is, ``None`` for gradients not asked for.
 
     ``fields`` are those of the core, ``csrc/bindings/ops/loss_arguments.h``; what is not given has its default there.
     Rows are cut to those used.
     """
+    split_lists(fields)
     inputs = fields["inputs"]
     device = cuda_device_of(inputs, "inputs", fields.get("num_classes") or 0)
     if device is None:

@@ -62,6 +62,9 @@ class Ragged(NamedTuple, Generic[IdsT]):
     """int64 ``[B + 1]``: begin with 0, never decrease, end with n."""
 
 
+LabelsLike: TypeAlias = IdsLike | Ragged
+
+
 class SampledValues(NamedTuple, Generic[IdsT, FloatsT]):
     """What a candidate sampler returns: one set of S candidates, shared by the whole batch."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, Literal, SupportsIndex, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from fastnce._losses._options import NceGradOptions, NceOptions
 from fastnce._request import candidates, compute, with_gradients
 from fastnce._seed import Seed
 from fastnce._types import (
@@ -16,9 +17,10 @@ from fastnce._types import (
     FloatsLike,
     FloatT,
     Grads,
-    IdsLike,
+    LabelsLike,
     PartitionStrategy,
     Precision,
+    Ragged,
     SampledValuesLike,
     Table,
     TrueTarget,
@@ -29,7 +31,7 @@ from fastnce._types import (
 def nce_loss(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: npt.NDArray[FloatT],
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -37,12 +39,7 @@ def nce_loss(
     sampled_values: SampledValuesLike | None = ...,
     remove_accidental_hits: bool | np.bool = ...,
     name: str | None = ...,
-    *,
-    partition_strategy: PartitionStrategy = ...,
-    seed: Seed = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    true_target: TrueTarget = ...,
+    **options: Unpack[NceOptions],
 ) -> npt.NDArray[FloatT]: ...
 
 
@@ -50,7 +47,7 @@ def nce_loss(
 def nce_loss(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: npt.NDArray[Any],
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -58,12 +55,7 @@ def nce_loss(
     sampled_values: SampledValuesLike | None = ...,
     remove_accidental_hits: bool | np.bool = ...,
     name: str | None = ...,
-    *,
-    partition_strategy: PartitionStrategy = ...,
-    seed: Seed = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    true_target: TrueTarget = ...,
+    **options: Unpack[NceOptions],
 ) -> npt.NDArray[np.float32]: ...
 
 
@@ -71,7 +63,7 @@ def nce_loss(
 def nce_loss(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: ArrayT,
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -79,19 +71,14 @@ def nce_loss(
     sampled_values: SampledValuesLike | None = ...,
     remove_accidental_hits: bool | np.bool = ...,
     name: str | None = ...,
-    *,
-    partition_strategy: PartitionStrategy = ...,
-    seed: Seed = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    true_target: TrueTarget = ...,
+    **options: Unpack[NceOptions],
 ) -> ArrayT: ...
 
 
 def nce_loss(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: DLPackArray,
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -104,6 +91,8 @@ def nce_loss(
     seed: Seed = None,
     precision: Precision | None = None,
     padding: SupportsIndex | None = None,
+    label_weights: FloatsLike | None = None,
+    exclude: Ragged | None = None,
     true_target: TrueTarget = "mean",
 ) -> Any:
     """Noise-contrastive estimation loss per example: ``tf.nn.nce_loss``.
@@ -135,8 +124,10 @@ def nce_loss(
             copied; may be a read-only memory map. At least ``num_classes`` rows. float32, float64, float16 or bfloat16
             (of the package ml_dtypes, or its bits as uint16).
         biases: ``[V]``, or a list of shards; ``None``: no biases, and no gradient of them.
-        labels: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes in [0, num_classes). Where classes
-            are sampled log-uniformly, class 0 should be the most frequent one, class 1 the next, and so on.
+        labels: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes in [0, num_classes), or a
+            :class:`Ragged` with a list for each example, whose length is its T; ``num_true`` is not read then, and an
+            example with an empty list has a loss of 0 and no gradient. Where classes are sampled log-uniformly, class 0
+            should be the most frequent one, class 1 the next, and so on.
         inputs: ``[B, D]`` input embeddings; copied if rows are not contiguous. If one of weights, biases and inputs is
             float64, all must be; float32, float16 and bfloat16 may be mixed and are computed in float32. There may be
             several axes in place of B, which labels and the loss then have, too.
@@ -145,6 +136,8 @@ def nce_loss(
         num_true: True classes per example, T. Each has target 1 / T, as in TensorFlow.
         sampled_values: ``(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])`` from a
             candidate sampler; ``None`` samples log-uniformly and uniquely. Both counts may be ``None``: no log Q.
+            Candidates ``[G, S]``, and counts like them, are of groups: group g serves the examples
+            ``[g B / G, (g + 1) B / G)``, with G = B each its own. The counts of ragged labels are ``[n]``.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         name: Ignored.
         partition_strategy: How shards divide the classes: ``"div"`` (blocks) or ``"mod"`` (round robin).
@@ -153,6 +146,10 @@ def nce_loss(
             the setting of :func:`set_precision`.
         padding: A label that stands for no class: T is then the number of the others, and an example without others
             has a loss of 0 and no gradient. Any integer; often -1.
+        label_weights: ``[B, num_true]`` (``[B]`` if that is 1), or ``[n]`` of ragged labels: factor of the terms of
+            each label. Not read at padding; has no gradient.
+        exclude: A :class:`Ragged` with a list of classes for each example: sampled ones among them are left out, as if
+            they were hits. All items that a user knows, for instance.
         true_target: The target of a true class: ``"mean"`` is 1 / T, as in TensorFlow; ``"one"`` is 1, as published.
 
     Returns:
@@ -178,6 +175,8 @@ def nce_loss(
             "partition_strategy": partition_strategy,
             "precision": precision,
             "padding": padding,
+            "label_weights": label_weights,
+            "exclude": exclude,
             "true_target": true_target,
             **candidates(sampled_values, seed),
         }
@@ -188,7 +187,7 @@ def nce_loss(
 def nce_loss_and_grad(
     weights: npt.NDArray[FloatT] | Sequence[npt.NDArray[FloatT]],
     biases: npt.NDArray[FloatT] | Sequence[npt.NDArray[FloatT]] | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: npt.NDArray[FloatT],
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -196,15 +195,7 @@ def nce_loss_and_grad(
     sampled_values: SampledValuesLike | None = ...,
     remove_accidental_hits: bool | np.bool = ...,
     name: str | None = ...,
-    *,
-    partition_strategy: PartitionStrategy = ...,
-    seed: Seed = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    true_target: TrueTarget = ...,
-    grad_loss: FloatsLike | None = ...,
-    grad_dtype: Literal["float32"] | None = ...,
-    pad_rows: bool | np.bool = ...,
+    **options: Unpack[NceGradOptions],
 ) -> tuple[npt.NDArray[FloatT], Grads[npt.NDArray[np.int64], npt.NDArray[FloatT]]]: ...
 
 
@@ -212,7 +203,7 @@ def nce_loss_and_grad(
 def nce_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: npt.NDArray[Any],
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -220,15 +211,7 @@ def nce_loss_and_grad(
     sampled_values: SampledValuesLike | None = ...,
     remove_accidental_hits: bool | np.bool = ...,
     name: str | None = ...,
-    *,
-    partition_strategy: PartitionStrategy = ...,
-    seed: Seed = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    true_target: TrueTarget = ...,
-    grad_loss: FloatsLike | None = ...,
-    grad_dtype: Literal["float32"] | None = ...,
-    pad_rows: bool | np.bool = ...,
+    **options: Unpack[NceGradOptions],
 ) -> tuple[npt.NDArray[np.floating[Any]], Grads[npt.NDArray[np.int64], npt.NDArray[Any]]]: ...
 
 
@@ -236,7 +219,7 @@ def nce_loss_and_grad(
 def nce_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: ArrayT,
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -244,22 +227,14 @@ def nce_loss_and_grad(
     sampled_values: SampledValuesLike | None = ...,
     remove_accidental_hits: bool | np.bool = ...,
     name: str | None = ...,
-    *,
-    partition_strategy: PartitionStrategy = ...,
-    seed: Seed = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    true_target: TrueTarget = ...,
-    grad_loss: FloatsLike | None = ...,
-    grad_dtype: Literal["float32"] | None = ...,
-    pad_rows: bool | np.bool = ...,
+    **options: Unpack[NceGradOptions],
 ) -> tuple[ArrayT, Grads[ArrayT, ArrayT]]: ...
 
 
 def nce_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: DLPackArray,
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -272,6 +247,8 @@ def nce_loss_and_grad(
     seed: Seed = None,
     precision: Precision | None = None,
     padding: SupportsIndex | None = None,
+    label_weights: FloatsLike | None = None,
+    exclude: Ragged | None = None,
     true_target: TrueTarget = "mean",
     grad_loss: FloatsLike | None = None,
     grad_dtype: Literal["float32"] | None = None,
@@ -314,6 +291,8 @@ def nce_loss_and_grad(
             "partition_strategy": partition_strategy,
             "precision": precision,
             "padding": padding,
+            "label_weights": label_weights,
+            "exclude": exclude,
             "true_target": true_target,
             "grad_loss": grad_loss,
             "grad_dtype": grad_dtype,

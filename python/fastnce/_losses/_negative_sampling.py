@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, Literal, SupportsIndex, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from fastnce._losses._options import NegativeSamplingGradOptions, NegativeSamplingOptions
 from fastnce._request import compute, with_gradients
 from fastnce._seed import int64
 from fastnce._types import (
@@ -17,8 +18,10 @@ from fastnce._types import (
     FloatT,
     Grads,
     IdsLike,
+    LabelsLike,
     PartitionStrategy,
     Precision,
+    Ragged,
     Table,
 )
 
@@ -27,17 +30,11 @@ from fastnce._types import (
 def negative_sampling_loss(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: npt.NDArray[FloatT],
     sampled_candidates: IdsLike,
     num_true: SupportsIndex = ...,
-    *,
-    positive_weight: FloatsLike = ...,
-    negative_weight: FloatsLike = ...,
-    remove_accidental_hits: bool | np.bool = ...,
-    partition_strategy: PartitionStrategy = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
+    **options: Unpack[NegativeSamplingOptions],
 ) -> npt.NDArray[FloatT]: ...
 
 
@@ -45,17 +42,11 @@ def negative_sampling_loss(
 def negative_sampling_loss(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: npt.NDArray[Any],
     sampled_candidates: IdsLike,
     num_true: SupportsIndex = ...,
-    *,
-    positive_weight: FloatsLike = ...,
-    negative_weight: FloatsLike = ...,
-    remove_accidental_hits: bool | np.bool = ...,
-    partition_strategy: PartitionStrategy = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
+    **options: Unpack[NegativeSamplingOptions],
 ) -> npt.NDArray[np.float32]: ...
 
 
@@ -63,24 +54,18 @@ def negative_sampling_loss(
 def negative_sampling_loss(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: ArrayT,
     sampled_candidates: IdsLike,
     num_true: SupportsIndex = ...,
-    *,
-    positive_weight: FloatsLike = ...,
-    negative_weight: FloatsLike = ...,
-    remove_accidental_hits: bool | np.bool = ...,
-    partition_strategy: PartitionStrategy = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
+    **options: Unpack[NegativeSamplingOptions],
 ) -> ArrayT: ...
 
 
 def negative_sampling_loss(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: DLPackArray,
     sampled_candidates: IdsLike,
     num_true: SupportsIndex = 1,
@@ -91,6 +76,8 @@ def negative_sampling_loss(
     partition_strategy: PartitionStrategy = "div",
     precision: Precision | None = None,
     padding: SupportsIndex | None = None,
+    label_weights: FloatsLike | None = None,
+    exclude: Ragged | None = None,
 ) -> Any:
     """Logistic loss of true classes against sampled ones, without correction for how they were sampled.
 
@@ -131,6 +118,8 @@ def negative_sampling_loss(
             "partition_strategy": partition_strategy,
             "precision": precision,
             "padding": padding,
+            "label_weights": label_weights,
+            "exclude": exclude,
         }
     )[0]
 
@@ -139,20 +128,11 @@ def negative_sampling_loss(
 def negative_sampling_loss_and_grad(
     weights: npt.NDArray[FloatT] | Sequence[npt.NDArray[FloatT]],
     biases: npt.NDArray[FloatT] | Sequence[npt.NDArray[FloatT]] | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: npt.NDArray[FloatT],
     sampled_candidates: IdsLike,
     num_true: SupportsIndex = ...,
-    *,
-    positive_weight: FloatsLike = ...,
-    negative_weight: FloatsLike = ...,
-    remove_accidental_hits: bool | np.bool = ...,
-    partition_strategy: PartitionStrategy = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    grad_loss: FloatsLike | None = ...,
-    grad_dtype: Literal["float32"] | None = ...,
-    pad_rows: bool | np.bool = ...,
+    **options: Unpack[NegativeSamplingGradOptions],
 ) -> tuple[npt.NDArray[FloatT], Grads[npt.NDArray[np.int64], npt.NDArray[FloatT]]]: ...
 
 
@@ -160,20 +140,11 @@ def negative_sampling_loss_and_grad(
 def negative_sampling_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: npt.NDArray[Any],
     sampled_candidates: IdsLike,
     num_true: SupportsIndex = ...,
-    *,
-    positive_weight: FloatsLike = ...,
-    negative_weight: FloatsLike = ...,
-    remove_accidental_hits: bool | np.bool = ...,
-    partition_strategy: PartitionStrategy = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    grad_loss: FloatsLike | None = ...,
-    grad_dtype: Literal["float32"] | None = ...,
-    pad_rows: bool | np.bool = ...,
+    **options: Unpack[NegativeSamplingGradOptions],
 ) -> tuple[npt.NDArray[np.floating[Any]], Grads[npt.NDArray[np.int64], npt.NDArray[Any]]]: ...
 
 
@@ -181,27 +152,18 @@ def negative_sampling_loss_and_grad(
 def negative_sampling_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: ArrayT,
     sampled_candidates: IdsLike,
     num_true: SupportsIndex = ...,
-    *,
-    positive_weight: FloatsLike = ...,
-    negative_weight: FloatsLike = ...,
-    remove_accidental_hits: bool | np.bool = ...,
-    partition_strategy: PartitionStrategy = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    grad_loss: FloatsLike | None = ...,
-    grad_dtype: Literal["float32"] | None = ...,
-    pad_rows: bool | np.bool = ...,
+    **options: Unpack[NegativeSamplingGradOptions],
 ) -> tuple[ArrayT, Grads[ArrayT, ArrayT]]: ...
 
 
 def negative_sampling_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: DLPackArray,
     sampled_candidates: IdsLike,
     num_true: SupportsIndex = 1,
@@ -212,6 +174,8 @@ def negative_sampling_loss_and_grad(
     partition_strategy: PartitionStrategy = "div",
     precision: Precision | None = None,
     padding: SupportsIndex | None = None,
+    label_weights: FloatsLike | None = None,
+    exclude: Ragged | None = None,
     grad_loss: FloatsLike | None = None,
     grad_dtype: Literal["float32"] | None = None,
     pad_rows: bool | np.bool = False,
@@ -238,6 +202,8 @@ def negative_sampling_loss_and_grad(
             "partition_strategy": partition_strategy,
             "precision": precision,
             "padding": padding,
+            "label_weights": label_weights,
+            "exclude": exclude,
             "grad_loss": grad_loss,
             "grad_dtype": grad_dtype,
             "pad_rows": pad_rows,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, Literal, SupportsIndex, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from fastnce._losses._options import SoftmaxGradOptions, SoftmaxOptions
 from fastnce._request import candidates, compute, with_gradients
 from fastnce._seed import Seed
 from fastnce._types import (
@@ -16,9 +17,10 @@ from fastnce._types import (
     FloatsLike,
     FloatT,
     Grads,
-    IdsLike,
+    LabelsLike,
     PartitionStrategy,
     Precision,
+    Ragged,
     SampledValuesLike,
     Table,
     TrueTarget,
@@ -29,7 +31,7 @@ from fastnce._types import (
 def sampled_softmax_loss(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: npt.NDArray[FloatT],
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -38,11 +40,7 @@ def sampled_softmax_loss(
     remove_accidental_hits: bool | np.bool = ...,
     seed: Seed = ...,
     name: str | None = ...,
-    *,
-    partition_strategy: PartitionStrategy = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    true_target: TrueTarget = ...,
+    **options: Unpack[SoftmaxOptions],
 ) -> npt.NDArray[FloatT]: ...
 
 
@@ -50,7 +48,7 @@ def sampled_softmax_loss(
 def sampled_softmax_loss(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: npt.NDArray[Any],
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -59,11 +57,7 @@ def sampled_softmax_loss(
     remove_accidental_hits: bool | np.bool = ...,
     seed: Seed = ...,
     name: str | None = ...,
-    *,
-    partition_strategy: PartitionStrategy = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    true_target: TrueTarget = ...,
+    **options: Unpack[SoftmaxOptions],
 ) -> npt.NDArray[np.float32]: ...
 
 
@@ -71,7 +65,7 @@ def sampled_softmax_loss(
 def sampled_softmax_loss(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: ArrayT,
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -80,18 +74,14 @@ def sampled_softmax_loss(
     remove_accidental_hits: bool | np.bool = ...,
     seed: Seed = ...,
     name: str | None = ...,
-    *,
-    partition_strategy: PartitionStrategy = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    true_target: TrueTarget = ...,
+    **options: Unpack[SoftmaxOptions],
 ) -> ArrayT: ...
 
 
 def sampled_softmax_loss(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: DLPackArray,
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -104,6 +94,8 @@ def sampled_softmax_loss(
     partition_strategy: PartitionStrategy = "div",
     precision: Precision | None = None,
     padding: SupportsIndex | None = None,
+    label_weights: FloatsLike | None = None,
+    exclude: Ragged | None = None,
     true_target: TrueTarget = "mean",
 ) -> Any:
     """Cross entropy of the softmax over true and sampled classes, per example: ``tf.nn.sampled_softmax_loss``.
@@ -148,6 +140,8 @@ def sampled_softmax_loss(
             "partition_strategy": partition_strategy,
             "precision": precision,
             "padding": padding,
+            "label_weights": label_weights,
+            "exclude": exclude,
             "true_target": true_target,
             **candidates(sampled_values, seed),
         }
@@ -158,7 +152,7 @@ def sampled_softmax_loss(
 def sampled_softmax_loss_and_grad(
     weights: npt.NDArray[FloatT] | Sequence[npt.NDArray[FloatT]],
     biases: npt.NDArray[FloatT] | Sequence[npt.NDArray[FloatT]] | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: npt.NDArray[FloatT],
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -167,14 +161,7 @@ def sampled_softmax_loss_and_grad(
     remove_accidental_hits: bool | np.bool = ...,
     seed: Seed = ...,
     name: str | None = ...,
-    *,
-    partition_strategy: PartitionStrategy = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    true_target: TrueTarget = ...,
-    grad_loss: FloatsLike | None = ...,
-    grad_dtype: Literal["float32"] | None = ...,
-    pad_rows: bool | np.bool = ...,
+    **options: Unpack[SoftmaxGradOptions],
 ) -> tuple[npt.NDArray[FloatT], Grads[npt.NDArray[np.int64], npt.NDArray[FloatT]]]: ...
 
 
@@ -182,7 +169,7 @@ def sampled_softmax_loss_and_grad(
 def sampled_softmax_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: npt.NDArray[Any],
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -191,14 +178,7 @@ def sampled_softmax_loss_and_grad(
     remove_accidental_hits: bool | np.bool = ...,
     seed: Seed = ...,
     name: str | None = ...,
-    *,
-    partition_strategy: PartitionStrategy = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    true_target: TrueTarget = ...,
-    grad_loss: FloatsLike | None = ...,
-    grad_dtype: Literal["float32"] | None = ...,
-    pad_rows: bool | np.bool = ...,
+    **options: Unpack[SoftmaxGradOptions],
 ) -> tuple[npt.NDArray[np.floating[Any]], Grads[npt.NDArray[np.int64], npt.NDArray[Any]]]: ...
 
 
@@ -206,7 +186,7 @@ def sampled_softmax_loss_and_grad(
 def sampled_softmax_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: ArrayT,
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -215,21 +195,14 @@ def sampled_softmax_loss_and_grad(
     remove_accidental_hits: bool | np.bool = ...,
     seed: Seed = ...,
     name: str | None = ...,
-    *,
-    partition_strategy: PartitionStrategy = ...,
-    precision: Precision | None = ...,
-    padding: SupportsIndex | None = ...,
-    true_target: TrueTarget = ...,
-    grad_loss: FloatsLike | None = ...,
-    grad_dtype: Literal["float32"] | None = ...,
-    pad_rows: bool | np.bool = ...,
+    **options: Unpack[SoftmaxGradOptions],
 ) -> tuple[ArrayT, Grads[ArrayT, ArrayT]]: ...
 
 
 def sampled_softmax_loss_and_grad(
     weights: Table,
     biases: Table | None,
-    labels: IdsLike,
+    labels: LabelsLike,
     inputs: DLPackArray,
     num_sampled: SupportsIndex,
     num_classes: SupportsIndex,
@@ -242,6 +215,8 @@ def sampled_softmax_loss_and_grad(
     partition_strategy: PartitionStrategy = "div",
     precision: Precision | None = None,
     padding: SupportsIndex | None = None,
+    label_weights: FloatsLike | None = None,
+    exclude: Ragged | None = None,
     true_target: TrueTarget = "mean",
     grad_loss: FloatsLike | None = None,
     grad_dtype: Literal["float32"] | None = None,
@@ -268,6 +243,8 @@ def sampled_softmax_loss_and_grad(
             "partition_strategy": partition_strategy,
             "precision": precision,
             "padding": padding,
+            "label_weights": label_weights,
+            "exclude": exclude,
             "true_target": true_target,
             "grad_loss": grad_loss,
             "grad_dtype": grad_dtype,

@@ -1,0 +1,60 @@
+"""Keyword options of the losses, as their overloads name them; what each means is in the docstrings of the functions."""
+
+from __future__ import annotations
+
+from typing import Literal, SupportsIndex, TypedDict
+
+import numpy as np
+
+from fastnce._seed import Seed
+from fastnce._types import FloatsLike, PartitionStrategy, Precision, Ragged, TrueTarget
+
+
+class Options(TypedDict, total=False):
+    """Of every loss."""
+
+    partition_strategy: PartitionStrategy
+    precision: Precision | None
+    padding: SupportsIndex | None
+    label_weights: FloatsLike | None
+    exclude: Ragged | None
+
+
+class GradOptions(TypedDict, total=False):
+    """Of every loss that returns gradients, too."""
+
+    grad_loss: FloatsLike | None
+    grad_dtype: Literal["float32"] | None
+    pad_rows: bool | np.bool
+
+
+class SoftmaxOptions(Options, total=False):
+    """Of ``sampled_softmax_loss``."""
+
+    true_target: TrueTarget
+
+
+class NceOptions(SoftmaxOptions, total=False):
+    """Of ``nce_loss``."""
+
+    seed: Seed
+
+
+class NegativeSamplingOptions(Options, total=False):
+    """Of ``negative_sampling_loss``."""
+
+    positive_weight: FloatsLike
+    negative_weight: FloatsLike
+    remove_accidental_hits: bool | np.bool
+
+
+class SoftmaxGradOptions(SoftmaxOptions, GradOptions, total=False):
+    """Of ``sampled_softmax_loss_and_grad``."""
+
+
+class NceGradOptions(NceOptions, GradOptions, total=False):
+    """Of ``nce_loss_and_grad``."""
+
+
+class NegativeSamplingGradOptions(NegativeSamplingOptions, GradOptions, total=False):
+    """Of ``negative_sampling_loss_and_grad``."""
