@@ -14,7 +14,7 @@ TensorFlow's candidate samplers (kernels ``range_sampler.cc`` and ``candidate_sa
 
 from __future__ import annotations
 
-from fastnce._types import Grads, Ragged, RowGrads, SampledValues
+from fastnce._types import DenseGrads, Grads, Ragged, RowGrads, SampledValues
 from fastnce.reference._distributions import (
     Distribution,
     InverseCdf,
@@ -26,14 +26,16 @@ from fastnce.reference._distributions import (
     log_uniform_probability,
     unigram_weights,
 )
+from fastnce.reference._evaluate import rank_of_labels, top_k
+from fastnce.reference._full import sigmoid_loss_and_grad, softmax_loss_and_grad
+from fastnce.reference._functions import sigmoid, softplus
+from fastnce.reference._in_batch import in_batch_softmax_loss_and_grad
 from fastnce.reference._losses import (
     gbce_weight,
     nce_loss_and_grad,
     negative_sampling_loss_and_grad,
     sampled_loss_and_grad,
     sampled_softmax_loss_and_grad,
-    sigmoid,
-    softplus,
 )
 from fastnce.reference._random import Seed, philox4x32, seed_pair, skip, stream_start
 from fastnce.reference._samplers import (
@@ -49,6 +51,7 @@ from fastnce.reference._samplers import (
 from fastnce.reference._tables import Table, gather
 
 __all__ = [
+    "DenseGrads",
     "Distribution",
     "Grads",
     "InverseCdf",
@@ -68,6 +71,7 @@ __all__ = [
     "fixed_unigram_candidate_sampler",
     "gather",
     "gbce_weight",
+    "in_batch_softmax_loss_and_grad",
     "learned_unigram_candidate_sampler",
     "log_uniform_candidate_sampler",
     "log_uniform_draws",
@@ -75,13 +79,17 @@ __all__ = [
     "nce_loss_and_grad",
     "negative_sampling_loss_and_grad",
     "philox4x32",
+    "rank_of_labels",
     "sampled_loss_and_grad",
     "sampled_softmax_loss_and_grad",
     "seed_pair",
     "sigmoid",
+    "sigmoid_loss_and_grad",
     "skip",
+    "softmax_loss_and_grad",
     "softplus",
     "stream_start",
+    "top_k",
     "uniform_candidate_sampler",
     "unigram_weights",
 ]

@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias, TypedDict, Unpack
+from typing import Literal, NamedTuple, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastnce._types import Grads, RowGrads, SampledValues
+from fastnce.reference._functions import sigmoid, softmax, softplus
 from fastnce.reference._tables import Table, gather
-from fastnce.reference._targets import Flags, Floats, Labels, Lists, Targets, are_listed, per_example
+from fastnce.reference._targets import Flags, Floats, Labels, Lists, TargetOptions, Targets, are_listed, per_example
 
 Candidates: TypeAlias = SampledValues | Sequence[ArrayLike | None]
 """Sampled ids ``[S]`` or ``[G, S]``, expected counts of the true classes and of the sampled ones; both counts ``None``:
 no log Q."""
 
 
-def softplus(logit: Floats) -> Floats:
-    """``log(1 + exp(logit))`` without overflow."""
-    return np.logaddexp(0.0, logit)
-
-
-def sigmoid(logit: Floats) -> Floats:
-    """``1 / (1 + exp(-logit))`` without overflow."""
-    return np.exp(-softplus(-logit))
-
-
-class LossOptions(TypedDict, total=False):
+class LossOptions(TargetOptions, total=False):
     """Options of every member of the family; see :func:`sampled_loss_and_grad`."""
 
-    true_target: Literal["mean", "one"]
-    label_weights: ArrayLike | None
     remove_accidental_hits: bool
-    exclude: Lists | None
-    padding: int | None
-    partition_strategy: str
-    grad_loss: ArrayLike | None
 
 
 class _Terms(NamedTuple):
@@ -49,23 +34,20 @@ class _Terms(NamedTuple):
 
 
 def _logistic(
-    u: Floats, v: Floats, r: Floats, w: Floats, is_true: Flags, is_negative: Flags, a: Floats, m: Floats
+    u: Floats, v: Floats, r: Floats, h: Floats, is_true: Flags, is_negative: Flags, a: Floats, m: Floats
 ) -> _Terms:
-    """``a w (softplus(u) - r u)`` of each label, ``m softplus(v)`` of each negative."""
-    true_terms = np.where(is_true, a * w * (softplus(u) - r * u), 0.0)
+    """``a h (softplus(u) - r u)`` of each label, ``m softplus(v)`` of each negative."""
+    true_terms = np.where(is_true, a * h * (softplus(u) - r * u), 0.0)
     negative_terms = np.where(is_negative, m * softplus(v), 0.0)
-    return _Terms(true_terms.sum(axis=1) + negative_terms.sum(axis=1), a * w * (sigmoid(u) - r), m * sigmoid(v))
+    return _Terms(true_terms.sum(axis=1) + negative_terms.sum(axis=1), a * h * (sigmoid(u) - r), m * sigmoid(v))
 
 
-def _softmax(u: Floats, v: Floats, r: Floats, w: Floats, is_true: Flags, is_negative: Flags) -> _Terms:
-    """``-r w log p`` of one softmax over what is left of u and v; exponentials relative to the largest logit."""
-    logits = np.concatenate([np.where(is_true, u, -np.inf), np.where(is_negative, v, -np.inf)], axis=1)
-    largest = logits.max(axis=1, keepdims=True, initial=-np.inf)
-    exponentials = np.exp(logits - np.where(largest == -np.inf, 0.0, largest))
-    total = exponentials.sum(axis=1, keepdims=True)
-    q = r * w
-    loss = np.where(is_true, q * (largest + np.log(total) - u), 0.0).sum(axis=1)
-    g = q.sum(axis=1, keepdims=True) * exponentials / total
+def _softmax(u: Floats, v: Floats, r: Floats, h: Floats, is_true: Flags, is_negative: Flags) -> _Terms:
+    """``-r h log p`` of one softmax over what is left of u and v."""
+    p, log_total = softmax(np.concatenate([np.where(is_true, u, -np.inf), np.where(is_negative, v, -np.inf)], axis=1))
+    q = r * h
+    loss = np.where(is_true, q * (log_total - u), 0.0).sum(axis=1)
+    g = q.sum(axis=1, keepdims=True) * p
     return _Terms(loss, g[:, : u.shape[1]] - q, g[:, u.shape[1] :])
 
 

@@ -38,3 +38,9 @@ def gather(table_or_shards: Table, ids: ArrayLike, partition_strategy: str) -> F
             row = k - int(starts[shard])
         rows[i] = shards[shard][row]
     return rows
+
+
+def whole(table_or_shards: Table, partition_strategy: str) -> Floats:
+    """All rows of a table in float64, by id: ``[V, D]`` or ``[V]``."""
+    shards = table_or_shards if isinstance(table_or_shards, list | tuple) else [table_or_shards]
+    return gather(table_or_shards, np.arange(sum(len(np.asarray(shard)) for shard in shards)), partition_strategy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,17 @@ Lists: TypeAlias = Ragged[ArrayLike]
 """One list of classes for each example."""
 Labels: TypeAlias = ArrayLike | Lists
 """``[B]``, ``[B, T]``, or lists."""
+
+
+class TargetOptions(TypedDict, total=False):
+    """Options of every loss with labels."""
+
+    true_target: Literal["mean", "one"]
+    label_weights: ArrayLike | None
+    exclude: Lists | None
+    padding: int | None
+    partition_strategy: str
+    grad_loss: ArrayLike | None
 
 
 class Targets:
@@ -34,6 +45,7 @@ class Targets:
             values = np.asarray(labels, np.int64)
             self.entries = np.full(values.shape if values.ndim == 2 else (len(values), 1), True)
         self.is_ragged = isinstance(labels, Ragged)
+        self.shape = values.shape
         self.ids: Ids = self.spread(values)
         self.is_true: Flags = self.entries if padding is None else self.entries & (self.ids != padding)
         self.remaining: Ids = self.is_true.sum(axis=1, keepdims=True)
@@ -49,6 +61,10 @@ class Targets:
         shape = (int(self.entries.sum()),) if self.is_ragged else self.entries.shape
         matrix[self.entries] = np.broadcast_to(array, shape).ravel()
         return matrix
+
+    def in_shape_of_labels(self, matrix: Floats) -> Floats:
+        """The inverse of :meth:`spread`: ``[B]``, ``[B, T]`` or, where labels are lists, ``[n]``."""
+        return matrix[self.entries].reshape(self.shape)
 
     def are_labels(self, candidates: Ids) -> Flags:
         """Which of the candidates ``[B, S]`` are among the labels of their example."""
