@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+import fastnce
 from fastnce import reference
 from losses import LOSSES, NCE, Loss
 from rounding import magnitude, naive_float32
@@ -35,20 +36,30 @@ class Problem:
     weights: Any
     biases: Any
     """``None``: no biases."""
-    labels: NDArray[np.integer[Any]]
+    labels: Any
+    """``[B, T]``, or Ragged."""
     inputs: Any
     sampled_values: tuple[ArrayLike, ArrayLike | None, ArrayLike | None]
     num_classes: int
     options: dict[str, Any] = field(default_factory=dict)
-    """remove_accidental_hits, padding, partition_strategy, weights of examples; for the gradients also grad_loss."""
+    """remove_accidental_hits, padding, partition_strategy, exclude, weights of labels, weights of examples; for the
+    gradients also grad_loss."""
     loss: Loss = NCE
+
+    @property
+    def batch(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def num_sampled(self) -> int:
+        return np.shape(self.sampled_values[0])[-1]
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of the loss's function ``..._and_grad``."""
         ids = self.sampled_values[0]
         sampling = (
             {
-                "num_sampled": len(np.asarray(ids)),
+                "num_sampled": self.num_sampled,
                 "num_classes": self.num_classes,
                 "sampled_values": self.sampled_values,
             }
@@ -60,7 +71,7 @@ class Problem:
             "biases": self.biases,
             "labels": self.labels,
             "inputs": self.inputs,
-            "num_true": self.labels.shape[1],
+            **({} if isinstance(self.labels, fastnce.Ragged) else {"num_true": self.labels.shape[1]}),
             **sampling,
             **self.options,
         }
@@ -82,7 +93,7 @@ class Problem:
             "family": self.loss.family,
             "true_target": self.loss.true_target,
             "remove_accidental_hits": self.loss.removes_hits,
-            **self.loss.sets(len(self.labels), len(np.asarray(self.sampled_values[0])), self.num_classes),
+            **self.loss.sets(self.batch, self.num_sampled, self.num_classes),
             **self.options,
         }
 
@@ -107,13 +118,21 @@ class Case:
     """Whether there is no log Q."""
     padded: bool = False
     """Whether some labels, among them all of the first example's, are padding: the id of a class that is sampled, too.
-    Their expected counts are NaN."""
+    Their expected counts and their weights are NaN."""
+    ragged: bool = False
+    """Whether labels are lists of up to ``num_true``, the first of them empty."""
+    label_weights: bool = False
+    groups: int = 0
+    """How many sets of candidates the batch has; 0: one, given as ``[S]``."""
+    excluded: bool = False
+    """Whether some classes, candidates and labels among them, are excluded for each example."""
 
     def __str__(self) -> str:
-        options = ("remove_hits", "distinct", "no_biases", "no_counts", "padded")
+        options = ("remove_hits", "distinct", "no_biases", "no_counts", "padded", "ragged", "label_weights", "excluded")
         flags = [name for name in options if getattr(self, name)]
         sizes = [f"B{self.batch}", f"D{self.dim}", f"S{self.sampled}", f"T{self.num_true}"]
         member = [] if self.loss == "nce" else [self.loss]
+        sizes += [f"G{self.groups}"] if self.groups else []
         return "-".join([*member, *sizes, self.dtype, *flags])
 
     @property
@@ -130,18 +149,31 @@ class Case:
         biases = rng.standard_normal(classes).astype(self.dtype)
         labels = rng.integers(classes, size=(self.batch, self.num_true))
         inputs = rng.standard_normal((self.batch, self.dim)).astype(self.dtype)
-        ids = rng.choice(classes, self.sampled, replace=not self.distinct)
+        sets = [rng.choice(classes, self.sampled, replace=not self.distinct) for _ in range(max(self.groups, 1))]
+        ids = np.stack(sets) if self.groups else sets[0]
         true_count = rng.uniform(0.05, 2.0, (self.batch, self.num_true)).astype(np.float32)
-        sampled_count = rng.uniform(0.05, 2.0, self.sampled).astype(np.float32)
+        sampled_count = rng.uniform(0.05, 2.0, ids.shape).astype(np.float32)
         options = {
             "remove_accidental_hits": self.remove_hits,
             **loss.options(self.batch, self.sampled, classes),
         }
         if self.padded:
-            options["padding"] = padding = int(ids[0]) if self.sampled else 0
+            options["padding"] = padding = int(ids.flat[0]) if self.sampled else 0
             is_padding = rng.random(labels.shape) < 0.3
             is_padding[:1] = True
             labels[is_padding], true_count[is_padding | (labels == padding)] = padding, np.nan
+        label_weights = rng.uniform(0.2, 2.0, labels.shape).astype(np.float32)
+        label_weights[np.isnan(true_count)] = np.nan
+        if self.excluded:
+            options["exclude"] = self._excluded(rng, labels, ids)
+        if self.ragged:
+            lengths = rng.integers(self.num_true + 1, size=self.batch)
+            lengths[:1] = 0
+            entries = np.arange(self.num_true) < lengths[:, np.newaxis]
+            labels, true_count, label_weights = labels[entries], true_count[entries], label_weights[entries]
+            labels = fastnce.Ragged(labels, np.append(0, np.cumsum(lengths)))
+        if self.label_weights:
+            options["label_weights"] = label_weights
         counted = loss.takes_counts and not self.no_counts
         return Problem(
             weights,
@@ -153,6 +185,21 @@ class Case:
             options,
             loss,
         )
+
+    def _excluded(
+        self, rng: np.random.Generator, labels: NDArray[np.int64], ids: NDArray[np.int64]
+    ) -> fastnce.Ragged[NDArray[np.int64]]:
+        """For example b, (b + 1) mod 3 classes each of its labels, of its candidates, and of all; some stand there twice."""
+        sets = np.atleast_2d(ids)
+        lists = []
+        for b, own in enumerate(labels):
+            candidates = sets[b * len(sets) // self.batch]
+            drawn = [
+                rng.choice(some, (b + 1) % 3) for some in (own, candidates, np.arange(self.num_classes)) if len(some)
+            ]
+            lists.append(np.concatenate(drawn))
+        offsets = np.cumsum([0, *map(len, lists)])
+        return fastnce.Ragged(np.concatenate([np.empty(0, np.int64), *lists]), offsets)
 
 
 EMPTY: list[dict[str, int]] = [

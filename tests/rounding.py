@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnce import reference
+from fastnce.reference._targets import Targets, are_listed
 from tolerances import Results
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ Array: TypeAlias = NDArray[np.floating[Any]]
 
 
 class _Pair(NamedTuple):
-    """The same quantity of the true classes, ``[B, T]`` or ``[B, T, D]``, and of the sampled ones, ``[B, S]``..."""
+    """The same quantity of the true classes, ``[B, T]`` or ``[B, T, D]``, and of the sampled ones: ``[B, S]``; rows and
+    biases are those of the candidates, ``[G, S, D]`` and ``[G, S]``."""
 
     true: Array
     sampled: Array
@@ -34,46 +36,59 @@ class _Terms(NamedTuple):
     used: _Pair
     """0 for padded labels, removed samples and the samples of examples without labels, else 1."""
     target: Array
-    """``[B, T]``; 0 for padded labels."""
+    """``[B, T]``; 0 for padded labels. Of a softmax with the labels' weights."""
     weight: _Pair
-    """a and m, ``[B, 1]``."""
+    """a with the labels' weights ``[B, T]``, and m ``[B, 1]``."""
     upstream: Array
+    classes: NDArray[np.int64]
+    """Labels, then candidates."""
 
     @classmethod
     def of(cls, problem: Problem, dtype: type[np.floating[Any]]) -> _Terms:
         options = problem.twin_options()
-        z, *counts = problem.sampled_values
-        y = problem.labels
-        is_true = np.full(y.shape, True) if options.get("padding") is None else y != options["padding"]
-        y = np.where(is_true, y, 0)
-        hits = ((y[:, :, np.newaxis] == z) & is_true[:, :, np.newaxis]).any(axis=1)
-        left = is_true.sum(axis=1, keepdims=True)
-        negative = ~(hits & options["remove_accidental_hits"]) & ((left > 0) | (y.shape[1] == 0))
-        target = 1 / np.maximum(left, 1) if options["true_target"] == "mean" else np.ones_like(left)
+        softmax = options["family"] == "softmax"
+        ids, true_count, sampled_count = problem.sampled_values
+        targets = Targets(problem.labels, options.get("padding"))
+        is_true, y = targets.is_true, np.where(targets.is_true, targets.ids, 0)
+        z = np.atleast_2d(ids)
+        candidates = np.repeat(z, problem.batch // len(z), axis=0)
+        hits = targets.are_labels(candidates) & options["remove_accidental_hits"]
+        negative = targets.has_labels & ~(hits | are_listed(candidates, options.get("exclude")))
+        r, h = (array.astype(dtype) for array in targets.shares(options["true_target"], options.get("label_weights")))
         w = np.asarray(problem.weights, dtype)
         c = np.zeros(len(w), dtype) if problem.biases is None else np.asarray(problem.biases, dtype)
         with np.errstate(divide="ignore", invalid="ignore"):  # of padded labels
-            logs = (dtype(0) if count is None else np.log(np.asarray(count, dtype)) for count in counts)
-            log_q = _Pair(*(np.broadcast_to(log, shape) for log, shape in zip(logs, (y.shape, z.shape), strict=True)))
+            true_log_q, sampled_log_q = (
+                np.log(np.asarray(1.0 if count is None else count, dtype)) for count in (true_count, sampled_count)
+            )
         names = ("positive_weight", "negative_weight", "grad_loss")
         a, m, upstream = (_column(options.get(name, 1.0), len(y)).astype(dtype) for name in names)
         return cls(
-            options["family"] == "softmax",
+            softmax,
             np.asarray(problem.inputs, dtype),
             _Pair(w[y], w[z]),
             _Pair(c[y], c[z]),
-            _Pair(np.where(is_true, log_q.true, dtype(0)), log_q.sampled),
+            _Pair(
+                np.where(is_true, targets.spread(true_log_q), dtype(0)),
+                np.repeat(np.broadcast_to(sampled_log_q, z.shape), problem.batch // len(z), axis=0),
+            ),
             _Pair(is_true.astype(dtype), negative.astype(dtype)),
-            (target * is_true).astype(dtype),
-            _Pair(a, m),
+            r * (h if softmax else is_true.astype(dtype)),
+            _Pair(a * h, m),
             upstream,
+            np.concatenate([targets.ids[is_true], z.ravel()]),
         )
 
     def affine(self) -> _Pair:
         """``x.w + c``."""
-        return _Pair(
-            np.vecdot(self.x[:, np.newaxis], self.w.true) + self.c.true, self.x @ self.w.sampled.T + self.c.sampled
-        )
+        sampled = self.by_group(self.x) @ self.w.sampled.transpose(0, 2, 1) + self.c.sampled[:, np.newaxis]
+        true = np.vecdot(self.x[:, np.newaxis], self.w.true) + self.c.true
+        return _Pair(true, sampled.reshape(self.used.sampled.shape))
+
+    def by_group(self, array: Array) -> Array:
+        """``[B, ...]`` as ``[G, B / G, ...]``."""
+        groups = len(self.c.sampled)
+        return array.reshape(groups, len(self.x) // groups, *array.shape[1:])
 
     def logits(self) -> _Pair:
         return _Pair(*(logit - log_q for logit, log_q in zip(self.affine(), self.log_q, strict=True)))
@@ -86,13 +101,14 @@ class _Terms(NamedTuple):
         """The sums over examples and classes behind dx, dw and dc."""
         du, dv = (d * used * self.upstream for d, used in zip(derivatives, self.used, strict=True))
         labelled = self.used.true > 0
-        classes = np.concatenate([problem.labels[labelled], problem.sampled_values[0]])
-        ids, row = np.unique(classes, return_inverse=True)
+        ids, row = np.unique(self.classes, return_inverse=True)
         dw, dc = np.zeros((len(ids), self.x.shape[1]), du.dtype), np.zeros(len(ids), du.dtype)
         dw_true = (du[:, :, np.newaxis] * self.x[:, np.newaxis])[labelled]
-        np.add.at(dw, row, np.concatenate([dw_true, dv.T @ self.x]))
-        np.add.at(dc, row, np.concatenate([du[labelled], dv.sum(axis=0)]))
-        dx = np.einsum("bt,btd->bd", du, self.w.true) + dv @ self.w.sampled
+        grouped = self.by_group(dv)
+        dw_sampled = grouped.transpose(0, 2, 1) @ self.by_group(self.x)
+        np.add.at(dw, row, np.concatenate([dw_true, dw_sampled.reshape(self.c.sampled.size, dw.shape[1])]))
+        np.add.at(dc, row, np.concatenate([du[labelled], grouped.sum(axis=1).ravel()]))
+        dx = np.einsum("bt,btd->bd", du, self.w.true) + (grouped @ self.w.sampled).reshape(self.x.shape)
         return dx, dw, None if problem.biases is None else dc
 
     def probabilities(self, logits: _Pair) -> tuple[_Pair, Array]:
