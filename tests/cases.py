@@ -189,7 +189,7 @@ class Case:
     def _excluded(
         self, rng: np.random.Generator, labels: NDArray[np.int64], ids: NDArray[np.int64]
     ) -> fastnce.Ragged[NDArray[np.int64]]:
-        """For example b, (b + 1) mod 3 classes each of its labels, of its candidates, and of all; some stand there twice."""
+        """For example b, (b + 1) mod 3 of its labels, of its candidates, and of all classes; some stand there twice."""
         sets = np.atleast_2d(ids)
         lists = []
         for b, own in enumerate(labels):
@@ -212,6 +212,24 @@ EMPTY: list[dict[str, int]] = [
     dict(batch=0, sampled=0),
 ]
 """Problems without examples, columns, samples or true classes."""
+
+
+EVERYTHING: dict[str, Any] = dict(padded=True, ragged=True, label_weights=True, excluded=True, num_true=3)
+"""All options of labels and of candidates together."""
+_TARGETS_AND_NEGATIVES: list[dict[str, Any]] = [
+    dict(ragged=True, num_true=3),
+    dict(label_weights=True, num_true=2),
+    dict(excluded=True, num_true=2),
+    *(dict(groups=groups) for groups in (1, 2, 4)),
+    *(dict(groups=groups, **EVERYTHING) for groups in (0, 1, 2, 4)),
+    dict(groups=2, remove_hits=True, **EVERYTHING),
+    dict(groups=4, remove_hits=True, no_counts=True, no_biases=True, **EVERYTHING),
+]
+
+
+def targets_and_negatives(batch: int, **sizes: Any) -> list[Case]:
+    """Every loss with each option of labels and of candidates, and with all of them; ``batch`` is a multiple of 4."""
+    return [Case(batch=batch, loss=loss, **sizes, **options) for loss in LOSSES for options in _TARGETS_AND_NEGATIVES]
 
 
 def sizes_id(sizes: dict[str, int]) -> str:

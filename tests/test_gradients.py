@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import fastnce
-from cases import Case
+from cases import Case, targets_and_negatives
+from differences import assert_slopes
 from fastnce import reference
 from losses import EVERY_LOSS
-from tolerances import DIFFERENCE_ABSOLUTE, DIFFERENCE_STEP
 
 
 def library(problem):
@@ -23,33 +23,24 @@ def twin(problem):
     return reference.sampled_loss_and_grad(*tables, problem.sampled_values, **problem.twin_options())
 
 
-def slopes(implementation, problem, name, factors):
-    """Central differences of ``factors . loss`` along every element of one array of the problem."""
-    array = getattr(problem, name)
-    result = np.empty(array.shape)
-    for at in np.ndindex(array.shape):
-        sides = []
-        for step in (-DIFFERENCE_STEP, DIFFERENCE_STEP):
-            moved = array.copy()
-            moved[at] += step
-            sides.append(factors @ implementation(replace(problem, **{name: moved}))[0])
-        result[at] = (sides[1] - sides[0]) / (2 * DIFFERENCE_STEP)
-    return result
-
-
 def assert_central_differences(implementation, problem):
     grads = implementation(problem)[1]
-    factors = problem.options.get("grad_loss", np.ones(len(problem.labels)))
+    factors = problem.options.get("grad_loss", np.ones(problem.batch))
+
+    def check(name, gradient):
+        def loss(moved):
+            return implementation(replace(problem, **{name: moved}))[0]
+
+        assert_slopes(gradient, loss, getattr(problem, name), factors)
+
+    check("inputs", grads.inputs)
     for name, gradient in (("weights", grads.rows.weights), ("biases", grads.rows.biases)):
         if getattr(problem, name) is None:
             assert gradient is None
             continue
         dense = np.zeros_like(getattr(problem, name))
         dense[grads.rows.ids] = gradient
-        expected = slopes(implementation, problem, name, factors)
-        np.testing.assert_allclose(dense, expected, rtol=0, atol=DIFFERENCE_ABSOLUTE, err_msg=name)
-    expected = slopes(implementation, problem, "inputs", factors)
-    np.testing.assert_allclose(grads.inputs, expected, rtol=0, atol=DIFFERENCE_ABSOLUTE)
+        check(name, dense)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +78,10 @@ def test_gradients_without_biases_counts_or_labels_are_central_differences(loss,
         batch=4, dim=3, sampled=5, num_true=3, dtype="float64", remove_hits=True, loss=loss.name, **{flag: True}
     )
     assert_central_differences(twin, case.problem())
+
+
+@pytest.mark.parametrize("case", targets_and_negatives(4, dim=3, sampled=5, dtype="float64", seed=3), ids=str)
+def test_gradients_of_every_kind_of_target_and_negative_are_central_differences(case):
+    problem = case.problem()
+    problem.options["grad_loss"] = np.array([0.5, -1.5, 2.0, 1.0])
+    assert_central_differences(twin, problem)
