@@ -9,6 +9,7 @@ candidate samplers.
 
 from fastnce import cuda, reference
 from fastnce._config import config, get_num_threads, get_precision, set_num_threads, set_precision, show_config
+from fastnce._losses._in_batch import in_batch_softmax_loss, in_batch_softmax_loss_and_grad
 from fastnce._losses._nce import nce_loss, nce_loss_and_grad
 from fastnce._losses._negative_sampling import gbce_weight, negative_sampling_loss, negative_sampling_loss_and_grad
 from fastnce._losses._sampled_softmax import sampled_softmax_loss, sampled_softmax_loss_and_grad
@@ -45,6 +46,8 @@ __all__ = [
     "gbce_weight",
     "get_num_threads",
     "get_precision",
+    "in_batch_softmax_loss",
+    "in_batch_softmax_loss_and_grad",
     "learned_unigram_candidate_sampler",
     "log_uniform_candidate_sampler",
     "nce_loss",

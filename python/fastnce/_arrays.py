@@ -63,3 +63,13 @@ _CONVERTERS: dict[str, Convert] = {
     "jaxlib": _to_jax,
     "tensorflow": _to_tensorflow,
 }
+
+
+def joined(first: Any, second: Any) -> Any:
+    """The rows of two arrays, one after the other, in an array of the library of the first."""
+    name = like(first).__name__.removeprefix("_to_")
+    if name == "torch":
+        return sys.modules["torch"].cat([first, second])
+    if name == "tensorflow":
+        return sys.modules["tensorflow"].concat([first, second], 0)
+    return (sys.modules["jax"].numpy if name == "jax" else np).concatenate([first, second])

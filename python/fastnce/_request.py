@@ -53,6 +53,7 @@ FIELDS = (
     Field("temperature", "number", 1.0),
     Field("precision", "choice"),
     Field("partition_strategy", "sharding", "div"),
+    Field("weights_name", "call", "weights"),
     Field("calls", "call"),
     Field("gradients", "call"),
     Field("grad_dtype", "call"),

@@ -91,6 +91,10 @@ LossRequest request_from(const Array& inputs, const LossArguments& args) {
   return request;
 }
 
+const char* weights_name(const LossArguments& args) {
+  return is_given(args.weights_name) ? PyUnicode_AsUTF8(args.weights_name.ptr()) : "weights";
+}
+
 // The axes before D become one.
 Array merged(Array inputs) {
   merge_leading_axes(inputs, 1);
@@ -104,6 +108,7 @@ struct Field {
 
 constexpr Field kFields[] = {
     {"weights", &LossArguments::weights},
+    {"weights_name", &LossArguments::weights_name},
     {"biases", &LossArguments::biases},
     {"labels", &LossArguments::labels},
     {"label_offsets", &LossArguments::label_offsets},
@@ -219,7 +224,7 @@ LossCall::LossCall(Array inputs, const LossArguments& arguments, const Place& pl
       inputs_shape_(inputs.shape),
       inputs_(merged(std::move(inputs))),
       request(request_from(inputs_, arguments)),
-      weights_(arguments.weights, "weights", inputs_, request.dim, place),
+      weights_(arguments.weights, weights_name(arguments), inputs_, request.dim, place),
       biases_(arguments.biases, "biases", inputs_, -1, place) {
   request.weights = weights_.table(request.weights.partition);
   request.biases = biases_.table(request.biases.partition);

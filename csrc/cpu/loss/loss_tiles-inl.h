@@ -15,18 +15,31 @@ template <class T>
   return in_tile & (__builtin_bit_cast(VecBits<T>, product) != VecBits<T>{} + kRemovedBits<T>);
 }
 
+// The first of positions[begin .. end), which ascend, that is at least `least`.
+[[gnu::always_inline]] inline std::int64_t first_from(const std::int64_t* positions, std::int64_t begin,
+                                                      std::int64_t end, std::int64_t least) {
+  while (begin < end) {
+    const std::int64_t middle = (begin + end) / 2;
+    positions[middle] < least ? begin = middle + 1 : end = middle;
+  }
+  return begin;
+}
+
 // Overwrites the products of removed samples in one tile.
 template <class Tile, class T = typename Tile::Element>
 void remove_hits(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile) {
+  const HitLists& hits = task.hits;
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
     T* const row = tile.logits + (b - examples.begin) * kPanel<T>;
-    for (std::int64_t e = task.hits.first(b); e < task.hits.first(b + 1); ++e) {
-      const std::int64_t group = task.hits.group[e];
+    for (std::int64_t e = hits.first(b); e < hits.first(b + 1); ++e) {
+      const std::int64_t group = hits.group[e];
       if (group < 0) continue;
-      for (std::int64_t i = task.hits.begin[group]; i < task.hits.begin[group + 1]; ++i) {
-        const std::int64_t s = task.hits.positions[i] - sampled.begin;
+      const std::int64_t end = hits.begin[group + 1];
+      // An item of a whole batch, or a class that was drawn often, has thousands of positions.
+      for (std::int64_t i = first_from(hits.positions, hits.begin[group], end, sampled.begin); i < end; ++i) {
+        const std::int64_t s = hits.positions[i] - sampled.begin;
         if (s >= sampled.size()) break;
-        if (s >= 0) row[s / kPanel<T> * tile.logits_panel + s % kPanel<T>] = __builtin_bit_cast(T, kRemovedBits<T>);
+        row[s / kPanel<T> * tile.logits_panel + s % kPanel<T>] = __builtin_bit_cast(T, kRemovedBits<T>);
       }
     }
   }

@@ -1,0 +1,188 @@
+"""Softmax whose negatives are the items of the other examples in the batch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnce._arrays import joined
+from fastnce._request import compute
+from fastnce._types import ArrayT, DLPackArray, FloatsLike, IdsLike, Precision, Ragged
+
+ExtraItems: TypeAlias = tuple[DLPackArray, IdsLike | None, FloatsLike | None]
+"""``(items [N, D], ids [N], log_q [N])``."""
+
+
+def in_batch_softmax_loss(
+    inputs: DLPackArray,
+    items: DLPackArray,
+    item_ids: IdsLike | None = None,
+    *,
+    log_q: FloatsLike | None = None,
+    extra: ExtraItems | None = None,
+    exclude: Ragged | None = None,
+    temperature: float = 1.0,
+    precision: Precision | None = None,
+) -> Any:
+    """Cross entropy of the softmax over the items of the batch, per example: the loss of two-tower models.
+
+    ::
+
+        v[i, j] = x[i] . e[j] / temperature - log_q[j]           x inputs, e items of the batch, then the extra ones
+        loss[i] = -log softmax(v[i, :])[i]                       over j = i and what is not removed
+
+    The target of example i is item i. Another j is removed from the softmax of example i if its id is that of item i or
+    is in ``exclude`` of example i. The ``[B, B + N]`` logits are never in memory.
+
+    Items come into a batch as often as they are popular; ``log_q`` corrects for that (Yi et al. 2019): the logarithm of
+    how often item j is expected in the batch, ``log(B p)`` with p its frequency, as for sampled classes. The expected
+    counts of several sources add up, for instance of the batch and of extra items that were sampled uniformly from V
+    classes: ``log(B p + N / V)``, for the items of the batch and the extra ones alike.
+
+    Arrays, devices and errors are those of :func:`nce_loss`, but on the CPU only.
+
+    Args:
+        inputs: ``[B, D]`` embeddings of the examples, such as users or queries.
+        items: ``[B, D]`` embeddings of their items.
+        item_ids: ``[B]`` integers that tell items apart; ``None``: all are different.
+        log_q: ``[B]``; ``None``: no correction.
+        extra: ``(items [N, D], ids [N], log_q [N])``: items that are negatives of all examples. ``ids`` is ``None``
+            where ``item_ids`` is, ``log_q`` where the argument is.
+        exclude: A :class:`Ragged` with a list of item ids for each example: all that a user knows, for instance. Needs
+            ``item_ids``.
+        temperature: Divides the products; a positive number, often near 0.05 for embeddings of norm 1.
+        precision: As in :func:`nce_loss`.
+
+    Returns:
+        ``[B]`` losses, float64 or float32, as the kind of array that ``inputs`` is.
+    """
+    batch = _Batch(inputs, items, item_ids, log_q, extra)
+    return compute(batch.fields(inputs, exclude, temperature, precision))[0]
+
+
+@overload
+def in_batch_softmax_loss_and_grad(
+    inputs: ArrayT,
+    items: ArrayT,
+    item_ids: IdsLike | None = ...,
+    *,
+    extra: None = ...,
+    log_q: FloatsLike | None = ...,
+    exclude: Ragged | None = ...,
+    temperature: float = ...,
+    precision: Precision | None = ...,
+    grad_loss: FloatsLike | None = ...,
+    grad_dtype: Literal["float32"] | None = ...,
+) -> tuple[ArrayT, ArrayT, ArrayT]: ...
+
+
+@overload
+def in_batch_softmax_loss_and_grad(
+    inputs: DLPackArray,
+    items: DLPackArray,
+    item_ids: IdsLike | None = ...,
+    *,
+    log_q: FloatsLike | None = ...,
+    extra: ExtraItems | None = ...,
+    exclude: Ragged | None = ...,
+    temperature: float = ...,
+    precision: Precision | None = ...,
+    grad_loss: FloatsLike | None = ...,
+    grad_dtype: Literal["float32"] | None = ...,
+) -> Any: ...
+
+
+def in_batch_softmax_loss_and_grad(
+    inputs: DLPackArray,
+    items: DLPackArray,
+    item_ids: IdsLike | None = None,
+    *,
+    log_q: FloatsLike | None = None,
+    extra: ExtraItems | None = None,
+    exclude: Ragged | None = None,
+    temperature: float = 1.0,
+    precision: Precision | None = None,
+    grad_loss: FloatsLike | None = None,
+    grad_dtype: Literal["float32"] | None = None,
+) -> Any:
+    """:func:`in_batch_softmax_loss` and, in the same pass, the gradients of the sum of the losses, of both towers.
+
+    Args:
+        grad_loss: ``[B]`` upstream gradient of each example's loss. It multiplies the gradients, not the loss.
+        grad_dtype: ``"float32"`` returns gradients of float16 and bfloat16 arrays in float32.
+
+    The other arguments and the errors are those of :func:`in_batch_softmax_loss`.
+
+    Returns:
+        ``(loss [B], grad_inputs [B, D], grad_items [B, D])`` and, where there are extra items, ``grad_extra [N, D]``.
+    """
+    batch = _Batch(inputs, items, item_ids, log_q, extra)
+    fields = batch.fields(inputs, exclude, temperature, precision)
+    fields.update(gradients=(True, True, False), grad_loss=grad_loss, grad_dtype=grad_dtype)
+    # Every item is a candidate: the rows are all items, in their order.
+    loss, grad_inputs, _, rows, _ = compute(fields)
+    return (loss, grad_inputs, rows) if extra is None else (loss, grad_inputs, rows[: batch.size], rows[batch.size :])
+
+
+class _Batch:
+    """The candidates of a batch: its items, then the extra ones."""
+
+    def __init__(self, inputs: Any, items: Any, item_ids: Any, log_q: Any, extra: ExtraItems | None) -> None:
+        if items.shape != inputs.shape or len(items.shape) != 2:
+            raise ValueError(
+                f"items has shape {list(items.shape)}: expected [B, D] like inputs, which has {list(inputs.shape)}"
+            )
+        self.size = len(items)
+        more, more_ids, more_log_q = (None, None, None) if extra is None else extra
+        if more is not None and (len(more.shape) != 2 or more.shape[1] != items.shape[1]):
+            raise ValueError(
+                f"extra: items have shape {list(more.shape)}, expected [N, D] with D = {items.shape[1]}, as of items"
+            )
+        self.items = items if more is None else joined(items, more)
+        count = 0 if more is None else len(more)
+        self.ids = _for_all(item_ids, "item_ids", self.size, more_ids, "ids", count)
+        self.log_q = _for_all(log_q, "log_q", self.size, more_log_q, "log_q", count)
+        if self.log_q is not None and not np.isfinite(self.log_q).all():
+            first = int(np.argmin(np.isfinite(self.log_q)))
+            where = f"log_q[{first}]" if first < self.size else f"log_q[{first - self.size}] of extra"
+            raise ValueError(f"{where} = {self.log_q[first]}: expected a finite number, the log of an expected count")
+
+    def fields(
+        self, inputs: Any, exclude: Ragged | None, temperature: float, precision: Precision | None
+    ) -> dict[str, Any]:
+        """A sampled softmax whose table is the items: example i has label i, and all classes are candidates."""
+        if exclude is not None and self.ids is None:
+            raise ValueError("exclude is given but item_ids is None: expected the id of each item")
+        candidates = np.arange(len(self.items))
+        log_q = self.log_q
+        return {
+            "weights": self.items,
+            "weights_name": "items",
+            "labels": candidates[: self.size],
+            "inputs": inputs,
+            "sampled_values": (candidates, None if log_q is None else log_q[: self.size, np.newaxis], log_q),
+            "log_q": True,
+            "class_keys": self.ids,
+            "exclude": exclude,
+            "temperature": temperature,
+            "family": "softmax",
+            "true_target": "one",
+            "remove_accidental_hits": True,
+            "precision": precision,
+        }
+
+
+def _for_all(own: Any, name: str, size: int, more: Any, more_name: str, count: int) -> npt.NDArray[Any] | None:
+    """A number for each item of the batch and each extra one, or for none."""
+    if own is None and more is None:
+        return None
+    if own is None or (more is None and count > 0):
+        given, missing = (f"{more_name} of extra", name) if own is None else (name, f"{more_name} of extra")
+        raise ValueError(f"{given} is given but {missing} is None: expected both or neither")
+    parts = [np.asarray(own)] if more is None else [np.asarray(own), np.asarray(more)]
+    for part, text, expected in zip(parts, (name, f"{more_name} of extra"), (size, count)):
+        if part.shape != (expected,):
+            raise ValueError(f"{text} has shape {list(part.shape)}: expected one for each item, [{expected}]")
+    return np.concatenate(parts)
