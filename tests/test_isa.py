@@ -15,6 +15,8 @@ CHECKS = [
     "test_sampled_loss.py::test_empty_and_lopsided_problems_are_accurate",
     "test_sampled_loss.py::test_huge_logits_stay_finite_and_accurate",
     "test_sampled_loss.py::test_a_nan_example_spoils_only_what_it_touches",
+    "test_targets.py::test_every_loss_is_accurate",
+    "test_in_batch.py::test_loss_and_gradients_of_both_towers_are_accurate",
     "test_precision.py::test_every_element_keeps_the_promise",
     "test_precision.py::test_every_tensor_keeps_the_promise",
     "test_sampler.py::test_successive_calls_are_tensorflows",

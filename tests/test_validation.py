@@ -51,7 +51,8 @@ LOSS_ERRORS = [
     ("labels-cube", {"labels": LABELS[:, :, None]}, ValueError, ["labels", "[4, 2, 1]", "[B, num_true]", "reshape"]),
     ("labels-vector-T2", {"labels": LABELS[:, 0]}, ValueError, ["labels", "[4]", "[B, num_true]"]),
     ("labels-number", {"labels": 3}, ValueError, ["labels", "[]", "[B, num_true]", "labels.reshape(1, -1)"]),
-    ("ids-matrix", values(ids=IDS[None]), ValueError, ["sampled_candidates", "[1, 10]", "[S]"]),
+    ("ids-rank-3", values(ids=IDS[None, None]), ValueError, ["sampled_candidates", "[1, 1, 10]", "[S], or [G, S]"]),
+    ("S-of-groups", {"num_sampled": 9, **values(ids=IDS[None])}, ValueError, ["[1, 10]", "[9], or [G, num_sampled]"]),
     # sizes that contradict each other
     ("B-of-labels", {"labels": LABELS[:3]}, ValueError, ["labels", "[3, 2]", "[4, 2]"]),
     ("T-of-labels", {"num_true": 3}, ValueError, ["labels", "[4, 2]", "[4, 3]"]),

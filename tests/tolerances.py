@@ -29,6 +29,10 @@ PRECISION_PER_TENSOR = {"high": 2e-5, "medium": 1e-2}
 """The same for a whole tensor, where errors average out: Euclidean norm of the error over that of the tensor. "highest"
 must be as good as NumPy's own float32."""
 
+IN_BATCH_RELATIVE = {"float32": 4e-6, "float64": 1e-14, "float16": 1e-3, "uint16": 8e-3}
+"""Results of the in-batch softmax, relative to the largest element of the array, by their dtype (uint16: bfloat16).
+Halves are rounded once, by at most half a unit: 2^-11 and 2^-8. A temperature of 0.05 costs a digit."""
+
 CURVE_RELATIVE = 1e-5
 """Losses along one training in several frameworks, which round sums differently and carry the differences on."""
 
@@ -100,6 +104,12 @@ def assert_accurate(
                 f"{len(bad)} of {ours.size} elements of {name} are off, first at {list(at)}: "
                 f"{ours[at]!r}, expected {true[at]!r} +- {allowed[at]!r}"
             )
+
+
+def relative_error(actual: ArrayLike, expected: ArrayLike) -> float:
+    """The largest error, relative to the largest element; at least that to 1."""
+    expected = np.asarray(expected)
+    return float(np.abs(actual - expected).max(initial=0.0) / np.abs(expected).max(initial=1.0))
 
 
 def assert_same_as_tensorflow(actual: ArrayLike, expected: ArrayLike) -> None:

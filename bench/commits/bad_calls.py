@@ -57,7 +57,7 @@ LOSS: dict[str, dict[str, Any]] = {
     "labels: negative": {"labels": -1 - GOOD["labels"]},
     "sampled_values: two": {"sampled_values": (np.arange(S), 1.0)},
     "sampled_values: number": {"sampled_values": 7},
-    "sampled_candidates: rank": _sampled(ids=np.arange(S)[None]),
+    "sampled_candidates: rank": _sampled(ids=np.arange(S)[None, None]),
     "sampled_candidates: S": {"num_sampled": S - 1},
     "sampled_candidates: out of range": _sampled(ids=np.arange(S) + V),
     "sampled_candidates: floats": _sampled(ids=np.arange(S) * 1.0),

@@ -66,7 +66,8 @@ void refuse_cpu_only(const LossRequest& r) {
                                                {r.class_keys != nullptr, "class_keys"},
                                                {r.temperature != 1.0, "temperature"}};
   for (const auto& [is_used, name] : used) {
-    if (is_used) throw InvalidValue(concat(name, " on a CUDA device: expected arrays on the CPU, where it is implemented"));
+    if (is_used)
+      throw InvalidValue(concat(name, " on a CUDA device: expected arrays on the CPU, where it is implemented"));
   }
 }
 

@@ -10,7 +10,9 @@ from fastnce._devices import cuda_device_of
 from fastnce._seed import Seed, seed_words
 from fastnce._types import Grads, Ragged, RowGrads
 
-Kind: TypeAlias = Literal["array", "factor", "samples", "integer", "number", "flag", "choice", "stream", "sharding", "call"]
+Kind: TypeAlias = Literal[
+    "array", "factor", "samples", "integer", "number", "flag", "choice", "stream", "sharding", "call"
+]
 """What a field holds. ``factor``: a number or an array ``[B]``. ``samples``: sampled classes and the expected counts of
 true and of sampled classes. ``stream``: which samples are drawn where none are given. ``sharding``: of tables in
 shards, which only the NumPy functions take. ``call``: how the call runs; each front end fills these in its own way."""

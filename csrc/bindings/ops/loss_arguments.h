@@ -21,7 +21,7 @@ struct LossArguments {
   py::handle label_offsets, exclude, exclude_offsets;
   py::handle label_weights, class_keys, temperature;
   py::handle weights_name;  // in errors
-  py::handle log_q;  // whether sampled_values hold log Q in place of expected counts
+  py::handle log_q;         // whether sampled_values hold log Q in place of expected counts
   py::handle family, true_target, positive_weight, negative_weight, remove_accidental_hits;
   py::handle partition_strategy, precision;
   // Of the candidates where none are given: the key of the stream, and the number of the call, which a CUDA device

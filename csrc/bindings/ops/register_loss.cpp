@@ -119,9 +119,9 @@ class HostCall {
   }
 
   const T* per_label(py::handle given, const char* name, std::optional<Values<T>>& values) {
-    values.emplace(borrow_per_label(given, name, call, kHost), call.label_shape(),
-                   call.has_label_lists() ? "one for each of labels.values, [n]"
-                                          : "a shape that broadcasts to [B, num_true]");
+    values.emplace(
+        borrow_per_label(given, name, call, kHost), call.label_shape(),
+        call.has_label_lists() ? "one for each of labels.values, [n]" : "a shape that broadcasts to [B, num_true]");
     return values->data();
   }
 

@@ -77,7 +77,8 @@ void list_removed(const LossRequest& request, std::span<const std::int64_t> labe
     }
     if (exclude.offsets != nullptr) {
       const std::int64_t row = plan.listed ? plan.examples[b] : b;
-      const std::span<const std::int64_t> own(exclude.ids + exclude.offsets[row], exclude.ids + exclude.offsets[row + 1]);
+      const std::span<const std::int64_t> own(exclude.ids + exclude.offsets[row],
+                                              exclude.ids + exclude.offsets[row + 1]);
       keys != nullptr ? static_cast<void>(removed.insert(removed.end(), own.begin(), own.end())) : add(own);
     }
     plan.hit_offsets.push_back(std::ssize(removed));

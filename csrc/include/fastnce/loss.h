@@ -105,7 +105,8 @@ struct LossRequest : Scoring {
   Loss loss;
   Targets targets;
   Negatives negatives;
-  // What tells classes apart where sampled ones are removed: two with the same key are one. [V]; null: the class itself.
+  // What tells classes apart where sampled ones are removed: two with the same key are one. [V]; null: the class.
+  // itself.
   const std::int64_t* class_keys = nullptr;
   ClassLists exclude;  // keys of sampled classes that contribute nothing to an example, hits or not; log Q is as it is
   double temperature = 1.0;         // x is divided by it
@@ -123,8 +124,8 @@ struct LossOutputs {
   void* grad_weights = nullptr;  // [rows, D]: row r is the gradient of class row_ids[r]
   void* grad_biases = nullptr;   // [rows]
   std::optional<DType> grad_inputs_dtype = {}, grad_weights_dtype = {}, grad_biases_dtype = {};
-  // On a CUDA device alone. All row outputs there have room for B T + G S rows, of which the first n are used; the others
-  // repeat the last id with zero gradients.
+  // On a CUDA device alone. All row outputs there have room for B T + G S rows, of which the first n are used; the
+  // others repeat the last id with zero gradients.
   std::int64_t* row_ids = nullptr;    // [B T + G S]: ids, ascending
   std::int64_t* row_count = nullptr;  // [1]: n
 };

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from fastnce._arrays import joined
+from fastnce._arrays import joined, no_losses
 from fastnce._request import compute
 from fastnce._types import ArrayT, DLPackArray, FloatsLike, IdsLike, Precision, Ragged
 
@@ -59,6 +59,8 @@ def in_batch_softmax_loss(
         ``[B]`` losses, float64 or float32, as the kind of array that ``inputs`` is.
     """
     batch = _Batch(inputs, items, item_ids, log_q, extra)
+    if batch.is_empty:
+        return no_losses(inputs)
     return compute(batch.fields(inputs, exclude, temperature, precision))[0]
 
 
@@ -119,6 +121,8 @@ def in_batch_softmax_loss_and_grad(
         ``(loss [B], grad_inputs [B, D], grad_items [B, D])`` and, where there are extra items, ``grad_extra [N, D]``.
     """
     batch = _Batch(inputs, items, item_ids, log_q, extra)
+    if batch.is_empty:
+        return no_losses(inputs), joined(inputs, inputs), joined(items, items)
     fields = batch.fields(inputs, exclude, temperature, precision)
     fields.update(gradients=(True, True, False), grad_loss=grad_loss, grad_dtype=grad_dtype)
     # Every item is a candidate: the rows are all items, in their order.
@@ -135,6 +139,7 @@ class _Batch:
                 f"items has shape {list(items.shape)}: expected [B, D] like inputs, which has {list(inputs.shape)}"
             )
         self.size = len(items)
+        more: Any
         more, more_ids, more_log_q = (None, None, None) if extra is None else extra
         if more is not None and (len(more.shape) != 2 or more.shape[1] != items.shape[1]):
             raise ValueError(
@@ -148,6 +153,11 @@ class _Batch:
             first = int(np.argmin(np.isfinite(self.log_q)))
             where = f"log_q[{first}]" if first < self.size else f"log_q[{first - self.size}] of extra"
             raise ValueError(f"{where} = {self.log_q[first]}: expected a finite number, the log of an expected count")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no candidates, and so no table."""
+        return len(self.items) == 0
 
     def fields(
         self, inputs: Any, exclude: Ragged | None, temperature: float, precision: Precision | None
@@ -182,7 +192,7 @@ def _for_all(own: Any, name: str, size: int, more: Any, more_name: str, count: i
         given, missing = (f"{more_name} of extra", name) if own is None else (name, f"{more_name} of extra")
         raise ValueError(f"{given} is given but {missing} is None: expected both or neither")
     parts = [np.asarray(own)] if more is None else [np.asarray(own), np.asarray(more)]
-    for part, text, expected in zip(parts, (name, f"{more_name} of extra"), (size, count)):
+    for part, text, expected in zip(parts, (name, f"{more_name} of extra"), (size, count), strict=False):
         if part.shape != (expected,):
             raise ValueError(f"{text} has shape {list(part.shape)}: expected one for each item, [{expected}]")
     return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Keyword options of the losses, as their overloads name them; what each means is in the docstrings of the functions."""
+"""Keyword options of the losses, by name, for their overloads; the docstrings of the functions say what each means."""
 
 from __future__ import annotations
 
