@@ -106,7 +106,6 @@ struct LossRequest : Scoring {
   Targets targets;
   Negatives negatives;
   // What tells classes apart where sampled ones are removed: two with the same key are one. [V]; null: the class.
-  // itself.
   const std::int64_t* class_keys = nullptr;
   ClassLists exclude;  // keys of sampled classes that contribute nothing to an example, hits or not; log Q is as it is
   double temperature = 1.0;         // x is divided by it
