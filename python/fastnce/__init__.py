@@ -9,6 +9,7 @@ candidate samplers.
 
 from fastnce import cuda, reference
 from fastnce._config import config, get_num_threads, get_precision, set_num_threads, set_precision, show_config
+from fastnce._frequency import FrequencyEstimator, FrequencyState
 from fastnce._losses._in_batch import in_batch_softmax_loss, in_batch_softmax_loss_and_grad
 from fastnce._losses._nce import nce_loss, nce_loss_and_grad
 from fastnce._losses._negative_sampling import gbce_weight, negative_sampling_loss, negative_sampling_loss_and_grad
@@ -26,6 +27,8 @@ __version__: str = config()["version"]
 
 __all__ = [
     "DenseGrads",
+    "FrequencyEstimator",
+    "FrequencyState",
     "Grads",
     "LearnedSamplerState",
     "LearnedUnigramSampler",

@@ -138,7 +138,8 @@ class HostCall {
 
   void use_candidates(const LossArguments& args) {
     const auto values = three_sampled_values(args.sampled_values);
-    sampled_ = copy_ids(borrow_candidates(values[0], call, kHost));
+    const Array ids = borrow_candidates(values[0], call, kHost);
+    sampled_ = copy_ids(ids);
     call.request.negatives.ids = sampled_.data();
     if (values[1].is_none() && values[2].is_none()) return;
     const bool logs = is_given(args.log_q) && boolean(args.log_q, "log_q");
@@ -147,7 +148,7 @@ class HostCall {
     (logs ? targets.log_q : targets.expected_count) =
         per_label(values[1], logs ? "true_log_q" : "true_expected_count", true_q_);
     std::vector<std::int64_t> sampled_shape{negatives.count};
-    if (negatives.groups > 1) sampled_shape.insert(sampled_shape.begin(), negatives.groups);
+    if (ids.rank() == 2) sampled_shape.insert(sampled_shape.begin(), negatives.groups);
     sampled_q_.emplace(borrow_or_convert(values[2], logs ? "sampled_log_q" : "sampled_expected_count", kHost),
                        sampled_shape, "a shape that broadcasts to that of sampled_candidates");
     (logs ? negatives.log_q : negatives.expected_count) = sampled_q_->data();
