@@ -66,14 +66,14 @@ LabelsLike: TypeAlias = IdsLike | Ragged
 
 
 class SampledValues(NamedTuple, Generic[IdsT, FloatsT]):
-    """What a candidate sampler returns: one set of S candidates, shared by the whole batch."""
+    """What a candidate sampler returns: S candidates shared by the whole batch, or S for each group of examples."""
 
     sampled_candidates: IdsT
-    """int64 ``[S]``."""
+    """int64 ``[S]``, or ``[G, S]``: row g for the examples ``[g B/G, (g+1) B/G)``."""
     true_expected_count: FloatsT
-    """float32 ``[B, T]``: how often each true class is expected among the candidates."""
+    """float32 ``[B, T]``, or ``[n]`` of Ragged labels: how often each true class is expected among the candidates."""
     sampled_expected_count: FloatsT
-    """float32 ``[S]``: the same for each candidate."""
+    """float32 ``[S]`` or ``[G, S]``: the same for each candidate."""
 
 
 class RowGrads(NamedTuple, Generic[IdsT, FloatsT]):

@@ -78,13 +78,18 @@ class Targets:
         return r, np.where(self.is_true, w, 0.0)
 
 
+def list_of(lists: Lists, b: int) -> Ids:
+    """The list of example b."""
+    values, offsets = (np.asarray(array, np.int64) for array in lists)
+    return values[offsets[b] : offsets[b + 1]]
+
+
 def are_listed(candidates: Ids, lists: Lists | None) -> Flags:
     """Which of the candidates ``[B, S]`` are in the list of their example."""
     flags = np.full(candidates.shape, False)
     if lists is not None:
-        values, offsets = (np.asarray(array, np.int64) for array in lists)
         for b in range(len(candidates)):
-            flags[b] = np.isin(candidates[b], values[offsets[b] : offsets[b + 1]])
+            flags[b] = np.isin(candidates[b], list_of(lists, b))
     return flags
 
 
