@@ -66,7 +66,7 @@ def count_passed(copy: Path, keyword: str, *files: str) -> int:
 def test_a_loss_passes_the_tests_of_every_loss(tmp_path):
     follow("loss", tmp_path)
     shutil.copy(_core.__file__, tmp_path / "python/fastnce")
-    files = [f"tests/test_{name}.py" for name in ("loss_family", "gradients", "reference_losses")]
+    files = [f"tests/test_{name}.py" for name in ("loss_family", "targets", "gradients", "reference_losses")]
     assert count_passed(tmp_path, "damped", *files) > 50
 
 
