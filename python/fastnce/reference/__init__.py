@@ -4,7 +4,8 @@ This package is the oracle of the test suite and the page to read when a formula
 and memory for being obvious (the ``[B, S]`` logits are stored whole, unique sampling walks one draw at a
 time) and shares no code with the compiled library.
 
-Shape letters: B examples, D width, V classes, S sampled classes, T true classes per example.
+Shape letters: B examples, D width, V classes, S sampled classes, T true classes per example, n true classes of all
+examples, G groups of examples that share their sampled classes.
 
 The semantics are those of TensorFlow 2.21: ``tf.nn.nce_loss``, ``tf.nn.sampled_softmax_loss``,
 TensorFlow's candidate samplers (kernels ``range_sampler.cc`` and ``candidate_sampler_ops.cc``) and
