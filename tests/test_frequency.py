@@ -115,6 +115,7 @@ def test_the_state_restores_it():
         (lambda: FrequencyEstimator(5, num_hashes=0), ValueError, "num_hashes = 0"),
         (lambda: FrequencyEstimator(5, rate=0), ValueError, "rate = 0"),
         (lambda: FrequencyEstimator(5.0), TypeError, "float"),
+        (lambda: FrequencyEstimator(5).log_q([1], 0), ValueError, "batch_size = 0: expected at least 1"),
         (lambda: FrequencyEstimator(5)([1.0]), TypeError, "item_ids has dtype float64: expected integers"),
         (lambda: FrequencyEstimator(5)([[1]]), ValueError, r"item_ids has shape \[1, 1\]: expected \[B\]"),
         (lambda: setattr(FrequencyEstimator(5), "state", 3), ValueError, "state is an int"),

@@ -71,14 +71,16 @@ class FrequencyEstimator:
         ids = _ids(item_ids)
         with self._lock:
             self._learn(ids)
-            return like(item_ids)(self._log_q(ids, len(ids)))
+            return like(item_ids)(self._log_q(ids, max(len(ids), 1)))
 
     def log_q(self, item_ids: IdsLike, batch_size: SupportsIndex) -> Any:
         """The same of any items ``[N]`` and a batch of this size, without learning: of the extra items, or of a batch
         that is evaluated. An item that has not occurred counts as if it were the next example."""
-        ids = _ids(item_ids)
+        ids, size = _ids(item_ids), operator.index(batch_size)
+        if size < 1:
+            raise ValueError(f"batch_size = {size}: expected at least 1")
         with self._lock:
-            return like(item_ids)(self._log_q(ids, operator.index(batch_size)))
+            return like(item_ids)(self._log_q(ids, size))
 
     @property
     def state(self) -> FrequencyState:
