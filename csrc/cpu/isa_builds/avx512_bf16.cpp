@@ -10,6 +10,8 @@
 namespace fastnce::cpu::isa_avx512_bf16 {
 
 extern const TileKernels<float> kOneProduct;
+extern const SweepKernels<float> kOneProductSweep;
 const TileKernels<float> kOneProduct = kTileKernels<SplitTile<1, Avx512Bf16Multiplier>>;
+const SweepKernels<float> kOneProductSweep = kSweepKernels<SplitTile<1, Avx512Bf16Multiplier>>;
 
 }  // namespace fastnce::cpu::isa_avx512_bf16

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "cpu/all_classes/sweep_kernels.h"
 #include "cpu/loss/loss_kernels.h"
 #include "math/loss/logistic.h"
 #include "math/loss/softmax.h"
@@ -28,6 +29,14 @@ constexpr int kVectorBytes = 64;
 #include "cpu/loss/softmax_tiles-inl.h"
 //
 #include "cpu/loss/tile_kernels-inl.h"
+//
+#include "cpu/all_classes/sweep-inl.h"
+//
+#include "cpu/all_classes/evaluate-inl.h"
+//
+#include "cpu/all_classes/full_losses-inl.h"
+//
+#include "cpu/all_classes/sweep_kernels-inl.h"
 //
 #include FASTNCE_ISA_ROUND
 //

@@ -1,9 +1,10 @@
 // What a file of this folder that has one vector width compiles. Before including it, the file defines
-//   FASTNCE_ISA_NAMESPACE     a namespace of its own, which exports kLoss and kLogUniform, and
+//   FASTNCE_ISA_NAMESPACE     a namespace of its own, which exports kLoss, kSweep and kLogUniform, and
 //   FASTNCE_ISA_VECTOR_BYTES  the width of its vectors.
 #include <cstdint>
 #include <utility>
 
+#include "cpu/all_classes/sweep_kernels.h"
 #include "cpu/loss/loss_kernels.h"
 #include "cpu/sampler/sampler_kernels.h"
 #include "math/distribution/log_uniform.h"
@@ -42,6 +43,14 @@ constexpr int kVectorBytes = FASTNCE_ISA_VECTOR_BYTES;
 //
 #include "cpu/loss/loss_kernels-inl.h"
 //
+#include "cpu/all_classes/sweep-inl.h"
+//
+#include "cpu/all_classes/evaluate-inl.h"
+//
+#include "cpu/all_classes/full_losses-inl.h"
+//
+#include "cpu/all_classes/sweep_kernels-inl.h"
+//
 #include "cpu/sampler/sampler-inl.h"
 
 extern const FullPrecisionLoss kLoss;
@@ -50,6 +59,12 @@ const FullPrecisionLoss kLoss = {
     .loss_f64 = kLossKernels<double>,
     .tiles_f32 = kTileKernels<PanelTile<float>>,
     .tiles_f64 = kTileKernels<PanelTile<double>>,
+};
+
+extern const FullPrecisionSweep kSweep;
+const FullPrecisionSweep kSweep = {
+    .f32 = kSweepKernels<PanelTile<float>>,
+    .f64 = kSweepKernels<PanelTile<double>>,
 };
 
 extern const LogUniformKernels kLogUniform;

@@ -26,6 +26,9 @@ class Interruption {
   // Asked by any thread of the call; the application is asked by the thread that made it.
   bool requested();
 
+  // Ends the call as an interrupt does.
+  void request() { requested_.store(true, std::memory_order_relaxed); }
+
   // Throws Interrupted if so. Not inside parallel() before the last barrier.
   void check();
 

@@ -1,0 +1,66 @@
+#include "cpu/all_classes/examples.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace fastnce::cpu {
+
+namespace {
+
+void add_excluded(const Exclusions& exclude, SweptExamples& examples) {
+  if (exclude.offsets == nullptr) return;
+  examples.excluded_offsets.assign(1, 0);
+  for (const std::int64_t row : examples.rows) {
+    examples.excluded.insert(examples.excluded.end(), exclude.ids + exclude.offsets[row],
+                             exclude.ids + exclude.offsets[row + 1]);
+    examples.excluded_offsets.push_back(std::ssize(examples.excluded));
+  }
+}
+
+}  // namespace
+
+SweptExamples examples_of(std::int64_t batch, const Exclusions& exclude) {
+  SweptExamples examples;
+  examples.rows.resize(static_cast<std::size_t>(batch));
+  std::iota(examples.rows.begin(), examples.rows.end(), std::int64_t{0});
+  add_excluded(exclude, examples);
+  return examples;
+}
+
+SweptExamples examples_of(std::int64_t batch, const Targets& targets, const Exclusions& exclude) {
+  SweptExamples examples;
+  examples.label_offsets.assign(1, 0);
+  const bool without_labels = targets.offsets == nullptr && targets.per_example == 0;
+  for (std::int64_t row = 0; row < batch; ++row) {
+    const auto begin_of = [&](std::int64_t b) {
+      return targets.offsets != nullptr ? targets.offsets[b] : b * targets.per_example;
+    };
+    for (std::int64_t at = begin_of(row); at < begin_of(row + 1); ++at) {
+      if (targets.padding && targets.ids[at] == *targets.padding) continue;
+      examples.labels.push_back(targets.ids[at]);
+      examples.label_at.push_back(at);
+    }
+    if (std::ssize(examples.labels) == examples.label_offsets.back() && !without_labels) continue;
+    examples.rows.push_back(row);
+    examples.label_offsets.push_back(std::ssize(examples.labels));
+  }
+  add_excluded(exclude, examples);
+  return examples;
+}
+
+void sort_excluded(SweptExamples& examples, Range part, bool keep_labels) {
+  if (examples.excluded.empty()) return;
+  for (std::int64_t b = part.begin; b < part.end; ++b) {
+    const auto list = examples.excluded.begin() + examples.excluded_offsets[b];
+    const auto end = examples.excluded.begin() + examples.excluded_offsets[b + 1];
+    if (!std::is_sorted(list, end)) std::sort(list, end);
+    if (!keep_labels) continue;
+    for (std::int64_t e = examples.label_offsets[b]; e < examples.label_offsets[b + 1]; ++e) {
+      const auto [first, last] = std::equal_range(list, end, examples.labels[e]);
+      // The class before it stands twice, or an id that is no class first.
+      std::fill(first, last, first == list ? std::int64_t{-1} : *(first - 1));
+    }
+  }
+}
+
+}  // namespace fastnce::cpu

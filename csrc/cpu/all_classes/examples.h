@@ -1,0 +1,41 @@
+// The examples of a pass over all classes: which take part, their labels, what they leave out.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "cpu/all_classes/sweep.h"
+#include "cpu/runtime/parallel.h"
+#include "fastnce/loss.h"
+
+namespace fastnce::cpu {
+
+struct SweptExamples {
+  std::vector<std::int64_t> rows;           // of the batch, ascending
+  std::vector<std::int64_t> labels;         // without padding: the entries
+  std::vector<std::int64_t> label_at;       // where the caller's arrays have an entry
+  std::vector<std::int64_t> label_offsets;  // [examples + 1]
+  std::vector<std::int64_t> excluded;       // in lists, one for each example; empty if none excludes anything
+  std::vector<std::int64_t> excluded_offsets;
+
+  std::int64_t count() const { return std::ssize(rows); }
+  StripLabels labels_of(Range strip) const {
+    return {label_offsets.data() + strip.begin, labels.data() + label_offsets[strip.begin]};
+  }
+  IdLists excluded_of(Range strip) const {
+    if (excluded.empty()) return {};
+    return {excluded_offsets.data() + strip.begin, excluded.data()};
+  }
+};
+
+// All of the batch, without labels.
+SweptExamples examples_of(std::int64_t batch, const Exclusions& exclude);
+
+// Those that have a label or, dense and with T = 0, are not meant to have one.
+SweptExamples examples_of(std::int64_t batch, const Targets& targets, const Exclusions& exclude);
+
+// Sorts the lists of excluded classes of some examples; `keep_labels` takes the labels of the example off its list.
+void sort_excluded(SweptExamples& examples, Range part, bool keep_labels);
+
+}  // namespace fastnce::cpu
