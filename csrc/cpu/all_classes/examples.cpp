@@ -7,7 +7,7 @@ namespace fastnce::cpu {
 
 namespace {
 
-void add_excluded(const Exclusions& exclude, SweptExamples& examples) {
+void add_excluded(const ClassLists& exclude, SweptExamples& examples) {
   if (exclude.offsets == nullptr) return;
   examples.excluded_offsets.assign(1, 0);
   for (const std::int64_t row : examples.rows) {
@@ -19,7 +19,7 @@ void add_excluded(const Exclusions& exclude, SweptExamples& examples) {
 
 }  // namespace
 
-SweptExamples examples_of(std::int64_t batch, const Exclusions& exclude) {
+SweptExamples examples_of(std::int64_t batch, const ClassLists& exclude) {
   SweptExamples examples;
   examples.rows.resize(static_cast<std::size_t>(batch));
   std::iota(examples.rows.begin(), examples.rows.end(), std::int64_t{0});
@@ -27,15 +27,12 @@ SweptExamples examples_of(std::int64_t batch, const Exclusions& exclude) {
   return examples;
 }
 
-SweptExamples examples_of(std::int64_t batch, const Targets& targets, const Exclusions& exclude) {
+SweptExamples examples_of(std::int64_t batch, const Targets& targets, const ClassLists& exclude) {
   SweptExamples examples;
   examples.label_offsets.assign(1, 0);
   const bool without_labels = targets.offsets == nullptr && targets.per_example == 0;
   for (std::int64_t row = 0; row < batch; ++row) {
-    const auto begin_of = [&](std::int64_t b) {
-      return targets.offsets != nullptr ? targets.offsets[b] : b * targets.per_example;
-    };
-    for (std::int64_t at = begin_of(row); at < begin_of(row + 1); ++at) {
+    for (std::int64_t at = targets.begin(row); at < targets.begin(row + 1); ++at) {
       if (targets.padding && targets.ids[at] == *targets.padding) continue;
       examples.labels.push_back(targets.ids[at]);
       examples.label_at.push_back(at);

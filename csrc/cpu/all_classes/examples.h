@@ -30,10 +30,10 @@ struct SweptExamples {
 };
 
 // All of the batch, without labels.
-SweptExamples examples_of(std::int64_t batch, const Exclusions& exclude);
+SweptExamples examples_of(std::int64_t batch, const ClassLists& exclude);
 
 // Those that have a label or, dense and with T = 0, are not meant to have one.
-SweptExamples examples_of(std::int64_t batch, const Targets& targets, const Exclusions& exclude);
+SweptExamples examples_of(std::int64_t batch, const Targets& targets, const ClassLists& exclude);
 
 // Sorts the lists of excluded classes of some examples; `keep_labels` takes the labels of the example off its list.
 void sort_excluded(SweptExamples& examples, Range part, bool keep_labels);

@@ -1,0 +1,69 @@
+// Entry points of what is computed over all classes, on the CPU: check everything once, then call the backend.
+#include "fastnce/evaluate.h"
+
+#include "core/validate.h"
+#include "cpu/all_classes/evaluate.h"
+#include "cpu/all_classes/full_loss.h"
+#include "fastnce/error.h"
+
+namespace fastnce {
+
+namespace {
+
+void validate(const Scoring& scoring, const Targets& targets, const ClassLists& exclude) {
+  LossRequest request;
+  static_cast<Scoring&>(request) = scoring;
+  request.targets = targets;
+  request.exclude = exclude;
+  validate_shapes(request);
+  validate_labels(request);
+}
+
+void require(std::int64_t elements, const void* array, const char* name) {
+  if (elements > 0 && array == nullptr) throw InvalidValue(concat(name, ": expected an array, not null"));
+}
+
+}  // namespace
+
+void top_k(const Scoring& scoring, std::int64_t k, const ClassLists& exclude, void* scores, std::int64_t* ids,
+           const Progress& progress) {
+  validate(scoring, {.per_example = 0}, exclude);
+  if (k < 1 || k > scoring.num_classes) {
+    throw InvalidValue(concat("k = ", k, ": expected 1 to num_classes = ", scoring.num_classes));
+  }
+  require(scoring.batch, scores, "scores");
+  require(scoring.batch, ids, "ids");
+  cpu::top_k(scoring, k, exclude, progress, scores, ids);
+}
+
+void rank_of_labels(const Scoring& scoring, const Targets& targets, const ClassLists& exclude, double* ranks,
+                    const Progress& progress) {
+  validate(scoring, targets, exclude);
+  require(targets.count(scoring.batch), ranks, "ranks");
+  cpu::rank_of_labels(scoring, targets, exclude, progress, ranks);
+}
+
+void full_loss(const LossRequest& request, const LossOutputs& outputs, const Progress& progress) {
+  const Negatives& negatives = request.negatives;
+  const Loss& loss = request.loss;
+  const auto refuse = [](bool given, const char* name, const char* expected) {
+    if (given) throw InvalidValue(concat(name, ": expected ", expected, " for a loss over all classes"));
+  };
+  refuse(negatives.total() != 0 || negatives.sampler.has_value(), "negatives", "none");
+  refuse(loss.positive_weight.values != nullptr || loss.positive_weight.all != 1.0, "positive_weight", "1");
+  refuse(loss.negative_weight.values != nullptr || loss.negative_weight.all != 1.0, "negative_weight", "1");
+  refuse(request.targets.expected_count != nullptr || request.targets.log_q != nullptr, "true_count", "null");
+  refuse(request.class_keys != nullptr, "class_keys", "null");
+  refuse(request.temperature != 1.0, "temperature", "1");
+  validate_shapes(request);
+  validate_labels(request);
+  validate_dtypes(request, outputs);
+  const WantedOutputs& wanted = request.wanted;
+  require(wanted.loss ? request.batch : 0, outputs.loss, "loss");
+  require(wanted.grad_inputs ? request.batch * request.dim : 0, outputs.grad_inputs, "grad_inputs");
+  require(wanted.grad_weights ? request.dim : 0, outputs.grad_weights, "grad_weights");
+  require(wanted.grad_biases ? 1 : 0, outputs.grad_biases, "grad_biases");
+  cpu::full_loss(request, progress, outputs);
+}
+
+}  // namespace fastnce

@@ -1,0 +1,364 @@
+// The losses over all classes: threads, strips and passes. The arithmetic is in the -inl.h files.
+#include "cpu/all_classes/full_loss.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "cpu/all_classes/examples.h"
+#include "cpu/all_classes/sweep_setup.h"
+#include "math/loss/softmax.h"
+
+namespace fastnce::cpu {
+
+namespace {
+
+// What the passes of a loss are.
+//
+// Gradients of a softmax take two. Exponentials that stay in memory from the first to the second save a GEMM, but then
+// strips are short, and each strip streams all of W and dW. Gradients that are rounded are summed up over all examples
+// first: then the batch is one strip, and a tile of classes finishes before the next begins.
+struct Passes {
+  bool softmax, gradients, keeps_exponentials;
+  std::int64_t longest_strip;
+
+  Passes(const LossRequest& r, const NarrowArrays& narrow, std::int64_t examples)
+      : softmax(r.loss.family == LossFamily::kSoftmax), gradients(r.wanted.gradients()) {
+    constexpr std::int64_t kBytesOfAll = std::int64_t{192} << 20;
+    constexpr std::int64_t kTooFew = 64;
+    const bool rounds = narrow.grad_weights || narrow.grad_biases;
+    const std::int64_t fitting = kBytesOfAll / (r.num_classes * element_bytes(r.dtype));
+    const std::int64_t longest = std::max<std::int64_t>(rounds ? examples : SweepShape::kLongestStrip, 1);
+    keeps_exponentials = softmax && gradients && fitting >= std::min(rounds ? examples : kTooFew, examples);
+    longest_strip = keeps_exponentials ? std::min(fitting, longest) : longest;
+  }
+
+  std::int64_t count() const { return softmax && gradients ? 2 : 1; }
+  double products() const { return gradients ? (softmax && !keeps_exponentials ? 4.0 : 3.0) : 1.0; }
+};
+
+// Entries of a strip in the order of their classes, which is how the owners of classes read them.
+struct ClassOrder {
+  std::vector<std::int64_t> entries;
+  std::vector<std::int64_t> example;  // of an entry, in its strip
+
+  ClassOrder(const SweptExamples& examples, const SweepShape& shape)
+      : entries(examples.labels.size()), example(examples.labels.size()) {
+    std::iota(entries.begin(), entries.end(), std::int64_t{0});
+    for (std::int64_t i = 0; i < shape.strips(examples.count()); ++i) {
+      const Range strip = shape.strip_of(examples.count(), i);
+      for (std::int64_t b = strip.begin; b < strip.end; ++b) {
+        std::fill(example.begin() + examples.label_offsets[b], example.begin() + examples.label_offsets[b + 1],
+                  b - strip.begin);
+      }
+      std::stable_sort(
+          entries.begin() + examples.label_offsets[strip.begin], entries.begin() + examples.label_offsets[strip.end],
+          [&](std::int64_t a, std::int64_t b) { return examples.labels[a] < examples.labels[b]; });
+    }
+  }
+
+  // Those of a strip with classes in a range.
+  std::span<const std::int64_t> of(const SweptExamples& examples, Range strip, Range classes) const {
+    const auto begin = entries.begin() + examples.label_offsets[strip.begin];
+    const auto end = entries.begin() + examples.label_offsets[strip.end];
+    const auto first_of = [&](std::int64_t id) {
+      return std::partition_point(begin, end, [&](std::int64_t e) { return examples.labels[e] < id; });
+    };
+    return {first_of(classes.begin), first_of(classes.end)};
+  }
+};
+
+template <class T>
+class FullLoss {
+ public:
+  FullLoss(const LossRequest& request, const LossOutputs& outputs, SweptExamples& examples)
+      : request_(request),
+        outputs_(outputs),
+        examples_(examples),
+        kernels_(sweep_kernels<T>(current_isa(), request.precision)),
+        conversions_(loss_kernels<T>(current_isa())),
+        narrow_(request, outputs),
+        passes_(request, narrow_, examples.count()),
+        shape_(request, kernels_, examples.count(), passes_.longest_strip, passes_.products(),
+               request.wanted.grad_inputs),
+        order_(examples, shape_) {}
+
+  void run(const Progress& report) {
+    Carver measure;
+    take(measure);
+    const Workspace workspace(measure.used());
+    Carver carver(workspace.memory());
+    const Memory memory = take(carver);
+    Interruption interruption;
+    SweepProgress progress(report, examples_.count() * request_.num_classes, interruption);
+    const std::int64_t strips = shape_.strips(examples_.count());
+    parallel(shape_.threads, [&](const Team& team) {
+      sort_excluded(examples_, team.share(examples_.count()), true);
+      if (team.rank == 0) progress.expect(passes_.count() * strips * team.share(request_.num_classes).size());
+      for (std::int64_t i = 0; i < strips; ++i) {
+        const Range strip = shape_.strip_of(examples_.count(), i);
+        const Sweep<T> sweep =
+            memory.inputs.sweep(examples_, strip, team, memory.cursors.of(team), interruption, progress);
+        run_strip(memory, sweep, strip, i == 0, team);
+      }
+    });
+    progress.finish();
+    interruption.check();
+  }
+
+ private:
+  struct Memory {
+    StripInputs<T> inputs;
+    PerThread<T> scratch;
+    PerThread<std::int64_t> cursors;
+    PerThread<T> dx;         // [strip, D]
+    PerThread<double> sums;  // [strip]: of exponentials, or the loss
+    PerThread<T> maxima;     // [strip]
+    Strip<T> exponentials;   // of all threads
+    T* maximum;              // [strip]: of all classes
+    T* factor;               // [strip]
+    T* entry_score;          // [entries]
+    T* entry_grad;           // [entries]
+  };
+
+  Memory take(Carver& carver) const {
+    const int threads = shape_.threads;
+    const bool softmax = passes_.softmax;
+    Memory memory{
+        .inputs = {request_, kernels_, conversions_, shape_, carver},
+        .scratch = {carver, threads,
+                    kernels_.full_loss_scratch_elements(shape_.plane,
+                                                        request_.weights_dtype.value_or(request_.dtype))},
+        .cursors = {carver, threads, examples_.excluded.empty() ? 0 : shape_.strip},
+        .dx = {carver, threads, request_.wanted.grad_inputs ? shape_.strip * request_.dim : 0},
+        .sums = {carver, threads, shape_.strip},
+        .maxima = {carver, threads, softmax ? shape_.strip : 0},
+        .exponentials = {.example_tiles = shape_.example_tiles, .x = nullptr, .exps = nullptr, .maxima = nullptr},
+        .maximum = carver.take<T>(softmax ? shape_.strip + kMostLanes : 0),
+        .factor = carver.take<T>(softmax ? shape_.strip + kMostLanes : 0),
+        .entry_score = carver.take<T>(std::ssize(examples_.labels)),
+        .entry_grad = carver.take<T>(std::ssize(examples_.labels))};
+    if (passes_.keeps_exponentials) {
+      std::int64_t slots = 0;  // OpenMP may give fewer threads, whose tiles may be more
+      for (int team = 1; team <= threads; ++team) slots = std::max(slots, team * slots_of_thread(team));
+      memory.exponentials.exps = carver.take<T>(slots * shape_.example_tiles * shape_.tile.logits_elements);
+      memory.exponentials.maxima =
+          carver.take<T>(slots * shape_.example_tiles * shape_.tile.examples + kMostLanes);
+    }
+    return memory;
+  }
+
+  // Tiles of classes, at most.
+  std::int64_t slots_of_thread(int threads) const {
+    const std::int64_t classes = (request_.num_classes + threads - 1) / threads;
+    return (classes + shape_.tile.samples - 1) / shape_.tile.samples;
+  }
+
+  Strip<T> exponentials_of(const Memory& memory, const Team& team) const {
+    Strip<T> own = memory.exponentials;
+    if (own.exps == nullptr) return own;
+    const std::int64_t first = team.rank * slots_of_thread(team.size) * shape_.example_tiles;
+    own.exps += first * shape_.tile.logits_elements;
+    own.maxima += first * shape_.tile.examples;
+    return own;
+  }
+
+  void run_strip(const Memory& memory, const Sweep<T>& sweep, Range strip, bool first, const Team& team) const {
+    T* const scratch = memory.scratch.of(team);
+    const Range own = team.share(strip.size());
+    memory.inputs.locate(examples_, strip, team);
+    team.barrier();
+    memory.inputs.pack(sweep, team, scratch);
+    kernels_.label_scores(sweep, examples_.labels_of(strip), own,
+                          memory.entry_score + examples_.label_offsets[strip.begin], scratch);
+    for (std::int64_t b = own.begin; b < own.end; ++b) set_targets(memory, strip.begin + b);
+    std::fill_n(memory.sums.of(team), strip.size(), 0.0);
+    if (passes_.softmax) std::fill_n(memory.maxima.of(team), strip.size(), math::kLeastLogit<T>);
+    if (request_.wanted.grad_inputs) std::fill_n(memory.dx.of(team), strip.size() * request_.dim, T{0});
+    team.barrier();
+
+    const ClassGradients<T> grads = gradients_of(memory, sweep, strip, first, team);
+    LossTask<T> task = task_of(memory, strip, team);
+    if (passes_.softmax) {
+      const Strip<T> exponentials = exponentials_of(memory, team);
+      kernels_.exponentials(sweep, task, exponentials, scratch);
+      team.barrier();
+      for (std::int64_t b = own.begin; b < own.end; ++b) normalise(memory, strip, b, team);
+      team.barrier();
+      task.softmax_max = memory.maximum;
+      if (passes_.gradients) kernels_.softmax_gradients(sweep, task, exponentials, grads, scratch);
+    } else {
+      kernels_.sigmoid(sweep, task, grads, scratch);
+    }
+    team.barrier();
+    if (!sweep.interruption->requested()) {
+      for (std::int64_t b = own.begin; b < own.end; ++b) {
+        if (!passes_.softmax) sum_losses(memory, strip, b, team);
+        if (request_.wanted.grad_inputs) sum_grad_inputs(memory, sweep, strip, b, team);
+      }
+    }
+    team.barrier();
+  }
+
+  // q_t of an example's labels, times the upstream factor and -1: what they add to dL/dlogit.
+  void set_targets(const Memory& memory, std::int64_t b) const {
+    const T up = upstream(b);
+    for (std::int64_t e = examples_.label_offsets[b]; e < examples_.label_offsets[b + 1]; ++e) {
+      memory.entry_grad[e] = -static_cast<T>(target(b, e)) * up;
+    }
+  }
+
+  double target(std::int64_t b, std::int64_t e) const {
+    const auto* const weights = static_cast<const T*>(request_.targets.weights);
+    const double weight = weights == nullptr ? 1.0 : static_cast<double>(weights[examples_.label_at[e]]);
+    if (request_.loss.true_target == TrueTarget::kOne) return weight;
+    return weight / static_cast<double>(examples_.label_offsets[b + 1] - examples_.label_offsets[b]);
+  }
+
+  T upstream(std::int64_t b) const {
+    const auto* const grad_loss = static_cast<const T*>(request_.grad_loss);
+    return grad_loss == nullptr ? T{1} : grad_loss[examples_.rows[b]];
+  }
+
+  LossTask<T> task_of(const Memory& memory, Range strip, const Team& team) const {
+    LossTask<T> task{};
+    task.dim = request_.dim;
+    task.examples = examples_.rows.data() + strip.begin;
+    task.sampled_factor = static_cast<const T*>(request_.grad_loss);
+    task.negative_weight = {nullptr, T{1}};
+    task.loss_sum = memory.sums.of(team);
+    task.softmax_sum = memory.sums.of(team);
+    task.softmax_max = memory.maxima.of(team);
+    task.softmax_factor = memory.factor;
+    return task;
+  }
+
+  ClassGradients<T> gradients_of(const Memory& memory, const Sweep<T>& sweep, Range strip, bool first,
+                                 const Team& team) const {
+    const std::span<const std::int64_t> own = order_.of(examples_, strip, sweep.classes);
+    return {.weights = request_.wanted.grad_weights ? outputs_.grad_weights : nullptr,
+            .weights_dtype = outputs_.grad_weights_dtype.value_or(request_.dtype),
+            .biases = request_.wanted.grad_biases ? outputs_.grad_biases : nullptr,
+            .biases_dtype = outputs_.grad_biases_dtype.value_or(request_.dtype),
+            .first_strip = first,
+            .dx = request_.wanted.grad_inputs ? memory.dx.of(team) : nullptr,
+            .own_entries = own.data(),
+            .num_own_entries = std::ssize(own),
+            .entry_class = examples_.labels.data(),
+            .entry_example = order_.example.data(),
+            .entry_grad = memory.entry_grad};
+  }
+
+  // Maximum and sum of an example from those of the threads; its loss, and what exponentials are multiplied by to make
+  // dL/dlogit.
+  void normalise(const Memory& memory, Range strip, std::int64_t in_strip, const Team& team) const {
+    T maximum = math::kLeastLogit<T>;
+    for (int rank = 0; rank < team.size; ++rank) maximum = std::max(maximum, memory.maxima.of(rank)[in_strip]);
+    double sum = 0.0;
+    for (int rank = 0; rank < team.size; ++rank) {
+      sum += memory.sums.of(rank)[in_strip] *
+             std::exp(static_cast<double>(memory.maxima.of(rank)[in_strip]) - static_cast<double>(maximum));
+    }
+    const std::int64_t b = strip.begin + in_strip;
+    const double log_total = static_cast<double>(maximum) + std::log(sum);
+    double loss = 0.0, targets = 0.0;
+    for (std::int64_t e = examples_.label_offsets[b]; e < examples_.label_offsets[b + 1]; ++e) {
+      loss += target(b, e) * (log_total - static_cast<double>(memory.entry_score[e]));
+      targets += target(b, e);
+    }
+    memory.maximum[in_strip] = maximum;
+    memory.factor[in_strip] = static_cast<T>(targets * static_cast<double>(upstream(b)) / sum);
+    set_loss(b, loss);
+  }
+
+  void sum_losses(const Memory& memory, Range strip, std::int64_t in_strip, const Team& team) const {
+    const std::int64_t b = strip.begin + in_strip;
+    double loss = 0.0;
+    for (int rank = 0; rank < team.size; ++rank) loss += memory.sums.of(rank)[in_strip];
+    for (std::int64_t e = examples_.label_offsets[b]; e < examples_.label_offsets[b + 1]; ++e) {
+      loss -= target(b, e) * static_cast<double>(memory.entry_score[e]);
+    }
+    set_loss(b, loss);
+  }
+
+  void set_loss(std::int64_t b, double loss) const {
+    if (request_.wanted.loss) static_cast<T*>(outputs_.loss)[examples_.rows[b]] = static_cast<T>(loss);
+  }
+
+  // The sums of the threads, in the memory of the first, and the share of the true classes.
+  void sum_grad_inputs(const Memory& memory, const Sweep<T>& sweep, Range strip, std::int64_t in_strip,
+                       const Team& team) const {
+    const std::int64_t dim = request_.dim, b = strip.begin + in_strip, row = examples_.rows[b];
+    T* const sum = memory.dx.of(0) + in_strip * dim;
+    for (int rank = 1; rank < team.size; ++rank) {
+      const T* const next = memory.dx.of(rank) + in_strip * dim;
+      for (std::int64_t d = 0; d < dim; ++d) sum[d] += next[d];
+    }
+    T* const widened = memory.scratch.of(team);
+    for (std::int64_t e = examples_.label_offsets[b]; e < examples_.label_offsets[b + 1]; ++e) {
+      const void* const stored = sweep.weights.row(examples_.labels[e]);
+      const T* w = static_cast<const T*>(stored);
+      if (sweep.weights.dtype != request_.dtype) {
+        conversions_.widen(stored, sweep.weights.dtype, dim, widened);
+        w = widened;
+      }
+      for (std::int64_t d = 0; d < dim; ++d) sum[d] += memory.entry_grad[e] * w[d];
+    }
+    auto* const to = static_cast<std::byte*>(outputs_.grad_inputs);
+    const DType dtype = outputs_.grad_inputs_dtype.value_or(request_.dtype);
+    if (dtype == request_.dtype) {
+      std::copy_n(sum, dim, reinterpret_cast<T*>(to) + row * dim);
+    } else {
+      conversions_.narrow(sum, dtype, dim, to + row * dim * element_bytes(dtype));
+    }
+  }
+
+  const LossRequest& request_;
+  const LossOutputs& outputs_;
+  SweptExamples& examples_;
+  const SweepKernels<T>& kernels_;
+  const LossKernels<T>& conversions_;
+  const NarrowArrays narrow_;
+  const Passes passes_;
+  const SweepShape shape_;
+  const ClassOrder order_;
+};
+
+// Zeros in the results of examples that take no part, or in all.
+void clear(const LossRequest& request, const LossOutputs& outputs, const SweptExamples& examples) {
+  const auto zero = [](void* results, std::int64_t row, std::int64_t bytes) {
+    std::fill_n(static_cast<std::byte*>(results) + row * bytes, bytes, std::byte{0});
+  };
+  auto next = examples.rows.begin();
+  for (std::int64_t row = 0; row < request.batch; ++row) {
+    if (next != examples.rows.end() && *next == row) {
+      ++next;
+      continue;
+    }
+    if (request.wanted.loss) zero(outputs.loss, row, element_bytes(request.dtype));
+    const DType dtype = outputs.grad_inputs_dtype.value_or(request.dtype);
+    if (request.wanted.grad_inputs) zero(outputs.grad_inputs, row, request.dim * element_bytes(dtype));
+  }
+  if (examples.count() > 0) return;
+  const auto zero_table = [&](bool wanted, void* table, std::optional<DType> dtype, std::int64_t columns) {
+    if (wanted) zero(table, 0, request.num_classes * columns * element_bytes(dtype.value_or(request.dtype)));
+  };
+  zero_table(request.wanted.grad_weights, outputs.grad_weights, outputs.grad_weights_dtype, request.dim);
+  zero_table(request.wanted.grad_biases, outputs.grad_biases, outputs.grad_biases_dtype, 1);
+}
+
+}  // namespace
+
+void full_loss(const LossRequest& request, const Progress& progress, const LossOutputs& outputs) {
+  SweptExamples examples = examples_of(request.batch, request.targets, request.exclude);
+  clear(request, outputs, examples);
+  if (examples.count() == 0) return;
+  if (request.dtype == DType::kFloat32) {
+    FullLoss<float>(request, outputs, examples).run(progress);
+  } else {
+    FullLoss<double>(request, outputs, examples).run(progress);
+  }
+}
+
+}  // namespace fastnce::cpu
