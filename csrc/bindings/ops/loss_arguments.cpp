@@ -1,5 +1,6 @@
 #include "bindings/ops/loss_arguments.h"
 
+#include <algorithm>
 #include <cmath>
 #include <initializer_list>
 #include <limits>
@@ -308,6 +309,20 @@ Array borrow_labels(py::handle object, LossCall& call, const Place& place) {
   if (call.has_label_lists()) {
     require_rank(labels, 1, "[n]");
     call.request.targets.listed = labels.shape[0];
+    return labels;
+  }
+  if (!call.names_num_true()) {
+    const std::vector<std::int64_t>& batch = call.batch_shape();
+    const bool flat = labels.shape == batch;
+    const bool has_axis =
+        labels.rank() == std::ssize(batch) + 1 && std::equal(batch.begin(), batch.end(), labels.shape.begin());
+    if (!flat && !has_axis) {
+      const std::string leading = shape_text(batch);
+      throw InvalidValue(concat("labels has shape ", labels.shape_text(), ": expected ", leading, " or ",
+                                leading.substr(0, leading.size() - 1), batch.empty() ? "T]" : ", T]",
+                                ", as inputs has shape ", shape_text(call.inputs_shape())));
+    }
+    call.request.targets.per_example = flat ? 1 : labels.shape.back();
     return labels;
   }
   if (call.batch_shape().size() == 1) {

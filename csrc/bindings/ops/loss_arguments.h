@@ -66,6 +66,7 @@ class LossCall {
   void set_grad_dtypes(LossOutputs& outputs) const;
   std::int64_t entries() const { return request.targets.count(request.batch) + request.negatives.total(); }
   bool names_num_sampled() const { return is_given(arguments_.num_sampled); }
+  bool names_num_true() const { return is_given(arguments_.num_true); }
   // Where none are given, log-uniform and unique, as TensorFlow's default.
   void draw_candidates();
   const std::vector<std::int64_t>& batch_shape() const { return batch_shape_; }
@@ -95,7 +96,7 @@ std::array<py::object, 3> three_sampled_values(py::handle given);
 // Borrows sampled classes [S] or [G, S]. Sets the request's G and, if the call named none, its S.
 Array borrow_candidates(py::handle object, LossCall& call, const Place& place);
 
-// Borrows labels [..., T] or, for T = 1, [...]; of lists [n], and sets n.
+// Borrows labels [..., T] or, for T = 1, [...]; of lists [n], and sets n. Sets T if the call did not name it.
 Array borrow_labels(py::handle object, LossCall& call, const Place& place);
 
 // Borrows a number for each label, such as expected counts: [...] become [..., 1] if T is 1. Throws InvalidValue for

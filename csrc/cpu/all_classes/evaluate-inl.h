@@ -52,9 +52,8 @@ void top_k_of_classes(const Sweep<T>& sweep, const TopKLists<T>& lists, T* scrat
         if (lists.counts[b] >= lists.k) {
           const T least = lists.least[b];
           Vec<T> best = broadcast(least);
-          for_each_vector(tile, in_tile, classes.size(), [&](Vec<T> product, std::int64_t s) {
-            best = larger<T>(product + load(biases + s), best);
-          });
+          for_each_vector(tile, in_tile, classes.size(),
+                          [&](Vec<T> product, std::int64_t s) { best = larger<T>(product + load(biases + s), best); });
           if (!(largest_of_lanes<T>(best) > least)) continue;
         }
         add_candidates(lists, b, in_tile, classes, tile, biases);

@@ -80,9 +80,7 @@ class TopK {
   TopK(const SweepKernels<T>& kernels, std::int64_t k, void* scores, std::int64_t* ids)
       : kernels_(kernels), k_(k), capacity_(2 * k + 16), scores_(static_cast<T*>(scores)), ids_(ids) {}
 
-  std::int64_t bytes_per_example() const {
-    return capacity_ * static_cast<std::int64_t>(sizeof(ScoredClass<T>)) + 16;
-  }
+  std::int64_t bytes_per_example() const { return capacity_ * static_cast<std::int64_t>(sizeof(ScoredClass<T>)) + 16; }
 
   void take(Carver& memory, const SweepShape& shape) {
     candidates_ = {memory, shape.threads, shape.strip * capacity_};

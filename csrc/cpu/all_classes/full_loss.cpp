@@ -52,9 +52,9 @@ struct ClassOrder {
         std::fill(example.begin() + examples.label_offsets[b], example.begin() + examples.label_offsets[b + 1],
                   b - strip.begin);
       }
-      std::stable_sort(
-          entries.begin() + examples.label_offsets[strip.begin], entries.begin() + examples.label_offsets[strip.end],
-          [&](std::int64_t a, std::int64_t b) { return examples.labels[a] < examples.labels[b]; });
+      std::stable_sort(entries.begin() + examples.label_offsets[strip.begin],
+                       entries.begin() + examples.label_offsets[strip.end],
+                       [&](std::int64_t a, std::int64_t b) { return examples.labels[a] < examples.labels[b]; });
     }
   }
 
@@ -128,8 +128,7 @@ class FullLoss {
     Memory memory{
         .inputs = {request_, kernels_, conversions_, shape_, carver},
         .scratch = {carver, threads,
-                    kernels_.full_loss_scratch_elements(shape_.plane,
-                                                        request_.weights_dtype.value_or(request_.dtype))},
+                    kernels_.full_loss_scratch_elements(shape_.plane, request_.weights_dtype.value_or(request_.dtype))},
         .cursors = {carver, threads, examples_.excluded.empty() ? 0 : shape_.strip},
         .dx = {carver, threads, request_.wanted.grad_inputs ? shape_.strip * request_.dim : 0},
         .sums = {carver, threads, shape_.strip},
@@ -143,8 +142,7 @@ class FullLoss {
       std::int64_t slots = 0;  // OpenMP may give fewer threads, whose tiles may be more
       for (int team = 1; team <= threads; ++team) slots = std::max(slots, team * slots_of_thread(team));
       memory.exponentials.exps = carver.take<T>(slots * shape_.example_tiles * shape_.tile.logits_elements);
-      memory.exponentials.maxima =
-          carver.take<T>(slots * shape_.example_tiles * shape_.tile.examples + kMostLanes);
+      memory.exponentials.maxima = carver.take<T>(slots * shape_.example_tiles * shape_.tile.examples + kMostLanes);
     }
     return memory;
   }

@@ -144,8 +144,7 @@ void label_scores(const Sweep<T>& sweep, const StripLabels& labels, Range exampl
     for (std::int64_t e = labels.offsets[begin]; e < last; e += tile.samples) {
       const std::int64_t count = clamp(last - e, 0, tile.samples);
       for (std::int64_t i = 0; i < count; ++i) {
-        rows[i] =
-            row_of(sweep.weights, labels.ids[e - first + i], sweep.plane.dim, own.widened + i * sweep.plane.dim);
+        rows[i] = row_of(sweep.weights, labels.ids[e - first + i], sweep.plane.dim, own.widened + i * sweep.plane.dim);
       }
       tile.enter_samples(rows, count, Packed::kForLogits);
       tile.multiply_logits();

@@ -46,9 +46,7 @@ struct SweepShape {
   }
 
   std::int64_t strips(std::int64_t examples) const { return strips_of(examples, std::max<std::int64_t>(strip, 1)); }
-  Range strip_of(std::int64_t examples, std::int64_t index) const {
-    return part_of(examples, index, strips(examples));
-  }
+  Range strip_of(std::int64_t examples, std::int64_t index) const { return part_of(examples, index, strips(examples)); }
 
   // `products`: GEMMs of a pair of example and class.
   static int threads_of(const Scoring& r, std::int64_t examples, double products) {

@@ -1,6 +1,6 @@
 // Evaluation over all V classes, in tiles: never a [B, V] matrix. The score of a class is x[b] . w[k] + c[k]; it sums
-// over d in an order that depends on nothing but the request's types, so that equal rows have equal scores, bit for bit,
-// wherever they stand.
+// over d in an order that depends on nothing but the request's types, so that equal rows have equal scores, bit for
+// bit, wherever they stand.
 //
 // All throw InvalidValue, naming argument, expected and got, unless the request can be computed.
 #pragma once
@@ -12,9 +12,9 @@
 
 namespace fastnce {
 
-// The k classes that score highest of those that an example does not exclude: falling scores [B, k] of the compute dtype
-// and ids [B, k], ties by ascending id. A class whose score is NaN is none of them. Where fewer than k are left: -inf
-// and -1.
+// The k classes that score highest of those that an example does not exclude: falling scores [B, k] of the compute
+// dtype and ids [B, k], ties by ascending id. A class whose score is NaN is none of them. Where fewer than k are left:
+// -inf and -1.
 void top_k(const Scoring& scoring, std::int64_t k, const ClassLists& exclude, void* scores, std::int64_t* ids,
            const Progress& progress = {});
 

@@ -1,0 +1,188 @@
+// What is computed over all classes, on the CPU: the best classes, ranks of labels, exact losses.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "bindings/arrays/without_gil.h"
+#include "bindings/ops/host_call.h"
+#include "bindings/ops/loss_arguments.h"
+#include "bindings/ops/register.h"
+#include "fastnce/error.h"
+#include "fastnce/evaluate.h"
+
+namespace fastnce::bindings {
+
+namespace {
+
+// A callable of Python's that is told how far a call is. What it raises ends the call.
+class PythonProgress {
+ public:
+  explicit PythonProgress(py::handle callback) : callback_(callback) {
+    if (!callback.is_none() && PyCallable_Check(callback.ptr()) == 0) {
+      throw InvalidType(concat("progress", is_a(callback), ": expected None or a callable of (done, total)"));
+    }
+  }
+
+  // Calls compute(progress) without the GIL.
+  template <class Compute>
+  void follow(const Compute& compute) {
+    try {
+      const WithoutGil released;
+      compute(callback_.is_none() ? Progress{} : Progress{&report, this});
+    } catch (const Interrupted&) {
+      if (raised_) throw py::error_already_set(*raised_);
+      throw;
+    }
+  }
+
+ private:
+  static bool report(void* context, std::int64_t done, std::int64_t total) {
+    auto& self = *static_cast<PythonProgress*>(context);
+    const InterruptScope nothing(nullptr);  // the callable may call the library
+    const PyGILState_STATE state = PyGILState_Ensure();
+    try {
+      self.callback_(done, total);
+    } catch (py::error_already_set& error) {
+      self.raised_.emplace(std::move(error));
+    }
+    PyGILState_Release(state);
+    return !self.raised_;
+  }
+
+  const py::handle callback_;
+  std::optional<py::error_already_set> raised_;
+};
+
+py::tuple top_k_of(Array inputs, const LossArguments& args, py::handle given_k, PythonProgress& progress) {
+  const std::int64_t k = integer(given_k, "k");
+  const auto run = [&]<class T>(T) {
+    HostCall<T> host(std::move(inputs), args);
+    const LossRequest& request = host.call.request;
+    if (k < 1 || k > request.num_classes) {
+      throw InvalidValue(concat("k = ", k, ": expected 1 to ", request.num_classes, ", the number of classes"));
+    }
+    std::vector<std::int64_t> shape = host.call.batch_shape();
+    shape.push_back(k);
+    py::array scores = filled(request.dtype, shape);
+    py::array_t<std::int64_t> ids(shape);
+    void* const to_scores = scores.mutable_data();
+    std::int64_t* const to_ids = ids.mutable_data();
+    progress.follow([&](const Progress& report) { top_k(request, k, request.exclude, to_scores, to_ids, report); });
+    return py::make_tuple(scores, ids);
+  };
+  return floating_type(inputs) == DType::kFloat64 ? run(double{}) : run(float{});
+}
+
+py::array ranks_of(Array inputs, const LossArguments& args, PythonProgress& progress) {
+  const auto run = [&]<class T>(T) -> py::array {
+    HostCall<T> host(std::move(inputs), args);
+    const LossRequest& request = host.call.request;
+    py::array_t<double> ranks(host.labels_shape);
+    double* const to = ranks.mutable_data();
+    progress.follow(
+        [&](const Progress& report) { rank_of_labels(request, request.targets, request.exclude, to, report); });
+    return ranks;
+  };
+  return floating_type(inputs) == DType::kFloat64 ? run(double{}) : run(float{});
+}
+
+// An array of the caller's for a gradient.
+py::array given_output(py::handle object, const char* name, DType dtype, std::vector<py::ssize_t> shape) {
+  if (!py::isinstance<py::array>(object)) throw InvalidType(concat(name, is_a(object), ": expected a NumPy array"));
+  auto array = py::reinterpret_borrow<py::array>(object);
+  const Array borrowed = borrow(array, name, kHost);
+  const std::vector<std::int64_t> expected(shape.begin(), shape.end());
+  if (borrowed.shape != expected) {
+    throw InvalidValue(concat(name, " has shape ", borrowed.shape_text(), ": expected ", shape_text(expected)));
+  }
+  if (floating_type(borrowed) != dtype) {
+    const char* const names[] = {"float32", "float64", "float16", "bfloat16"};
+    throw InvalidType(concat(name, " has dtype ", borrowed.type_name(), ": expected ", names[static_cast<int>(dtype)],
+                             ", that of the gradient"));
+  }
+  if (!is_compact(borrowed.shape, borrowed.strides)) {
+    throw InvalidValue(concat(name, " has strides ", shape_text(borrowed.strides),
+                              " (in elements): expected contiguous memory in row-major order"));
+  }
+  if (!array.writeable()) throw InvalidValue(concat(name, " is read-only: expected an array that can be written to"));
+  return array;
+}
+
+py::tuple full_loss_of(Array inputs, const LossArguments& args, py::handle out, PythonProgress& progress) {
+  const auto run = [&]<class T>(T) {
+    HostCall<T> host(std::move(inputs), args);
+    LossCall& call = host.call;
+    const LossRequest& request = call.request;
+    LossOutputs outputs;
+    call.set_grad_dtypes(outputs);
+    py::object given[2] = {py::none(), py::none()};
+    if (!out.is_none()) {
+      if (!PyTuple_Check(out.ptr()) || PyTuple_Size(out.ptr()) != 2) {
+        throw InvalidType(
+            concat("out", is_a(out), ": expected a tuple of two arrays, for the gradients of weights and biases"));
+      }
+      const auto two = py::reinterpret_borrow<py::tuple>(out);
+      given[0] = two[0];
+      given[1] = two[1];
+    }
+    const auto table = [&](int i, const char* name, DType dtype, std::vector<py::ssize_t> shape) {
+      return given[i].is_none() ? new_array(dtype, std::move(shape)) : given_output(given[i], name, dtype, shape);
+    };
+    const auto output = [](py::object& result, py::array array) {
+      void* const data = array.mutable_data();
+      result = std::move(array);
+      return data;
+    };
+    py::object loss, grad_inputs = py::none(), grad_weights = py::none(), grad_biases = py::none();
+    outputs.loss = output(loss, filled(request.dtype, call.batch_shape()));
+    if (request.wanted.grad_inputs) {
+      outputs.grad_inputs = output(grad_inputs, filled(*outputs.grad_inputs_dtype, call.inputs_shape()));
+    }
+    if (request.wanted.grad_weights) {
+      outputs.grad_weights =
+          output(grad_weights, table(0, "out[0]", *outputs.grad_weights_dtype, {request.num_classes, request.dim}));
+    }
+    if (request.wanted.grad_biases) {
+      outputs.grad_biases = output(grad_biases, table(1, "out[1]", *outputs.grad_biases_dtype, {request.num_classes}));
+    }
+    progress.follow([&](const Progress& report) { full_loss(request, outputs, report); });
+    return py::make_tuple(loss, grad_inputs, grad_weights, grad_biases);
+  };
+  return floating_type(inputs) == DType::kFloat64 ? run(double{}) : run(float{});
+}
+
+}  // namespace
+
+void register_evaluate(py::module_& module) {
+  // Fields are those of compute_loss, as far as they have a meaning here.
+  module.def(
+      "top_k",
+      [](const py::dict& fields, py::handle k, py::handle progress) {
+        const LossArguments args(fields);
+        PythonProgress follower(progress);
+        return top_k_of(borrow_host_inputs(args.inputs), args, k, follower);
+      },
+      py::arg("fields"), py::arg("k"), py::arg("progress"));
+  module.def(
+      "rank_of_labels",
+      [](const py::dict& fields, py::handle progress) {
+        const LossArguments args(fields);
+        PythonProgress follower(progress);
+        return ranks_of(borrow_host_inputs(args.inputs), args, follower);
+      },
+      py::arg("fields"), py::arg("progress"));
+  module.def(
+      "full_loss",
+      [](const py::dict& fields, py::handle out, py::handle progress) {
+        const LossArguments args(fields);
+        PythonProgress follower(progress);
+        return full_loss_of(borrow_host_inputs(args.inputs), args, out, follower);
+      },
+      py::arg("fields"), py::arg("out"), py::arg("progress"));
+}
+
+}  // namespace fastnce::bindings
