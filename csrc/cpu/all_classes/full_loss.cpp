@@ -17,21 +17,28 @@ namespace {
 // What the passes of a loss are.
 //
 // Gradients of a softmax take two. Exponentials that stay in memory from the first to the second save a GEMM, but then
-// strips are short, and each strip streams all of W and dW. Gradients that are rounded are summed up over all examples
-// first: then the batch is one strip, and a tile of classes finishes before the next begins.
+// strips are short, and each strip streams all of W and dW. So strips are as long as a block that a thread keeps from
+// call to call holds, or at least kEnough; where memory for that is not allowed, or where D is so small that the GEMM
+// costs less than the traffic of exponentials that have left the cache, logits are computed again. Gradients that are
+// rounded are summed up over all examples first: then the batch is one strip, and a tile of classes finishes before the
+// next begins.
 struct Passes {
-  bool softmax, gradients, keeps_exponentials;
+  bool softmax, gradients, keeps_exponentials = false;
   std::int64_t longest_strip;
 
   Passes(const LossRequest& r, const NarrowArrays& narrow, std::int64_t examples)
       : softmax(r.loss.family == LossFamily::kSoftmax), gradients(r.wanted.gradients()) {
-    constexpr std::int64_t kBytesOfAll = std::int64_t{192} << 20;
-    constexpr std::int64_t kTooFew = 64;
+    constexpr std::int64_t kBytesOfAll = std::int64_t{192} << 20, kBytesNear = std::int64_t{48} << 20;
+    constexpr std::int64_t kTooFew = 64, kEnough = 128, kSmallDim = 128;
     const bool rounds = narrow.grad_weights || narrow.grad_biases;
-    const std::int64_t fitting = kBytesOfAll / (r.num_classes * element_bytes(r.dtype));
-    const std::int64_t longest = std::max<std::int64_t>(rounds ? examples : SweepShape::kLongestStrip, 1);
-    keeps_exponentials = softmax && gradients && fitting >= std::min(rounds ? examples : kTooFew, examples);
-    longest_strip = keeps_exponentials ? std::min(fitting, longest) : longest;
+    longest_strip = rounds ? std::max<std::int64_t>(examples, 1) : SweepShape::kLongestStrip;
+    if (!softmax || !gradients) return;
+    const std::int64_t example_bytes = r.num_classes * element_bytes(r.dtype);
+    const std::int64_t near = kBytesNear / example_bytes, most = kBytesOfAll / example_bytes;
+    const std::int64_t kept = rounds ? most : std::min(std::max(near, kEnough), most);
+    const std::int64_t least = rounds ? examples : std::min(kTooFew, examples);
+    keeps_exponentials = kept >= least && (r.dim >= kSmallDim || near >= std::min(kTooFew, examples));
+    if (keeps_exponentials) longest_strip = std::min(kept, longest_strip);
   }
 
   std::int64_t count() const { return softmax && gradients ? 2 : 1; }
