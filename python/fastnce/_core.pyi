@@ -3,7 +3,7 @@ from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastnce._types import Precision
+from fastnce._types import GradTables, Precision, Progress
 
 _Int64 = npt.NDArray[np.int64]
 _Float32 = npt.NDArray[np.float32]
@@ -97,9 +97,14 @@ def accidental_hits(
 ) -> tuple[npt.NDArray[np.int32], _Int64, _Float32]: ...
 def compute_loss(fields: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any, int | None]: ...
 def check_loss(fields: dict[str, Any]) -> None: ...
+def full_loss(
+    fields: dict[str, Any], out: GradTables | None, progress: Progress | None
+) -> tuple[Any, Any, Any, Any]: ...
+def top_k(fields: dict[str, Any], k: SupportsIndex, progress: Progress | None) -> tuple[Any, _Int64]: ...
+def rank_of_labels(fields: dict[str, Any], progress: Progress | None) -> npt.NDArray[np.float64]: ...
 
 loss_fields: tuple[str, ...]
-"""The keywords of the two above."""
+"""The keywords of the fields above."""
 
 jax_handlers: dict[str, dict[str, Any]]
 """XLA handlers in capsules, by platform and name."""

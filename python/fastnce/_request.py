@@ -74,7 +74,7 @@ OPTIONS = tuple(field for field in FIELDS if field.kind in ("integer", "flag", "
 
 def split_lists(fields: dict[str, Any]) -> None:
     """Puts the values and the offsets of each :class:`Ragged` in its place."""
-    labels, exclude = fields["labels"], fields.get("exclude")
+    labels, exclude = fields.get("labels"), fields.get("exclude")
     if isinstance(labels, Ragged):
         fields["labels"], fields["label_offsets"] = labels
     if exclude is None or fields.get("exclude_offsets") is not None:

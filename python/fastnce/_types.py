@@ -7,7 +7,7 @@ library that fastnce does not know gets NumPy arrays, not its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, SupportsFloat, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -47,6 +47,10 @@ SampledValuesLike: TypeAlias = tuple[IdsLike, FloatsLike, FloatsLike] | tuple[Id
 Precision: TypeAlias = Literal["highest", "high", "medium"]
 PartitionStrategy: TypeAlias = Literal["div", "mod"]
 TrueTarget: TypeAlias = Literal["mean", "one"]
+Progress: TypeAlias = Callable[[int, int], object]
+"""Called with what is done and the total."""
+GradTables: TypeAlias = tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None]
+"""Arrays for the gradients of weights ``[V, D]`` and biases ``[V]``."""
 
 
 class Ragged(NamedTuple, Generic[IdsT]):

@@ -7,7 +7,7 @@ from typing import Literal, SupportsIndex, TypedDict
 import numpy as np
 
 from fastnce._seed import Seed
-from fastnce._types import FloatsLike, PartitionStrategy, Precision, Ragged, TrueTarget
+from fastnce._types import FloatsLike, GradTables, PartitionStrategy, Precision, Progress, Ragged, TrueTarget
 
 
 class Options(TypedDict, total=False):
@@ -58,3 +58,17 @@ class NceGradOptions(NceOptions, GradOptions, total=False):
 
 class NegativeSamplingGradOptions(NegativeSamplingOptions, GradOptions, total=False):
     """Of ``negative_sampling_loss_and_grad``."""
+
+
+class FullOptions(SoftmaxOptions, total=False):
+    """Of ``softmax_loss`` and ``sigmoid_loss``."""
+
+    progress: Progress | None
+
+
+class FullGradOptions(FullOptions, total=False):
+    """Of ``softmax_loss_and_grad`` and ``sigmoid_loss_and_grad``."""
+
+    grad_loss: FloatsLike | None
+    grad_dtype: Literal["float32"] | None
+    out: GradTables | None
