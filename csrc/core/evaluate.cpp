@@ -28,11 +28,9 @@ void require(std::int64_t elements, const void* array, const char* name) {
 void top_k(const Scoring& scoring, std::int64_t k, const ClassLists& exclude, void* scores, std::int64_t* ids,
            const Progress& progress) {
   validate(scoring, {.per_example = 0}, exclude);
-  if (k < 1 || k > scoring.num_classes) {
-    throw InvalidValue(concat("k = ", k, ": expected 1 to num_classes = ", scoring.num_classes));
-  }
-  require(scoring.batch, scores, "scores");
-  require(scoring.batch, ids, "ids");
+  if (k < 0) throw InvalidValue(concat("k = ", k, ": expected at least 0"));
+  require(scoring.batch * k, scores, "scores");
+  require(scoring.batch * k, ids, "ids");
   cpu::top_k(scoring, k, exclude, progress, scores, ids);
 }
 

@@ -94,7 +94,7 @@ def top_k(
         inputs: ``[B, D]`` input embeddings. If one of weights, biases and inputs is float64, all must be; float32,
             float16 and bfloat16 may be mixed and are computed in float32. There may be several axes in place of B,
             which the results then have, too.
-        k: How many, from 1 to V.
+        k: How many.
         exclude: A :class:`Ragged` with a list of classes for each example that are left out: what a user has already
             bought, for instance.
         partition_strategy: How shards divide the classes: ``"div"`` (blocks) or ``"mod"`` (round robin).
@@ -109,7 +109,7 @@ def top_k(
         ``-inf`` with id -1.
 
     Raises:
-        ValueError: Shapes that do not match, k or excluded classes out of range.
+        ValueError: Shapes that do not match, a negative k, excluded classes out of range.
         TypeError: Unsupported or mixed dtypes, arguments of the wrong kind.
     """
     return _all_classes.top_k(

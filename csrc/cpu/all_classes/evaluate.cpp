@@ -77,8 +77,13 @@ void evaluate(const Scoring& scoring, SweptExamples& examples, std::int64_t byte
 template <class T>
 class TopK {
  public:
-  TopK(const SweepKernels<T>& kernels, std::int64_t k, void* scores, std::int64_t* ids)
-      : kernels_(kernels), k_(k), capacity_(2 * k + 16), scores_(static_cast<T*>(scores)), ids_(ids) {}
+  TopK(const SweepKernels<T>& kernels, std::int64_t k, std::int64_t num_classes, void* scores, std::int64_t* ids)
+      : kernels_(kernels),
+        wanted_(k),
+        k_(std::min(k, num_classes)),
+        capacity_(2 * k_ + 16),
+        scores_(static_cast<T*>(scores)),
+        ids_(ids) {}
 
   std::int64_t bytes_per_example() const { return capacity_ * static_cast<std::int64_t>(sizeof(ScoredClass<T>)) + 16; }
 
@@ -111,8 +116,8 @@ class TopK {
         count = kept_of(best, count + kept);
       }
       std::sort(best, best + count, is_better<T>);
-      const std::int64_t to = (strip.begin + b) * k_;
-      for (std::int64_t i = 0; i < k_; ++i) {
+      const std::int64_t to = (strip.begin + b) * wanted_;
+      for (std::int64_t i = 0; i < wanted_; ++i) {
         scores_[to + i] = i < count ? best[i].score : -std::numeric_limits<T>::infinity();
         ids_[to + i] = i < count ? best[i].id : -1;
       }
@@ -131,7 +136,7 @@ class TopK {
   }
 
   const SweepKernels<T>& kernels_;
-  const std::int64_t k_, capacity_;
+  const std::int64_t wanted_, k_, capacity_;
   T* const scores_;
   std::int64_t* const ids_;
   PerThread<ScoredClass<T>> candidates_;
@@ -198,9 +203,10 @@ class Ranks {
 
 void top_k(const Scoring& scoring, std::int64_t k, const ClassLists& exclude, const Progress& progress, void* scores,
            std::int64_t* ids) {
+  if (k == 0) return;
   SweptExamples examples = examples_of(scoring.batch, exclude);
   const auto run = [&]<class T>(T) {
-    TopK<T> epilogue(sweep_kernels<T>(current_isa(), scoring.precision), k, scores, ids);
+    TopK<T> epilogue(sweep_kernels<T>(current_isa(), scoring.precision), k, scoring.num_classes, scores, ids);
     evaluate<T>(scoring, examples, epilogue.bytes_per_example(), progress, epilogue);
   };
   scoring.dtype == DType::kFloat32 ? run(float{}) : run(double{});
