@@ -52,7 +52,8 @@ def operands(batch, classes, dim, num_true=1, dtype="float32", seed=0):
     rng = np.random.default_rng(seed)
     weights = rng.standard_normal((classes, dim)).astype(dtype)
     biases = rng.standard_normal(classes).astype(dtype)
-    labels = np.stack([rng.permutation(classes)[:num_true] for _ in range(batch)])
+    first = rng.integers(classes, size=(batch, 1))
+    labels = (first + np.arange(num_true) * (classes // num_true)) % classes
     inputs = rng.standard_normal((batch, dim)).astype(dtype) / np.asarray(max(dim, 1) ** 0.5, dtype)
     return weights, biases, labels, inputs
 
@@ -100,38 +101,42 @@ def test_several_strips_of_examples_add_up(family):
     assert_is_twins(family, *operands(4100, 40, 4))
 
 
-@pytest.mark.parametrize("batch", [100, 300])
-def test_exponentials_are_kept_or_computed_again(batch):
-    """With so many classes and so small a D, the larger batch computes its logits twice; with a larger D it keeps them,
-    in strips."""
-    for dim in (4, 130):
-        weights, biases, labels, inputs = operands(batch, 220_000 if dim == 4 else 150_000, dim, dtype="float32")
-        loss, grads = fastnce.softmax_loss_and_grad(weights, biases, labels, inputs)
-        part = slice(batch - 20, batch)
-        v = inputs[part].astype(np.float64) @ weights.T.astype(np.float64) + biases
-        at_label = np.arange(20), labels[part, 0]
-        log_total = np.logaddexp.reduce(v, axis=1)
-        np.testing.assert_allclose(loss[part], log_total - v[at_label], rtol=1e-6)
-        g = np.exp(v - log_total[:, np.newaxis])
-        g[at_label] -= 1
-        np.testing.assert_allclose(grads.inputs[part], g @ weights, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(grads.biases.sum(), 0.0, atol=1e-3)
-        np.testing.assert_allclose(grads.weights.sum(axis=0), np.zeros(dim), atol=2e-3)
+@pytest.mark.parametrize(("batch", "classes", "dim"), [(100, 220_000, 4), (140, 150_000, 130)])
+def test_exponentials_are_computed_again_or_kept_in_strips(batch, classes, dim):
+    """So many classes leave the cache: a small D computes its logits twice, a larger one keeps exponentials of 128
+    examples at most."""
+    weights, biases, labels, inputs = operands(batch, classes, dim)
+    loss, grads = fastnce.softmax_loss_and_grad(weights, biases, labels, inputs)
+    x, w = inputs.astype(np.float64), weights.astype(np.float64)
+    v = x @ w.T + biases
+    log_total = np.logaddexp.reduce(v, axis=1)
+    at_label = np.arange(batch), labels[:, 0]
+    true_loss = log_total - v[at_label]
+    g = np.exp(v - log_total[:, np.newaxis])
+    g[at_label] -= 1
+    for ours, true in zip((loss, *grads), (true_loss, g @ w, g.T @ x, g.sum(axis=0)), strict=True):
+        assert np.abs(ours - true).max() <= 2e-6 * np.abs(true).max()
+
+
+def split_at_random(rng, values, lists):
+    """Some of the lists are empty."""
+    inner = np.sort(rng.integers(len(values), size=lists - 1))
+    return Ragged(values, np.concatenate([[0], inner, [len(values)]]))
 
 
 OPTIONS = {
     "padding": lambda rng, y: {"labels": np.where(rng.random(y.shape) < 0.4, -1, y), "padding": -1},
-    "ragged": lambda rng, y: {"labels": Ragged(y.ravel()[: len(y)], np.sort(np.r_[0, rng.integers(len(y), size=len(y) - 1), len(y)]))},
+    "ragged": lambda rng, y: {"labels": split_at_random(rng, y[:, 0], len(y))},
     "one": lambda rng, y: {"true_target": "one"},
     "mean": lambda rng, y: {"true_target": "mean"},
     "weights": lambda rng, y: {"label_weights": rng.uniform(0, 2, y.shape)},
-    "repeated": lambda rng, y: {"labels": np.repeat(y[:, :1], 3, axis=1), "label_weights": rng.uniform(0, 2, (len(y), 3))},
+    "repeated": lambda rng, y: {"labels": y[:, [0, 0, 1]], "label_weights": rng.uniform(0, 2, y.shape)},
     "grad_loss": lambda rng, y: {"grad_loss": rng.standard_normal(len(y))},
     "exclude": lambda rng, y: {"exclude": random_lists(rng, len(y), 150, 40)},
-    "exclude_labels": lambda rng, y: {"exclude": Ragged(np.c_[y, y[:, ::-1] * 0 + 7].ravel(), np.arange(len(y) + 1) * 2 * y.shape[1])},
+    "exclude_labels": lambda rng, y: {"exclude": Ragged(np.c_[y, y[::-1]].ravel(), np.arange(len(y) + 1) * 6)},
     "no_labels": lambda rng, y: {"labels": y[:, :0]},
     "no_biases": lambda rng, y: {"biases": None},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -172,9 +177,7 @@ def test_several_axes_of_examples_come_back(family):
 
 @pytest.mark.parametrize("family", LOSS)
 def test_no_examples_have_gradients_of_zero(family):
-    weights, biases, labels, inputs = (
-        operands(0, 7, 3) if False else (np.ones((7, 3)), np.ones(7), np.zeros(0, int), np.ones((0, 3)))
-    )
+    weights, biases, labels, inputs = np.ones((7, 3)), np.ones(7), np.zeros(0, int), np.ones((0, 3))
     for y, x in ((labels, inputs), (np.full(4, -1), np.ones((4, 3)))):
         loss, grads = LOSS[family](weights, biases, y, x, padding=-1)
         np.testing.assert_array_equal(loss, np.zeros(len(x)))
@@ -184,16 +187,12 @@ def test_no_examples_have_gradients_of_zero(family):
 
 
 @pytest.mark.parametrize("family", LOSS)
-def test_rows_of_gradients_do_not_depend_on_the_number_of_threads(family, set_threads):
+def test_a_number_of_threads_determines_every_bit(family, set_threads):
     arguments = operands(150, 700, 33)
-    set_threads(1)
-    one = results(*LOSS[family](*arguments))
-    for threads in (2, 3, 5):
+    for threads in (1, 2, 5):
         set_threads(threads)
-        some, again = (results(*LOSS[family](*arguments)) for _ in range(2))
-        np.testing.assert_allclose(some.weights, one.weights, rtol=1e-4, atol=1e-5)
-        for first, second in zip(some, again, strict=True):
-            np.testing.assert_array_equal(first, second)
+        for first, again in zip(*(results(*LOSS[family](*arguments)) for _ in range(2)), strict=True):
+            np.testing.assert_array_equal(first, again)
 
 
 @pytest.mark.parametrize("half", half_cases(HALVES))
@@ -479,7 +478,7 @@ def test_the_matrix_of_scores_is_never_in_memory():
 BAD = [
     (dict(labels=np.zeros((5, 2, 1), int)), ValueError, r"labels has shape \[5, 2, 1\]: expected \[4\] or \[4, T\]"),
     (dict(labels=np.array([0, 1, 2, 20])), ValueError, r"labels\[3, 0\] = 20 is outside \[0, num_classes = 20\)"),
-    (dict(labels=Ragged([1, 2], [0, 1, 2])), ValueError, r"labels.offsets has shape \[3\]: expected \[B \+ 1\] = \[5\]"),
+    (dict(labels=Ragged([1, 2], [0, 1, 2])), ValueError, r"labels.offsets has shape \[3\]: expected \[B \+ 1\]"),
     (dict(exclude=[[1]]), TypeError, "exclude is a list: expected a fastnce.Ragged"),
     (dict(exclude=Ragged([99], [0, 0, 0, 0, 1])), ValueError, r"exclude.values\[0\] = 99 is outside"),
     (dict(progress=3), TypeError, r"progress is an int: expected None or a callable of \(done, total\)"),

@@ -87,6 +87,24 @@ MANY_ENTRIES_PER_ROW = """
     report(whole=time.process_time() - begin, spent=interrupted(call), calls=0, complete=True)
 """
 
+ALL_CLASSES = """
+    B, D, V = 4096, 64, 100_000
+    rng = np.random.default_rng(0)
+    weights, biases = 0.1 * rng.standard_normal((V, D), np.float32), np.zeros(V, np.float32)
+    labels, inputs = rng.integers(V, size=B), rng.standard_normal((B, D), np.float32)
+    out = np.zeros((V, D), np.float32), np.zeros(V, np.float32)
+
+    def call():
+        return fastnce.softmax_loss_and_grad(weights, biases, labels, inputs, out=out)[0]
+
+    spent = interrupted(call)
+    begin = time.process_time()
+    loss = call()
+    whole = time.process_time() - begin
+    some = fastnce.softmax_loss(weights, biases, labels[:20], inputs[:20])
+    report(spent=spent, whole=whole, calls=0, complete=bool(np.allclose(loss[:20], some, rtol=1e-6)))
+"""
+
 HANDLED = """
     seen = []
     signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
@@ -197,8 +215,8 @@ def run(script: str, threads: int = 1) -> dict:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "script",
-    [DRAW, LOSS, MANY_ENTRIES_PER_ROW],
-    ids=["unique draw", "loss and gradients", "many entries per row"],
+    [DRAW, LOSS, MANY_ENTRIES_PER_ROW, ALL_CLASSES],
+    ids=["unique draw", "loss and gradients", "many entries per row", "all classes"],
 )
 def test_ctrl_c_ends_a_call_early_and_changes_nothing(script, threads):
     got = run(script, threads)

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <numeric>
+#include <tuple>
+#include <utility>
 
 namespace fastnce::cpu {
 
@@ -14,6 +16,20 @@ void add_excluded(const ClassLists& exclude, SweptExamples& examples) {
     examples.excluded.insert(examples.excluded.end(), exclude.ids + exclude.offsets[row],
                              exclude.ids + exclude.offsets[row + 1]);
     examples.excluded_offsets.push_back(std::ssize(examples.excluded));
+  }
+}
+
+// Those of the last example, which are not counted yet.
+void sort_labels(SweptExamples& examples) {
+  const std::int64_t first = examples.label_offsets.back();
+  if (std::is_sorted(examples.labels.begin() + first, examples.labels.end())) return;
+  std::vector<std::pair<std::int64_t, std::int64_t>> entries;
+  for (std::int64_t e = first; e < std::ssize(examples.labels); ++e) {
+    entries.emplace_back(examples.labels[e], examples.label_at[e]);
+  }
+  std::sort(entries.begin(), entries.end());
+  for (std::int64_t e = first; e < std::ssize(examples.labels); ++e) {
+    std::tie(examples.labels[e], examples.label_at[e]) = entries[e - first];
   }
 }
 
@@ -38,6 +54,7 @@ SweptExamples examples_of(std::int64_t batch, const Targets& targets, const Clas
       examples.label_at.push_back(at);
     }
     if (std::ssize(examples.labels) == examples.label_offsets.back() && !without_labels) continue;
+    sort_labels(examples);
     examples.rows.push_back(row);
     examples.label_offsets.push_back(std::ssize(examples.labels));
   }

@@ -13,7 +13,7 @@ namespace fastnce::cpu {
 
 struct SweptExamples {
   std::vector<std::int64_t> rows;           // of the batch, ascending
-  std::vector<std::int64_t> labels;         // without padding: the entries
+  std::vector<std::int64_t> labels;         // the entries: without padding, ascending in each example
   std::vector<std::int64_t> label_at;       // where the caller's arrays have an entry
   std::vector<std::int64_t> label_offsets;  // [examples + 1]
   std::vector<std::int64_t> excluded;       // in lists, one for each example; empty if none excludes anything

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-#include <vector>
 
 #include "cpu/all_classes/examples.h"
 #include "cpu/all_classes/sweep_setup.h"
@@ -45,37 +43,6 @@ struct Passes {
   double products() const { return gradients ? (softmax && !keeps_exponentials ? 4.0 : 3.0) : 1.0; }
 };
 
-// Entries of a strip in the order of their classes, which is how the owners of classes read them.
-struct ClassOrder {
-  std::vector<std::int64_t> entries;
-  std::vector<std::int64_t> example;  // of an entry, in its strip
-
-  ClassOrder(const SweptExamples& examples, const SweepShape& shape)
-      : entries(examples.labels.size()), example(examples.labels.size()) {
-    std::iota(entries.begin(), entries.end(), std::int64_t{0});
-    for (std::int64_t i = 0; i < shape.strips(examples.count()); ++i) {
-      const Range strip = shape.strip_of(examples.count(), i);
-      for (std::int64_t b = strip.begin; b < strip.end; ++b) {
-        std::fill(example.begin() + examples.label_offsets[b], example.begin() + examples.label_offsets[b + 1],
-                  b - strip.begin);
-      }
-      std::stable_sort(entries.begin() + examples.label_offsets[strip.begin],
-                       entries.begin() + examples.label_offsets[strip.end],
-                       [&](std::int64_t a, std::int64_t b) { return examples.labels[a] < examples.labels[b]; });
-    }
-  }
-
-  // Those of a strip with classes in a range.
-  std::span<const std::int64_t> of(const SweptExamples& examples, Range strip, Range classes) const {
-    const auto begin = entries.begin() + examples.label_offsets[strip.begin];
-    const auto end = entries.begin() + examples.label_offsets[strip.end];
-    const auto first_of = [&](std::int64_t id) {
-      return std::partition_point(begin, end, [&](std::int64_t e) { return examples.labels[e] < id; });
-    };
-    return {first_of(classes.begin), first_of(classes.end)};
-  }
-};
-
 template <class T>
 class FullLoss {
  public:
@@ -88,8 +55,7 @@ class FullLoss {
         narrow_(request, outputs),
         passes_(request, narrow_, examples.count()),
         shape_(request, kernels_, examples.count(), passes_.longest_strip, passes_.products(),
-               request.wanted.grad_inputs),
-        order_(examples, shape_) {}
+               request.wanted.grad_inputs) {}
 
   void run(const Progress& report) {
     Carver measure;
@@ -118,15 +84,15 @@ class FullLoss {
   struct Memory {
     StripInputs<T> inputs;
     PerThread<T> scratch;
-    PerThread<std::int64_t> cursors;
+    PerThread<std::int64_t> cursors, label_cursors;
     PerThread<T> dx;         // [strip, D]
     PerThread<double> sums;  // [strip]: of exponentials, or the loss
     PerThread<T> maxima;     // [strip]
     Strip<T> exponentials;   // of all threads
     T* maximum;              // [strip]: of all classes
     T* factor;               // [strip]
-    T* entry_score;          // [entries]
-    T* entry_grad;           // [entries]
+    T* label_scores;         // [entries]
+    T* label_grads;          // [entries]
   };
 
   Memory take(Carver& carver) const {
@@ -137,14 +103,15 @@ class FullLoss {
         .scratch = {carver, threads,
                     kernels_.full_loss_scratch_elements(shape_.plane, request_.weights_dtype.value_or(request_.dtype))},
         .cursors = {carver, threads, examples_.excluded.empty() ? 0 : shape_.strip},
+        .label_cursors = {carver, threads, shape_.strip},
         .dx = {carver, threads, request_.wanted.grad_inputs ? shape_.strip * request_.dim : 0},
         .sums = {carver, threads, shape_.strip},
         .maxima = {carver, threads, softmax ? shape_.strip : 0},
         .exponentials = {.example_tiles = shape_.example_tiles, .x = nullptr, .exps = nullptr, .maxima = nullptr},
         .maximum = carver.take<T>(softmax ? shape_.strip + kMostLanes : 0),
         .factor = carver.take<T>(softmax ? shape_.strip + kMostLanes : 0),
-        .entry_score = carver.take<T>(std::ssize(examples_.labels)),
-        .entry_grad = carver.take<T>(std::ssize(examples_.labels))};
+        .label_scores = carver.take<T>(std::ssize(examples_.labels)),
+        .label_grads = carver.take<T>(std::ssize(examples_.labels))};
     if (passes_.keeps_exponentials) {
       std::int64_t slots = 0;  // OpenMP may give fewer threads, whose tiles may be more
       for (int team = 1; team <= threads; ++team) slots = std::max(slots, team * slots_of_thread(team));
@@ -176,14 +143,14 @@ class FullLoss {
     team.barrier();
     memory.inputs.pack(sweep, team, scratch);
     kernels_.label_scores(sweep, examples_.labels_of(strip), own,
-                          memory.entry_score + examples_.label_offsets[strip.begin], scratch);
+                          memory.label_scores + examples_.label_offsets[strip.begin], scratch);
     for (std::int64_t b = own.begin; b < own.end; ++b) set_targets(memory, strip.begin + b);
     std::fill_n(memory.sums.of(team), strip.size(), 0.0);
     if (passes_.softmax) std::fill_n(memory.maxima.of(team), strip.size(), math::kLeastLogit<T>);
     if (request_.wanted.grad_inputs) std::fill_n(memory.dx.of(team), strip.size() * request_.dim, T{0});
     team.barrier();
 
-    const ClassGradients<T> grads = gradients_of(memory, sweep, strip, first, team);
+    const ClassGradients<T> grads = gradients_of(memory, strip, first, team);
     LossTask<T> task = task_of(memory, strip, team);
     if (passes_.softmax) {
       const Strip<T> exponentials = exponentials_of(memory, team);
@@ -200,7 +167,7 @@ class FullLoss {
     if (!sweep.interruption->requested()) {
       for (std::int64_t b = own.begin; b < own.end; ++b) {
         if (!passes_.softmax) sum_losses(memory, strip, b, team);
-        if (request_.wanted.grad_inputs) sum_grad_inputs(memory, sweep, strip, b, team);
+        if (request_.wanted.grad_inputs) sum_grad_inputs(memory, strip, b, team);
       }
     }
     team.barrier();
@@ -210,7 +177,7 @@ class FullLoss {
   void set_targets(const Memory& memory, std::int64_t b) const {
     const T up = upstream(b);
     for (std::int64_t e = examples_.label_offsets[b]; e < examples_.label_offsets[b + 1]; ++e) {
-      memory.entry_grad[e] = -static_cast<T>(target(b, e)) * up;
+      memory.label_grads[e] = -static_cast<T>(target(b, e)) * up;
     }
   }
 
@@ -239,20 +206,16 @@ class FullLoss {
     return task;
   }
 
-  ClassGradients<T> gradients_of(const Memory& memory, const Sweep<T>& sweep, Range strip, bool first,
-                                 const Team& team) const {
-    const std::span<const std::int64_t> own = order_.of(examples_, strip, sweep.classes);
+  ClassGradients<T> gradients_of(const Memory& memory, Range strip, bool first, const Team& team) const {
     return {.weights = request_.wanted.grad_weights ? outputs_.grad_weights : nullptr,
             .weights_dtype = outputs_.grad_weights_dtype.value_or(request_.dtype),
             .biases = request_.wanted.grad_biases ? outputs_.grad_biases : nullptr,
             .biases_dtype = outputs_.grad_biases_dtype.value_or(request_.dtype),
             .first_strip = first,
             .dx = request_.wanted.grad_inputs ? memory.dx.of(team) : nullptr,
-            .own_entries = own.data(),
-            .num_own_entries = std::ssize(own),
-            .entry_class = examples_.labels.data(),
-            .entry_example = order_.example.data(),
-            .entry_grad = memory.entry_grad};
+            .labels = examples_.labels_of(strip),
+            .label_grads = memory.label_grads + examples_.label_offsets[strip.begin],
+            .cursor = memory.label_cursors.of(team)};
   }
 
   // Maximum and sum of an example from those of the threads; its loss, and what exponentials are multiplied by to make
@@ -269,7 +232,7 @@ class FullLoss {
     const double log_total = static_cast<double>(maximum) + std::log(sum);
     double loss = 0.0, targets = 0.0;
     for (std::int64_t e = examples_.label_offsets[b]; e < examples_.label_offsets[b + 1]; ++e) {
-      loss += target(b, e) * (log_total - static_cast<double>(memory.entry_score[e]));
+      loss += target(b, e) * (log_total - static_cast<double>(memory.label_scores[e]));
       targets += target(b, e);
     }
     memory.maximum[in_strip] = maximum;
@@ -282,7 +245,7 @@ class FullLoss {
     double loss = 0.0;
     for (int rank = 0; rank < team.size; ++rank) loss += memory.sums.of(rank)[in_strip];
     for (std::int64_t e = examples_.label_offsets[b]; e < examples_.label_offsets[b + 1]; ++e) {
-      loss -= target(b, e) * static_cast<double>(memory.entry_score[e]);
+      loss -= target(b, e) * static_cast<double>(memory.label_scores[e]);
     }
     set_loss(b, loss);
   }
@@ -291,24 +254,13 @@ class FullLoss {
     if (request_.wanted.loss) static_cast<T*>(outputs_.loss)[examples_.rows[b]] = static_cast<T>(loss);
   }
 
-  // The sums of the threads, in the memory of the first, and the share of the true classes.
-  void sum_grad_inputs(const Memory& memory, const Sweep<T>& sweep, Range strip, std::int64_t in_strip,
-                       const Team& team) const {
-    const std::int64_t dim = request_.dim, b = strip.begin + in_strip, row = examples_.rows[b];
+  // The sums of the threads, in the memory of the first.
+  void sum_grad_inputs(const Memory& memory, Range strip, std::int64_t in_strip, const Team& team) const {
+    const std::int64_t dim = request_.dim, row = examples_.rows[strip.begin + in_strip];
     T* const sum = memory.dx.of(0) + in_strip * dim;
     for (int rank = 1; rank < team.size; ++rank) {
       const T* const next = memory.dx.of(rank) + in_strip * dim;
       for (std::int64_t d = 0; d < dim; ++d) sum[d] += next[d];
-    }
-    T* const widened = memory.scratch.of(team);
-    for (std::int64_t e = examples_.label_offsets[b]; e < examples_.label_offsets[b + 1]; ++e) {
-      const void* const stored = sweep.weights.row(examples_.labels[e]);
-      const T* w = static_cast<const T*>(stored);
-      if (sweep.weights.dtype != request_.dtype) {
-        conversions_.widen(stored, sweep.weights.dtype, dim, widened);
-        w = widened;
-      }
-      for (std::int64_t d = 0; d < dim; ++d) sum[d] += memory.entry_grad[e] * w[d];
     }
     auto* const to = static_cast<std::byte*>(outputs_.grad_inputs);
     const DType dtype = outputs_.grad_inputs_dtype.value_or(request_.dtype);
@@ -327,7 +279,6 @@ class FullLoss {
   const NarrowArrays narrow_;
   const Passes passes_;
   const SweepShape shape_;
-  const ClassOrder order_;
 };
 
 // Zeros in the results of examples that take no part, or in all.

@@ -1,5 +1,6 @@
-// The losses over all classes, with the epilogues of the sampled ones. Every class stands in the sums; the targets of
-// true classes are subtracted apart. Compiled once per instruction set; the rules are in simd-inl.h.
+// The losses over all classes, with the epilogues of the sampled ones. Every class stands in the sums; targets are
+// subtracted from G before it is multiplied, where nothing of a certain prediction is lost to the rounding of products.
+// Compiled once per instruction set; the rules are in simd-inl.h.
 
 // Where the gradients of a tile's classes are added up: in the rows of the tables or, where those are narrower, here.
 template <class Tile, class T = typename Tile::Element>
@@ -13,15 +14,13 @@ class ClassRows {
       : sweep_(sweep),
         grads_(grads),
         own_db_(scratch),
-        own_dw_(scratch + sweep_tile_sizes<Tile>(sweep.plane).samples),
-        next_entry_(grads.own_entries),
-        entries_end_(grads.own_entries + grads.num_own_entries) {}
+        own_dw_(scratch + sweep_tile_sizes<Tile>(sweep.plane).samples) {}
 
   static std::int64_t scratch_elements(const PlaneShape& plane) {
     return sweep_tile_sizes<Tile>(plane).samples * (1 + plane.dim);
   }
 
-  // Starts from zero or the strips before, and adds the share of the true classes.
+  // Starts from zero or the strips before.
   void begin(Range classes) {
     const std::int64_t dim = sweep_.plane.dim;
     for (std::int64_t i = 0; i < classes.size() && grads_.weights != nullptr; ++i) {
@@ -32,12 +31,6 @@ class ClassRows {
     if (grads_.biases != nullptr) {
       db = is_stored_as<T>(grads_.biases_dtype) ? static_cast<T*>(grads_.biases) + classes.begin : own_db_;
       for (std::int64_t i = 0; i < classes.size() && grads_.first_strip; ++i) db[i] = T{0};
-    }
-    for (; next_entry_ < entries_end_ && grads_.entry_class[*next_entry_] < classes.end; ++next_entry_) {
-      const std::int64_t i = grads_.entry_class[*next_entry_] - classes.begin;
-      const T g = grads_.entry_grad[*next_entry_];
-      if (grads_.weights != nullptr) add_scaled(dw[i], g, sweep_.x_rows[grads_.entry_example[*next_entry_]], dim);
-      if (db != nullptr) db[i] += g;
     }
   }
 
@@ -58,8 +51,6 @@ class ClassRows {
   const ClassGradients<T>& grads_;
   T* const own_db_;  // [tile.samples]
   T* const own_dw_;  // [tile.samples, D]
-  const std::int64_t* next_entry_;
-  const std::int64_t* const entries_end_;
 };
 
 template <class Tile, class T = typename Tile::Element>
@@ -67,16 +58,41 @@ std::int64_t full_loss_scratch_elements(const PlaneShape& plane, DType weights_d
   return sweep_scratch_elements<Tile>(plane, weights_dtype) + ClassRows<Tile>::scratch_elements(plane);
 }
 
+template <class T>
+void start_labels(const Sweep<T>& sweep, const ClassGradients<T>& grads) {
+  const StripLabels& labels = grads.labels;
+  start_cursors(sweep.examples, labels.offsets, labels.ids - labels.offsets[0], sweep.classes.begin, grads.cursor);
+}
+
+// Adds what the true classes do to G and, summed over the examples, to db.
+template <class Tile, class T = typename Tile::Element>
+void add_targets(const ClassGradients<T>& grads, Range part, Range classes, const Tile& tile, T* db) {
+  const std::int64_t first = grads.labels.offsets[0];
+  for (std::int64_t b = part.begin; b < part.end; ++b) {
+    T* const row = tile.logits + (b - part.begin) * kPanel<T>;
+    std::int64_t at = grads.cursor[b];
+    for (; at < grads.labels.offsets[b + 1] && grads.labels.ids[at - first] < classes.end; ++at) {
+      const std::int64_t s = grads.labels.ids[at - first] - classes.begin;
+      const T g = grads.label_grads[at - first];
+      row[s / kPanel<T> * tile.logits_panel + s % kPanel<T>] += g;
+      if (db != nullptr) db[s] += g;
+    }
+    grads.cursor[b] = at;
+  }
+}
+
 // dX += G W and dW += G^T X of one tile.
 template <class Tile, class T = typename Tile::Element>
-void add_products(const Sweep<T>& sweep, Range part, const ClassGradients<T>& grads, T* const* dw, Tile& tile) {
+void add_products(const Sweep<T>& sweep, Range part, Range classes, const ClassGradients<T>& grads,
+                  const ClassRows<Tile>& rows, Tile& tile) {
+  add_targets(grads, part, classes, tile, rows.db);
   tile.enter_grad();
   if (grads.dx != nullptr) {
     T* dx[kMostTileExamples];
     for (std::int64_t b = 0; b < part.size(); ++b) dx[b] = grads.dx + (part.begin + b) * sweep.plane.dim;
     tile.add_grad_inputs(dx);
   }
-  if (grads.weights != nullptr) tile.add_grad_weights(dw);
+  if (grads.weights != nullptr) tile.add_grad_weights(rows.dw);
 }
 
 // Maxima and sums of the exponentials, which stay in `strip` if it has memory for them. Biases stand in for the task's
@@ -102,6 +118,7 @@ void softmax_gradients_of_classes(const Sweep<T>& sweep, const LossTask<T>& task
   LossTask<T> own = task;
   const bool again = strip.exps == nullptr;
   ClassRows<Tile> rows(sweep, grads, scratch + sweep_scratch_elements<Tile>(sweep.plane, sweep.weights.dtype));
+  start_labels(sweep, grads);
   const Packed packed = again ? Packed::kForBoth : Packed::kForGradients;
   sweep_classes<Tile>(sweep, packed, scratch, [&](Tile& tile, Range classes, std::int64_t slot, T* biases) {
     own.sampled_offset = biases;
@@ -116,7 +133,7 @@ void softmax_gradients_of_classes(const Sweep<T>& sweep, const LossTask<T>& task
         tile.logits = strip.exps + place * tile.logits_elements;
         scale_exponentials<false, Tile, T>(own, part, samples, tile, strip.maxima + place * tile.examples, rows.db);
       }
-      add_products(sweep, part, grads, rows.dw, tile);
+      add_products(sweep, part, classes, grads, rows, tile);
     });
     if (grads.weights != nullptr) tile.leave_samples(rows.dw);
     rows.end(classes);
@@ -128,6 +145,7 @@ void sigmoid_of_classes(const Sweep<T>& sweep, const LossTask<T>& task, const Cl
   LossTask<T> own = task;
   ClassRows<Tile> rows(sweep, grads, scratch + sweep_scratch_elements<Tile>(sweep.plane, sweep.weights.dtype));
   const bool wants_gradients = grads.dx != nullptr || grads.weights != nullptr || grads.biases != nullptr;
+  if (wants_gradients) start_labels(sweep, grads);
   const Packed packed = wants_gradients ? Packed::kForBoth : Packed::kForLogits;
   sweep_classes<Tile>(sweep, packed, scratch, [&](Tile& tile, Range classes, std::int64_t, T* biases) {
     own.sampled_offset = biases;
@@ -137,7 +155,7 @@ void sigmoid_of_classes(const Sweep<T>& sweep, const LossTask<T>& task, const Cl
       multiply_classes(sweep, part, classes, tile);
       if (!wants_gradients) return apply_logistic<true, false>(own, part, samples, tile, static_cast<T*>(nullptr));
       apply_logistic<true, true>(own, part, samples, tile, rows.db);
-      add_products(sweep, part, grads, rows.dw, tile);
+      add_products(sweep, part, classes, grads, rows, tile);
     });
     if (!wants_gradients) return;
     if (grads.weights != nullptr) tile.leave_samples(rows.dw);

@@ -36,11 +36,6 @@ T bias_of(const TableView& biases, std::int64_t id) {
   return *row_of<T>(biases, id, 1, &value);
 }
 
-template <class T>
-void add_scaled(T* to, T factor, const T* from, std::int64_t n) {
-  for (std::int64_t d = 0; d < n; ++d) to[d] += factor * from[d];
-}
-
 // Packs tiles of the strip's examples.
 template <class Tile, class T = typename Tile::Element>
 void pack_examples(const Sweep<T>& sweep, Range tiles, T* scratch) {
@@ -55,17 +50,16 @@ void pack_examples(const Sweep<T>& sweep, Range tiles, T* scratch) {
   }
 }
 
-// Puts each cursor before the first excluded class of the thread.
-template <class T>
-void start_cursors(const Sweep<T>& sweep) {
-  if (sweep.excluded.offsets == nullptr) return;
-  for (std::int64_t b = 0; b < sweep.examples; ++b) {
-    std::int64_t low = sweep.excluded.offsets[b], high = sweep.excluded.offsets[b + 1];
+// Puts each cursor before the first id of a thread's classes, in ascending lists. `ids` begins where the lists do.
+void start_cursors(std::int64_t examples, const std::int64_t* offsets, const std::int64_t* ids,
+                   std::int64_t first_class, std::int64_t* cursors) {
+  for (std::int64_t b = 0; b < examples; ++b) {
+    std::int64_t low = offsets[b], high = offsets[b + 1];
     while (low < high) {
       const std::int64_t middle = (low + high) / 2;
-      sweep.excluded.ids[middle] < sweep.classes.begin ? low = middle + 1 : high = middle;
+      ids[middle] < first_class ? low = middle + 1 : high = middle;
     }
-    sweep.cursor[b] = low;
+    cursors[b] = low;
   }
 }
 
@@ -97,7 +91,9 @@ template <class Tile, class Work, class T = typename Tile::Element>
   Tile tile(sweep.plane, scratch);
   const SweepScratch<Tile> own(sweep.plane, sweep.weights.dtype, tile, scratch);
   const std::int64_t step = even_part(sweep.classes.size(), tile.samples);
-  start_cursors(sweep);
+  if (sweep.excluded.offsets != nullptr) {
+    start_cursors(sweep.examples, sweep.excluded.offsets, sweep.excluded.ids, sweep.classes.begin, sweep.cursor);
+  }
   const T* rows[kMostTileSamples];
   for (std::int64_t begin = sweep.classes.begin, slot = 0; begin < sweep.classes.end; begin += step, ++slot) {
     const Range classes{begin, begin + step < sweep.classes.end ? begin + step : sweep.classes.end};

@@ -82,12 +82,10 @@ struct ClassGradients {
   DType biases_dtype;
   bool first_strip;  // sets the rows of tables, else adds to them
   T* dx;             // [examples, D], this thread's own
-  // The entries of the strip's true classes that this thread owns, by ascending class.
-  const std::int64_t* own_entries;
-  std::int64_t num_own_entries;
-  const std::int64_t* entry_class;
-  const std::int64_t* entry_example;  // in the strip
-  const T* entry_grad;                // what an entry adds to dL/dlogit of its class
+  // What the true classes add to dL/dlogit; classes ascend in each example.
+  StripLabels labels;
+  const T* label_grads;  // of the entries from labels.offsets[0] on
+  std::int64_t* cursor;  // [examples]: this thread's place among the labels of each
 };
 
 }  // namespace fastnce::cpu
