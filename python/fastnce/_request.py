@@ -68,7 +68,7 @@ attributes of JAX's handler are made from this table, so that a new option is a 
 ARRAYS = (*(field.name for field in FIELDS if field.kind in ("array", "samples", "factor")), "grad_loss")
 """The fields that hold arrays; the others are sizes and options."""
 
-OPTIONS = tuple(field for field in FIELDS if field.kind in ("integer", "flag", "choice"))
+OPTIONS = tuple(field for field in FIELDS if field.kind in ("integer", "number", "flag", "choice"))
 """The fields that are fixed when a front end compiles a call."""
 
 

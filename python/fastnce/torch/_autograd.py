@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastnce.torch import _kernels
 from fastnce.torch._arguments import is_eager
-from fastnce.torch._ignored import ignored_examples
+from fastnce.torch._ignored import ignored_labels
 from fastnce.torch._kernels import Gradients
 from fastnce.torch._schema import ARGUMENTS, TENSORS, Fields, arguments_of
 from fastnce.torch._shapes import certainly
@@ -118,7 +118,8 @@ def _loss_and_grad(eager: bool, fields: Fields, *options: Any) -> tuple[Any, ...
 def _keep_total(ctx: Any, fields: Fields, wanted: Gradients, results: Any) -> None:
     ctx.set_materialize_grads(False)  # zeros for results that are not differentiable
     ctx.kept, ctx.padding, ctx.num_true = _kept(fields, wanted), fields["padding"], fields["num_true"]
-    ctx.save_for_backward(None if ctx.padding is None else fields["labels"], *results)
+    labels, offsets = fields["labels"], fields["label_offsets"]
+    ctx.save_for_backward(None if ctx.padding is None and offsets is None else labels, offsets, *results)
 
 
 @_once
@@ -127,13 +128,13 @@ def _of_total(ctx: Any, grad_total: Tensor | None) -> _Three:
     if grad_total is None:
         return _NOTHING
     kept: _Kept = ctx.kept
-    labels, grad_inputs, ids, *rows = ctx.saved_tensors
+    labels, offsets, grad_inputs, ids, *rows = ctx.saved_tensors
     shape, wanted = kept[0][0], kept[2]
     ignored = None
     if any(certainly(extent == 0) for extent in shape[:-1]):
         grad_total = grad_total.new_zeros(())  # the sampled rows of an empty batch stay 0, where 0 * inf is NaN
     elif labels is not None:
-        ignored = ignored_examples(labels, ctx.padding, ctx.num_true, shape)
+        ignored = ignored_labels(labels, offsets, ctx.padding, ctx.num_true, shape)
         if ignored is not None:
             grad_total = grad_total.masked_fill(ignored.all(), 0)
     if wanted[0]:

@@ -28,6 +28,7 @@ from fastnce.torch._arguments import (
 )
 from fastnce.torch._ignored import drop_unused_padding, ignored_examples
 from fastnce.torch._kernels import share_of_mean
+from fastnce.torch._lists import Classes, exclude_of, is_nested, label_weights_of, split_lists
 from fastnce.torch._schema import Fields, arguments_of, fields_of
 from fastnce.torch._shapes import loss_dtype
 
@@ -80,12 +81,14 @@ def log_uniform_candidates(
 
 def nce_loss(
     input: Tensor,
-    target: Tensor,
+    target: Classes,
     weight: Tensor,
     bias: Tensor | None,
     sampled_values: Samples,
     example_weight: Tensor | None = None,
     *,
+    label_weights: Tensor | None = None,
+    exclude: Classes | None = None,
     remove_accidental_hits: bool = False,
     true_target: TrueTarget = "mean",
     reduction: Reduction = "mean",
@@ -105,15 +108,25 @@ def nce_loss(
         input: ``[B, D]``, or with more axes of examples, as in ``[B, L, D]``; then they are axes of what is ``[B]``
             below.
         target: ``[B]`` or ``[B, T]`` true classes, integers: the last axis is T if there are as many axes as in input.
+            Or a list for each example, whose length is its T: a :class:`fastnce.Ragged` of tensors, values ``[n]`` and
+            offsets ``[B + 1]``, or a nested tensor ``[B, j]`` of layout ``torch.jagged``. An example with an empty list
+            has a loss of 0 and gradients of 0.
         weight: ``[V, D]`` class embeddings. If one of input, weight and bias is float64, all must be; float32, float16
             and bfloat16 may be mixed.
         bias: ``[V]``, or ``None``.
         sampled_values: ``(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``, as from
             :func:`log_uniform_candidates`; samples are shared by the batch. Both counts may be ``None``: no log Q.
+            Candidates ``[G, S]``, and counts like them, are of groups: group g serves the examples
+            ``[g B / G, (g + 1) B / G)``. The counts of lists of true classes are ``[n]``.
         example_weight: ``[B]`` factors of the examples' losses.
+        label_weights: Factors of the terms of each true class, of the shape of target; ``[n]``, or a nested tensor of
+            the same offsets, for lists. Constants, not read where a class is ignored.
+        exclude: A list of classes for each example, of either kind: sampled ones among them are left out, as if they
+            were hits. All items that a user knows, for instance.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         true_target: ``"mean"``: each true class has target 1 / T. ``"one"``: 1, as NCE was published.
-        reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
+        reduction: ``"mean"`` over the examples that have a true class, ignored ones not counted (whatever their
+            weights), ``"sum"``, or ``"none"``.
         ignore_index: A class that is left out, each by itself: T counts the others. Examples without another class have
             a loss of 0 and gradients of 0. If all examples are such, the mean is 0, too. ``None`` disables this, which
             saves work in compiled graphs and on a CUDA device (not yet run on a GPU).
@@ -131,19 +144,22 @@ def nce_loss(
     """
     options = {"true_target": true_target, "remove_accidental_hits": remove_accidental_hits}
     return _loss_of_samples(
-        *(input, target, weight, bias, sampled_values, example_weight, reduction, ignore_index),
+        *(input, target, weight, bias, sampled_values, example_weight, label_weights, exclude),
+        *(reduction, ignore_index),
         {**options, "sparse": sparse, "precision": precision},
     )
 
 
 def sampled_softmax_loss(
     input: Tensor,
-    target: Tensor,
+    target: Classes,
     weight: Tensor,
     bias: Tensor | None,
     sampled_values: Samples,
     example_weight: Tensor | None = None,
     *,
+    label_weights: Tensor | None = None,
+    exclude: Classes | None = None,
     remove_accidental_hits: bool = True,
     true_target: TrueTarget = "mean",
     reduction: Reduction = "mean",
@@ -161,19 +177,22 @@ def sampled_softmax_loss(
     """
     options = {"family": "softmax", "true_target": true_target, "remove_accidental_hits": remove_accidental_hits}
     return _loss_of_samples(
-        *(input, target, weight, bias, sampled_values, example_weight, reduction, ignore_index),
+        *(input, target, weight, bias, sampled_values, example_weight, label_weights, exclude),
+        *(reduction, ignore_index),
         {**options, "sparse": sparse, "precision": precision},
     )
 
 
 def negative_sampling_loss(
     input: Tensor,
-    target: Tensor,
+    target: Classes,
     weight: Tensor,
     bias: Tensor | None,
     sampled_candidates: Tensor,
     example_weight: Tensor | None = None,
     *,
+    label_weights: Tensor | None = None,
+    exclude: Classes | None = None,
     positive_weight: float | Tensor = 1.0,
     negative_weight: float | Tensor = 1.0,
     remove_accidental_hits: bool = False,
@@ -191,7 +210,7 @@ def negative_sampling_loss(
         loss[b] = a sum_t (softplus(u[b, t]) - u[b, t]) + m sum_s softplus(v[b, s])
 
     Args:
-        sampled_candidates: ``[S]`` sampled classes, shared by the batch.
+        sampled_candidates: ``[S]`` sampled classes, shared by the batch, or ``[G, S]`` of groups.
         positive_weight: a, a number or ``[B]``; a constant.
         negative_weight: m, likewise.
 
@@ -206,23 +225,28 @@ def negative_sampling_loss(
     }
     samples = (sampled_candidates, None, None)
     return _loss_of_samples(
-        *(input, target, weight, bias, samples, example_weight, reduction, ignore_index),
+        *(input, target, weight, bias, samples, example_weight, label_weights, exclude),
+        *(reduction, ignore_index),
         {**options, "sparse": sparse, "precision": precision},
     )
 
 
 def _loss_of_samples(
     input: Tensor,
-    target: Tensor,
+    target: Classes,
     weight: Tensor,
     bias: Tensor | None,
     sampled_values: Samples,
     example_weight: Tensor | None,
+    label_weights: Tensor | None,
+    exclude: Classes | None,
     reduction: Reduction,
     ignore_index: int | None,
     options: dict[str, Any],
 ) -> Tensor:
     """Any loss of given samples; ``options`` are fields of the request."""
+    nested = is_nested(target)
+    target, offsets = split_lists("target", target)
     require_loss_arguments(input, target, weight, bias, reduction, ignore_index)
     require_option("true_target", options["true_target"], TRUE_TARGETS)
     for name in ("remove_accidental_hits", "sparse"):
@@ -230,24 +254,31 @@ def _loss_of_samples(
     require_example_weight("example_weight", example_weight, input)
     require_sampled_values(sampled_values, input.device)
     sampled, true_count, sampled_count = sampled_values
+    excluded, exclude_offsets = exclude_of(exclude, input.device)
     fields = fields_of(
         weights=weight,
         biases=bias,
         labels=target,
+        label_offsets=offsets,
+        label_weights=label_weights_of(label_weights, offsets, input.device),
         inputs=input,
         sampled_candidates=sampled,
         true_expected_count=true_count,
         sampled_expected_count=sampled_count,
-        num_true=target.shape[-1] if target.dim() == input.dim() else 1,
+        exclude=excluded,
+        exclude_offsets=exclude_offsets,
+        num_true=target.shape[-1] if offsets is None and target.dim() == input.dim() else 1,
         padding=ignore_index,
         **options,
     )
     tensors = (input, target, weight) if bias is None else (input, target, weight, bias)
-    return sampled_loss(fields, example_weight, reduction, is_eager(*tensors))
+    return sampled_loss(fields, example_weight, reduction, is_eager(*tensors), nested)
 
 
-def sampled_loss(fields: Fields, example_weight: Tensor | None, reduction: Reduction, eager: bool) -> Tensor:
-    """The loss of a request whose arguments were checked."""
+def sampled_loss(
+    fields: Fields, example_weight: Tensor | None, reduction: Reduction, eager: bool, nested: bool
+) -> Tensor:
+    """The loss of a request whose arguments were checked. ``nested``: labels were a nested tensor."""
     if eager and fields["padding"] is not None:
         drop_unused_padding(fields)
     # Where a graph is made, shapes must not depend on data.
@@ -258,7 +289,9 @@ def sampled_loss(fields: Fields, example_weight: Tensor | None, reduction: Reduc
     inputs, weights, biases = [recorded and tensor is not None and tensor.requires_grad for tensor in receivers]
     gradients = (inputs, weights, biases)
     constant = factors is None or not (recorded and factors.requires_grad)
-    if reduction != "none" and any(gradients) and constant:
+    # Row gradients have n + S rows. In a backward graph, inductor (of PyTorch 2.13) finds the n of a nested tensor only
+    # where its values are an input, as they are where each example has its factor.
+    if reduction != "none" and any(gradients) and constant and (eager or not nested):
         # One pass for the loss and its gradients, since the factor of every example is known.
         if eager:
             return _autograd.total(fields, factors, mean, gradients, eager=True)
@@ -280,7 +313,7 @@ def _factors(fields: Fields, example_weight: Tensor | None, reduction: Reduction
     if example_weight is None:
         return None, mean
     factors = example_weight.to(loss_dtype(fields["inputs"]))
-    ignored = ignored_examples(fields["labels"], fields["padding"], fields["num_true"], fields["inputs"].shape)
+    ignored = ignored_examples(fields)
     if ignored is not None:
         factors = factors.masked_fill(ignored, 0)  # whatever they are
     if not mean:

@@ -15,7 +15,7 @@ from fastnce._request import compute
 from fastnce._samplers._base import on_device
 from fastnce.torch._ignored import drop_unused_padding, ignored_examples
 from fastnce.torch._sampling import distribution_of
-from fastnce.torch._schema import FACTORS, Fields
+from fastnce.torch._schema import ARRAYS, FACTORS, Fields
 from fastnce.torch._shapes import equal_share, loss_dtype, num_true_of
 
 Gradients: TypeAlias = tuple[bool, bool, bool]
@@ -107,8 +107,10 @@ def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_los
     request = dict(fields)
     for name in _OF_PYTORCH:
         del request[name]
-    for name in ("weights", "biases", "labels", "inputs"):
-        request[name] = _array(fields[name])
+    for name in ARRAYS:
+        array = fields[name]
+        if array is not None:
+            request[name] = _array(array)
     for name in FACTORS:
         factor = fields[name]
         if isinstance(factor, Tensor):
@@ -156,9 +158,7 @@ def loss_and_grad(fields: Fields, grad_loss: Tensor | None, mean: bool, gradient
 def share_of_mean(fields: Fields, *, reads: bool) -> float | Tensor:
     """The factor of each loss in the mean over the examples that have a class; a number where classes are read."""
     inputs: Tensor = fields["inputs"]
-    if fields["padding"] is None:
-        return equal_share(inputs)
-    ignored = ignored_examples(fields["labels"], fields["padding"], fields["num_true"], inputs.shape)
+    ignored = ignored_examples(fields)
     if ignored is None:
         return equal_share(inputs)
     count = (~ignored).sum().clamp(min=1)  # without an example left the mean is 0, not 0 / 0

@@ -29,6 +29,7 @@ from fastnce.torch._arguments import (
 )
 from fastnce.torch._functional import sampled_loss
 from fastnce.torch._kernels import draw
+from fastnce.torch._lists import Classes, exclude_of, is_nested, label_weights_of, split_lists
 from fastnce.torch._sampling import (
     AnySampler,
     Undo,
@@ -189,14 +190,27 @@ class SampledLoss(nn.Embedding):
             "remove_accidental_hits": self.remove_accidental_hits,
         }
 
-    def forward(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        input: Tensor,
+        target: Classes,
+        weight: Tensor | None = None,
+        *,
+        label_weights: Tensor | None = None,
+        exclude: Classes | None = None,
+    ) -> Tensor:
         """The loss of a batch.
 
         Args:
             input: ``[B, D]``, or with more axes of examples, as in ``[B, L, D]``.
             target: ``[B]`` or ``[B, num_true]`` (``[B, L]``, ``[B, L, num_true]``) classes, integers in
-                [0, num_classes) or ``ignore_index``.
+                [0, num_classes) or ``ignore_index``. Or a list for each example, in place of ``num_true`` classes: a
+                :class:`fastnce.Ragged` of tensors, values ``[n]`` and offsets ``[B + 1]``, or a nested tensor
+                ``[B, j]`` of layout ``torch.jagged``.
             weight: ``[B]`` (``[B, L]``) factors of the examples' losses.
+            label_weights: Factors of the terms of each true class, of the shape of target; ``[n]``, or a nested tensor
+                of the same offsets, for lists.
+            exclude: A list of classes for each example, of either kind, that it leaves out of its samples.
 
         Returns:
             A scalar, or ``[B]`` (``[B, L]``) for ``reduction="none"``; float64 for float64 inputs, else float32.
@@ -212,11 +226,15 @@ class SampledLoss(nn.Embedding):
         if table is None or (bias is None and "bias" not in own):
             table, bias = self.weight, self.bias
         calls = self.calls
+        nested = is_nested(target)
+        target, offsets = split_lists("target", target)
         require_loss_arguments(input, target, table, bias, self.reduction, self.ignore_index)
         if weight is not None:
             require_example_weight("weight", weight, input)
         if calls.device != input.device:
             require_device(input.device, "input", calls=calls)
+        label_weights = label_weights_of(label_weights, offsets, input.device)
+        excluded, exclude_offsets = exclude_of(exclude, input.device)
         eager = is_eager(input, target, table, calls, *(() if bias is None else (bias,)))
 
         def loss_of(number: Tensor | int, undo: Undo | None = None) -> Tensor:
@@ -224,16 +242,20 @@ class SampledLoss(nn.Embedding):
                 weights=table,
                 biases=bias,
                 labels=target,
+                label_offsets=offsets,
+                label_weights=label_weights,
                 inputs=input,
+                exclude=excluded,
+                exclude_offsets=exclude_offsets,
                 num_classes=self.num_embeddings,
                 num_true=self.num_true,
                 padding=self.ignore_index,
                 precision=self.precision,
                 sparse=self.sparse,
                 **self._options(),
-                **self._samples(input, target, number, eager, undo),
+                **self._samples(input, target, offsets, number, eager, undo),
             )
-            return sampled_loss(fields, weight, self.reduction, eager)
+            return sampled_loss(fields, weight, self.reduction, eager, nested)
 
         if not eager:
             # Compiled graphs are guarded by whether gradients are enabled; what other tracers make is not.
@@ -250,17 +272,16 @@ class SampledLoss(nn.Embedding):
             raise
 
     def _samples(
-        self, input: Tensor, target: Tensor, number: Tensor | int, eager: bool, undo: Undo | None
+        self, input: Tensor, target: Tensor, offsets: Tensor | None, number: Tensor | int, eager: bool, undo: Undo | None
     ) -> dict[str, Any]:
         """Fields of the request for the samples of a call."""
         key, fixed = self._sampler_key, self._fixed
         by_core = {"num_sampled": self.num_sampled, "seed": self._seed, "calls": number}
         if self._corrects and key is None and fixed is None:
             return by_core
-        num_true = target.shape[-1] if target.dim() == input.dim() else 1
-        if not fits(target.shape, input.shape) or certainly(num_true != self.num_true):
+        if not self._can_be_drawn_for(input, target, offsets):
             return by_core  # which refuses the shapes
-        classes = target.reshape(-1, self.num_true)
+        classes = target.reshape(-1, self.num_true if offsets is None else 1)
         if key is None:
             # Without expected counts no class need be known, which may be ignore_index.
             classes = in_range(classes, self.ignore_index, eager) if self._corrects else classes[:0].long()
@@ -278,7 +299,9 @@ class SampledLoss(nn.Embedding):
         sampled, true_count, sampled_count = values
         if not self._corrects:
             return {"sampled_candidates": sampled}
-        if input.dim() > 2:
+        if offsets is not None:
+            true_count = true_count.reshape(-1)
+        elif input.dim() > 2:
             true_count = true_count.reshape(*input.shape[:-1], self.num_true)
         return {
             "sampled_candidates": sampled,
@@ -286,9 +309,24 @@ class SampledLoss(nn.Embedding):
             "sampled_expected_count": sampled_count,
         }
 
+    def _can_be_drawn_for(self, input: Tensor, target: Tensor, offsets: Tensor | None) -> bool:
+        """Whether the shape of the target is as expected."""
+        if offsets is not None:
+            return target.dim() == 1
+        num_true = target.shape[-1] if target.dim() == input.dim() else 1
+        return fits(target.shape, input.shape) and not certainly(num_true != self.num_true)
+
     if TYPE_CHECKING:
 
-        def __call__(self, input: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor: ...
+        def __call__(
+            self,
+            input: Tensor,
+            target: Classes,
+            weight: Tensor | None = None,
+            *,
+            label_weights: Tensor | None = None,
+            exclude: Classes | None = None,
+        ) -> Tensor: ...
 
     def get_extra_state(self) -> Tensor:
         """The seed of the samples, for ``state_dict``: its 16 bytes as int64 numbers.

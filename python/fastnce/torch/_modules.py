@@ -46,14 +46,15 @@ class NCELoss(_Normalised):
         bias: Whether classes have a bias; ``False``: ``module.bias`` is ``None``.
         sampler: ``"log_uniform"`` (uniquely); a sampler of fastnce for the module's sizes, whose stream the module goes
             on with and saves in ``state_dict``, as what it has learned; or any callable that takes classes ``[B, T]``
-            and returns ``SampledValues`` of ``num_sampled`` classes.
+            (``[n, 1]`` for lists of them) and returns ``SampledValues`` of ``num_sampled`` classes.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example. ``None``: the default of
             the loss, which is not to for ``NCELoss`` and ``NegativeSamplingLoss``, and to for ``SampledSoftmaxLoss``.
         true_target: ``"mean"``: each true class has target 1 / T. ``"one"``: 1. ``None``: the default of the loss,
             ``"one"`` for ``NegativeSamplingLoss``, else ``"mean"``.
         sparse: Gradients of weight and bias are sparse COO tensors, which ``SGD``, ``Adagrad`` and ``SparseAdam`` take.
             ``Adam``, ``AdamW`` and ``clip_grad_norm_`` need dense gradients: ``sparse=False``.
-        reduction: ``"mean"`` over the examples that are not ignored (whatever their weights), ``"sum"``, or ``"none"``.
+        reduction: ``"mean"`` over the examples that have a true class, ignored ones not counted (whatever their
+            weights), ``"sum"``, or ``"none"``.
         ignore_index: A class that is left out, each by itself: T counts the others. Examples without another class have
             a loss of 0 and gradients of 0. If all examples are such, the mean is 0, too. ``None`` disables this, which
             saves work in compiled graphs and on a CUDA device (not yet run on a GPU).

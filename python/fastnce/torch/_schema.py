@@ -13,7 +13,7 @@ from fastnce._request import FIELDS, REQUIRED, Field
 Fields: TypeAlias = dict[str, Any]
 """The values of all of ``ARGUMENTS``, by name. In eager mode ``calls`` and factors may be plain numbers."""
 
-_TYPES = {"integer": "int", "flag": "bool", "choice": "str"}
+_TYPES = {"integer": "int", "number": "float", "flag": "bool", "choice": "str"}
 
 
 def _parameters(field: Field) -> Iterator[tuple[str, str]]:
@@ -35,7 +35,7 @@ def _parameters(field: Field) -> Iterator[tuple[str, str]]:
             )
         case "stream":
             yield "Tensor?", {"call": "calls"}.get(field.name, field.name)
-        case "integer" | "flag" | "choice":
+        case "integer" | "number" | "flag" | "choice":
             yield _TYPES[field.kind] + ("?" if field.default is None else ""), field.name
 
 
@@ -52,6 +52,7 @@ SCHEMA = ", ".join(f"{kind} {name}" for kind, name in _PARAMETERS)
 TENSORS = tuple(name for kind, name in _PARAMETERS if kind.startswith("Tensor"))
 """Those that may be tensors."""
 
+ARRAYS = tuple(field.name for field in FIELDS if field.kind == "array")
 FACTORS = tuple(field.name for field in FIELDS if field.kind == "factor")
 
 _DEFAULTS: Fields = {name: None for name in ARGUMENTS} | {

@@ -21,10 +21,15 @@ def loss_dtype(inputs: Tensor) -> torch.dtype:
 
 def equal_share(inputs: Tensor) -> float:
     """The factor of each loss in their mean."""
-    examples: Any = inputs.shape[0]
-    for extent in inputs.shape[1:-1]:
+    return 1 / max(num_examples(inputs.shape), 1)
+
+
+def num_examples(inputs: Any) -> Any:
+    """B, of the shape of inputs ``[B, D]``, or with more axes of examples."""
+    examples = inputs[0]
+    for extent in inputs[1:-1]:
         examples = examples * extent
-    return 1 / max(examples, 1)
+    return examples
 
 
 def candidates(
@@ -67,7 +72,7 @@ def loss_and_grad(fields: dict[str, Any], grad_loss: Any, mean: bool, gradients:
     rows: Any = 0
     if gradients[1] or gradients[2]:
         sampled = fields["sampled_candidates"]
-        num_sampled = fields["num_sampled"] if sampled is None else sampled.shape[0]
+        num_sampled = fields["num_sampled"] if sampled is None else sampled.numel()
         entries = fields["labels"].numel() + num_sampled
         rows = entries if fields["pad_rows"] else torch.library.get_ctx().new_dynamic_size()
     width = fields["weights"].shape[1]
@@ -92,8 +97,14 @@ def _require_shapes(fields: dict[str, Any]) -> None:
         refuse("weights", weights, f"[V, D] with D = {inputs.shape[-1]}, the width of inputs")
     if biases is not None and biases.dim() != 1:
         refuse("biases", biases, "[V]")
-    num_true = fields["num_true"]
+    num_true, offsets = fields["num_true"], fields["label_offsets"]
     batch = inputs.shape[:-1]
+    if offsets is not None:
+        if labels.dim() != 1:
+            refuse("labels.values", labels, "[n]")
+        if not fits_lists(labels.shape, offsets.shape, inputs.shape):
+            refuse("labels.offsets", offsets, f"[B + 1] for the B = {num_examples(inputs.shape)} rows of inputs")
+        return
     if not fits(labels.shape, inputs.shape) or certainly(
         (labels.shape[-1] if labels.dim() == inputs.dim() else 1) != num_true
     ):
@@ -105,6 +116,13 @@ def fits(labels: Any, inputs: Any) -> bool:
     if len(inputs) < 2 or len(labels) not in (len(inputs) - 1, len(inputs)):
         return False
     return not any(certainly(one != other) for one, other in zip(labels, inputs[:-1], strict=False))
+
+
+def fits_lists(values: Any, offsets: Any, inputs: Any) -> bool:
+    """Whether shapes of values and offsets are those of a list for each example, as far as is known."""
+    if len(inputs) < 2 or len(values) != 1 or len(offsets) != 1:
+        return False
+    return not certainly(offsets[0] != num_examples(inputs) + 1)
 
 
 def certainly(condition: Any) -> bool:
