@@ -18,7 +18,7 @@ def direct_call(row_ids, weight_rows, bias_rows):
     dtypes = (jnp.float32, jnp.float32, jnp.int32, jnp.float32, jnp.float32)
     call = jax.ffi.ffi_call("fastnce_sampled_loss", tuple(map(jax.ShapeDtypeStruct, shapes, dtypes)))
     ids, *counts = PROBLEM.sampled_values
-    arrays = (PROBLEM.weights, PROBLEM.biases, PROBLEM.labels, PROBLEM.inputs, ids, *counts, *[np.zeros(0)] * 3)
+    arrays = (PROBLEM.weights, PROBLEM.biases, PROBLEM.labels, PROBLEM.inputs, ids, *counts, *[np.zeros(0, int)] * 8)
     operands = [jnp.asarray(array, jnp.int32 if array.dtype.kind == "i" else jnp.float32) for array in arrays]
     options = {"num_classes": np.int64(len(PROBLEM.weights)), "remove_accidental_hits": np.bool_(False)}
     return jax.block_until_ready(call(*operands, **options))

@@ -50,20 +50,23 @@ def leaves(problem):
     return [None if array is None else torch.tensor(array).requires_grad_() for array in arrays]
 
 
+def tensor_of(value):
+    """An array as a tensor, lists as a ``Ragged`` of tensors, anything else as it is."""
+    if isinstance(value, fastnce.Ragged):
+        return fastnce.Ragged(*map(torch.from_numpy, value))
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
 def given(problem, labels=None):
     """Target, and the samples as the losses take them."""
-    samples = (None if array is None else torch.from_numpy(array) for array in problem.sampled_values)
-    target = torch.from_numpy(problem.labels if labels is None else labels)
-    return target, fastnce.SampledValues(*samples)
+    samples = map(tensor_of, problem.sampled_values)
+    return tensor_of(problem.labels if labels is None else labels), fastnce.SampledValues(*samples)
 
 
 def call_of(problem, tensors, target=None, **options):
     """The loss of a problem, whichever it is, of these tensors."""
     labels, samples = given(problem)
-    own = {
-        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-        for name, value in problem.options.items()
-    }
+    own = {name: tensor_of(value) for name, value in problem.options.items()}
     own["ignore_index"] = own.pop("padding", None)
     own.pop("grad_loss", None)
     function = problem.loss.library(fastnce.torch, "")

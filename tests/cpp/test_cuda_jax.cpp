@@ -54,6 +54,10 @@ class CudaXlaCall : public XlaCall {
     XlaCall::operand(array.data(), std::move(shape));
     return *this;
   }
+  CudaXlaCall& operands_without_elements(int count) {
+    XlaCall::operands_without_elements(count);
+    return *this;
+  }
   template <class T>
   CudaXlaCall& result(const DeviceArray<T>& array, Shape shape) {
     XlaCall::result(array.data(), std::move(shape));
@@ -95,8 +99,7 @@ void expect_solved(std::string_view precision, double allowed) {
         .operand(sampled, {num_sampled})
         .operand(true_count, {batch, num_true})
         .operand(sampled_count, {num_sampled})
-        .operand(grad_loss, {0})  // weights: 1
-        .operand(grad_loss, {0})
+        .operands_without_elements(7)
         .operand(grad_loss, {batch})
         .result(loss, {with_loss * batch})
         .result(grad_inputs, {with_rows * batch, dim})
@@ -152,6 +155,29 @@ TEST_F(CudaJax, ErrorsComeBackAsText) {
   EXPECT_NE(text.find("num_sampled = 5"), std::string::npos) << text;
 }
 
+TEST_F(CudaJax, ListsOfLabelsAreRefused) {
+  const std::vector<float> one = {1.0f};
+  const DeviceArray<float> number(one), result(std::size_t{1});
+  const DeviceArray<std::int32_t> id(std::vector<std::int32_t>{0}), offsets(std::vector<std::int32_t>{0, 1});
+  const std::string text = CudaXlaCall()
+                               .operand(number, {1, 1})
+                               .operand(number, {1})
+                               .operand(id, {1})
+                               .operand(number, {1, 1})
+                               .operand(id, {1})
+                               .operands_without_elements(4)
+                               .operand(offsets, {2})
+                               .operands_without_elements(5)
+                               .result(result, {1})
+                               .result(result, {0, 1})
+                               .result(id, {0, 2})
+                               .result(result, {0, 1})
+                               .result(result, {0})
+                               .attribute("num_classes", std::int64_t{1})
+                               .run(bindings::jax::kLossOnCuda);
+  EXPECT_NE(text.find("ragged labels on a CUDA device"), std::string::npos) << text;
+}
+
 // XLA has memory for one array of scratch, and gives what comes back to work on another stream than the call's.
 TEST_F(CudaJax, AfterAnErrorMemoryGoesBackOnceItsKernelsHaveRun) {
   static int left;
@@ -182,9 +208,7 @@ TEST_F(CudaJax, AfterAnErrorMemoryGoesBackOnceItsKernelsHaveRun) {
                                .operand(id, {1})
                                .operand(number, {1, 1})
                                .operand(number, {1})
-                               .operand(number, {0})
-                               .operand(number, {0})
-                               .operand(number, {0})
+                               .operands_without_elements(8)
                                .result(result, {1})
                                .result(result, {0, 1})
                                .result(id, {0, 2})

@@ -54,6 +54,11 @@ class XlaCall {
     operands_.push_back(view(data, std::move(shape)));
     return *this;
   }
+  // Operands that are left out, and have no elements.
+  XlaCall& operands_without_elements(int count) {
+    for (int i = 0; i < count; ++i) operand(static_cast<std::int32_t*>(nullptr), {0});
+    return *this;
+  }
   template <class T>
   XlaCall& result(T* data, Shape shape) {
     results_.push_back(view(data, std::move(shape)));

@@ -45,6 +45,8 @@ class Buffer {
     return view_->dimensions[axis];
   }
 
+  std::int64_t rank() const { return view_->rank; }
+
   std::size_t elements() const {
     std::size_t count = 1;
     for (std::int64_t axis = 0; axis < view_->rank; ++axis) count *= static_cast<std::size_t>(view_->dimensions[axis]);
@@ -123,6 +125,7 @@ class Call {
     return false;
   }
   std::int64_t integer(std::string_view name) const { return scalar<std::int64_t>(name, ElementType::kInt64); }
+  double number(std::string_view name) const { return scalar<double>(name, ElementType::kFloat64); }
   bool flag(std::string_view name) const { return scalar<bool>(name, ElementType::kBool); }
 
   std::string_view text(std::string_view name) const {

@@ -34,29 +34,36 @@ Precision precision_of(const Call& call) {
 }
 
 // Operands, results and options, in the order in which they come. Operands that may be left out are empty then. Row
-// gradients have room for B T + S rows.
+// gradients have room for R rows, one for each label and each candidate. Lists are values and offsets.
 struct LossCall {
-  explicit LossCall(const xla::CallFrame& frame) : LossCall(Call(frame, 10, 5)) {}
+  explicit LossCall(const xla::CallFrame& frame) : LossCall(Call(frame, 15, 5)) {}
   LossCall(const LossCall&) = delete;
 
-  // How many rows of gradients were asked for: none, or B T + S.
+  // How many rows of gradients were asked for: none, or R.
   std::size_t rows() const { return request.wanted.rows() ? labels.elements() + sampled.elements() : 0; }
+  bool has_label_lists() const { return label_offsets.elements() > 0; }
+  bool excludes() const { return exclude_offsets.elements() > 0; }
 
   Buffer weights;          // [V, D]
   Buffer biases;           // [V], or [0] for none
-  Buffer labels;           // [B, T]
+  Buffer labels;           // [B, T], or [n] beside label_offsets
   Buffer inputs;           // [B, D]
-  Buffer sampled;          // classes [S]
-  Buffer true_count;       // [B, T], or [0] for no log Q
-  Buffer sampled_count;    // [S], likewise
+  Buffer sampled;          // classes [S] or [G, S]
+  Buffer true_count;       // as labels, or [0] for no log Q; the logarithms, if log_q is set
+  Buffer sampled_count;    // as sampled, likewise
   Buffer positive_weight;  // [B], or [0] for 1
   Buffer negative_weight;  // [B], or [0] for 1
+  Buffer label_offsets;    // [B + 1], or [0] for T labels of each example
+  Buffer label_weights;    // as labels, or [0] for 1
+  Buffer exclude;          // [m]
+  Buffer exclude_offsets;  // [B + 1], or [0] for no exclusions
+  Buffer class_keys;       // [V], or [0] for the classes themselves
   Buffer grad_loss;        // [B], or [0] for 1
   Buffer loss;             // [B]
   Buffer grad_inputs;      // [B, D]
-  Buffer row_ids;          // [B T + S]
-  Buffer grad_weights;     // [B T + S, D]
-  Buffer grad_biases;      // [B T + S]
+  Buffer row_ids;          // [R]
+  Buffer grad_weights;     // [R, D]
+  Buffer grad_biases;      // [R]
   LossRequest request;
   LossOutputs outputs;
 
@@ -71,7 +78,12 @@ struct LossCall {
         sampled_count(call.operand(6)),
         positive_weight(call.operand(7)),
         negative_weight(call.operand(8)),
-        grad_loss(call.operand(9)),
+        label_offsets(call.operand(9)),
+        label_weights(call.operand(10)),
+        exclude(call.operand(11)),
+        exclude_offsets(call.operand(12)),
+        class_keys(call.operand(13)),
+        grad_loss(call.operand(14)),
         loss(call.result(0)),
         grad_inputs(call.result(1)),
         row_ids(call.result(2)),
@@ -91,9 +103,10 @@ struct LossCall {
     request.batch = inputs.dimension(0);
     request.dim = inputs.dimension(1);
     request.num_classes = call.integer("num_classes");
-    request.targets.per_example = labels.dimension(1);
-    if (call.has("padding")) request.targets.padding = call.integer("padding");
-    request.negatives.count = sampled.dimension(0);
+    use_targets(call);
+    if (sampled.rank() == 2) request.negatives.groups = sampled.dimension(0);
+    request.negatives.count = sampled.dimension(sampled.rank() - 1);
+    if (call.has("temperature")) request.temperature = call.number("temperature");
     request.weights.shards = {&weights_, 1};
     if (biases.elements() > 0) request.biases.shards = {&biases_, 1};
     request.inputs = inputs.data();
@@ -114,8 +127,13 @@ struct LossCall {
     if (true_count.elements() + sampled_count.elements() > 0) {
       require_extent(true_count, "true_expected_count", labels.elements(), request.dtype);
       require_extent(sampled_count, "sampled_expected_count", sampled.elements(), request.dtype);
-      request.targets.expected_count = true_count.data();
-      request.negatives.expected_count = sampled_count.data();
+      const bool logs = call.has("log_q") && call.flag("log_q");
+      (logs ? request.targets.log_q : request.targets.expected_count) = true_count.data();
+      (logs ? request.negatives.log_q : request.negatives.expected_count) = sampled_count.data();
+    }
+    require_lists("exclude", exclude, exclude_offsets, batch);
+    if (class_keys.elements() > 0 && class_keys.dimension(0) != request.num_classes) {
+      throw InvalidValue(concat("keys of ", class_keys.dimension(0), " classes: expected ", request.num_classes));
     }
     require_extent_or_nothing(positive_weight, "positive_weight", batch, request.dtype);
     require_extent_or_nothing(negative_weight, "negative_weight", batch, request.dtype);
@@ -124,23 +142,62 @@ struct LossCall {
     require_extent_or_nothing(grad_inputs, "the gradient of inputs", batch * dim, *request.inputs_dtype);
     require_extent_or_nothing(grad_weights, "the gradient of weights", entries * dim, *request.weights_dtype);
     require_extent_or_nothing(grad_biases, "the gradient of biases", entries, *request.biases_dtype);
-    if (labels.dimension(0) != request.batch || weights.dimension(1) != request.dim) {
-      throw InvalidValue("labels or weights do not fit inputs");
-    }
+    if (weights.dimension(1) != request.dim) throw InvalidValue("weights do not fit inputs");
     if (row_ids.bytes() != rows() * sizeof(std::int64_t)) {
       throw InvalidValue(concat("row ids have ", row_ids.bytes(), " bytes: expected ", rows(),
                                 " 64-bit words, one for each row of gradients"));
     }
   }
 
+  void use_targets(const Call& call) {
+    Targets& targets = request.targets;
+    const auto batch = static_cast<std::size_t>(request.batch);
+    require_lists("labels", labels, label_offsets, batch);
+    if (has_label_lists()) {
+      targets.listed = labels.dimension(0);
+    } else {
+      if (labels.dimension(0) != request.batch) throw InvalidValue("labels do not fit inputs");
+      targets.per_example = labels.dimension(1);
+    }
+    if (call.has("padding")) targets.padding = call.integer("padding");
+    require_extent_or_nothing(label_weights, "label_weights", labels.elements(), request.dtype);
+    targets.weights = label_weights.wanted();
+  }
+
+  static void require_lists(const char* name, const Buffer& values, const Buffer& offsets, std::size_t batch) {
+    if (offsets.elements() == 0) return;
+    if (values.rank() != 1 || offsets.elements() != batch + 1) {
+      throw InvalidValue(concat(name, ": expected values [n] and offsets [", batch + 1, "]"));
+    }
+  }
+
   Shard weights_, biases_;
 };
 
+// How many values lists hold: arrays of JAX have static sizes, so what follows the last list is no part of any.
+std::int64_t listed(const char* name, const HostIds& offsets, const Buffer& values) {
+  const std::int64_t end = offsets.all().back(), room = values.dimension(0);
+  if (end >= 0 && end <= room) return end;
+  throw InvalidValue(concat(name, ".offsets[", offsets.all().size() - 1, "] = ", end, ": expected 0 to ", room,
+                            ", the number of values"));
+}
+
 void compute_on_cpu(const xla::CallFrame& frame) {
   LossCall call(frame);
-  const HostIds labels(call.labels), sampled(call.sampled);
-  call.request.targets.ids = labels.all().data();
-  call.request.negatives.ids = sampled.all().data();
+  const HostIds labels(call.labels), sampled(call.sampled), label_offsets(call.label_offsets), exclude(call.exclude),
+      exclude_offsets(call.exclude_offsets), class_keys(call.class_keys);
+  LossRequest& request = call.request;
+  request.targets.ids = labels.all().data();
+  request.negatives.ids = sampled.all().data();
+  if (call.has_label_lists()) {
+    request.targets.offsets = label_offsets.all().data();
+    request.targets.listed = listed("labels", label_offsets, call.labels);
+  }
+  if (call.excludes()) {
+    listed("exclude", exclude_offsets, call.exclude);
+    request.exclude = {exclude.all().data(), exclude_offsets.all().data()};
+  }
+  if (call.class_keys.elements() > 0) request.class_keys = class_keys.all().data();
   const LossPlan planned = plan(call.request);
   if (const auto rows = static_cast<std::int64_t>(call.rows()); rows > 0) {
     const std::span<const std::int64_t> ids = planned.row_ids();
@@ -156,7 +213,10 @@ void queue_loss_on_cuda(const xla::CallFrame& frame) {
   LossCall call(frame);
   DeviceCall gpu(frame);
   call.request.targets.ids = gpu.ids(call.labels);
+  call.request.targets.offsets = gpu.ids(call.label_offsets);
   call.request.negatives.ids = gpu.ids(call.sampled);
+  call.request.exclude = {gpu.ids(call.exclude), gpu.ids(call.exclude_offsets)};
+  call.request.class_keys = gpu.ids(call.class_keys);
   if (call.rows() > 0) {
     call.outputs.row_ids = id_words(call.row_ids);
     call.outputs.row_count = gpu.temporary<std::int64_t>(1);

@@ -22,9 +22,9 @@ struct SamplerCall {
 
   Call xla_call;
   Buffer key = xla_call.operand(0);           // [2] or [4], uint32
-  Buffer classes = xla_call.operand(1);       // true classes [B, T]
+  Buffer classes = xla_call.operand(1);       // true classes [B, T] or [n]
   Buffer ids = xla_call.result(0);            // sampled classes [S]
-  Buffer true_count = xla_call.result(1);     // [B, T], float32
+  Buffer true_count = xla_call.result(1);     // as classes, float32
   Buffer sampled_count = xla_call.result(2);  // [S], float32
 
   float* true_counts() const { return static_cast<float*>(true_count.data()); }
@@ -53,7 +53,7 @@ void draw_on_cpu(const xla::CallFrame& frame) {
   const SamplerCall call(frame);
   const SamplerParams params = call.params({static_cast<const std::uint32_t*>(call.key.data()), call.key.elements()});
   const HostIds classes(call.classes);
-  require_in_range(classes.all(), call.classes.dimension(1), call.xla_call.text("classes_name"),
+  require_in_range(classes.all(), call.classes.rank() == 2 ? call.classes.dimension(1) : 0, call.xla_call.text("classes_name"),
                    call.xla_call.text("range_name"), params.distribution.range_max);
   std::int64_t* const ids = id_words(call.ids);
   const std::int64_t tries = sample_candidates(params, ids);

@@ -58,8 +58,7 @@ py::object cuda_loss(const LossArguments& args) {
   const std::pair<py::handle, const char*> cpu_only[] = {{args.label_offsets, "ragged labels"},
                                                          {args.label_weights, "label_weights"},
                                                          {args.exclude, "exclude"},
-                                                         {args.class_keys, "item_ids"},
-                                                         {args.temperature, "temperature"}};
+                                                         {args.class_keys, "item_ids"}};
   for (const auto& [given, name] : cpu_only) {
     if (is_given(given)) {
       throw InvalidValue(concat(name, " on a CUDA device: expected arrays on the CPU, where it is implemented"));

@@ -22,18 +22,28 @@ class Operands(NamedTuple):
     biases: Any
     """``[V]``, or ``[0]`` for none."""
     labels: Any
-    """``[B, T]``."""
+    """``[B, T]``, or the values ``[n]`` of lists."""
     inputs: Any
     """``[B, D]``."""
     sampled: Any
-    """``[S]``."""
+    """``[S]`` or ``[G, S]``."""
     true_count: Any
-    """``[B, T]``, or ``[0]`` for no log Q."""
+    """Of the shape of labels, or ``[0]`` for no log Q."""
     sampled_count: Any
-    """``[S]``, likewise."""
+    """Of the shape of sampled, likewise."""
     positive_weight: Any
     """``[B]``, or ``[0]`` for 1."""
     negative_weight: Any
+    label_offsets: Any
+    """``[B + 1]``, or ``[0]`` where labels are no lists."""
+    label_weights: Any
+    """Of the shape of labels, or ``[0]`` for 1."""
+    exclude: Any
+    """Values of lists, ``[m]``."""
+    exclude_offsets: Any
+    """``[B + 1]``, or ``[0]`` for no exclusions."""
+    class_keys: Any
+    """``[V]``, or ``[0]`` for the classes themselves."""
 
 
 _FLOATS = tuple(map(np.dtype, (jnp.float32, jnp.float64, jnp.float16, jnp.bfloat16)))
@@ -65,14 +75,16 @@ def fits(value: int, dtype: Any) -> bool:
     return bool(limits.min <= value <= limits.max)
 
 
-def labels_and_padding(array: Any, padding: Any, shape: tuple[int, ...]) -> tuple[Any, int | None]:
+def labels_and_padding(
+    array: Any, padding: Any, shape: tuple[int, ...], name: str = "labels"
+) -> tuple[Any, int | None]:
     """Labels that are checked, as the handlers take them, and the number that stands for padding among these. JAX may
     have no integers as wide as `padding` is, or as the labels are."""
     if padding is None:
-        return ids(array, shape, "labels"), None
+        return ids(array, shape, name), None
     padding = operator.index(padding)
     if isinstance(array, jax.Array):
-        labels = ids(array, shape, "labels")
+        labels = ids(array, shape, name)
         if fits(padding, array.dtype):
             return labels, int(np.array(padding, array.dtype).astype(labels.dtype))  # wraps where labels wrap
         wraps = not fits(np.iinfo(array.dtype).max, labels.dtype)
@@ -81,7 +93,20 @@ def labels_and_padding(array: Any, padding: Any, shape: tuple[int, ...]) -> tupl
         # All others are classes, as the core has checked: -1 is free.
         array = np.asarray(array).astype(np.int64)
         array, padding = np.where(array == padding, -1, array), -1
-    return ids(array, shape, "labels"), padding
+    return ids(array, shape, name), padding
+
+
+def list_values(array: Any, name: str, padding: Any = None) -> tuple[Any, int | None]:
+    """Values or offsets of lists, as the handlers take them, and the number that stands for padding among these. What
+    JAX's integers cannot hold becomes a negative number, which the handler refuses within a list."""
+    if isinstance(array, jax.Array):
+        return labels_and_padding(array, padding, (-1,), name)
+    array, limits = np.asarray(array), np.iinfo(id_dtype())
+    is_padding = False if padding is None else array == operator.index(padding)
+    if padding is not None:
+        padding = operator.index(padding) if fits(operator.index(padding), id_dtype()) else -1
+    held = np.where((array >= limits.min) & (array <= limits.max), array, -2 if padding == -1 else -1)
+    return jnp.asarray(np.where(is_padding, 0 if padding is None else padding, held).astype(id_dtype())), padding
 
 
 def table(array: Any, name: str) -> Any:
@@ -149,10 +174,13 @@ def _samples_seen_by_core(fields: dict[str, Any]) -> Any:
         return sampled_values
     ids, true_count, sampled_count = sampled_values
     labels_are_known = not isinstance(fields["labels"], jax.Array)
-    pads, removes = fields["padding"] is not None, fields["remove_accidental_hits"] is not False
+    excludes, has_lists = fields["exclude"] is not None, fields["label_offsets"] is not None
+    pads = fields["padding"] is not None or has_lists
+    removes = excludes or fields["remove_accidental_hits"] is not False
+    labels_are_known = labels_are_known and not has_lists
     if pads and not labels_are_known and not isinstance(true_count, jax.Array):
         true_count = _ones_for(true_count)
-    ids_are_known = labels_are_known and not isinstance(ids, jax.Array)
+    ids_are_known = labels_are_known and not excludes and not isinstance(ids, jax.Array)
     if (pads or removes) and not ids_are_known and not isinstance(sampled_count, jax.Array):
         sampled_count = _ones_for(sampled_count)
     return seen_by_core(ids), seen_by_core(true_count, 1), seen_by_core(sampled_count, 1)
@@ -206,10 +234,36 @@ def _names(devices: set[Any]) -> str:
     return ", ".join(sorted(f"{device.platform}:{device.id}" for device in devices))
 
 
+def _none_of(array: Any) -> Any:
+    """What belongs to labels, of an empty batch."""
+    return array[:0] if isinstance(array, np.ndarray) and array.ndim == 1 else array
+
+
+def _lists_seen_by_core(values: Any, offsets: Any) -> tuple[Any, Any]:
+    """Lists of these shapes and dtypes, of which the last has all values: the handler decides on what they hold."""
+    values, offsets = (np.asarray(array) if not isinstance(array, jax.Array) else array for array in (values, offsets))
+    are_plain = all(array.dtype.kind in "iu" and array.ndim == 1 for array in (values, offsets))
+    if not are_plain or len(offsets) == 0:
+        return seen_by_core(values), seen_by_core(offsets)
+    values, offsets = np.zeros(len(values), np.int64), np.zeros(len(offsets), np.int64)
+    if len(offsets) == 1:  # of no example
+        return values[:0], offsets
+    offsets[-1] = len(values)
+    return values, offsets
+
+
 def check_loss(fields: dict[str, Any]) -> None:
     """Throws what the NumPy entry throws for arguments like these, and what JAX cannot take."""
     seen = {name: seen_by_core(value) if name in ARRAYS else value for name, value in fields.items()}
     seen["sampled_values"] = _samples_seen_by_core(fields)
+    for values, offsets in (("labels", "label_offsets"), ("exclude", "exclude_offsets")):
+        if fields[offsets] is not None:
+            seen[values], seen[offsets] = _lists_seen_by_core(fields[values], fields[offsets])
+    if fields["label_offsets"] is not None and np.shape(fields["label_offsets"]) == (1,):
+        seen["label_weights"] = _none_of(seen["label_weights"])
+        if isinstance(seen["sampled_values"], tuple) and len(seen["sampled_values"]) == 3:
+            ids, true_count, sampled_count = seen["sampled_values"]
+            seen["sampled_values"] = ids, _none_of(true_count), sampled_count
     _core.check_loss(seen | {"seed": (0, 0)})
     num_classes = fields["num_classes"]
     require_ids_fit(fields["weights"].shape[0] if num_classes is None else num_classes, "num_classes")
@@ -217,5 +271,5 @@ def check_loss(fields: dict[str, Any]) -> None:
 
 def check_samples(fields: dict[str, Any], samples: Any) -> None:
     """The same of samples that a callable returned, for a request of labels ``[B, T]`` and inputs ``[B, D]``."""
-    factors = dict.fromkeys(("positive_weight", "negative_weight", "grad_loss"))  # checked, of another shape
+    factors = dict.fromkeys(("positive_weight", "negative_weight", "label_weights", "grad_loss"))  # of another shape
     check_loss({**fields, **factors, "sampled_values": samples})

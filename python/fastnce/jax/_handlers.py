@@ -14,7 +14,7 @@ from fastnce.jax._arguments import Operands, compute_dtype, id_dtype
 Options: TypeAlias = tuple[tuple[str, Any], ...]
 """Names and values of what is fixed when a call is traced: the handler's attributes."""
 
-_ATTRIBUTES = {field.name: {"integer": np.int64, "flag": np.bool_, "choice": str}[field.kind] for field in OPTIONS}
+_ATTRIBUTES = {field.name: {"integer": np.int64, "number": np.float64, "flag": np.bool_, "choice": str}[field.kind] for field in OPTIONS}
 
 
 def options_of(fields: dict[str, Any]) -> Options:
@@ -42,7 +42,7 @@ def run(
     inputs: bool = False,
     rows: bool = False,
 ) -> Results:
-    """The loss, the gradient of inputs, and those of rows, ``B * T + S`` of them, as far as asked for."""
+    """The loss, the gradient of inputs, and those of rows, one for each label and sample, as far as asked for."""
     weights, biases, x = operands.weights, operands.biases, operands.inputs
     batch, dim = x.shape
     entries = operands.labels.size + operands.sampled.size if rows else 0
@@ -71,7 +71,7 @@ def run(
 def draw(
     words: Any, classes: Any, num_sampled: int, unique: bool, range_max: int, classes_name: str, range_name: str
 ) -> tuple[Any, Any, Any]:
-    """Sampled classes [S], true counts [B, T] and sampled counts [S], float32. The names are for errors."""
+    """Sampled classes [S], true counts like classes and sampled counts [S], float32. The names are for errors."""
     call = jax.ffi.ffi_call(
         "fastnce_log_uniform",
         (

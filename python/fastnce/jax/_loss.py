@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from fastnce._errors import is_a
-from fastnce._request import ARRAYS, OPTIONS
+from fastnce._request import ARRAYS, OPTIONS, split_lists
 from fastnce._types import RowGrads
 from fastnce.jax import _arguments, _sampling
 from fastnce.jax._arguments import Operands, compute_dtype
@@ -49,6 +49,7 @@ def value_and_rows(fields: dict[str, Any], key: Any = None) -> tuple[Any, Any, R
 def _prepare(fields: dict[str, Any], key: Any) -> tuple[Options, Operands, Any]:
     """Options, operands and upstream factors for the handler, from a request that is checked first."""
     fields, source = _sampling.split(fields)
+    split_lists(fields)
     _sampling.require_key(source, fields["sampled_values"], key)
     words = None if key is None else _arguments.key_words(key)
     tables = [name for name in ("weights", "biases", "inputs") if fields[name] is not None]
@@ -64,7 +65,12 @@ def _prepare(fields: dict[str, Any], key: Any) -> tuple[Options, Operands, Any]:
     batch = math.prod(batch_shape)
     fields["num_classes"] = weights.shape[0] if fields["num_classes"] is None else operator.index(fields["num_classes"])
     fields["inputs"] = inputs = inputs.reshape(batch, inputs.shape[-1]) if inputs.ndim > 2 else inputs
-    labels, fields["padding"] = _arguments.labels_and_padding(fields["labels"], fields["padding"], (batch, num_true))
+    if fields["label_offsets"] is None:
+        labels, padding = _arguments.labels_and_padding(fields["labels"], fields["padding"], (batch, num_true))
+    else:
+        labels, padding = _arguments.list_values(fields["labels"], "labels.values", fields["padding"])
+        fields["label_offsets"] = _list_values(fields["label_offsets"], "labels.offsets")
+    fields["padding"] = padding
     operands = Operands(
         weights,
         jnp.zeros(0, weights.dtype) if fields["biases"] is None else fields["biases"],
@@ -72,6 +78,11 @@ def _prepare(fields: dict[str, Any], key: Any) -> tuple[Options, Operands, Any]:
         inputs,
         *_samples(fields, source, labels, words, batch_shape),
         *(_per_example(fields[name], fields, batch_shape) for name in ("positive_weight", "negative_weight")),
+        _list_values(fields["label_offsets"], "labels.offsets"),
+        _per_label(fields["label_weights"], labels, batch_shape, compute_dtype(inputs)),
+        _list_values(fields["exclude"], "exclude.values"),
+        _list_values(fields["exclude_offsets"], "exclude.offsets"),
+        _list_values(fields["class_keys"], "item_ids"),
     )
     return options_of(fields), operands, _per_example(fields["grad_loss"], fields, batch_shape)
 
@@ -83,17 +94,31 @@ def _samples(
     dtype, samples = compute_dtype(fields["inputs"]), fields["sampled_values"]
     if samples is None:
         samples = _sampling.draw_for(fields, source, labels, words)
-        batch_shape = labels.shape[:1]
+        batch_shape = labels.shape[:1]  # theirs
     sampled, true_count, sampled_count = samples
-    sampled = _arguments.ids(sampled, (-1,), "sampled_candidates")
+    sampled = _arguments.ids(sampled, jnp.shape(sampled), "sampled_candidates")
     if true_count is None:
         return sampled, jnp.zeros(0, dtype), jnp.zeros(0, dtype)
-    true_count = jnp.asarray(true_count, dtype)
-    several = len(batch_shape) > 1
-    if true_count.shape == batch_shape if several else true_count.ndim == 1 and true_count.size != 1:
-        true_count = true_count[..., None]  # one for each example
-    true_count = jnp.broadcast_to(true_count, (*batch_shape, labels.shape[1])).reshape(labels.shape)
+    true_count = _per_label(true_count, labels, batch_shape, dtype)
     return sampled, true_count, jnp.broadcast_to(jnp.asarray(sampled_count, dtype), sampled.shape)
+
+
+def _per_label(values: Any, labels: Any, batch_shape: tuple[int, ...], dtype: Any) -> Any:
+    """A number for each label, as labels ``[B, T]`` or ``[n]`` are; nothing for none."""
+    if values is None:
+        return jnp.zeros(0, dtype)
+    values = jnp.asarray(values, dtype)
+    if labels.ndim == 1:
+        return jnp.broadcast_to(values, labels.shape)
+    several = len(batch_shape) > 1
+    if values.shape == batch_shape if several else values.ndim == 1 and values.size != 1:
+        values = values[..., None]  # one for each example
+    return jnp.broadcast_to(values, (*batch_shape, labels.shape[1])).reshape(labels.shape)
+
+
+def _list_values(array: Any, name: str) -> Any:
+    """Integers of any size; nothing for none."""
+    return jnp.zeros(0, jnp.int32) if array is None else _arguments.list_values(array, name)[0]
 
 
 def _per_example(factor: Any, fields: dict[str, Any], batch_shape: tuple[int, ...]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from fastnce._types import Precision, RowGrads
+from fastnce._types import Precision, Ragged, RowGrads
 from fastnce.jax._loss import request, value, value_and_rows
 
 TrueTarget: TypeAlias = Literal["mean", "one"]
@@ -23,6 +23,8 @@ def nce_loss(
     *,
     key: Any = None,
     padding: int | None = None,
+    label_weights: Any = None,
+    exclude: Ragged | None = None,
     true_target: TrueTarget = "mean",
     precision: Precision | None = None,
 ) -> Any:
@@ -36,8 +38,11 @@ def nce_loss(
         weights: ``[V, D]`` class embeddings, one array, of at least ``num_classes`` rows: float32, float16, bfloat16,
             or float64 (with ``jax_enable_x64``).
         biases: ``[V]``, or ``None``.
-        labels: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes in [0, num_classes). With ``key``,
-            class 0 should be the most frequent one, class 1 the next, and so on.
+        labels: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes in [0, num_classes). Or a
+            :class:`fastnce.Ragged` with a list for each example, whose length is its T; ``num_true`` is not read then,
+            and an example with an empty list has a loss of 0 and no gradient. Its values ``[n]`` have a static size:
+            those that follow the last list, from ``offsets[B]`` on, are ignored. With ``key``, class 0 should be the
+            most frequent one, class 1 the next, and so on.
         inputs: ``[B, D]`` input embeddings, or with more axes of examples, as in ``[B, L, D]``; then they are axes of
             what is ``[B]`` here. If one of weights, biases and inputs is float64, all must be; float32,
             float16 and bfloat16 may be mixed and are computed in float32.
@@ -45,15 +50,21 @@ def nce_loss(
         num_classes: Number of classes, V; at most 2**31 without ``jax_enable_x64``.
         num_true: True classes per example, T.
         sampled_values: ``(sampled_candidates [S], true_expected_count [B, T], sampled_expected_count [S])``; both
-            counts may be ``None``: no log Q. Or a sampler of fastnce that does not learn, which draws by ``key``; or a
-            callable that takes labels ``[B, T]`` and returns such values, called when the loss is traced. An object of
-            a subclass that has a ``__call__`` of its own is such a callable.
+            counts may be ``None``: no log Q. Candidates ``[G, S]``, and counts like them, are of groups: group g serves
+            the examples ``[g B / G, (g + 1) B / G)``. The counts of ragged labels are ``[n]``. Or a sampler of fastnce
+            that does not learn, which draws by ``key``; or a callable that takes labels ``[B, T]`` (``[n, 1]`` for
+            ragged ones) and returns such values, called when the loss is traced. An object of a subclass that has a
+            ``__call__`` of its own is such a callable.
         remove_accidental_hits: Leave out sampled classes that are true classes of the example.
         key: A key from ``jax.random.key``, or its words, ``[2]`` or ``[4]`` uint32, in place of ``sampled_values``:
             classes are sampled as by :func:`log_uniform_candidate_sampler`, without repetition. A key may be traced;
             another key does not recompile.
         padding: A label that is no class, any integer of 64 bits, or ``None``. T counts the others; an example without
             others has a loss of 0 and no gradient.
+        label_weights: ``[B, T]`` (``[B]`` if T is 1), or ``[n]`` of ragged labels: factor of the terms of each label,
+            a constant. Not read at padding.
+        exclude: A :class:`fastnce.Ragged` with a list of classes for each example: sampled ones among them are left
+            out, as if they were hits. What follows its last list is ignored, too.
         true_target: ``"mean"``: each true class has target 1 / T. ``"one"``: 1, as NCE was published.
         precision: ``"highest"``, ``"high"`` or ``"medium"``, as in :func:`fastnce.set_precision`; ``None`` uses the
             setting at the time the call runs.
@@ -82,6 +93,8 @@ def nce_loss(
             sampled_values=sampled_values,
             remove_accidental_hits=remove_accidental_hits,
             padding=padding,
+            label_weights=label_weights,
+            exclude=exclude,
             true_target=true_target,
             precision=precision,
         ),
@@ -102,6 +115,8 @@ def nce_value_and_rows(
     *,
     key: Any = None,
     padding: int | None = None,
+    label_weights: Any = None,
+    exclude: Ragged | None = None,
     true_target: TrueTarget = "mean",
     precision: Precision | None = None,
     grad_loss: Any = None,
@@ -125,9 +140,10 @@ def nce_value_and_rows(
     The other arguments and the errors are those of :func:`nce_loss`.
 
     Returns:
-        ``(loss [B], dinputs [B, D], RowGrads(ids=[n], weights=[n, D], biases=[n]))`` with ``n = B * num_true + S``. Row
-        ids are ascending, int32, or int64 with ``jax_enable_x64``; unused rows repeat the last id, with gradients of
-        zero. Gradients have the dtypes of their arrays; ``None`` for no biases.
+        ``(loss [B], dinputs [B, D], RowGrads(ids=[R], weights=[R, D], biases=[R]))`` with a row for each label and
+        each sample, ``R = B * num_true + S``, or ``n + G * S``. Row ids are ascending, int32, or int64 with
+        ``jax_enable_x64``; unused rows repeat the last id, with gradients of zero. Gradients have the dtypes of their
+        arrays; ``None`` for no biases.
     """
     return value_and_rows(
         request(
@@ -141,6 +157,8 @@ def nce_value_and_rows(
             sampled_values=sampled_values,
             remove_accidental_hits=remove_accidental_hits,
             padding=padding,
+            label_weights=label_weights,
+            exclude=exclude,
             true_target=true_target,
             precision=precision,
             grad_loss=grad_loss,
@@ -162,6 +180,8 @@ def sampled_softmax_loss(
     *,
     key: Any = None,
     padding: int | None = None,
+    label_weights: Any = None,
+    exclude: Ragged | None = None,
     true_target: TrueTarget = "mean",
     precision: Precision | None = None,
 ) -> Any:
@@ -181,6 +201,8 @@ def sampled_softmax_loss(
             sampled_values=sampled_values,
             remove_accidental_hits=remove_accidental_hits,
             padding=padding,
+            label_weights=label_weights,
+            exclude=exclude,
             true_target=true_target,
             precision=precision,
             family="softmax",
@@ -202,6 +224,8 @@ def sampled_softmax_value_and_rows(
     *,
     key: Any = None,
     padding: int | None = None,
+    label_weights: Any = None,
+    exclude: Ragged | None = None,
     true_target: TrueTarget = "mean",
     precision: Precision | None = None,
     grad_loss: Any = None,
@@ -219,6 +243,8 @@ def sampled_softmax_value_and_rows(
             sampled_values=sampled_values,
             remove_accidental_hits=remove_accidental_hits,
             padding=padding,
+            label_weights=label_weights,
+            exclude=exclude,
             true_target=true_target,
             precision=precision,
             family="softmax",
@@ -241,12 +267,14 @@ def negative_sampling_loss(
     negative_weight: Any = 1.0,
     remove_accidental_hits: bool = False,
     padding: int | None = None,
+    label_weights: Any = None,
+    exclude: Ragged | None = None,
     precision: Precision | None = None,
 ) -> Any:
     """:func:`fastnce.negative_sampling_loss` for ``jit``, ``grad``, ``value_and_grad``, ``vmap`` and ``scan``.
 
     Args:
-        sampled_candidates: ``[S]`` sampled classes, shared by the batch; or a sampler of fastnce that does not learn,
+        sampled_candidates: ``[S]`` sampled classes, shared by the batch, or ``[G, S]`` of groups; or a sampler of fastnce that does not learn,
             with ``key``, or a callable, as ``sampled_values`` of :func:`nce_loss`.
         positive_weight: Factor of the terms of true classes, a number or ``[B]``, which may be traced; a constant.
         negative_weight: Factor of the terms of sampled classes, likewise.
@@ -265,6 +293,8 @@ def negative_sampling_loss(
             negative_weight=negative_weight,
             remove_accidental_hits=remove_accidental_hits,
             padding=padding,
+            label_weights=label_weights,
+            exclude=exclude,
             true_target="one",
             precision=precision,
         ),
@@ -285,6 +315,8 @@ def negative_sampling_value_and_rows(
     negative_weight: Any = 1.0,
     remove_accidental_hits: bool = False,
     padding: int | None = None,
+    label_weights: Any = None,
+    exclude: Ragged | None = None,
     precision: Precision | None = None,
     grad_loss: Any = None,
 ) -> tuple[Any, Any, RowGrads]:
@@ -301,6 +333,8 @@ def negative_sampling_value_and_rows(
             negative_weight=negative_weight,
             remove_accidental_hits=remove_accidental_hits,
             padding=padding,
+            label_weights=label_weights,
+            exclude=exclude,
             true_target="one",
             precision=precision,
             grad_loss=grad_loss,

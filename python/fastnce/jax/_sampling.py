@@ -13,7 +13,7 @@ from fastnce import _core
 from fastnce._errors import is_a
 from fastnce._samplers._base import FixedSampler, is_own_sampler
 from fastnce._seed import integer
-from fastnce._types import SampledValues
+from fastnce._types import Ragged, SampledValues
 from fastnce.jax._arguments import check_samples, fits, id_dtype, require_ids_fit
 from fastnce.jax._handlers import draw
 
@@ -38,16 +38,21 @@ def split(fields: dict[str, Any]) -> tuple[dict[str, Any], _Source | None]:
         source = _Source(samples[0], corrects=False)
     else:
         return dict(fields), None
+    has_lists = isinstance(fields["labels"], Ragged)
     if source.corrects:
         integer(fields["num_sampled"], "num_sampled")
     if source.needs_key:
         for name, of_loss in (("num_sampled", "num_sampled"), ("num_true", "num_true"), ("range_max", "num_classes")):
+            if of_loss == "num_true" and has_lists:
+                continue
             expected, found = fields[of_loss], getattr(source.sampler, name)
             if expected is not None and found != integer(expected, of_loss):
                 raise ValueError(f"the sampler has {name} = {found}: expected {expected}, {of_loss} of the loss")
         require_ids_fit(source.sampler.range_max, "range_max")
     elif is_own_sampler(source.sampler) and fields["padding"] is not None:
         raise ValueError("padding: expected None beside a sampler that learns, which would count it as a class")
+    elif is_own_sampler(source.sampler) and has_lists:
+        raise ValueError("labels is a Ragged: expected an array beside a sampler that learns, which has no lists")
     return {**fields, "sampled_values": None}, source
 
 
@@ -63,36 +68,42 @@ def require_key(source: _Source | None, samples: Any, key: Any) -> None:
 
 
 def draw_for(fields: dict[str, Any], source: _Source | None, labels: Any, words: Any) -> Any:
-    """Sampled classes ``[S]`` and expected counts ``[B, T]`` and ``[S]``, or ``None`` for both counts."""
-    padding = fields["padding"]
+    """Sampled classes ``[S]`` and expected counts like labels and ``[S]``, or ``None`` for both counts."""
+    padding, offsets = fields["padding"], fields["label_offsets"]
     pads = padding is not None and fits(padding, labels.dtype)
     classes = jnp.where(labels == padding, 0, labels) if pads else labels  # the counts of padding are not read
+    name = "labels"
+    if labels.ndim == 1:  # nor are those of values that follow the last list
+        name, classes = "labels.values", jnp.where(jnp.arange(labels.size) < offsets[-1], classes, 0)
     if source is None:
         num_sampled = operator.index(fields["num_sampled"])
-        return draw(words, classes, num_sampled, True, fields["num_classes"], "labels", "num_classes")
+        return draw(words, classes, num_sampled, True, fields["num_classes"], name, "num_classes")
     if source.needs_key:
-        values = _draw_of(source.sampler, words, classes)
+        values = _draw_of(source.sampler, words, classes, name)
         return values if source.corrects else (values[0], None, None)
-    values = source.sampler(classes)
+    values = source.sampler(classes.reshape(-1, 1) if labels.ndim == 1 else classes)
     if not isinstance(values, tuple | list) or len(values) != 3:
         raise TypeError(f"the sampler returned what {is_a(values)}: expected three arrays, {SampledValues._fields}")
     values = values if source.corrects else (values[0], None, None)
+    if labels.ndim == 1 and np.shape(values[1]) == (labels.size, 1):
+        values = (values[0], values[1].reshape(-1), values[2])
     check_samples({**fields, "labels": labels}, values)
     return values
 
 
-def _draw_of(sampler: FixedSampler, words: Any, classes: Any) -> Any:
+def _draw_of(sampler: FixedSampler, words: Any, classes: Any, name: str) -> Any:
     """What a sampler draws first whose seeds are the words of a key."""
     distribution, num_sampled = sampler._distribution, sampler.num_sampled
-    arguments = (sampler.num_true, num_sampled, sampler.unique, sampler.range_max)
+    num_true = 1 if classes.ndim == 1 else sampler.num_true
+    arguments = (num_true, num_sampled, sampler.unique, sampler.range_max)
     if distribution == "log_uniform":
-        return draw(words, classes, num_sampled, sampler.unique, sampler.range_max, "labels", "num_classes")
+        return draw(words, classes, num_sampled, sampler.unique, sampler.range_max, name, "num_classes")
 
     def on_host(words: Any, classes: Any) -> Any:
         parts = np.asarray(words).tolist()
         first, second = parts if len(parts) == 2 else (parts[0] << 32 | parts[1], parts[2] << 32 | parts[3])
         ids, *counts = _core.candidates(distribution, np.asarray(classes), *arguments, first, second, 0, None, 0)
-        return ids.astype(id_dtype()), *counts
+        return ids.astype(id_dtype()), counts[0].reshape(classes.shape), counts[1]
 
     shapes = (
         jax.ShapeDtypeStruct((num_sampled,), id_dtype()),

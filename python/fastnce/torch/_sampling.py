@@ -221,7 +221,7 @@ def _tensors(values: Any, classes: Tensor, num_sampled: int) -> tuple[Tensor, Te
             )
         true_count = true_count.unsqueeze(1)
     true_count = _counts("true_expected_count", true_count, classes.shape, "[B, num_true]")
-    sampled_count = _counts("sampled_expected_count", sampled_count, ids.shape, "[num_sampled]")
+    sampled_count = _counts("sampled_expected_count", sampled_count, ids.shape, "that of sampled_candidates")
     return ids.long(), true_count, sampled_count
 
 
