@@ -14,7 +14,10 @@ from losses import EVERY_LOSS
 from tolerances import Results
 
 EVERY = pytest.mark.parametrize("loss", [loss.name for loss in EVERY_LOSS])
-ARRAYS = ("weights", "biases", "labels", "inputs", "sampled_values", "sampled_candidates", "grad_loss")
+ARRAYS = (
+    *("weights", "biases", "labels", "inputs", "sampled_values", "sampled_candidates", "label_weights", "exclude"),
+    "grad_loss",
+)
 WEIGHTS = ("positive_weight", "negative_weight")
 OPTIONS = [
     {},
@@ -58,7 +61,7 @@ def padded_rows(problem, **changes):
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_values_and_rows_are_the_numpy_entrys(loss, options):
     problem = Case(loss=loss, **options).problem()
-    factors = {"grad_loss": np.linspace(-1, 1, len(problem.labels)).astype(np.float32)}
+    factors = {"grad_loss": np.linspace(-1, 1, problem.batch).astype(np.float32)}
     arrays, static = split(problem, **factors)
     _, with_rows = functions(problem)
     ours = jax.jit(lambda arrays: with_rows(**arrays, **static))(arrays)
