@@ -124,9 +124,7 @@ def test_other_lists_of_the_same_sizes_do_not_recompile():
 @EVERY
 def test_vmap_is_a_loop(loss):
     problems = [with_room(Case(batch=4, loss=loss, seed=seed, **EVERYTHING).problem()) for seed in (1, 1)]
-    problems[1] = replace(
-        problems[1], labels=problems[1].labels._replace(offsets=problems[1].labels.offsets // 2)
-    )
+    problems[1] = replace(problems[1], labels=problems[1].labels._replace(offsets=problems[1].labels.offsets // 2))
     function, _ = functions(problems[0])
     arrays, static = split(problems[0])
     offsets = jnp.stack([jnp.asarray(problem.labels.offsets) for problem in problems])
@@ -205,7 +203,7 @@ def test_a_callable_takes_the_labels_of_lists_in_one_column(shape):
     problem = with_room(PROBLEM)
     drawn = fastnce.jax.nce_loss(**{**problem.arguments(), "sampled_values": sampler})
     assert [labels.shape for labels in asked] == [(len(problem.labels.values), 1)]
-    assert ((0 <= asked[0]) & (asked[0] < 9)).all()
+    assert ((asked[0] >= 0) & (asked[0] < 9)).all()
     values = np.where(PROBLEM.labels.values == PROBLEM.options["padding"], 0, PROBLEM.labels.values)
     samples = (np.arange(6), np.where(values > 3, 0.5, 0.25).astype("f"), np.full(6, 0.5, "f"))
     expected = fastnce.nce_loss(**{**PROBLEM.arguments(), "sampled_values": samples})
@@ -225,7 +223,10 @@ REFUSED = {
     "values-dtype": ({"labels": LISTS._replace(values=np.zeros(3))}, "labels.values has dtype float64"),
     "weights": ({"labels": LISTS, "label_weights": np.ones(2, "f")}, r"label_weights has shape \[2\].*\[n\] = \[3\]"),
     "exclude-kind": ({"exclude": [[1], [2], [3], [4]]}, "exclude is a list: expected a fastnce.Ragged"),
-    "exclude-count": ({"exclude": LISTS._replace(offsets=np.array([0, 3]))}, r"exclude.offsets has shape \[2\].* \[5\]"),
+    "exclude-count": (
+        {"exclude": LISTS._replace(offsets=np.array([0, 3]))},
+        r"exclude.offsets has shape \[2\].* \[5\]",
+    ),
 }
 
 
@@ -241,13 +242,33 @@ def test_shapes_and_kinds_are_refused_when_traced(change, message, traced):
 
 
 FOUND_OUT = {
-    "fall": ("labels", LISTS._replace(offsets=np.array([0, 2, 1, 3, 3])), r"labels.offsets\[2\] = 1: expected at least"),
+    "fall": (
+        "labels",
+        LISTS._replace(offsets=np.array([0, 2, 1, 3, 3])),
+        r"labels.offsets\[2\] = 1: expected at least",
+    ),
     "begin": ("labels", LISTS._replace(offsets=np.array([1, 1, 1, 3, 3])), r"labels.offsets\[0\] = 1: expected 0"),
-    "beyond": ("labels", LISTS._replace(offsets=np.array([0, 1, 1, 3, 9])), r"labels.offsets\[4\] = 9: expected 0 to 3"),
-    "negative": ("labels", LISTS._replace(offsets=np.array([0, 1, 1, 3, -1])), r"labels.offsets\[4\] = -1: expected 0 to 3"),
+    "beyond": (
+        "labels",
+        LISTS._replace(offsets=np.array([0, 1, 1, 3, 9])),
+        r"labels.offsets\[4\] = 9: expected 0 to 3",
+    ),
+    "negative": (
+        "labels",
+        LISTS._replace(offsets=np.array([0, 1, 1, 3, -1])),
+        r"labels.offsets\[4\] = -1: expected 0 to 3",
+    ),
     "class": ("labels", LISTS._replace(values=np.array([0, 9, 2])), r"labels.values\[1\] = 9 is outside"),
-    "wide": ("labels", LISTS._replace(values=np.array([0, 2**32, 2])), r"labels.values\[1\] = (-1|4294967296) is outside"),
-    "exclude-fall": ("exclude", LISTS._replace(offsets=np.array([0, 2, 1, 3, 3])), r"exclude.offsets\[2\] = 1: expected"),
+    "wide": (
+        "labels",
+        LISTS._replace(values=np.array([0, 2**32, 2])),
+        r"labels.values\[1\] = (-1|4294967296) is outside",
+    ),
+    "exclude-fall": (
+        "exclude",
+        LISTS._replace(offsets=np.array([0, 2, 1, 3, 3])),
+        r"exclude.offsets\[2\] = 1: expected",
+    ),
     "exclude-beyond": ("exclude", LISTS._replace(offsets=np.array([0, 1, 1, 3, 4])), r"exclude.offsets\[4\] = 4"),
     "exclude-class": ("exclude", LISTS._replace(values=np.array([0, -1, 2])), r"exclude.values\[1\] = -1 is outside"),
 }

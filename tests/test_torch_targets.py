@@ -1,9 +1,8 @@
-"""fastnce.torch with true classes as lists, nested tensors, weights of labels, excluded classes, groups of candidates."""
+"""fastnce.torch with true classes as lists, also nested tensors, weights of labels, excluded classes, and groups."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,11 +44,11 @@ def nested(lists, dtype=torch.int64):
 
 
 def ragged(lists):
-    values, offsets = sum(lists, []), np.cumsum([0, *map(len, lists)])
+    values, offsets = [own for some in lists for own in some], np.cumsum([0, *map(len, lists)])
     return Ragged(torch.tensor(values, dtype=torch.int64), torch.from_numpy(offsets))
 
 
-def hidden(size=len(LISTS)):
+def hidden(size=7):
     return torch.randn(size, 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
 
 
@@ -205,7 +204,7 @@ def test_a_module_is_compiled_once_for_lists_of_any_length(backend, kind, option
 
     def check(*lengths):
         lists = [list(range(start, start + length)) for start, length in enumerate(lengths)]
-        unwanted = [own[:1] for own in reversed(lists)] if sum(lengths) > 6 else [own + [3] for own in lists]
+        unwanted = [own[:1] for own in reversed(lists)] if sum(lengths) > 6 else [[*own, 3] for own in lists]
         results = []
         for owner, call in ((eager, eager), (criterion, compiled)):
             loss = call(x, kind(lists), exclude=kind(unwanted))
@@ -256,10 +255,12 @@ SAMPLERS = {
     "unigram": lambda: fastnce.UnigramSampler.from_counts(np.arange(1, CLASSES + 1), SAMPLED, num_true=3, seed=7),
     "learned": lambda: fastnce.LearnedUnigramSampler(CLASSES, SAMPLED, seed=7),
     "mixed": lambda: fastnce.MixedSampler([(fastnce.UniformSampler(CLASSES, SAMPLED, seed=7), SAMPLED)]),
-    "callable": lambda: lambda classes: (
-        torch.arange(SAMPLED),
-        (classes + 1) / CLASSES,
-        torch.full((SAMPLED,), 0.5),
+    "callable": lambda: (
+        lambda classes: (
+            torch.arange(SAMPLED),
+            (classes + 1) / CLASSES,
+            torch.full((SAMPLED,), 0.5),
+        )
     ),
 }
 
@@ -267,7 +268,11 @@ SAMPLERS = {
 @pytest.mark.parametrize(
     ("mode", "name", "loss"),
     [
-        *(("eager", name, loss) for name in SAMPLERS for loss in ("NCELoss", "SampledSoftmaxLoss", "NegativeSamplingLoss")),
+        *(
+            ("eager", name, loss)
+            for name in SAMPLERS
+            for loss in ("NCELoss", "SampledSoftmaxLoss", "NegativeSamplingLoss")
+        ),
         *(("aot_eager", name, "NCELoss") for name in ("default", "unigram", "callable")),
     ],
 )
@@ -342,7 +347,11 @@ def test_weights_of_labels_are_of_any_dtype(dtype):
 
 
 HOLES = torch.nested.narrow(
-    torch.arange(28).reshape(7, 4), 1, torch.tensor([0, 1, 2, 0, 0, 0, 0]), torch.tensor([1, 2, 1, 0, 0, 0, 4]), layout=torch.jagged
+    torch.arange(28).reshape(7, 4),
+    1,
+    torch.tensor([0, 1, 2, 0, 0, 0, 0]),
+    torch.tensor([1, 2, 1, 0, 0, 0, 4]),
+    layout=torch.jagged,
 )
 GOOD = ragged(LISTS)
 REFUSED = {
@@ -351,7 +360,11 @@ REFUSED = {
     "exclude-dtype": ({"exclude": nested([[1.0]] * 7, torch.float32)}, TypeError, "^exclude has dtype torch.float32"),
     "exclude-length": ({"exclude": ragged(LISTS[:3])}, ValueError, r"^exclude.offsets has shape \[4\].* \[8\]"),
     "exclude-class": ({"exclude": nested([[1, -1]] * 7)}, ValueError, r"^exclude.values\[1\] = -1 is outside"),
-    "nested-holes": ({"target": HOLES}, ValueError, r"^target is a nested tensor with holes: .* call target.contiguous"),
+    "nested-holes": (
+        {"target": HOLES},
+        ValueError,
+        r"^target is a nested tensor with holes: .* call target.contiguous",
+    ),
     "nested-weights": (
         {"target": torch.arange(7), "label_weights": nested([[1.0]] * 7, torch.float32)},
         ValueError,
@@ -364,9 +377,21 @@ REFUSED = {
     ),
     "weights-count": ({"label_weights": torch.ones(4)}, ValueError, r"^label_weights has shape \[4\]: .*\[n\] = \[9\]"),
     "weights-kind": ({"label_weights": 2.0}, TypeError, "^label_weights is a float: expected a torch.Tensor"),
-    "weights-grad": ({"label_weights": torch.ones(9, requires_grad=True)}, ValueError, "^label_weights requires a grad"),
-    "weights-complex": ({"label_weights": torch.ones(9).cfloat()}, TypeError, "^label_weights has dtype torch.complex64"),
-    "offsets-kind": ({"target": GOOD._replace(offsets=[0] * 8)}, TypeError, "^target.offsets is a list: expected a torch"),
+    "weights-grad": (
+        {"label_weights": torch.ones(9, requires_grad=True)},
+        ValueError,
+        "^label_weights requires a grad",
+    ),
+    "weights-complex": (
+        {"label_weights": torch.ones(9).cfloat()},
+        TypeError,
+        "^label_weights has dtype torch.complex64",
+    ),
+    "offsets-kind": (
+        {"target": GOOD._replace(offsets=[0] * 8)},
+        TypeError,
+        "^target.offsets is a list: expected a torch",
+    ),
     "offsets-dtype": (
         {"target": GOOD._replace(offsets=GOOD.offsets.float())},
         TypeError,
@@ -389,8 +414,16 @@ REFUSED = {
         r"^labels.offsets\[7\] = 99: expected the number of values, 9",
     ),
     "values-kind": ({"target": Ragged([1], [0, 1])}, TypeError, "^target.values is a list: expected a torch.Tensor"),
-    "values-dtype": ({"target": GOOD._replace(values=GOOD.values.float())}, TypeError, "^target has dtype torch.float32"),
-    "values-rank": ({"target": GOOD._replace(values=GOOD.values[:, None])}, ValueError, r"^labels.values has shape \[9, 1\]"),
+    "values-dtype": (
+        {"target": GOOD._replace(values=GOOD.values.float())},
+        TypeError,
+        "^target has dtype torch.float32",
+    ),
+    "values-rank": (
+        {"target": GOOD._replace(values=GOOD.values[:, None])},
+        ValueError,
+        r"^labels.values has shape \[9, 1\]",
+    ),
     "class": (
         {"target": GOOD._replace(values=torch.tensor([1, 2, 3, 3, 40, -100, 5, -100, 6]))},
         ValueError,
@@ -420,7 +453,9 @@ def test_what_is_refused(way, change, error, message):
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 def test_nested_tensors_of_the_older_layout_are_refused():
     older = torch.nested.nested_tensor([torch.tensor([1])] * 7)
-    with pytest.raises(TypeError, match=r"^target is a nested tensor of layout torch.strided: expected layout torch.jagg"):
+    with pytest.raises(
+        TypeError, match=r"^target is a nested tensor of layout torch.strided: expected layout torch.jagg"
+    ):
         module()(hidden(), older)
 
 

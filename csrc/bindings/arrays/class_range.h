@@ -10,7 +10,8 @@
 
 namespace fastnce::bindings {
 
-// Throws InvalidValue for the first of `classes` that is not in [0, limit). They are [B, columns], or [n] for 0 columns.
+// Throws InvalidValue for the first of `classes` that is not in [0, limit). They are [B, columns], or [n] for 0
+// columns.
 inline void require_in_range(std::span<const std::int64_t> classes, std::int64_t columns, std::string_view name,
                              std::string_view limit_name, std::int64_t limit) {
   for (std::int64_t i = 0; i < std::ssize(classes); ++i) {

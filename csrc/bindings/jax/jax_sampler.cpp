@@ -53,8 +53,8 @@ void draw_on_cpu(const xla::CallFrame& frame) {
   const SamplerCall call(frame);
   const SamplerParams params = call.params({static_cast<const std::uint32_t*>(call.key.data()), call.key.elements()});
   const HostIds classes(call.classes);
-  require_in_range(classes.all(), call.classes.rank() == 2 ? call.classes.dimension(1) : 0, call.xla_call.text("classes_name"),
-                   call.xla_call.text("range_name"), params.distribution.range_max);
+  require_in_range(classes.all(), call.classes.rank() == 2 ? call.classes.dimension(1) : 0,
+                   call.xla_call.text("classes_name"), call.xla_call.text("range_name"), params.distribution.range_max);
   std::int64_t* const ids = id_words(call.ids);
   const std::int64_t tries = sample_candidates(params, ids);
   expected_counts(params, tries, classes.all(), call.true_counts());

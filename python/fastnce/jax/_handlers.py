@@ -14,7 +14,10 @@ from fastnce.jax._arguments import Operands, compute_dtype, id_dtype
 Options: TypeAlias = tuple[tuple[str, Any], ...]
 """Names and values of what is fixed when a call is traced: the handler's attributes."""
 
-_ATTRIBUTES = {field.name: {"integer": np.int64, "number": np.float64, "flag": np.bool_, "choice": str}[field.kind] for field in OPTIONS}
+_ATTRIBUTES = {
+    field.name: {"integer": np.int64, "number": np.float64, "flag": np.bool_, "choice": str}[field.kind]
+    for field in OPTIONS
+}
 
 
 def options_of(fields: dict[str, Any]) -> Options:

@@ -274,8 +274,8 @@ def negative_sampling_loss(
     """:func:`fastnce.negative_sampling_loss` for ``jit``, ``grad``, ``value_and_grad``, ``vmap`` and ``scan``.
 
     Args:
-        sampled_candidates: ``[S]`` sampled classes, shared by the batch, or ``[G, S]`` of groups; or a sampler of fastnce that does not learn,
-            with ``key``, or a callable, as ``sampled_values`` of :func:`nce_loss`.
+        sampled_candidates: ``[S]`` sampled classes, shared by the batch, or ``[G, S]`` of groups; or a sampler of
+            fastnce that does not learn, with ``key``, or a callable, as ``sampled_values`` of :func:`nce_loss`.
         positive_weight: Factor of the terms of true classes, a number or ``[B]``, which may be traced; a constant.
         negative_weight: Factor of the terms of sampled classes, likewise.
 

@@ -81,14 +81,22 @@ def draw_for(fields: dict[str, Any], source: _Source | None, labels: Any, words:
     if source.needs_key:
         values = _draw_of(source.sampler, words, classes, name)
         return values if source.corrects else (values[0], None, None)
-    values = source.sampler(classes.reshape(-1, 1) if labels.ndim == 1 else classes)
-    if not isinstance(values, tuple | list) or len(values) != 3:
-        raise TypeError(f"the sampler returned what {is_a(values)}: expected three arrays, {SampledValues._fields}")
-    values = values if source.corrects else (values[0], None, None)
-    if labels.ndim == 1 and np.shape(values[1]) == (labels.size, 1):
-        values = (values[0], values[1].reshape(-1), values[2])
+    values = _asked(source, classes)
     check_samples({**fields, "labels": labels}, values)
     return values
+
+
+def _asked(source: _Source, classes: Any) -> Any:
+    """What a callable draws; the labels of lists are a column for it, as if each were of an example of its own."""
+    values = source.sampler(classes.reshape(-1, 1) if classes.ndim == 1 else classes)
+    if not isinstance(values, tuple | list) or len(values) != 3:
+        raise TypeError(f"the sampler returned what {is_a(values)}: expected three arrays, {SampledValues._fields}")
+    ids, true_count, sampled_count = values
+    if not source.corrects:
+        return ids, None, None
+    if classes.ndim == 1 and np.shape(true_count) == (classes.size, 1):
+        true_count = jnp.reshape(true_count, -1)
+    return ids, true_count, sampled_count
 
 
 def _draw_of(sampler: FixedSampler, words: Any, classes: Any, name: str) -> Any:

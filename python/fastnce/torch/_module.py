@@ -272,7 +272,13 @@ class SampledLoss(nn.Embedding):
             raise
 
     def _samples(
-        self, input: Tensor, target: Tensor, offsets: Tensor | None, number: Tensor | int, eager: bool, undo: Undo | None
+        self,
+        input: Tensor,
+        target: Tensor,
+        offsets: Tensor | None,
+        number: Tensor | int,
+        eager: bool,
+        undo: Undo | None,
     ) -> dict[str, Any]:
         """Fields of the request for the samples of a call."""
         key, fixed = self._sampler_key, self._fixed
