@@ -308,7 +308,10 @@ def train(recommender: Recommender, options: argparse.Namespace) -> dict[str, An
         losses = [recommender.step(users) for users in progress(recommender.batches(), count, epoch)]
         seconds.append(time.perf_counter() - began)
         loss, found = float(torch.stack(losses).mean()), recommender.evaluate(last=2)
-        print(f"epoch {epoch:3}: loss {loss:.4f}, {seconds[-1]:.1f} s, validation", *map("{0[0]} {0[1]:.4f}".format, found.items()))
+        print(
+            f"epoch {epoch:3}: loss {loss:.4f}, {seconds[-1]:.1f} s, validation",
+            *map("{0[0]} {0[1]:.4f}".format, found.items()),
+        )
         if writer is not None:
             for name, value in {"loss": loss, **found}.items():
                 writer.add_scalar(name, value, epoch)
