@@ -230,7 +230,7 @@ def test_another_number_of_samples_than_num_sampled_is_refused(loss, hits):
 @EVERY_LOSS
 @pytest.mark.parametrize("values", [(IDS, COUNTS[0]), IDS], ids=["two", "bare"])
 def test_anything_but_three_sampled_values_is_refused(loss, values):
-    with pytest.raises(ValueError, match="sampled_values .*three"):
+    with pytest.raises(ValueError, match=r"sampled_values .*three"):
         call(loss, samples=(IDS, *COUNTS), sampled_values=values)
 
 
