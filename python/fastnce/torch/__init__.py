@@ -24,12 +24,15 @@ from fastnce.torch._functional import (
     negative_sampling_loss,
     sampled_softmax_loss,
 )
+from fastnce.torch._in_batch import InBatchSoftmaxLoss, in_batch_softmax_loss
 from fastnce.torch._modules import NCELoss, NegativeSamplingLoss, SampledSoftmaxLoss
 
 __all__ = [
+    "InBatchSoftmaxLoss",
     "NCELoss",
     "NegativeSamplingLoss",
     "SampledSoftmaxLoss",
+    "in_batch_softmax_loss",
     "log_uniform_candidates",
     "nce_loss",
     "negative_sampling_loss",

@@ -91,7 +91,7 @@ def require_loss_arguments(
     for name, tensor in floats:
         require_floats(name, tensor)
     for name, tensor in floats[1:]:
-        _require_mixable(name, tensor, input)
+        require_mixable(name, tensor, input)
     require_device(input.device, "input", target=target, weight=weight, bias=bias)
     if input.dim() == 0:
         raise ValueError("input has shape []: expected [B, D]")
@@ -107,7 +107,7 @@ def _are_usual(input: Tensor, target: Tensor, weight: Tensor, bias: Tensor | Non
     return same and dtype in FLOATS and target.dtype == torch.int64 and input.dim() > 0
 
 
-def _require_mixable(name: str, table: Tensor, input: Tensor) -> None:
+def require_mixable(name: str, table: Tensor, input: Tensor) -> None:
     """Raises TypeError where just one of a table and the input is float64."""
     wide_input = input.dtype == torch.float64
     if (table.dtype == torch.float64) == wide_input:

@@ -1,0 +1,231 @@
+"""Softmax whose negatives are the items of the other examples in the batch: function and module."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from fastnce._frequency import FrequencyEstimator
+from fastnce._types import Precision
+from fastnce.torch._arguments import (
+    Reduction,
+    is_eager,
+    require_constants,
+    require_device,
+    require_example_weight,
+    require_floats,
+    require_integers,
+    require_loss_arguments,
+    require_mixable,
+    require_tensors,
+)
+from fastnce.torch._functional import sampled_loss
+from fastnce.torch._lists import Classes, exclude_of
+from fastnce.torch._schema import fields_of
+
+ExtraItems: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None]
+"""``(items [N, D], ids [N], log_q [N])``."""
+
+
+def in_batch_softmax_loss(
+    input: Tensor,
+    items: Tensor,
+    item_ids: Tensor | None = None,
+    *,
+    log_q: Tensor | None = None,
+    extra: ExtraItems | None = None,
+    exclude: Classes | None = None,
+    temperature: float = 1.0,
+    example_weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    precision: Precision | None = None,
+) -> Tensor:
+    """The loss of two-tower models, :func:`fastnce.in_batch_softmax_loss`, differentiable in input, items, extra items
+    and example weights.
+
+    ::
+
+        v[i, j] = x[i] . e[j] / temperature - log_q[j]           x input, e items of the batch, then the extra ones
+        loss[i] = -log softmax(v[i, :])[i]                       over j = i and what is not removed
+
+    Args:
+        input: ``[B, D]`` embeddings of the examples, such as users or queries.
+        items: ``[B, D]`` embeddings of their items: item i is the target of example i.
+        item_ids: ``[B]`` integers; other items with the id of an example's own are removed. ``None``: all differ.
+        log_q: ``[B]`` logarithms of how often each item is expected in the batch; a constant. ``None``: no correction.
+        extra: ``(items [N, D], ids [N], log_q [N])``, negatives of all examples.
+        exclude: Lists of item ids that each example removes, as :func:`nce_loss` takes them. Needs ``item_ids``.
+        temperature: Divides the products; a number. One that is learned: ``input / temperature``.
+        example_weight: ``[B]`` factors of the examples' losses.
+        reduction: ``"mean"``, ``"sum"``, or ``"none"``.
+        precision: As in :func:`nce_loss`.
+
+    Returns:
+        A scalar, or ``[B]`` for ``"none"``; float64 for float64 inputs, else float32.
+
+    Raises:
+        ValueError: Shapes that do not match, tensors on different devices, a temperature that is not positive.
+        TypeError: Unsupported or mixed dtypes.
+    """
+    require_tensors(input=input, items=items)
+    require_floats("input", input)
+    _require_items("items", items, input)
+    if items.dim() != 2 or input.shape != items.shape:
+        raise ValueError(f"items has shape {list(items.shape)}: expected [B, D] like input, {list(input.shape)}")
+    more, more_ids, more_log_q = (None, None, None) if extra is None else extra
+    size = items.shape[0]
+    if more is not None:
+        _require_items("items of extra", more, input)
+        if more.dim() != 2 or more.shape[1] != items.shape[1]:
+            raise ValueError(f"items of extra has shape {list(more.shape)}: expected [N, D], D = {items.shape[1]}")
+        items = torch.cat([items, more])
+    ids = _for_all("item_ids", item_ids, size, more_ids, items)
+    logs = _for_all("log_q", log_q, size, more_log_q, items)
+    if ids is None and exclude is not None:
+        raise ValueError("exclude is given but item_ids is None: expected the id of each item")
+    candidates = torch.arange(items.shape[0], device=items.device)
+    target = candidates[:size]
+    require_loss_arguments(input, target, items, None, reduction, None)
+    require_example_weight("example_weight", example_weight, input)
+    excluded, offsets = exclude_of(exclude, input.device)
+    fields = fields_of(
+        weights=items,
+        labels=target,
+        inputs=input,
+        sampled_candidates=candidates,
+        true_expected_count=None if logs is None else logs[:size].unsqueeze(1),
+        sampled_expected_count=logs,
+        log_q=True,
+        class_keys=ids,
+        exclude=excluded,
+        exclude_offsets=offsets,
+        temperature=float(temperature),
+        family="softmax",
+        true_target="one",
+        remove_accidental_hits=True,
+        precision=precision,
+        sparse=False,
+    )
+    if items.shape[0] == 0:
+        nothing = input.sum(-1)
+        return nothing if reduction == "none" else nothing.sum()
+    return sampled_loss(fields, example_weight, reduction, is_eager(input, items), False)
+
+
+def _require_items(name: str, items: Tensor, input: Tensor) -> None:
+    require_tensors(**{name: items})
+    require_floats(name, items)
+    require_mixable(name, items, input)
+    require_device(input.device, "input", **{name: items})
+
+
+def _for_all(name: str, own: Tensor | None, size: int, more: Tensor | None, items: Tensor) -> Tensor | None:
+    """Ids or log Q of the items of the batch and of the extra ones; ``None`` for none."""
+    count = items.shape[0] - size
+    if own is None or (more is None and count > 0):
+        if own is None and more is None:
+            return None
+        given, missing = (f"{name} of extra", name) if own is None else (name, f"{name} of extra")
+        raise ValueError(f"{given} is given but {missing} is None: expected both or neither")
+    parts = {name: (own, size)} if more is None else {name: (own, size), f"{name} of extra": (more, count)}
+    for text, (part, expected) in parts.items():
+        require_tensors(**{text: part})
+        (require_integers if name == "item_ids" else require_floats)(text, part)
+        require_device(items.device, "input", **{text: part})
+        require_constants(**{text: part})
+        if part.shape != (expected,):
+            raise ValueError(f"{text} has shape {list(part.shape)}: expected one for each item, [{expected}]")
+    return torch.cat([part for part, _ in parts.values()])
+
+
+class InBatchSoftmaxLoss(nn.Module):
+    """In-batch softmax, :func:`in_batch_softmax_loss`, which may learn how frequent items are.
+
+    >>> criterion = fastnce.torch.InBatchSoftmaxLoss(temperature=0.05, frequency=FrequencyEstimator(num_items))
+    >>> criterion(users, items, item_ids).backward()           # users, items [B, D]: outputs of two towers
+
+    Args:
+        temperature: Divides the products.
+        frequency: A :class:`fastnce.FrequencyEstimator` that gives ``log_q`` where a call does not. In training mode it
+            learns the items of each call; ``state_dict`` holds what it has learned. On the CPU only.
+        reduction: ``"mean"``, ``"sum"``, or ``"none"``.
+        precision: As in :func:`nce_loss`.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        *,
+        frequency: FrequencyEstimator | None = None,
+        reduction: Reduction = "mean",
+        precision: Precision | None = None,
+    ) -> None:
+        """Hold the options; see the class."""
+        super().__init__()
+        self.temperature, self.frequency, self.reduction, self.precision = temperature, frequency, reduction, precision
+
+    def forward(
+        self,
+        input: Tensor,
+        items: Tensor,
+        item_ids: Tensor | None = None,
+        *,
+        log_q: Tensor | None = None,
+        extra: ExtraItems | None = None,
+        exclude: Classes | None = None,
+        example_weight: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of ``input [B, D]`` and ``items [B, D]``; see :func:`in_batch_softmax_loss`."""
+        if log_q is None and self.frequency is not None:
+            if item_ids is None:
+                raise ValueError("item_ids is None: expected the id of each item, whose frequency is learned")
+            if extra is not None:
+                raise ValueError(
+                    "log_q is None beside extra items: expected log_q of all, to which both sources add, as in "
+                    "torch.logaddexp(log_q of the batch, log of what the sampler expects)"
+                )
+            log_q = self.learned_log_q(item_ids)
+        return in_batch_softmax_loss(
+            input,
+            items,
+            item_ids,
+            log_q=log_q,
+            extra=extra,
+            exclude=exclude,
+            temperature=self.temperature,
+            example_weight=example_weight,
+            reduction=self.reduction,
+            precision=self.precision,
+        )
+
+    @torch.compiler.disable
+    def learned_log_q(self, item_ids: Tensor) -> Tensor:
+        """``log_q`` of the items of a batch, ``[B]``, which the estimator learns in training mode."""
+        assert self.frequency is not None
+        ids = item_ids.detach().cpu()
+        found: Tensor = self.frequency(ids) if self.training else self.frequency.log_q(ids, max(len(ids), 1))
+        return found.to(item_ids.device)
+
+    def get_extra_state(self) -> Any:
+        """What the estimator has learned, as tensors."""
+        if self.frequency is None:
+            return None
+        examples, last, interval = self.frequency.state
+        return {"examples": examples, "last": torch.from_numpy(last), "interval": torch.from_numpy(interval)}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Restores it."""
+        if (state is None) != (self.frequency is None):
+            holds, has = ("none", "one") if state is None else ("one", "none")
+            raise ValueError(f"the state holds {holds} of a frequency estimator, but the module has {has}")
+        if self.frequency is not None:
+            self.frequency.state = (state["examples"], state["last"].numpy(), state["interval"].numpy())
+
+    def extra_repr(self) -> str:
+        """The options that differ from their defaults."""
+        options = {"frequency": (self.frequency, None), "reduction": (self.reduction, "mean")}
+        options["precision"] = (self.precision, None)
+        changed = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
+        return ", ".join([f"temperature={self.temperature}", *changed])

@@ -1,0 +1,168 @@
+"""The in-batch softmax in PyTorch: against the float64 twin, through autograd, compiled, as a module."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", minversion="2.6", reason="fastnce.torch needs PyTorch 2.6 or later")
+
+import fastnce.torch  # noqa: E402
+from fastnce import FrequencyEstimator, Ragged, reference  # noqa: E402
+from test_in_batch import problem  # noqa: E402
+from tolerances import IN_BATCH_RELATIVE, relative_error  # noqa: E402
+
+
+def tensors_of(arguments):
+    """The problem in tensors, with gradients to come for embeddings and for the weights of examples."""
+    tensor = lambda value: None if value is None else torch.from_numpy(value)  # noqa: E731
+    given = {name: tensor(arguments[name]) for name in ("inputs", "items", "item_ids", "log_q", "grad_loss")}
+    given["input"], given["example_weight"] = given.pop("inputs"), given.pop("grad_loss")
+    given["temperature"] = arguments["temperature"]
+    if "extra" in arguments:
+        given["extra"] = tuple(map(tensor, arguments["extra"]))
+        given["extra"][0].requires_grad_()
+    if "exclude" in arguments:
+        given["exclude"] = Ragged(*map(tensor, arguments["exclude"]))
+    for name in ("input", "items"):
+        given[name].requires_grad_()
+    return given
+
+
+def gradients_of(given):
+    embeddings = [given["input"], given["items"], *([given["extra"][0]] if "extra" in given else [])]
+    return [tensor.grad.numpy() for tensor in embeddings]
+
+
+@pytest.mark.parametrize("sizes", [(2, 8, 0), (65, 33, 0), (130, 16, 70)], ids=str)
+@pytest.mark.parametrize("options", [dict(), dict(ids=True, log_q=True, excluded=True, temperature=0.05)], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_loss_and_gradients_are_the_twins(sizes, options, reduction):
+    arguments = problem(*sizes, **options)
+    weights = arguments["grad_loss"] / (sizes[0] if reduction == "mean" else 1)
+    losses, *gradients = reference.in_batch_softmax_loss_and_grad(**{**arguments, "grad_loss": weights})
+    given = tensors_of(arguments)
+    value = fastnce.torch.in_batch_softmax_loss(**given, reduction=reduction)
+    expected = losses * weights
+    value.sum().backward()
+    limit = IN_BATCH_RELATIVE["float32"]
+    assert relative_error(value.detach().numpy(), expected if reduction == "none" else expected.sum()) <= limit * 5
+    for got, truth in zip(gradients_of(given), gradients, strict=True):
+        assert relative_error(got, truth) <= limit
+
+
+def test_gradcheck():
+    given = tensors_of(problem(6, 4, 3, "float64", ids=True, log_q=True, excluded=True, temperature=0.5))
+    fixed = {name: given[name] for name in ("item_ids", "log_q", "exclude", "temperature")}
+    more, more_ids, more_log_q = given["extra"]
+
+    def loss(x, items, more):
+        extra = (more, more_ids, more_log_q)
+        return fastnce.torch.in_batch_softmax_loss(x, items, extra=extra, **fixed)
+
+    assert torch.autograd.gradcheck(loss, (given["input"], given["items"], more))
+
+
+def test_a_learned_temperature_divides_the_input():
+    given = tensors_of(problem(20, 8, 0, "float64"))
+    temperature = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    loss = fastnce.torch.in_batch_softmax_loss(given["input"] / temperature, given["items"])
+    loss.backward()
+    logits = given["input"].detach() @ given["items"].detach().T
+    again = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    torch.nn.functional.cross_entropy(logits / again, torch.arange(20)).backward()
+    torch.testing.assert_close(temperature.grad, again.grad)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_compiled_it_is_the_same():
+    given = tensors_of(problem(40, 8, 20, ids=True, log_q=True, excluded=True, temperature=0.5))
+    eager = fastnce.torch.in_batch_softmax_loss(**given)
+    eager.backward()
+    expected = gradients_of(given)
+    for tensor in (given["input"], given["items"], given["extra"][0]):
+        tensor.grad = None
+    compiled = torch.compile(fastnce.torch.in_batch_softmax_loss, fullgraph=True)(**given)
+    compiled.backward()
+    torch.testing.assert_close(compiled, eager)
+    for got, truth in zip(gradients_of(given), expected, strict=True):
+        np.testing.assert_allclose(got, truth, rtol=1e-5, atol=1e-7)
+
+
+def test_an_empty_batch_has_no_loss():
+    x = torch.zeros(0, 4, requires_grad=True)
+    loss = fastnce.torch.in_batch_softmax_loss(x, torch.zeros(0, 4))
+    loss.backward()
+    assert loss.item() == 0 and x.grad.shape == (0, 4)
+
+
+def test_the_module_learns_frequencies_in_training_only():
+    criterion = fastnce.torch.InBatchSoftmaxLoss(0.5, frequency=FrequencyEstimator(50, rate=0.1))
+    twin = FrequencyEstimator(50, rate=0.1)
+    x, items = torch.randn(2, 30, 8)
+    ids = torch.randint(50, (30,))
+    for _ in range(3):
+        expected = fastnce.torch.in_batch_softmax_loss(x, items, ids, log_q=twin(ids), temperature=0.5)
+        torch.testing.assert_close(criterion(x, items, ids), expected)
+    criterion.eval()
+    before = criterion.frequency.state
+    log_q = twin.log_q(ids, 30)
+    expected = fastnce.torch.in_batch_softmax_loss(x, items, ids, log_q=log_q, temperature=0.5)
+    torch.testing.assert_close(criterion(x, items, ids), expected)
+    np.testing.assert_equal(criterion.frequency.state, before)
+
+
+def test_the_state_holds_what_the_module_learned():
+    made = lambda: fastnce.torch.InBatchSoftmaxLoss(frequency=FrequencyEstimator(50))  # noqa: E731
+    first, second = made(), made()
+    x, items, ids = *torch.randn(2, 30, 8), torch.randint(50, (30,))
+    first(x, items, ids)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert torch.equal(first(x, items, ids), second(x, items, ids))
+    with pytest.raises(ValueError, match="the state holds one of a frequency estimator, but the module has none"):
+        fastnce.torch.InBatchSoftmaxLoss().load_state_dict(first.state_dict())
+    assert repr(first) == (
+        "InBatchSoftmaxLoss(temperature=1.0, frequency=FrequencyEstimator(num_buckets=50, num_hashes=1, rate=0.01))"
+    )
+
+
+X = torch.zeros(5, 6)
+IDS = torch.arange(5)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"items": torch.zeros(4, 6)}, ValueError, ["items has shape [4, 6]", "[5, 6]"]),
+        ({"items": torch.zeros(5, 6).double()}, TypeError, ["items has dtype torch.float64", "input"]),
+        ({"items": torch.zeros(5, 6).int()}, TypeError, ["items has dtype torch.int32"]),
+        ({"items": np.zeros((5, 6))}, TypeError, ["items", "ndarray"]),
+        ({"item_ids": IDS[:4]}, ValueError, ["item_ids has shape [4]", "[5]"]),
+        ({"item_ids": IDS.float()}, TypeError, ["item_ids has dtype torch.float32", "integers"]),
+        ({"item_ids": None}, ValueError, ["exclude is given but item_ids is None"]),
+        ({"log_q": IDS}, TypeError, ["log_q has dtype torch.int64"]),
+        ({"log_q": torch.zeros(5, requires_grad=True)}, ValueError, ["log_q requires a gradient"]),
+        ({"extra": (X[:2], None, None)}, ValueError, ["item_ids is given but item_ids of extra is None"]),
+        ({"extra": (X[:2, :3], IDS[:2], None)}, ValueError, ["items of extra has shape [2, 3]", "D = 6"]),
+        ({"extra": (X[:2], IDS[:2], X[:2, 0])}, ValueError, ["log_q of extra is given but log_q is None"]),
+        ({"exclude": IDS}, TypeError, ["exclude is a Tensor", "fastnce.Ragged"]),
+        ({"temperature": 0.0}, ValueError, ["temperature = 0"]),
+        ({"reduction": "max"}, ValueError, ["reduction", "max"]),
+        ({"example_weight": torch.zeros(4)}, ValueError, ["example_weight has shape [4]"]),
+    ],
+)
+def test_it_refuses(change, error, words):
+    exclude = Ragged(IDS, torch.tensor([0, 1, 2, 3, 4, 5]))
+    with pytest.raises(error) as raised:
+        fastnce.torch.in_batch_softmax_loss(**{"input": X, "items": X, "item_ids": IDS, "exclude": exclude, **change})
+    assert all(word in str(raised.value) for word in words), str(raised.value)
+
+
+def test_the_module_refuses_what_it_cannot_learn():
+    criterion = fastnce.torch.InBatchSoftmaxLoss(frequency=FrequencyEstimator(9))
+    with pytest.raises(ValueError, match="item_ids is None: expected the id of each item"):
+        criterion(X, X)
+    with pytest.raises(ValueError, match="log_q is None beside extra items"):
+        criterion(X, X, IDS, extra=(X, IDS, None))
