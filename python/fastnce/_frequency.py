@@ -36,7 +36,7 @@ class FrequencyEstimator:
 
     For each item it keeps the mean number of examples from one occurrence to the next, d::
 
-        d <- (1 - rate) d + rate (examples since the item occurred last)            p = 1 / d            log_q = log(B p)
+        d <- (1 - rate) d + rate (examples since the item occurred last)        p = 1 / d        log_q = log(B p)
 
     An item that occurs for the first time, as example n, has d = n. Intervals are counted in examples, not in batches
     as in the paper, so that items which occur several times in a batch are right, too: log_q is the logarithm of an
