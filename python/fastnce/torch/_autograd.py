@@ -28,13 +28,13 @@ _Three = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 # What a backward formula knows of a call besides tensors: shapes and dtypes of the receivers, None for no biases; which
-# gradients are wanted; whether those of tables are sparse, and their rows padded.
-_Kept: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...], Gradients, bool, bool]
+# gradients are wanted; whether those of tables are sparse, their rows padded, and whether they are of all classes.
+_Kept: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...], Gradients, bool, bool, bool]
 
 
 def _kept(fields: Fields, wanted: Gradients) -> _Kept:
     inputs, weights, biases = fields["inputs"], fields["weights"], fields["biases"]
-    layout = fields["sparse"], fields["pad_rows"]
+    layout = fields["sparse"], fields["pad_rows"], fields["all_classes"]
     if biases is None:
         return (inputs.shape, weights.shape, None), (inputs.dtype, weights.dtype, None), (*wanted[:2], False), *layout
     return (inputs.shape, weights.shape, biases.shape), (inputs.dtype, weights.dtype, biases.dtype), wanted, *layout
@@ -43,7 +43,7 @@ def _kept(fields: Fields, wanted: Gradients) -> _Kept:
 def _gradients(ctx: Any, kept: _Kept, results: Any) -> _Three:
     """The gradients of the receivers from those of inputs and rows, in the dtypes of their tensors."""
     grad_inputs, ids, *rows = results
-    shapes, dtypes, wanted, sparse, padded_rows = kept
+    shapes, dtypes, wanted, sparse, padded_rows, all_classes = kept
     indices = ids.unsqueeze(0) if sparse and (wanted[1] or wanted[2]) else None
     gradients: list[Tensor | None] = [None, None, None]
     # Autograd moves a sparse tensor without other references, and loses the coalesced flag; it copies others.
@@ -65,7 +65,7 @@ def _gradients(ctx: Any, kept: _Kept, results: Any) -> _Three:
                 check_invariants=False,
             )
             held.append(gradient)
-        elif at > 0:
+        elif at > 0 and not all_classes:
             gradient = gradient.new_zeros(shape).index_add_(0, ids, gradient)
         gradients[at] = gradient
     first, second, third = gradients

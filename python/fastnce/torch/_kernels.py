@@ -115,6 +115,8 @@ def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_los
         factor = fields[name]
         if isinstance(factor, Tensor):
             request[name] = _array(factor) if factor.dim() > 0 else factor.item()  # scalars are numbers
+    if fields["all_classes"]:
+        return _full_loss(request, gradients, grad_loss)
     request.update(
         sampled_values=None if sampled is None else tuple(map(_array, (sampled, *counts))),
         seed=_words(fields["seed"]),
@@ -134,7 +136,68 @@ def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_los
     return compute(request)
 
 
-_OF_PYTORCH = ("sampled_candidates", "true_expected_count", "sampled_expected_count", "sparse")
+def _full_loss(request: dict[str, Any], gradients: Gradients, grad_loss: Any) -> tuple[Any, ...]:
+    """The same over all classes, without row ids: gradients of tables are dense."""
+    inputs: Any = request["inputs"]
+    refuse_cuda(inputs.device if isinstance(inputs, Tensor) else "cpu")
+    request = {name: value for name, value in request.items() if value is not None}
+    request.update(
+        gradients=gradients,
+        grad_loss=_array(grad_loss) if isinstance(grad_loss, Tensor) else grad_loss,
+        grad_dtype=None if str(inputs.dtype).endswith("float64") else "float32",
+    )
+    results = _core.full_loss(request, None, None)
+    loss, grad_inputs, *tables = (None if result is None else torch.from_numpy(result) for result in results)
+    return loss, grad_inputs, None, *tables
+
+
+def refuse_cuda(device: Any) -> None:
+    """What goes over all classes is computed on the CPU only."""
+    if str(device) != "cpu":
+        raise ValueError(f"input is on device {device}: expected cpu, where all classes are gone through")
+
+
+def _evaluated(
+    input: Tensor, weight: Tensor, bias: Tensor | None, exclude: Tensor | None, offsets: Tensor | None, precision: Any
+) -> dict[str, Any]:
+    refuse_cuda(input.device)
+    tensors = {"inputs": input, "weights": weight, "biases": bias, "exclude": exclude, "exclude_offsets": offsets}
+    return {**{name: _array(tensor) for name, tensor in tensors.items()}, "precision": precision}
+
+
+def top_k(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    k: int,
+    exclude: Tensor | None,
+    offsets: Tensor | None,
+    precision: str,
+) -> tuple[Tensor, Tensor]:
+    """Scores and ids ``[..., k]``."""
+    scores, ids = _core.top_k(_evaluated(input, weight, bias, exclude, offsets, precision), k, None)
+    return torch.from_numpy(scores), torch.from_numpy(ids)
+
+
+def rank_of_labels(
+    input: Tensor,
+    target: Tensor,
+    target_offsets: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    exclude: Tensor | None,
+    offsets: Tensor | None,
+    ignore_index: int | None,
+    precision: str,
+) -> Tensor:
+    """Ranks in the shape of the target."""
+    fields = _evaluated(input, weight, bias, exclude, offsets, precision)
+    fields.update(labels=_array(target), label_offsets=_array(target_offsets), padding=ignore_index)
+    ranks: Tensor = torch.from_numpy(_core.rank_of_labels(fields, None))
+    return ranks
+
+
+_OF_PYTORCH = ("sampled_candidates", "true_expected_count", "sampled_expected_count", "sparse", "all_classes")
 
 
 def loss(fields: Fields) -> Tensor:

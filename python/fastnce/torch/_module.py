@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fastnce import _core
 from fastnce._seed import Seed, int64
 from fastnce._types import Precision
+from fastnce.torch._all_classes import Evaluated
 from fastnce.torch._arguments import (
     FLOATS,
     PRECISIONS,
@@ -67,7 +68,7 @@ class _NotOfALoss:
             raise NotImplementedError(f"{type(module).__name__} has no {self.name}: {self.remedy}")
 
 
-class SampledLoss(nn.Embedding):
+class SampledLoss(Evaluated, nn.Embedding):
     """What the modules share: a table of class embeddings, a stream of samples, and a loss that is data.
 
     It subclasses ``nn.Embedding`` because ``DistributedDataParallel`` accepts sparse gradients of no other module.

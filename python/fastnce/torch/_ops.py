@@ -65,6 +65,14 @@ _LIBRARY.define(
     "(Tensor sampled_candidates, Tensor true_expected_count, Tensor sampled_expected_count)"
 )
 _LIBRARY.define("next_call(Tensor(a!) calls, Tensor target, Tensor seed, bool recorded) -> Tensor")
+_LIBRARY.define(
+    "top_k(Tensor input, Tensor weight, Tensor? bias, int k, Tensor? exclude, Tensor? exclude_offsets, "
+    "str? precision) -> (Tensor scores, Tensor ids)"
+)
+_LIBRARY.define(
+    "rank_of_labels(Tensor input, Tensor target, Tensor? target_offsets, Tensor weight, Tensor? bias, "
+    "Tensor? exclude, Tensor? exclude_offsets, int? ignore_index, str? precision) -> Tensor"
+)
 _LIBRARY.define(f"sampled_losses({SCHEMA}) -> Tensor")
 _LIBRARY.define(
     f"sampled_loss_and_grad({SCHEMA}, Tensor? grad_loss, bool mean, bool[3] gradients) -> "
@@ -74,6 +82,8 @@ for _name, _kernel, _shape in (
     ("candidates", _kernels.candidates, _shapes.candidates),
     ("call_sampler", _sampling.call, _shapes.called),
     ("next_call", _next_call, lambda calls, *_: calls.clone()),
+    ("top_k", _kernels.top_k, _shapes.top_k),
+    ("rank_of_labels", _kernels.rank_of_labels, _shapes.rank_of_labels),
     ("sampled_losses", _of_fields(_kernels.loss), _of_fields(_shapes.loss)),
     ("sampled_loss_and_grad", _loss_and_grad(_kernels.loss_and_grad), _loss_and_grad(_shapes.loss_and_grad)),
 ):

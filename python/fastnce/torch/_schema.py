@@ -43,6 +43,7 @@ _PARAMETERS = [
     *(parameter for field in FIELDS for parameter in _parameters(field)),
     ("bool", "pad_rows"),
     ("bool", "sparse"),
+    ("bool", "all_classes"),  # in place of sampled ones: gradients of tables are dense
 ]
 ARGUMENTS = tuple(name for _, name in _PARAMETERS)
 """What both operators take, in order."""
@@ -58,6 +59,7 @@ FACTORS = tuple(field.name for field in FIELDS if field.kind == "factor")
 _DEFAULTS: Fields = {name: None for name in ARGUMENTS} | {
     field.name: field.default for field in FIELDS if field.name in ARGUMENTS and field.default is not REQUIRED
 }
+_DEFAULTS["all_classes"] = False
 
 
 def fields_of(**given: Any) -> Fields:

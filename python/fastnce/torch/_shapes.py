@@ -70,19 +70,31 @@ def loss_and_grad(fields: dict[str, Any], grad_loss: Any, mean: bool, gradients:
     inputs: Tensor = fields["inputs"]
     dtype = loss_dtype(inputs)
     rows: Any = 0
-    if gradients[1] or gradients[2]:
+    if fields["all_classes"]:
+        rows = fields["weights"].shape[0]
+    elif gradients[1] or gradients[2]:
         sampled = fields["sampled_candidates"]
         num_sampled = fields["num_sampled"] if sampled is None else sampled.numel()
         entries = fields["labels"].numel() + num_sampled
         rows = entries if fields["pad_rows"] else torch.library.get_ctx().new_dynamic_size()
     width = fields["weights"].shape[1]
+    has_ids = (gradients[1] or gradients[2]) and not fields["all_classes"]
     return (
         inputs.new_empty((), dtype=dtype),
         inputs.new_empty(inputs.shape, dtype=dtype) if gradients[0] else None,
-        inputs.new_empty((rows,), dtype=torch.int64) if gradients[1] or gradients[2] else None,
+        inputs.new_empty((rows,), dtype=torch.int64) if has_ids else None,
         inputs.new_empty((rows, width), dtype=dtype) if gradients[1] else None,
         inputs.new_empty((rows,), dtype=dtype) if gradients[2] else None,
     )
+
+
+def top_k(input: Tensor, weight: Tensor, bias: Tensor | None, k: int, *_: Any) -> tuple[Tensor, Tensor]:
+    shape = (*input.shape[:-1], k)
+    return input.new_empty(shape, dtype=loss_dtype(input)), input.new_empty(shape, dtype=torch.int64)
+
+
+def rank_of_labels(input: Tensor, target: Tensor, *_: Any) -> Tensor:
+    return input.new_empty(target.shape, dtype=torch.float64)
 
 
 def _require_shapes(fields: dict[str, Any]) -> None:
