@@ -24,7 +24,6 @@ std::span<const std::int64_t> LossPlan::row_ids() const { return contents_->prep
 
 void validate(const LossRequest& request) {
   validate_shapes(request);
-  if (request.negatives.groups > 1) throw InvalidValue("num_groups: expected 1");  // until the kernels know more
   validate_labels(request);
   request.negatives.sampler ? validate(*request.negatives.sampler) : validate_candidates(request);
 }

@@ -131,10 +131,8 @@ class HostCall {
     Negatives& negatives = call.request.negatives;
     (logs ? targets.log_q : targets.expected_count) =
         per_label(values[1], logs ? "true_log_q" : "true_expected_count", true_q_);
-    std::vector<std::int64_t> sampled_shape{negatives.count};
-    if (ids.rank() == 2) sampled_shape.insert(sampled_shape.begin(), negatives.groups);
     sampled_q_.emplace(borrow_or_convert(values[2], logs ? "sampled_log_q" : "sampled_expected_count", kHost),
-                       sampled_shape, "a shape that broadcasts to that of sampled_candidates");
+                       ids.shape, "a shape that broadcasts to that of sampled_candidates");
     (logs ? negatives.log_q : negatives.expected_count) = sampled_q_->data();
   }
 

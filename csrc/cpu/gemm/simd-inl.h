@@ -55,6 +55,12 @@ template <class T>
   return load(lanes);
 }
 
+// The same for a `count` that is kLanes nearly always.
+template <class T>
+[[gnu::always_inline]] inline Vec<T> load_present(const T* from, std::int64_t count) {
+  return count >= kLanes<T> ? load(from) : load_first(from, count);
+}
+
 // Adds to each lane the one whose number differs in the bit `kDistance`.
 template <class T, int kDistance, int... I>
 [[gnu::always_inline]] inline Vec<T> plus_swapped(Vec<T> value, std::integer_sequence<int, I...>) {
@@ -103,4 +109,20 @@ template <class T>
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes<T>; ++i) rows[i] = shuffled[i];
   }
+}
+
+// The sum over the lanes of each of kLanes vectors, that of vector i in lane i: three operations for each, where one by
+// one it takes two for each doubling of the lanes. Interleaving as in transpose(), and adding the two halves.
+template <class T>
+[[gnu::always_inline]] inline Vec<T> sums_of_rows(Vec<T> (&rows)[kLanes<T>]) {
+  using Lanes = std::make_integer_sequence<int, kLanes<T>>;
+#pragma GCC unroll 4
+  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) {
+      rows[i] = interleave<T, false>(rows[i], rows[i + half], Lanes{}) +
+                interleave<T, true>(rows[i], rows[i + half], Lanes{});
+    }
+  }
+  return rows[0];
 }

@@ -30,3 +30,18 @@ constexpr std::int64_t even_part(std::int64_t n, std::int64_t most) {
 constexpr std::int64_t clamp(std::int64_t value, std::int64_t least, std::int64_t most) {
   return value < least ? least : value > most ? most : value;
 }
+
+// Where rows are gathered without a pause, as those of many groups of samples, the prefetch distance is counted in
+// bytes: 8 KiB keep the line buffers of a core busy.
+constexpr std::int64_t kMostRowsAhead = 64;
+
+[[gnu::always_inline]] inline std::int64_t rows_ahead(std::int64_t row_bytes) {
+  return clamp(8192 / (row_bytes + 1), 4, kMostRowsAhead);
+}
+
+// All cache lines of a row. It may start anywhere in one: NumPy's arrays do.
+[[gnu::always_inline]] inline void prefetch_bytes(const void* memory, std::int64_t bytes) {
+  const auto* row = static_cast<const char*>(memory);
+  for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i);
+  if (bytes > 0) __builtin_prefetch(row + bytes - 1);
+}

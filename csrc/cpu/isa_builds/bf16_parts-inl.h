@@ -24,6 +24,8 @@ constexpr int kVectorBytes = 64;
 //
 #include "cpu/loss/loss_tiles-inl.h"
 //
+#include "cpu/loss/removed_samples-inl.h"
+//
 #include "cpu/loss/logistic_tiles-inl.h"
 //
 #include "cpu/loss/softmax_tiles-inl.h"

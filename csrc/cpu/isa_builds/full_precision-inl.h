@@ -25,9 +25,13 @@ constexpr int kVectorBytes = FASTNCE_ISA_VECTOR_BYTES;
 //
 #include "cpu/gemm/panel_tile-inl.h"
 //
+#include "cpu/gemm/gather_tile-inl.h"
+//
 #include "cpu/loss/table_rows-inl.h"
 //
 #include "cpu/loss/loss_tiles-inl.h"
+//
+#include "cpu/loss/removed_samples-inl.h"
 //
 #include "cpu/loss/logistic_tiles-inl.h"
 //
@@ -40,6 +44,8 @@ constexpr int kVectorBytes = FASTNCE_ISA_VECTOR_BYTES;
 #include "cpu/loss/logistic_rows-inl.h"
 //
 #include "cpu/loss/softmax_rows-inl.h"
+//
+#include "cpu/loss/group_rows-inl.h"
 //
 #include "cpu/loss/loss_kernels-inl.h"
 //
@@ -58,7 +64,9 @@ const FullPrecisionLoss kLoss = {
     .loss_f32 = kLossKernels<float>,
     .loss_f64 = kLossKernels<double>,
     .tiles_f32 = kTileKernels<PanelTile<float>>,
+    .gather_f32 = kTileKernels<GatherTile<float>>,
     .tiles_f64 = kTileKernels<PanelTile<double>>,
+    .gather_f64 = kTileKernels<GatherTile<double>>,
 };
 
 extern const FullPrecisionSweep kSweep;

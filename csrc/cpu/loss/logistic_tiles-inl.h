@@ -13,7 +13,7 @@ void apply_logistic(const LossTask<T>& task, Range examples, Range sampled, cons
     const std::int64_t present = left < kLanes<T> ? left : kLanes<T>;
     T* column = tile.logits + s / kPanel<T> * tile.logits_panel + s % kPanel<T>;
     const VecBits<T> in_tile = first_lanes<T>(present);
-    const Vec<T> offset = load_first(task.sampled_offset + sampled.begin + s, present);
+    const Vec<T> offset = load_present(task.sampled_offset + sampled.begin + s, present);
     ColumnSum<T> sum;
     for (std::int64_t b = 0; b < examples.size(); ++b, column += kPanel<T>) {
       if constexpr (kGrad) sum.start(b);
@@ -57,7 +57,7 @@ void logistic_tile(const LossTask<T>& task, Range examples, Range sampled, Tile&
   const ExampleRows<T> rows(task, examples);
   tile.enter_examples(rows.x, examples.size());
   tile.multiply_logits();
-  if (task.hits.group != nullptr) remove_hits(task, examples, sampled, tile);
+  remove_samples(task, examples, sampled, tile);
   if (!task.wants_gradients()) {
     apply_logistic<true, false>(task, examples, sampled, tile, bias_sum);
     return;
@@ -67,6 +67,7 @@ void logistic_tile(const LossTask<T>& task, Range examples, Range sampled, Tile&
   } else {
     apply_logistic<false, true>(task, examples, sampled, tile, bias_sum);
   }
+  if (task.group.grad != nullptr) keep_grad(task, examples, sampled, tile);
   tile.enter_grad();
   if (task.grad_inputs != nullptr) tile.add_grad_inputs(rows.dx);
   if (task.grad_weights != nullptr) tile.add_grad_weights(dw_rows);

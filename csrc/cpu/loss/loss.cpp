@@ -3,10 +3,13 @@
 #include "cpu/loss/loss.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
+#include "cpu/loss/group_plane.h"
 #include "cpu/loss/loss_kernels.h"
 #include "cpu/loss/loss_setup.h"
+#include "cpu/loss/plane.h"
 #include "cpu/loss/row_sink.h"
 #include "cpu/runtime/interrupt.h"
 #include "cpu/runtime/parallel.h"
@@ -49,88 +52,20 @@ void in_parts_of_rows(const RowPlan& plan, Range rows, std::int64_t dim, Interru
   }
 }
 
-// One thread in the [B, S] plane.
-template <class T>
-class Plane {
- public:
-  Plane(const LossTask<T>& task, const TileKernels<T>& tiles, const Schedule& schedule, const Team& team,
-        const ThreadMemory<T>& memory)
-      : task_(task), tiles_(tiles), schedule_(schedule), team_(team), memory_(memory) {
-    const std::int64_t own_team = team.rank / schedule.groups;
-    member_ = team.rank % schedule.groups;
-    members_ = std::min(schedule.groups, team.size - own_team * schedule.groups);
-    const std::int64_t direct_teams = task.copies - task.weight_copy_count;
-    if (task.bias_copies != nullptr) sums_.bias = task.bias_copies + own_team * task.num_sampled;
-    if (task.grad_weights != nullptr && own_team >= direct_teams) {
-      sums_.weights = task.weight_copies + (own_team - direct_teams) * task.num_sampled * task.dim;
-    }
+// Calls work(part) for parts of all rows: each thread takes the next part when it is done with one, since a row of many
+// entries, or of samples that serve many examples, takes as long as hundreds of others.
+template <class T, class Work>
+void take_rows_in_turn(std::atomic<std::int64_t>& next, const RowPlan& plan, const LossTask<T>& task, const Team& team,
+                       const Work& work) {
+  if (!task.wants_rows()) return;
+  const std::int64_t rows = std::ssize(plan.ids);
+  const std::int64_t step = std::clamp<std::int64_t>(rows / (64 * team.size), 1, 512);
+  while (!task.interruption->requested()) {
+    const std::int64_t begin = next.fetch_add(step, std::memory_order_relaxed);
+    if (begin >= rows) return;
+    work(Range{begin, std::min(begin + step, rows)});
   }
-
-  // Each member clears its part of the team's copies. Ends with a barrier.
-  void clear_copies() const {
-    const Range clear = part_of(task_.num_sampled, member_, members_);
-    if (sums_.bias != nullptr) std::fill(sums_.bias + clear.begin, sums_.bias + clear.end, T{0});
-    if (sums_.weights != nullptr) {
-      std::fill(sums_.weights + clear.begin * task_.dim, sums_.weights + clear.end * task_.dim, T{0});
-    }
-    team_.barrier();
-  }
-
-  void logistic() const {
-    clear_copies();
-    step_through_groups([&](std::int64_t, Range sampled) {
-      tiles_.logistic_block(task_, team_.share(task_.batch), sampled, sums_, memory_.scratch);
-    });
-  }
-
-  // Calls true_classes(strip) for the examples of a strip once their sums are complete, and start_rows() before the
-  // first gradients of samples.
-  template <class TrueClasses, class Rows>
-  void softmax(const WorkspaceSizes& sizes, const TrueClasses& true_classes, const Rows& start_rows) const {
-    clear_copies();
-    const Range examples = team_.share(task_.batch);
-    const std::int64_t group_slots = StripSizes::slots_of_group(task_.num_sampled, schedule_.groups, sizes.tile);
-    const std::int64_t strips = sizes.strips.strips(task_.batch, team_.size);  // for all threads: they meet at barriers
-    for (std::int64_t i = 0; i < strips; ++i) {
-      const Range within = part_of(examples.size(), i, strips);
-      const Range strip{examples.begin + within.begin, examples.begin + within.end};
-      for (std::int64_t group = 0; group < schedule_.groups; ++group) {
-        tiles_.logits_of_block(task_, strip, samples_of(group), memory_.strip, group * group_slots, memory_.scratch);
-      }
-      true_classes(strip);
-      if (!task_.wants_gradients()) continue;
-      if (i == 0) {
-        team_.barrier();
-        start_rows();
-        team_.barrier();
-      }
-      step_through_groups([&](std::int64_t group, Range sampled) {
-        tiles_.gradients_of_block(task_, strip, sampled, memory_.strip, group * group_slots, sums_, memory_.scratch);
-      });
-    }
-  }
-
- private:
-  Range samples_of(std::int64_t group) const { return part_of(task_.num_sampled, group, schedule_.groups); }
-
-  // Calls block(group, its samples) for all groups, each in its turn, with a barrier after each.
-  template <class Block>
-  void step_through_groups(const Block& block) const {
-    for (std::int64_t step = 0; step < schedule_.groups; ++step) {
-      const std::int64_t group = (member_ + step) % schedule_.groups;
-      block(group, samples_of(group));
-      team_.barrier();
-    }
-  }
-
-  const LossTask<T>& task_;
-  const TileKernels<T>& tiles_;
-  const Schedule& schedule_;
-  const Team& team_;
-  const ThreadMemory<T>& memory_;
-  std::int64_t member_, members_;
-  TeamSums<T> sums_{};
-};
+}
 
 template <class T>
 void scale(T* row, std::int64_t dim, double temperature) {
@@ -185,10 +120,26 @@ void combine_factors(const LossTask<T>& task, Range examples) {
   }
 }
 
+// Groups of fewer examples do not repay packing.
+template <class T>
+const TileKernels<T>& tiles_for(const LossRequest& request) {
+  constexpr std::int64_t kFewest = 8;
+  const std::int64_t groups = request.negatives.groups;
+  if (groups > 1 && request.batch / groups < kFewest) return gather_kernels<T>(current_isa());
+  return tile_kernels<T>(current_isa(), request.precision);
+}
+
+StripSizes strips_of(const LossRequest& request, std::int64_t batch, const TileSizes& tile, int threads) {
+  // Each thread takes the strips of one group after the other.
+  const std::int64_t groups = request.negatives.groups;
+  const std::int64_t examples = groups > 1 ? request.batch / groups * threads : batch;
+  return {examples, request.negatives.count, tile, threads, element_bytes(request.dtype), request.wanted.gradients()};
+}
+
 template <class T>
 void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& outputs) {
   const LossKernels<T>& kernels = loss_kernels<T>(current_isa());
-  const TileKernels<T>& tiles = tile_kernels<T>(current_isa(), request.precision);
+  const TileKernels<T>& tiles = tiles_for<T>(request);
   Interruption interruption;
   LossTask<T> task = typed<T>(request, plan, outputs, interruption);
   if (!task.wants_gradients() && task.loss == nullptr) return;
@@ -196,15 +147,14 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
   const std::int64_t useful = std::max<std::int64_t>(request.batch, 1);
   const int threads = static_cast<int>(std::min<std::int64_t>(threads_for(flops(request), kFlopsPerThread), useful));
   const TileSizes tile = tiles.sizes(task);
-  const WorkspaceSizes sizes{
-      .rows_of_batch = request.batch,
-      .rows = std::ssize(plan.rows.ids),
-      .scratch_elements = std::max(tiles.scratch_elements(task), task.dim),
-      .tile = tile,
-      .softmax = request.loss.family == LossFamily::kSoftmax,
-      .strips = StripSizes(task.batch, task.num_sampled, tile, threads, sizeof(T), task.wants_gradients()),
-      .samples_distinct = !task.wants_rows() || plan.rows.samples_distinct,
-      .narrow = NarrowArrays(request, outputs)};
+  const WorkspaceSizes sizes{.rows_of_batch = request.batch,
+                             .rows = std::ssize(plan.rows.ids),
+                             .scratch_elements = std::max(tiles.scratch_elements(task), task.dim),
+                             .tile = tile,
+                             .softmax = request.loss.family == LossFamily::kSoftmax,
+                             .strips = strips_of(request, task.batch, tile, threads),
+                             .samples_distinct = !task.wants_rows() || plan.rows.samples_distinct,
+                             .narrow = NarrowArrays(request, outputs)};
   const NarrowArrays& narrow = sizes.narrow;
   Carver measure;
   LossTask<T> measured = task;
@@ -212,6 +162,7 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
   const Workspace workspace(measure.used());
   const StoredRows<T> stored(kernels, request, outputs);
   const RowSink<T>& sink = stored;
+  std::atomic<std::int64_t> next_row = 0;  // of several groups
 
   parallel(threads, [&](const Team& team) {
     // OpenMP may give fewer threads than asked for; the workspace for those is never larger.
@@ -220,7 +171,8 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
     Carver carver(workspace.memory());
     const ThreadMemory<T> memory = take_workspace(carver, own, sizes, schedule, team.size, team.rank);
 
-    const Range examples = team.share(own.batch);
+    const bool grouped = own.groups.count > 1;
+    const Range examples = grouped ? share_of_examples(own.groups, own.batch, team) : team.share(own.batch);
     if (plan.listed) clear_left_out(request, plan, outputs, team.share(request.batch));
     if (!own.negative_weight.is_one()) combine_factors(own, examples);
     const std::int64_t entries_per_example = own.num_entries() / std::max<std::int64_t>(own.batch, 1) + 1;
@@ -232,31 +184,44 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
       if (narrow.inputs) enter_inputs(kernels, request, own, part);
       (sizes.softmax ? kernels.softmax_true_logits : kernels.logistic_true_classes)(own, part, memory.scratch);
     });
-    kernels.sampled_offsets(own, team.share(own.num_sampled));
-    team.barrier();
-    const Range rows = own.wants_rows() ? share_of_rows(plan.rows, team) : Range{0, 0};
-    const auto for_rows = [&](auto kernel) {
-      if (!own.wants_rows()) return;
-      in_parts_of_rows(plan.rows, rows, own.dim, interruption, [&](Range part) { kernel(own, part); });
+    const auto true_classes = [&](Range strip) {
+      for_examples(strip, [&](Range part) { kernels.softmax_true_classes(own, part, memory.scratch); });
     };
-    const Plane<T> plane(own, tiles, schedule, team, memory);
-    if (sizes.softmax) {
-      const bool one_strip = sizes.strips.strips(own.batch, team.size) == 1;
-      plane.softmax(
-          sizes,
-          [&](Range strip) {
-            for_examples(strip, [&](Range part) { kernels.softmax_true_classes(own, part, memory.scratch); });
-          },
-          [&] { for_rows(one_strip ? kernels.set_true_rows : kernels.clear_rows); });
-      if (!one_strip) for_rows(kernels.add_true_rows);
+    if (grouped) {
+      team.barrier();
+      GroupPlane<T> plane(own, kernels, tiles, memory);
+      if (sizes.softmax) {
+        plane.softmax(examples, sizes.strips, true_classes);
+      } else if (own.num_sampled > 0) {
+        plane.logistic(examples);
+      }
+      team.barrier();
+      take_rows_in_turn(next_row, plan.rows, own, team, [&](Range part) {
+        kernels.group_rows(own, part);
+        sink.take(part, {own.grad_weights, own.grad_biases});
+      });
     } else {
-      for_rows(kernels.set_true_rows);
-      if (own.num_sampled > 0) plane.logistic();
+      kernels.sampled_offsets(own, team.share(own.num_sampled));
+      team.barrier();
+      const Range rows = own.wants_rows() ? share_of_rows(plan.rows, team) : Range{0, 0};
+      const auto for_rows = [&](auto kernel) {
+        if (!own.wants_rows()) return;
+        in_parts_of_rows(plan.rows, rows, own.dim, interruption, [&](Range part) { kernel(own, part); });
+      };
+      const Plane<T> plane(own, tiles, schedule, team, memory);
+      if (sizes.softmax) {
+        const bool one_strip = sizes.strips.strips(own.batch, team.size) == 1;
+        plane.softmax(sizes, true_classes, [&] { for_rows(one_strip ? kernels.set_true_rows : kernels.clear_rows); });
+        if (!one_strip) for_rows(kernels.add_true_rows);
+      } else {
+        for_rows(kernels.set_true_rows);
+        if (own.num_sampled > 0) plane.logistic();
+      }
+      for_rows([&](const LossTask<T>& task, Range part) {
+        if (task.num_sampled > 0) kernels.add_copies(task, part);
+        sink.take(part, {task.grad_weights, task.grad_biases});
+      });
     }
-    for_rows([&](const LossTask<T>& task, Range part) {
-      if (task.num_sampled > 0) kernels.add_copies(task, part);
-      sink.take(part, {task.grad_weights, task.grad_biases});
-    });
     if (interruption.requested()) return;  // loss_sum is not complete
     for (std::int64_t b = examples.begin; b < examples.end && own.loss != nullptr; ++b) {
       own.loss[own.row_of_batch(b)] = static_cast<T>(own.loss_sum[b]);

@@ -30,8 +30,11 @@ struct LossPlan {
   std::vector<std::int64_t> entry_offsets;  // [examples + 1]: the entries of each
   std::vector<std::byte> entry_log_q, entry_weights;
 
-  // Samples that examples remove, as in HitLists. `hit_group` is empty if there are none, `hit_offsets` if they are
-  // those of the entries.
+  // Of several groups of samples, if listed: the examples of each, [G + 1].
+  std::vector<std::int64_t> group_offsets;
+
+  // Samples that examples remove where one group serves all, as in HitLists. `hit_group` is empty if there are none,
+  // `hit_offsets` if they are those of the entries.
   std::vector<std::int64_t> hit_offsets, hit_group, hit_begin, hit_positions;
 };
 

@@ -13,4 +13,6 @@ constexpr LossKernels<T> kLossKernels = {
     .set_true_rows = true_rows<T, Write::kSet>,
     .add_true_rows = true_rows<T, Write::kAdd>,
     .add_copies = add_copies<T>,
+    .fill_filter = fill_filter,
+    .group_rows = group_rows<T>,
 };

@@ -65,4 +65,14 @@ const TileKernels<double>& tile_kernels(Isa isa, Precision) {
   return full_precision(isa).tiles_f64;
 }
 
+template <>
+const TileKernels<float>& gather_kernels(Isa isa) {
+  return full_precision(isa).gather_f32;
+}
+
+template <>
+const TileKernels<double>& gather_kernels(Isa isa) {
+  return full_precision(isa).gather_f64;
+}
+
 }  // namespace fastnce::cpu

@@ -32,6 +32,9 @@ struct LossKernels {
   void (*add_true_rows)(const LossTask<T>&, Range rows);
   // Adds the copies to the rows.
   void (*add_copies)(const LossTask<T>&, Range rows);
+  // Of several groups: the filter of a group's samples, and rows from the G that was kept.
+  void (*fill_filter)(const std::int64_t* keys, std::int64_t count, std::uint64_t* filter, int log2_size);
+  void (*group_rows)(const LossTask<T>&, Range rows);
 };
 
 // The [B, S] plane, for one way of multiplying: a block of it, tile by tile. Blocks add to their outputs, and stop if
@@ -50,12 +53,13 @@ struct TileKernels {
                              const TeamSums<T>&, T* scratch);
 };
 
-// Everything in full precision, as each vector width compiles it.
+// Everything in full precision, as each vector width compiles it. `gather`: for a few examples, which use rows of the
+// table where they lie.
 struct FullPrecisionLoss {
   LossKernels<float> loss_f32;
   LossKernels<double> loss_f64;
-  TileKernels<float> tiles_f32;
-  TileKernels<double> tiles_f64;
+  TileKernels<float> tiles_f32, gather_f32;
+  TileKernels<double> tiles_f64, gather_f64;
 };
 
 template <class T>
@@ -64,5 +68,8 @@ const LossKernels<T>& loss_kernels(Isa isa);
 // Products of float32 tiles come from the instruction set's bfloat16 units where the precision allows.
 template <class T>
 const TileKernels<T>& tile_kernels(Isa isa, Precision precision);
+
+template <class T>
+const TileKernels<T>& gather_kernels(Isa isa);
 
 }  // namespace fastnce::cpu

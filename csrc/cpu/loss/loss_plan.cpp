@@ -58,6 +58,17 @@ void list_entries(const LossRequest& request, LossPlan& plan) {
   gather_entries(plan.target_weights, places, bytes, plan.entry_weights);
 }
 
+// Which of the examples that take part each group of samples serves.
+void list_groups(const LossRequest& request, LossPlan& plan) {
+  const std::int64_t groups = request.negatives.groups;
+  plan.group_offsets.clear();
+  if (groups == 1 || !plan.listed) return;
+  for (std::int64_t g = 0; g <= groups; ++g) {
+    const auto first = std::ranges::lower_bound(plan.examples, request.batch / groups * g);
+    plan.group_offsets.push_back(first - plan.examples.begin());
+  }
+}
+
 // For each example that takes part the classes whose samples it removes, by their keys: its labels, if hits are
 // removed, and what it excludes.
 void list_removed(const LossRequest& request, std::span<const std::int64_t> labels, LossPlan& plan,
@@ -88,7 +99,7 @@ void list_removed(const LossRequest& request, std::span<const std::int64_t> labe
 void find_hits(const LossRequest& request, std::span<const std::int64_t> labels, LossPlan& plan) {
   plan.hit_group.clear();
   plan.hit_offsets.clear();
-  if (!request.removes_samples()) return;
+  if (!request.removes_samples() || request.negatives.groups > 1) return;
   Interruption interruption;
   std::span sampled(plan.candidates.sampled, static_cast<std::size_t>(request.negatives.total()));
   std::vector<std::int64_t> removed, sampled_keys;
@@ -115,6 +126,7 @@ void plan_loss(const LossRequest& request, const CandidateView& candidates, Loss
   const std::span<const std::int64_t> labels =
       plan.listed ? std::span<const std::int64_t>(plan.entries)
                   : std::span(request.targets.ids, static_cast<std::size_t>(request.targets.count(request.batch)));
+  list_groups(request, plan);
   find_hits(request, labels, plan);
   plan.rows.ids.clear();
   if (!request.wanted.rows()) return;

@@ -64,7 +64,9 @@ void clear_grad_input(const LossTask<T>& task, std::int64_t b) {
 
 template <class T>
 void sampled_offsets(const LossTask<T>& task, Range sampled) {
+  const bool prefetch = task.biases.num_shards > 0;
   for (std::int64_t s = sampled.begin; s < sampled.end; ++s) {
+    if (s < task.group.following && prefetch) __builtin_prefetch(task.biases.row(task.sampled[task.num_sampled + s]));
     const T own = bias(task, task.sampled[s]);
     task.sampled_offset[s] = task.sampled_log_q != nullptr ? own - task.sampled_log_q[s] : own;
   }

@@ -36,9 +36,11 @@ inline constexpr double kFlopsPerThread = 3e6;
 inline double flops(const LossRequest& r) {
   constexpr double kLogistic = 8;     // as many columns more
   constexpr double kTrueClass = 4e3;  // 50 ns: a row from anywhere in the table, the gradients, their place
+  constexpr double kGathered = 2e3;   // 25 ns: one of many rows that are gathered one after the other
   const auto batch = static_cast<double>(r.batch), num_true = static_cast<double>(r.targets.count(r.batch));
+  const double gathered = r.negatives.groups > 1 ? static_cast<double>(r.negatives.total()) : 0.0;
   return 6.0 * (batch * static_cast<double>(r.negatives.count) + num_true) * (static_cast<double>(r.dim) + kLogistic) +
-         num_true * kTrueClass;
+         num_true * kTrueClass + gathered * kGathered;
 }
 
 // Strips of a softmax: each thread's examples in as many parts, one after the other, whose exponentials are kept from

@@ -1,6 +1,8 @@
 // From a planned request to the task of its kernels, with its workspace.
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cstdint>
 
 #include "cpu/loss/loss.h"
@@ -42,6 +44,17 @@ HitLists hits_of(const LossPlan& plan, const TargetsView<T>& targets) {
           .positions = plan.hit_positions.data()};
 }
 
+inline RemovedClasses removed_of(const LossRequest& r) {
+  if (r.negatives.groups == 1) return {};
+  return {r.loss.remove_accidental_hits, r.exclude.ids, r.exclude.offsets, r.class_keys};
+}
+
+inline GroupView groups_of(const LossRequest& r, const LossPlan& plan) {
+  return {.count = r.negatives.groups,
+          .size = r.batch / r.negatives.groups,
+          .offsets = plan.group_offsets.empty() ? nullptr : plan.group_offsets.data()};
+}
+
 template <class T>
 LossTask<T> typed(const LossRequest& r, const LossPlan& plan, const LossOutputs& out, Interruption& interruption) {
   LossTask<T> task{};
@@ -61,6 +74,8 @@ LossTask<T> typed(const LossRequest& r, const LossPlan& plan, const LossOutputs&
   task.positive_weight = view<T>(r.loss.positive_weight);
   task.negative_weight = view<T>(r.loss.negative_weight);
   task.hits = hits_of(plan, task.targets);
+  task.removed = removed_of(r);
+  task.groups = groups_of(r, plan);
   task.interruption = &interruption;
   task.loss = r.wanted.loss ? static_cast<T*>(out.loss) : nullptr;
   task.grad_inputs = r.wanted.grad_inputs ? static_cast<T*>(out.grad_inputs) : nullptr;
@@ -103,12 +118,27 @@ template <class T>
 struct ThreadMemory {
   T* scratch;
   Strip<T> strip;  // of a softmax
+  // Of several groups, for the samples of one.
+  T* offsets;             // [S]
+  std::int64_t* keys;     // [S], where classes have keys
+  std::uint64_t* filter;  // 2^filter_bits(S) bits, where samples are removed
 };
 
+// log2 of the size of a filter of as many keys: 32 to 64 bits for each, and never too many for a core's caches.
+inline int filter_bits(std::int64_t keys) {
+  return std::clamp(static_cast<int>(std::bit_width(static_cast<std::uint64_t>(keys))) + 5, 10, 19);
+}
+
 template <class T>
-ThreadMemory<T> take_thread_memory(Carver& memory, const WorkspaceSizes& sizes) {
+ThreadMemory<T> take_thread_memory(Carver& memory, const LossTask<T>& task, const WorkspaceSizes& sizes) {
   const StripSizes& strips = sizes.strips;
-  ThreadMemory<T> own{memory.take<T>(sizes.scratch_elements), {}};
+  ThreadMemory<T> own{};
+  own.scratch = memory.take<T>(sizes.scratch_elements);
+  if (task.groups.count > 1) {
+    own.offsets = memory.take<T>(task.num_sampled);
+    if (task.removed.keys != nullptr) own.keys = memory.take<std::int64_t>(task.num_sampled);
+    if (task.removed.any()) own.filter = memory.take<std::uint64_t>((1 << filter_bits(task.num_sampled)) / 64);
+  }
   if (!sizes.softmax) return own;
   own.strip.example_tiles = strips.example_tiles;
   own.strip.x = memory.take<T>(strips.example_tiles * sizes.tile.x_elements);
@@ -124,17 +154,21 @@ ThreadMemory<T> take_workspace(Carver& memory, LossTask<T>& task, const Workspac
                                int threads, int rank = 0) {
   task.true_grad = memory.take<T>(task.num_entries());
   task.loss_sum = memory.take<double>(task.batch);
-  task.sampled_offset = memory.take<T>(task.num_sampled);
   if (!task.negative_weight.is_one()) {
     task.sampled_factor = memory.take<T>(sizes.rows_of_batch);
   } else {
     task.sampled_factor = task.grad_loss;
   }
-  // Where a class was sampled twice, two groups would add to one row of dW: then no team writes there directly.
-  task.copies = schedule.teams;
-  task.weight_copy_count = task.grad_weights == nullptr ? 0 : schedule.teams - (sizes.samples_distinct ? 1 : 0);
-  task.bias_copies = task.grad_biases == nullptr ? nullptr : memory.take<T>(task.copies * task.num_sampled);
-  task.weight_copies = memory.take<T>(task.weight_copy_count * task.num_sampled * task.dim);
+  if (task.groups.count > 1) {
+    if (task.wants_rows()) task.group_grad = memory.take<T>(task.batch * task.num_sampled);
+  } else {
+    task.sampled_offset = memory.take<T>(task.num_sampled);
+    // Where a class was sampled twice, two groups would add to one row of dW: then no team writes there directly.
+    task.copies = schedule.teams;
+    task.weight_copy_count = task.grad_weights == nullptr ? 0 : schedule.teams - (sizes.samples_distinct ? 1 : 0);
+    task.bias_copies = task.grad_biases == nullptr ? nullptr : memory.take<T>(task.copies * task.num_sampled);
+    task.weight_copies = memory.take<T>(task.weight_copy_count * task.num_sampled * task.dim);
+  }
   if (sizes.narrow.inputs) {
     task.inputs = memory.take<T>(sizes.rows_of_batch * task.dim);
     task.inputs_stride = task.dim;
@@ -150,7 +184,7 @@ ThreadMemory<T> take_workspace(Carver& memory, LossTask<T>& task, const Workspac
   }
   ThreadMemory<T> own{};
   for (int i = 0; i < threads; ++i) {
-    const ThreadMemory<T> taken = take_thread_memory<T>(memory, sizes);
+    const ThreadMemory<T> taken = take_thread_memory<T>(memory, task, sizes);
     if (i == rank) own = taken;
   }
   return own;

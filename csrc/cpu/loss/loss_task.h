@@ -62,6 +62,39 @@ struct HitLists {
   }
 };
 
+// Which examples each group of samples serves, where there are several groups.
+struct GroupView {
+  std::int64_t count = 1;                 // G
+  std::int64_t size = 0;                  // B / G
+  const std::int64_t* offsets = nullptr;  // [G + 1]: the examples of each group; null: `size` for each
+
+  [[gnu::always_inline]] std::int64_t begin(std::int64_t g) const { return offsets == nullptr ? g * size : offsets[g]; }
+  [[gnu::always_inline]] Range examples(std::int64_t g) const { return {begin(g), begin(g + 1)}; }
+};
+
+// What examples remove, where there are several groups: the samples of the group are compared with these as the group
+// is computed. A list of hits, as for one group, would take as much time and memory for all G S samples.
+struct RemovedClasses {
+  bool labels = false;                    // the example's true classes
+  const std::int64_t* ids = nullptr;      // and, by keys, of row r of the batch those at [offsets[r], offsets[r + 1])
+  const std::int64_t* offsets = nullptr;  // null: none
+  const std::int64_t* keys = nullptr;     // of a class; null: the class itself
+
+  [[gnu::always_inline]] bool any() const { return labels || offsets != nullptr; }
+  [[gnu::always_inline]] std::int64_t key(std::int64_t id) const { return keys == nullptr ? id : keys[id]; }
+};
+
+// The samples of one of several groups as the thread that computes it sees them, and what it keeps for the rows.
+template <class T>
+struct GroupSamples {
+  std::int64_t following = 0;          // samples of later groups that follow in `sampled`: worth prefetching
+  const std::int64_t* keys = nullptr;  // [S] of the samples; null: nothing is removed
+  std::uint64_t* filter = nullptr;     // Bloom filter of `keys`; null: lists are too short to need one
+  int filter_bits = 0;                 // log2 of its size
+  T* grad = nullptr;                   // G [S, examples of the group]; null: not kept
+  Range examples{0, 0};                // of the group
+};
+
 // A number for each example of the batch, or one for all.
 template <class T>
 struct FactorView {
@@ -82,11 +115,13 @@ struct LossTask {
   const std::int64_t* examples;  // null: all of the batch
   const T* inputs;
   std::int64_t inputs_stride;
-  const std::int64_t* sampled;
-  const T* sampled_log_q;  // null: 0
-  const T* grad_loss;      // null: 1
+  const std::int64_t* sampled;  // z [G, S]
+  const T* sampled_log_q;       // likewise; null: 0
+  const T* grad_loss;           // null: 1
   FactorView<T> positive_weight, negative_weight;
-  HitLists hits;
+  HitLists hits;           // of one group
+  RemovedClasses removed;  // of several
+  GroupView groups;
   Interruption* interruption;
 
   // Outputs; null: not wanted.
@@ -105,8 +140,9 @@ struct LossTask {
   double* loss_sum;         // [batch]: loss so far; float64, so that the number of tiles does not show in the result
   const T* sampled_factor;  // by rows of the batch: what multiplies dloss/dv of a loss without weights; null: 1
   T* sampled_offset;        // [S]: bias - log Q
-  T* bias_copies;           // [copies, S]: sums of G over the examples of one team
-  T* weight_copies;         // [weight_copy_count, S, D]: G^T X of the teams that do not write to grad_weights directly
+  T* group_grad;     // of several groups: G of group g, [S, its examples], from its first example times S; or null
+  T* bias_copies;    // [copies, S]: sums of G over the examples of one team
+  T* weight_copies;  // [weight_copy_count, S, D]: G^T X of the teams that do not write to grad_weights directly
   std::int64_t copies;
   std::int64_t weight_copy_count;
   // Of the softmax: the largest logit so far, the sum of exp(v - largest) over the samples, and what exp(v - largest)
@@ -116,9 +152,17 @@ struct LossTask {
   double* softmax_sum;  // [batch]; float64, as loss_sum
   T* softmax_factor;    // [batch]
 
-  PlaneShape plane() const { return {batch, num_sampled, dim, grad_inputs != nullptr, l2_bytes}; }
+  // Of the group that a thread computes, where there are several: then `sampled`, `sampled_log_q` and `sampled_offset`
+  // are those of the group.
+  GroupSamples<T> group;
+
+  PlaneShape plane() const {
+    return {groups.count > 1 ? groups.size : batch, num_sampled, dim, grad_inputs != nullptr, l2_bytes};
+  }
   [[gnu::always_inline]] bool wants_rows() const { return grad_weights != nullptr || grad_biases != nullptr; }
-  [[gnu::always_inline]] bool wants_gradients() const { return grad_inputs != nullptr || wants_rows(); }
+  [[gnu::always_inline]] bool wants_gradients() const {
+    return grad_inputs != nullptr || wants_rows() || group.grad != nullptr;
+  }
   [[gnu::always_inline]] std::int64_t num_entries() const { return targets.begin(batch); }
   [[gnu::always_inline]] std::int64_t row_of_batch(std::int64_t b) const {
     return examples == nullptr ? b : examples[b];

@@ -15,32 +15,28 @@ template <class T>
   return in_tile & (__builtin_bit_cast(VecBits<T>, product) != VecBits<T>{} + kRemovedBits<T>);
 }
 
-// The first of positions[begin .. end), which ascend, that is at least `least`.
-[[gnu::always_inline]] inline std::int64_t first_from(const std::int64_t* positions, std::int64_t begin,
-                                                      std::int64_t end, std::int64_t least) {
-  while (begin < end) {
-    const std::int64_t middle = (begin + end) / 2;
-    positions[middle] < least ? begin = middle + 1 : end = middle;
-  }
-  return begin;
-}
-
-// Overwrites the products of removed samples in one tile.
+// Copies G of a tile to where its group's is kept, transposed: the examples of a sample stand together.
 template <class Tile, class T = typename Tile::Element>
-void remove_hits(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile) {
-  const HitLists& hits = task.hits;
-  for (std::int64_t b = examples.begin; b < examples.end; ++b) {
-    T* const row = tile.logits + (b - examples.begin) * kPanel<T>;
-    for (std::int64_t e = hits.first(b); e < hits.first(b + 1); ++e) {
-      const std::int64_t group = hits.group[e];
-      if (group < 0) continue;
-      const std::int64_t end = hits.begin[group + 1];
-      // An item of a whole batch, or a class that was drawn often, has thousands of positions.
-      for (std::int64_t i = first_from(hits.positions, hits.begin[group], end, sampled.begin); i < end; ++i) {
-        const std::int64_t s = hits.positions[i] - sampled.begin;
-        if (s >= sampled.size()) break;
-        row[s / kPanel<T> * tile.logits_panel + s % kPanel<T>] = __builtin_bit_cast(T, kRemovedBits<T>);
-      }
+void keep_grad(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile) {
+  const std::int64_t stride = task.group.examples.size();
+  T* const first = task.group.grad + sampled.begin * stride + (examples.begin - task.group.examples.begin);
+  for (std::int64_t s = 0; s < sampled.size(); s += kLanes<T>) {
+    const T* const column = tile.logits + s / kPanel<T> * tile.logits_panel + s % kPanel<T>;
+    const std::int64_t present = sampled.size() - s < kLanes<T> ? sampled.size() - s : kLanes<T>;
+    std::int64_t b = 0;
+    if (stride == 1 && present == kLanes<T>) {
+      store(first + s, load(column));
+      continue;
+    }
+    for (; b + kLanes<T> <= examples.size(); b += kLanes<T>) {
+      Vec<T> block[kLanes<T>];
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes<T>; ++i) block[i] = load(column + (b + i) * kPanel<T>);
+      transpose<T>(block);
+      for (std::int64_t i = 0; i < present; ++i) store(first + (s + i) * stride + b, block[i]);
+    }
+    for (; b < examples.size(); ++b) {
+      for (std::int64_t i = 0; i < present; ++i) first[(s + i) * stride + b] = column[b * kPanel<T> + i];
     }
   }
 }
@@ -79,19 +75,28 @@ struct ExampleRows {
   }
 };
 
-// The rows of a tile's samples: of the table, widened into `buffer` where they are not stored as T, and of dW.
+// The rows of a tile's samples: of the table, widened into `buffer` where they are not stored as T, and of dW. Of
+// several groups also the rows that come next, which a tile may prefetch: kMostRowsAhead, the last of all repeated.
 template <class T>
 struct SampleRows {
-  const T* w[kMostTileSamples];
+  const T* w[kMostTileSamples + kMostRowsAhead];
   T* dw[kMostTileSamples];
 
   SampleRows(const LossTask<T>& task, Range samples, const TeamSums<T>& sums, T* buffer) {
+    const std::int64_t ahead = task.groups.count > 1 ? rows_ahead(task.dim * element_bytes(task.weights.dtype)) : 0;
+    const std::int64_t last = task.num_sampled + task.group.following - 1;
+    const bool stored = is_stored_as<T>(task.weights.dtype);
     for (std::int64_t i = 0; i < samples.size(); ++i) {
       const std::int64_t s = samples.begin + i;
+      if (ahead > 0 && !stored && s + ahead <= last) prefetch_row(task.weights, task.sampled[s + ahead], task.dim);
       w[i] = row_of(task.weights, task.sampled[s], task.dim, buffer + i * task.dim);
       if (task.grad_weights == nullptr) continue;
       dw[i] =
           sums.weights != nullptr ? sums.weights + s * task.dim : task.grad_weights + task.sampled_row[s] * task.dim;
+    }
+    for (std::int64_t i = 0; i < ahead && stored; ++i) {
+      const std::int64_t s = samples.end + i;
+      w[samples.size() + i] = static_cast<const T*>(task.weights.row(task.sampled[s < last ? s : last]));
     }
   }
 };

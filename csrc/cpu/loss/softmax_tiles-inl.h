@@ -71,7 +71,7 @@ void add_exponentials(const LossTask<T>& task, Range examples, Range sampled, co
   }
   for_each_column(tile, sampled.size(), [&](T* column, std::int64_t s, std::int64_t present) {
     const VecBits<T> in_tile = first_lanes<T>(present);
-    const Vec<T> offset = load_first(task.sampled_offset + sampled.begin + s, present);
+    const Vec<T> offset = load_present(task.sampled_offset + sampled.begin + s, present);
     for (std::int64_t b = 0; b < examples.size(); ++b, column += kPanel<T>) {
       const Vec<T> logit = logit_of<T>(load(column), offset, in_tile);
       store(column, logit);
@@ -123,7 +123,7 @@ void scale_exponentials(const LossTask<T>& task, Range examples, Range sampled, 
   }
   for_each_column(tile, sampled.size(), [&](T* column, std::int64_t s, std::int64_t present) {
     const VecBits<T> in_tile = first_lanes<T>(present);
-    const Vec<T> offset = load_first(task.sampled_offset + sampled.begin + s, present);
+    const Vec<T> offset = load_present(task.sampled_offset + sampled.begin + s, present);
     ColumnSum<T> sum;
     for (std::int64_t b = 0; b < examples.size(); ++b, column += kPanel<T>) {
       sum.start(b);
@@ -157,7 +157,7 @@ void logits_of_block(const LossTask<T>& task, Range examples, Range sampled, con
       const std::int64_t place = slot * strip.example_tiles + i;
       if (strip.exps != nullptr) tile.logits = strip.exps + place * tile.logits_elements;
       tile.multiply_logits();
-      if (task.hits.group != nullptr) remove_hits(task, part, samples, tile);
+      remove_samples(task, part, samples, tile);
       T* const maxima = strip.exps != nullptr ? strip.maxima + place * tile.examples : nullptr;
       add_exponentials(task, part, samples, tile, maxima);
     }
@@ -181,13 +181,14 @@ void gradients_of_block(const LossTask<T>& task, Range examples, Range sampled, 
       tile.use_examples(strip.x + i * tile.x_elements, part.size());
       if (again) {
         tile.multiply_logits();
-        if (task.hits.group != nullptr) remove_hits(task, part, samples, tile);
+        remove_samples(task, part, samples, tile);
         scale_exponentials<true, Tile, T>(task, part, samples, tile, nullptr, sums.bias);
       } else {
         const std::int64_t place = slot * strip.example_tiles + i;
         tile.logits = strip.exps + place * tile.logits_elements;
         scale_exponentials<false, Tile, T>(task, part, samples, tile, strip.maxima + place * tile.examples, sums.bias);
       }
+      if (task.group.grad != nullptr) keep_grad(task, part, samples, tile);
       tile.enter_grad();
       if (task.grad_inputs != nullptr) tile.add_grad_inputs(example_rows.dx);
       if (task.grad_weights != nullptr) tile.add_grad_weights(rows.dw);

@@ -1,0 +1,172 @@
+// A tile of so few examples that packing rows of the table costs more than it saves: its products read the rows where
+// they lie, each from memory once. Compiled once per instruction set; the rules are in simd-inl.h.
+
+// The column at which vector `v` of a row starts. The last ends with the row: it computes some numbers of the one
+// before a second time, to the same bits, where a part of a vector would take a loop.
+template <class T>
+[[gnu::always_inline]] inline std::int64_t column_of(std::int64_t v, std::int64_t dim) {
+  const std::int64_t last = dim - kLanes<T>;
+  return v * kLanes<T> < last ? v * kLanes<T> : last;
+}
+
+// x . w for kLanes rows w at once: as many independent sums, and one reduction of their lanes for all.
+template <class T>
+Vec<T> dots(const T* x, const T* const (&rows)[kLanes<T>], std::int64_t dim) {
+  Vec<T> sum[kLanes<T>] = {};
+  std::int64_t d = 0;
+  for (; d + kLanes<T> <= dim; d += kLanes<T>) {
+    const Vec<T> x_d = load(x + d);
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes<T>; ++i) sum[i] += load(rows[i] + d) * x_d;
+  }
+  if (d < dim && dim > kLanes<T>) {
+    // The last vector, without what the one before has: 0 times an infinity would be NaN.
+    const VecBits<T> left = ~first_lanes<T>(kLanes<T> - (dim - d));
+    const Vec<T> x_d = load(x + dim - kLanes<T>);
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes<T>; ++i) sum[i] += left ? load(rows[i] + dim - kLanes<T>) * x_d : Vec<T>{};
+  } else if (d < dim) {
+    const Vec<T> x_d = load_first(x, dim);
+    for (int i = 0; i < kLanes<T>; ++i) sum[i] = load_first(rows[i], dim) * x_d;
+  }
+  return sums_of_rows<T>(sum);
+}
+
+// to[0:dim] = or += the sum of row(i), times factor(i), over i < count: at most kRowVectors vectors of it at a time, in
+// registers. The last vector may overlap the one before, which is always computed beside it: the parts are nearly
+// equal.
+constexpr int kRowVectors = 8;
+
+template <class T, Write kWrite, int NV, class Factor, class Row>
+void weighted_vectors(T* to, std::int64_t first, std::int64_t dim, std::int64_t count, const Factor& factor,
+                      const Row& row) {
+  std::int64_t column[NV];
+  Vec<T> sum[NV];
+#pragma GCC unroll 8
+  for (int v = 0; v < NV; ++v) {
+    column[v] = column_of<T>(first + v, dim);
+    sum[v] = Vec<T>{};
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    const T g = factor(i);
+    const T* const from = row(i);
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) sum[v] += g * load(from + column[v]);
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < NV && kWrite == Write::kAdd; ++v) sum[v] += load(to + column[v]);
+#pragma GCC unroll 8
+  for (int v = 0; v < NV; ++v) store(to + column[v], sum[v]);
+}
+
+template <class T, Write kWrite, class Factor, class Row>
+void weighted_sum(T* to, std::int64_t dim, std::int64_t count, const Factor& factor, const Row& row) {
+  if (dim < kLanes<T>) {
+    for (std::int64_t d = 0; d < dim; ++d) {
+      T sum = T{0};
+      for (std::int64_t i = 0; i < count; ++i) sum += factor(i) * row(i)[d];
+      to[d] = kWrite == Write::kSet ? sum : to[d] + sum;
+    }
+    return;
+  }
+  const std::int64_t vectors = (dim + kLanes<T> - 1) / kLanes<T>;
+  const std::int64_t step = even_part(vectors, kRowVectors);
+  for (std::int64_t v = 0; v < vectors; v += step) {
+    switch (vectors - v < step ? vectors - v : step) {
+      case 1: weighted_vectors<T, kWrite, 1>(to, v, dim, count, factor, row); break;
+      case 2: weighted_vectors<T, kWrite, 2>(to, v, dim, count, factor, row); break;
+      case 3: weighted_vectors<T, kWrite, 3>(to, v, dim, count, factor, row); break;
+      case 4: weighted_vectors<T, kWrite, 4>(to, v, dim, count, factor, row); break;
+      case 5: weighted_vectors<T, kWrite, 5>(to, v, dim, count, factor, row); break;
+      case 6: weighted_vectors<T, kWrite, 6>(to, v, dim, count, factor, row); break;
+      case 7: weighted_vectors<T, kWrite, 7>(to, v, dim, count, factor, row); break;
+      default: weighted_vectors<T, kWrite, 8>(to, v, dim, count, factor, row);
+    }
+  }
+}
+
+template <class T>
+class GatherTile {
+ public:
+  using Element = T;
+
+  GatherTile(const PlaneShape& plane, T* scratch) : dim_(plane.dim) {
+    constexpr std::int64_t kMostExamples = 8;
+    // Between the two products the rows wait in the L2 cache.
+    const std::int64_t fitting = plane.l2_bytes / 4 / ((dim_ + 1) * static_cast<std::int64_t>(sizeof(T)));
+    examples = clamp(plane.batch, 1, kMostExamples);
+    samples = clamp(plane.num_sampled, 1, clamp(fitting / kPanel<T> * kPanel<T>, kPanel<T>, kMostTileSamples));
+    logits_panel = examples * kPanel<T>;
+    std::int64_t used = 0;
+    const auto take = [&](std::int64_t elements) {
+      used += elements;
+      return scratch == nullptr ? nullptr : scratch + used - elements;
+    };
+    x_elements = examples * static_cast<std::int64_t>(sizeof(const T*) / sizeof(T));
+    x_ = reinterpret_cast<const T**>(take(x_elements));
+    logits_elements = panels<T>(samples) * logits_panel;
+    logits = take(logits_elements);
+    loss_lanes = take(examples * kLanes<T>);
+    scratch_elements = used;
+  }
+
+  std::int64_t examples, samples;  // size of a whole tile
+  std::int64_t scratch_elements;
+  T* logits;                                 // panels [samples] of rows [examples]: X W^T, then G
+  std::int64_t logits_panel;                 // elements from one panel to the next
+  T* loss_lanes;                             // [examples, kLanes]
+  std::int64_t x_elements, logits_elements;  // of the addresses of X and of the logits
+
+  // kMostRowsAhead more rows are there to be prefetched.
+  void enter_samples(const T* const* w_rows, std::int64_t count, Packed) {
+    w_ = w_rows;
+    num_samples_ = count;
+  }
+
+  void use_examples(T* memory, std::int64_t count) {
+    x_ = reinterpret_cast<const T**>(memory);
+    num_examples_ = count;
+  }
+
+  void enter_examples(const T* const* x_rows, std::int64_t count) {
+    for (std::int64_t b = 0; b < count; ++b) x_[b] = x_rows[b];
+    num_examples_ = count;
+  }
+
+  void multiply_logits() {
+    const std::int64_t row_bytes = dim_ * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t ahead = rows_ahead(row_bytes);
+    for (std::int64_t s = 0; s < num_samples_; s += kLanes<T>) {
+      const T* rows[kLanes<T>];  // repeated past the last; what comes of those is not read
+      for (std::int64_t i = 0; i < kLanes<T>; ++i) {
+        rows[i] = w_[s + i < num_samples_ ? s + i : num_samples_ - 1];
+        if (s + i < num_samples_) prefetch_bytes(w_[s + i + ahead], row_bytes);
+      }
+      T* const to = logits + s / kPanel<T> * logits_panel + s % kPanel<T>;
+      for (std::int64_t b = 0; b < num_examples_; ++b) store(to + b * kPanel<T>, dots(x_[b], rows, dim_));
+    }
+  }
+
+  void enter_grad() {}  // G is used as the loss left it
+
+  void add_grad_inputs(T* const* dx_rows) {
+    for (std::int64_t b = 0; b < num_examples_; ++b) {
+      const T* const g = logits + b * kPanel<T>;
+      for (std::int64_t s = 0; s < num_samples_; s += kPanel<T>) {
+        const T* const g_panel = g + s / kPanel<T> * logits_panel;
+        weighted_sum<T, Write::kAdd>(
+            dx_rows[b], dim_, num_samples_ - s < kPanel<T> ? num_samples_ - s : kPanel<T>,
+            [&](std::int64_t i) { return g_panel[i]; }, [&](std::int64_t i) { return w_[s + i]; });
+      }
+    }
+  }
+
+  void add_grad_weights(T* const*) {}  // rows are computed from G that was kept
+  void leave_samples(T* const*) {}
+
+ private:
+  std::int64_t dim_;
+  const T** x_;  // [examples]: where the inputs are
+  const T* const* w_ = nullptr;
+  std::int64_t num_examples_ = 0, num_samples_ = 0;
+};
