@@ -57,6 +57,10 @@ void validate_ids(const char* name, const std::int64_t* ids, std::int64_t count,
   };
   std::int64_t bad = -1;
   if (!padding) {
+    // Of good ones no sign bit is set in id and in V - 1 - id. Without comparisons, which SSE2 lacks for 64 bits.
+    std::int64_t signs = 0;
+    for (std::int64_t i = 0; i < count; ++i) signs |= ids[i] | (num_classes - 1 - ids[i]);
+    if (signs >= 0) return;
     for (std::int64_t i = count - 1; i >= 0; --i) bad = is_bad(ids[i]) ? i : bad;
   } else {
     for (std::int64_t i = count - 1; i >= 0; --i) bad = is_bad(ids[i]) && ids[i] != *padding ? i : bad;

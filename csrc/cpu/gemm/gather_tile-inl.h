@@ -32,14 +32,17 @@ Vec<T> dots(const T* x, const T* const (&rows)[kLanes<T>], std::int64_t dim) {
   return sums_of_rows<T>(sum);
 }
 
+struct NoRows {};
+
 // to[0:dim] = or += the sum of row(i), times factor(i), over i < count: at most kRowVectors vectors of it at a time, in
 // registers. The last vector may overlap the one before, which is always computed beside it: the parts are nearly
-// equal.
+// equal. Beside row i, ahead(i) is prefetched; NoRows: nothing is.
 constexpr int kRowVectors = 8;
 
-template <class T, Write kWrite, int NV, class Factor, class Row>
+template <class T, Write kWrite, int NV, class Factor, class Row, class Ahead>
 void weighted_vectors(T* to, std::int64_t first, std::int64_t dim, std::int64_t count, const Factor& factor,
-                      const Row& row) {
+                      const Row& row, const Ahead& ahead) {
+  constexpr int kLineVectors = 64 / kVectorBytes;
   std::int64_t column[NV];
   Vec<T> sum[NV];
 #pragma GCC unroll 8
@@ -48,6 +51,12 @@ void weighted_vectors(T* to, std::int64_t first, std::int64_t dim, std::int64_t 
     sum[v] = Vec<T>{};
   }
   for (std::int64_t i = 0; i < count; ++i) {
+    if constexpr (!std::is_same_v<Ahead, NoRows>) {
+      const T* const next = ahead(i);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; v += kLineVectors) prefetch_to_l2(next + column[v]);
+      prefetch_to_l2(next + dim - 1);
+    }
     const T g = factor(i);
     const T* const from = row(i);
 #pragma GCC unroll 8
@@ -59,28 +68,32 @@ void weighted_vectors(T* to, std::int64_t first, std::int64_t dim, std::int64_t 
   for (int v = 0; v < NV; ++v) store(to + column[v], sum[v]);
 }
 
-template <class T, Write kWrite, class Factor, class Row>
-void weighted_sum(T* to, std::int64_t dim, std::int64_t count, const Factor& factor, const Row& row) {
+template <class T, Write kWrite, class Factor, class Row, class Ahead>
+void weighted_sum(T* to, std::int64_t dim, std::int64_t count, const Factor& factor, const Row& row,
+                  const Ahead& ahead) {
   if (dim < kLanes<T>) {
-    for (std::int64_t d = 0; d < dim; ++d) {
-      T sum = T{0};
-      for (std::int64_t i = 0; i < count; ++i) sum += factor(i) * row(i)[d];
-      to[d] = kWrite == Write::kSet ? sum : to[d] + sum;
+    T sum[kLanes<T>] = {};
+    for (std::int64_t i = 0; i < count; ++i) {
+      if constexpr (!std::is_same_v<Ahead, NoRows>) prefetch_to_l2(ahead(i));
+      const T g = factor(i);
+      const T* const from = row(i);
+      for (std::int64_t d = 0; d < dim; ++d) sum[d] += g * from[d];
     }
+    for (std::int64_t d = 0; d < dim; ++d) to[d] = kWrite == Write::kSet ? sum[d] : to[d] + sum[d];
     return;
   }
   const std::int64_t vectors = (dim + kLanes<T> - 1) / kLanes<T>;
   const std::int64_t step = even_part(vectors, kRowVectors);
   for (std::int64_t v = 0; v < vectors; v += step) {
     switch (vectors - v < step ? vectors - v : step) {
-      case 1: weighted_vectors<T, kWrite, 1>(to, v, dim, count, factor, row); break;
-      case 2: weighted_vectors<T, kWrite, 2>(to, v, dim, count, factor, row); break;
-      case 3: weighted_vectors<T, kWrite, 3>(to, v, dim, count, factor, row); break;
-      case 4: weighted_vectors<T, kWrite, 4>(to, v, dim, count, factor, row); break;
-      case 5: weighted_vectors<T, kWrite, 5>(to, v, dim, count, factor, row); break;
-      case 6: weighted_vectors<T, kWrite, 6>(to, v, dim, count, factor, row); break;
-      case 7: weighted_vectors<T, kWrite, 7>(to, v, dim, count, factor, row); break;
-      default: weighted_vectors<T, kWrite, 8>(to, v, dim, count, factor, row);
+      case 1: weighted_vectors<T, kWrite, 1>(to, v, dim, count, factor, row, ahead); break;
+      case 2: weighted_vectors<T, kWrite, 2>(to, v, dim, count, factor, row, ahead); break;
+      case 3: weighted_vectors<T, kWrite, 3>(to, v, dim, count, factor, row, ahead); break;
+      case 4: weighted_vectors<T, kWrite, 4>(to, v, dim, count, factor, row, ahead); break;
+      case 5: weighted_vectors<T, kWrite, 5>(to, v, dim, count, factor, row, ahead); break;
+      case 6: weighted_vectors<T, kWrite, 6>(to, v, dim, count, factor, row, ahead); break;
+      case 7: weighted_vectors<T, kWrite, 7>(to, v, dim, count, factor, row, ahead); break;
+      default: weighted_vectors<T, kWrite, 8>(to, v, dim, count, factor, row, ahead);
     }
   }
 }
@@ -90,7 +103,10 @@ class GatherTile {
  public:
   using Element = T;
 
-  GatherTile(const PlaneShape& plane, T* scratch) : dim_(plane.dim) {
+  GatherTile(const PlaneShape& plane, T* scratch)
+      : dim_(plane.dim),
+        adds_grad_inputs_(plane.grad_inputs),
+        ahead_(rows_ahead(plane.dim * static_cast<std::int64_t>(sizeof(T)))) {
     constexpr std::int64_t kMostExamples = 8;
     // Between the two products the rows wait in the L2 cache.
     const std::int64_t fitting = plane.l2_bytes / 4 / ((dim_ + 1) * static_cast<std::int64_t>(sizeof(T)));
@@ -134,13 +150,14 @@ class GatherTile {
   }
 
   void multiply_logits() {
-    const std::int64_t row_bytes = dim_ * static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t ahead = rows_ahead(row_bytes);
     for (std::int64_t s = 0; s < num_samples_; s += kLanes<T>) {
+      const std::int64_t end = s + kLanes<T> < num_samples_ ? s + kLanes<T> : num_samples_;
       const T* rows[kLanes<T>];  // repeated past the last; what comes of those is not read
       for (std::int64_t i = 0; i < kLanes<T>; ++i) {
-        rows[i] = w_[s + i < num_samples_ ? s + i : num_samples_ - 1];
-        if (s + i < num_samples_) prefetch_bytes(w_[s + i + ahead], row_bytes);
+        rows[i] = w_[s + i < end ? s + i : end - 1];
+        if (!adds_grad_inputs_ && s + i < end) {
+          prefetch_row_to_l2(w_[s + i + ahead_], dim_ * static_cast<std::int64_t>(sizeof(T)));
+        }
       }
       T* const to = logits + s / kPanel<T> * logits_panel + s % kPanel<T>;
       for (std::int64_t b = 0; b < num_examples_; ++b) store(to + b * kPanel<T>, dots(x_[b], rows, dim_));
@@ -151,12 +168,14 @@ class GatherTile {
 
   void add_grad_inputs(T* const* dx_rows) {
     for (std::int64_t b = 0; b < num_examples_; ++b) {
-      const T* const g = logits + b * kPanel<T>;
       for (std::int64_t s = 0; s < num_samples_; s += kPanel<T>) {
-        const T* const g_panel = g + s / kPanel<T> * logits_panel;
-        weighted_sum<T, Write::kAdd>(
-            dx_rows[b], dim_, num_samples_ - s < kPanel<T> ? num_samples_ - s : kPanel<T>,
-            [&](std::int64_t i) { return g_panel[i]; }, [&](std::int64_t i) { return w_[s + i]; });
+        const std::int64_t count = num_samples_ - s < kPanel<T> ? num_samples_ - s : kPanel<T>;
+        const T* const g = logits + s / kPanel<T> * logits_panel + b * kPanel<T>;
+        const auto factor = [&](std::int64_t i) { return g[i]; };
+        const auto row = [&](std::int64_t i) { return w_[s + i]; };
+        const auto ahead = [&](std::int64_t i) { return w_[s + i + ahead_]; };
+        b == 0 ? weighted_sum<T, Write::kAdd>(dx_rows[b], dim_, count, factor, row, ahead)
+               : weighted_sum<T, Write::kAdd>(dx_rows[b], dim_, count, factor, row, NoRows{});
       }
     }
   }
@@ -166,6 +185,10 @@ class GatherTile {
 
  private:
   std::int64_t dim_;
+  // Rows that come next are prefetched beside dX, whose rows are in L1. The logits read rows from L2: they would wait
+  // behind the prefetches, which fill its queue.
+  bool adds_grad_inputs_;
+  std::int64_t ahead_;
   const T** x_;  // [examples]: where the inputs are
   const T* const* w_ = nullptr;
   std::int64_t num_examples_ = 0, num_samples_ = 0;

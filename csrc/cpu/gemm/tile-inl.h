@@ -31,17 +31,19 @@ constexpr std::int64_t clamp(std::int64_t value, std::int64_t least, std::int64_
   return value < least ? least : value > most ? most : value;
 }
 
-// Where rows are gathered without a pause, as those of many groups of samples, the prefetch distance is counted in
-// bytes: 8 KiB keep the line buffers of a core busy.
+// Where rows are gathered without a pause, as those of many groups of samples, they are asked for some 16 KiB ahead,
+// and into the L2 cache: it waits for twice as many lines of memory as L1 can (measured on Zen 4: twice the rate).
 constexpr std::int64_t kMostRowsAhead = 64;
 
 [[gnu::always_inline]] inline std::int64_t rows_ahead(std::int64_t row_bytes) {
-  return clamp(8192 / (row_bytes + 1), 4, kMostRowsAhead);
+  return clamp(16384 / (row_bytes + 1), 8, kMostRowsAhead);
 }
 
-// All cache lines of a row. It may start anywhere in one: NumPy's arrays do.
-[[gnu::always_inline]] inline void prefetch_bytes(const void* memory, std::int64_t bytes) {
-  const auto* row = static_cast<const char*>(memory);
-  for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i);
-  if (bytes > 0) __builtin_prefetch(row + bytes - 1);
+[[gnu::always_inline]] inline void prefetch_to_l2(const void* line) { __builtin_prefetch(line, 0, 2); }
+
+// All lines of a row. It may start anywhere in one: NumPy's arrays do.
+[[gnu::always_inline]] inline void prefetch_row_to_l2(const void* row, std::int64_t bytes) {
+  const auto* const first = static_cast<const char*>(row);
+  for (std::int64_t i = 0; i < bytes; i += 64) prefetch_to_l2(first + i);
+  if (bytes > 0) prefetch_to_l2(first + bytes - 1);
 }

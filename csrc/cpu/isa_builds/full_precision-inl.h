@@ -2,6 +2,7 @@
 //   FASTNCE_ISA_NAMESPACE     a namespace of its own, which exports kLoss, kSweep and kLogUniform, and
 //   FASTNCE_ISA_VECTOR_BYTES  the width of its vectors.
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "cpu/all_classes/sweep_kernels.h"

@@ -42,7 +42,7 @@ void write_share(const LossTask<T>& task, const SampleShare<T>& share, T* dw) {
     weighted_sum<T, kPart>(
         dw, task.dim, size - from < kSummed ? size - from : kSummed,
         [&](std::int64_t i) { return share.grad[from + i]; },
-        [&](std::int64_t i) { return task.input(share.examples.begin + from + i); });
+        [&](std::int64_t i) { return task.input(share.examples.begin + from + i); }, NoRows{});
   };
   write.template operator()<kWrite>(0);
   for (std::int64_t from = kSummed; from < size; from += kSummed) write.template operator()<Write::kAdd>(from);
@@ -52,10 +52,10 @@ void write_share(const LossTask<T>& task, const SampleShare<T>& share, T* dw) {
 template <class T>
 void prefetch_entry(const LossTask<T>& task, std::int64_t entry, std::int64_t num_labels) {
   const std::int64_t row_bytes = task.dim * static_cast<std::int64_t>(sizeof(T));
-  if (entry < num_labels) return prefetch_bytes(task.input(task.targets.example_of(entry)), row_bytes);
+  if (entry < num_labels) return prefetch_row_to_l2(task.input(task.targets.example_of(entry)), row_bytes);
   const SampleShare<T> share(task, entry - num_labels);
   __builtin_prefetch(share.grad);
-  if (share.examples.size() > 0) prefetch_bytes(task.input(share.examples.begin), row_bytes);
+  if (share.examples.size() > 0) prefetch_row_to_l2(task.input(share.examples.begin), row_bytes);
 }
 
 // Sets rows [r0, r1).

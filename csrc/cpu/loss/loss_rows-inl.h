@@ -64,10 +64,16 @@ void clear_grad_input(const LossTask<T>& task, std::int64_t b) {
 
 template <class T>
 void sampled_offsets(const LossTask<T>& task, Range sampled) {
-  const bool prefetch = task.biases.num_shards > 0;
+  const RowAddresses biases(task.biases);
+  const bool given = task.biases.num_shards > 0, stored = is_stored_as<T>(task.biases.dtype);
   for (std::int64_t s = sampled.begin; s < sampled.end; ++s) {
-    if (s < task.group.following && prefetch) __builtin_prefetch(task.biases.row(task.sampled[task.num_sampled + s]));
-    const T own = bias(task, task.sampled[s]);
+    if (given && s < task.group.following) __builtin_prefetch(biases[task.sampled[task.num_sampled + s]]);
+    T own = T{0};
+    if (given && stored) {
+      own = *static_cast<const T*>(biases[task.sampled[s]]);
+    } else if (given) {
+      widen<T>(biases[task.sampled[s]], task.biases.dtype, 1, &own);
+    }
     task.sampled_offset[s] = task.sampled_log_q != nullptr ? own - task.sampled_log_q[s] : own;
   }
 }

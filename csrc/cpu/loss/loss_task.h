@@ -25,6 +25,22 @@ struct TableView {
   }
 };
 
+// The rows of a table one after the other: what the address of a row of a single shard depends on is at hand.
+struct RowAddresses {
+  const TableView& table;
+  const char* start;     // null: several shards
+  std::int64_t stride;  // in bytes
+
+  [[gnu::always_inline]] explicit RowAddresses(const TableView& view) : table(view), start(nullptr), stride(0) {
+    if (view.num_shards != 1) return;
+    start = static_cast<const char*>(view.shards[0].data);
+    stride = view.shards[0].row_stride * element_bytes(view.dtype);
+  }
+  [[gnu::always_inline]] const void* operator[](std::int64_t id) const {
+    return start != nullptr ? start + id * stride : table.row(id);
+  }
+};
+
 // True classes, as a list of entries: dense, T for each example, or without padding.
 template <class T>
 struct TargetsView {

@@ -83,20 +83,28 @@ struct SampleRows {
   T* dw[kMostTileSamples];
 
   SampleRows(const LossTask<T>& task, Range samples, const TeamSums<T>& sums, T* buffer) {
-    const std::int64_t ahead = task.groups.count > 1 ? rows_ahead(task.dim * element_bytes(task.weights.dtype)) : 0;
-    const std::int64_t last = task.num_sampled + task.group.following - 1;
+    const RowAddresses rows(task.weights);
     const bool stored = is_stored_as<T>(task.weights.dtype);
+    const std::int64_t row_bytes = task.dim * element_bytes(task.weights.dtype);
+    const std::int64_t ahead = task.groups.count > 1 ? rows_ahead(row_bytes) : 0;
+    const std::int64_t last = task.num_sampled + task.group.following - 1;
     for (std::int64_t i = 0; i < samples.size(); ++i) {
       const std::int64_t s = samples.begin + i;
-      if (ahead > 0 && !stored && s + ahead <= last) prefetch_row(task.weights, task.sampled[s + ahead], task.dim);
-      w[i] = row_of(task.weights, task.sampled[s], task.dim, buffer + i * task.dim);
+      const void* const row = rows[task.sampled[s]];
+      if (stored) {
+        w[i] = static_cast<const T*>(row);
+      } else {
+        if (ahead > 0) prefetch_row_to_l2(rows[task.sampled[s + ahead < last ? s + ahead : last]], row_bytes);
+        widen<T>(row, task.weights.dtype, task.dim, buffer + i * task.dim);
+        w[i] = buffer + i * task.dim;
+      }
       if (task.grad_weights == nullptr) continue;
       dw[i] =
           sums.weights != nullptr ? sums.weights + s * task.dim : task.grad_weights + task.sampled_row[s] * task.dim;
     }
     for (std::int64_t i = 0; i < ahead && stored; ++i) {
       const std::int64_t s = samples.end + i;
-      w[samples.size() + i] = static_cast<const T*>(task.weights.row(task.sampled[s < last ? s : last]));
+      w[samples.size() + i] = static_cast<const T*>(rows[task.sampled[s < last ? s : last]]);
     }
   }
 };

@@ -14,5 +14,6 @@ const T* row_of(const TableView& table, std::int64_t id, std::int64_t count, T* 
 constexpr std::int64_t kPrefetchRows = 16;
 
 void prefetch_row(const TableView& table, std::int64_t id, std::int64_t dim) {
-  prefetch_bytes(table.row(id), dim * element_bytes(table.dtype));
+  const auto* row = static_cast<const char*>(table.row(id));
+  for (std::int64_t i = 0; i < dim * element_bytes(table.dtype); i += 64) __builtin_prefetch(row + i);
 }
