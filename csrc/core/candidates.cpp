@@ -41,15 +41,6 @@ void Candidates::prepare(const LossRequest& request) {
 
 void Candidates::draw(const LossRequest& request) {
   const SamplerParams& sampler = *request.negatives.sampler;
-  drawn_.resize(static_cast<std::size_t>(sampler.num_sampled));
-  const std::int64_t tries = sample_candidates(sampler, drawn_.data());
-  sampled_ = drawn_.data();
-  const auto log_q = [&](std::span<const std::int64_t> ids, std::vector<std::byte>& memory) {
-    counts_.resize(ids.size());
-    expected_counts(sampler, tries, ids, counts_.data());
-    return request.dtype == DType::kFloat64 ? log_of<double>(counts_.data(), std::ssize(ids), memory)
-                                            : log_of<float>(counts_.data(), std::ssize(ids), memory);
-  };
   const Targets& targets = request.targets;
   std::span labels(targets.ids, static_cast<std::size_t>(targets.count(request.batch)));
   if (targets.padding) {
@@ -59,8 +50,22 @@ void Candidates::draw(const LossRequest& request) {
     std::ranges::replace(labels_, *targets.padding, kSomeClass);
     labels = labels_;
   }
-  true_log_q_ = log_q(labels, true_memory_);
-  sampled_log_q_ = log_q(drawn_, sampled_memory_);
+  drawn_.resize(static_cast<std::size_t>(request.negatives.total()));
+  true_counts_.resize(labels.size());
+  sampled_counts_.resize(drawn_.size());
+  sample({.sources = {&sampler, 1},
+          .batch = request.batch,
+          .groups = request.negatives.groups,
+          .true_classes = labels,
+          .true_offsets = targets.offsets},
+         drawn_.data(), true_counts_.data(), sampled_counts_.data());
+  sampled_ = drawn_.data();
+  const auto log_q = [&](const std::vector<float>& counts, std::vector<std::byte>& memory) {
+    return request.dtype == DType::kFloat64 ? log_of<double>(counts.data(), std::ssize(counts), memory)
+                                            : log_of<float>(counts.data(), std::ssize(counts), memory);
+  };
+  true_log_q_ = log_q(true_counts_, true_memory_);
+  sampled_log_q_ = log_q(sampled_counts_, sampled_memory_);
 }
 
 }  // namespace fastnce

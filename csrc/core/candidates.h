@@ -26,7 +26,7 @@ class Candidates {
   const void* true_log_q_ = nullptr;
   const void* sampled_log_q_ = nullptr;
   std::vector<std::int64_t> drawn_, labels_;
-  std::vector<float> counts_;
+  std::vector<float> true_counts_, sampled_counts_;
   std::vector<std::byte> true_memory_, sampled_memory_;
 };
 

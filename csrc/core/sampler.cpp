@@ -7,6 +7,7 @@
 #include <random>
 #include <tuple>
 
+#include "core/validate.h"
 #include "cpu/sampler/accidental_hits.h"
 #include "cpu/sampler/sampler.h"
 #include "fastnce/error.h"
@@ -92,36 +93,72 @@ void expected_counts(const SamplerParams& params, std::int64_t tries, std::span<
                      float* counts) {
   validate(params);
   require_in_range("ids", ids, params.distribution.range_max);
-  cpu::expected_counts(params, tries, ids, counts);
+  const cpu::DrawnSet set{.tries = tries};
+  const std::int64_t offsets[] = {0, std::ssize(ids)};
+  cpu::expected_counts(params, {&set, 1}, {ids.data(), offsets}, counts);
 }
 
-void sample_mixture(std::span<const SamplerParams> sources, std::span<const std::int64_t> labels, std::int64_t* ids,
-                    float* true_counts, float* sampled_counts) {
-  std::vector<std::int64_t> tries;
-  std::int64_t drawn = 0;
-  for (const SamplerParams& source : sources) {
+void validate(const SampleRequest& request) {
+  if (request.sources.empty()) throw InvalidValue("sources: expected at least one");
+  for (const SamplerParams& source : request.sources) {
     validate(source);
-    if (source.distribution.range_max != sources[0].distribution.range_max) {
+    if (source.distribution.range_max != request.sources[0].distribution.range_max) {
       throw InvalidValue(concat("sources: a range_max of ", source.distribution.range_max, " beside one of ",
-                                sources[0].distribution.range_max, ": expected the same for all"));
+                                request.sources[0].distribution.range_max, ": expected the same for all"));
     }
-    require_in_range("labels", labels, source.distribution.range_max);
   }
-  for (const SamplerParams& source : sources) {
-    tries.push_back(cpu::sample_candidates(source, ids + drawn));
+  validate_groups(request.groups, request.batch);
+  const std::int64_t range_max = request.sources[0].distribution.range_max;
+  const bool listed = request.true_offsets != nullptr;
+  if (!listed && std::ssize(request.true_classes) % std::max<std::int64_t>(request.batch, 1) != 0) {
+    throw InvalidValue(concat("true_classes: expected as many for each of the B = ", request.batch, " examples, not ",
+                              request.true_classes.size(), " in all"));
+  }
+  if (listed) validate_offsets("true_classes", request.true_offsets, request.batch, std::ssize(request.true_classes));
+  require_in_range(listed ? "true_classes.values" : "true_classes", request.true_classes, range_max);
+  const ClassLists& exclude = request.exclude;
+  if (exclude.offsets == nullptr) return;
+  if (request.groups != request.batch) {
+    throw InvalidValue(concat("num_groups = ", request.groups, ": expected the number of examples, B = ",
+                              request.batch, ", to draw again what exclude lists for each"));
+  }
+  if (std::ranges::any_of(request.sources, [](const auto& source) { return is_all(source.distribution); })) {
+    throw InvalidValue("exclude: expected no lists where all classes are candidates");
+  }
+  validate_offsets("exclude", exclude.offsets, request.batch, -1);
+  require_in_range("exclude.values", {exclude.ids, static_cast<std::size_t>(exclude.offsets[request.batch])},
+                   range_max);
+}
+
+void sample(const SampleRequest& request, std::int64_t* ids, float* true_counts, float* sampled_counts) {
+  validate(request);
+  const std::int64_t groups = request.groups, num_sampled = request.num_sampled();
+  const auto num_sets = static_cast<std::size_t>(groups);
+  std::vector<std::vector<cpu::DrawnSet>> sets(request.sources.size(), std::vector<cpu::DrawnSet>(num_sets));
+  std::int64_t drawn = 0;
+  for (std::size_t i = 0; i < sets.size(); ++i) {
+    const SamplerParams& source = request.sources[i];
+    cpu::sample_sets(source, groups, request.exclude, ids + drawn, num_sampled, sets[i].data());
     drawn += source.num_sampled;
   }
   std::vector<float> of_source;
-  const auto count = [&](std::span<const std::int64_t> classes, float* counts) {
-    std::fill_n(counts, classes.size(), 0.0f);
-    of_source.resize(classes.size());
-    for (std::size_t i = 0; i < sources.size(); ++i) {
-      cpu::expected_counts(sources[i], tries[i], classes, of_source.data());
-      for (std::size_t k = 0; k < classes.size(); ++k) counts[k] += of_source[k];
+  // Classes and, for each group, where its own begin.
+  const auto count = [&](const ClassLists& lists, float* counts) {
+    cpu::expected_counts(request.sources[0], sets[0], lists, counts);
+    if (sets.size() > 1) of_source.resize(static_cast<std::size_t>(lists.offsets[groups]));
+    for (std::size_t i = 1; i < sets.size(); ++i) {
+      cpu::expected_counts(request.sources[i], sets[i], lists, of_source.data());
+      for (std::size_t k = 0; k < of_source.size(); ++k) counts[k] += of_source[k];
     }
   };
-  count(labels, true_counts);
-  count({ids, static_cast<std::size_t>(drawn)}, sampled_counts);
+  std::vector<std::int64_t> begin(num_sets + 1);
+  for (std::int64_t g = 0; g <= groups; ++g) {
+    const std::int64_t example = request.batch / groups * g;
+    begin[g] = request.true_offsets != nullptr ? request.true_offsets[example] : std::ssize(request.true_classes) / groups * g;
+  }
+  count({request.true_classes.data(), begin.data()}, true_counts);
+  for (std::int64_t g = 0; g <= groups; ++g) begin[g] = num_sampled * g;
+  count({ids, begin.data()}, sampled_counts);
 }
 
 SeedPair fresh_seed() {

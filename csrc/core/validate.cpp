@@ -71,18 +71,6 @@ void validate_ids(const char* name, const std::int64_t* ids, std::int64_t count,
                             " is outside [0, num_classes = ", num_classes, ")", or_padding));
 }
 
-// `count` < 0: any.
-void validate_offsets(const char* name, const std::int64_t* offsets, std::int64_t batch, std::int64_t count) {
-  const auto refuse = [&](std::int64_t at, const char* expected, std::int64_t value) {
-    throw InvalidValue(concat(name, ".offsets[", at, "] = ", offsets[at], ": expected ", expected, value));
-  };
-  if (offsets[0] != 0) refuse(0, "", 0);
-  for (std::int64_t b = 0; b < batch; ++b) {
-    if (offsets[b + 1] < offsets[b]) refuse(b + 1, "at least the offset before it, ", offsets[b]);
-  }
-  if (count >= 0 && offsets[batch] != count) refuse(batch, "the number of values, ", count);
-}
-
 // What Q is given as, for true or for sampled classes: the number by which the message calls it, and what it must be.
 struct GivenQ {
   const void* values;
@@ -182,6 +170,24 @@ void validate_sampler(const LossRequest& r) {
 
 }  // namespace
 
+void validate_groups(std::int64_t groups, std::int64_t batch) {
+  require_at_least(1, "num_groups", groups);
+  if (batch % groups != 0) {
+    throw InvalidValue(concat("num_groups = ", groups, ": expected a divisor of the batch, B = ", batch));
+  }
+}
+
+void validate_offsets(const char* name, const std::int64_t* offsets, std::int64_t batch, std::int64_t count) {
+  const auto refuse = [&](std::int64_t at, const char* expected, std::int64_t value) {
+    throw InvalidValue(concat(name, ".offsets[", at, "] = ", offsets[at], ": expected ", expected, value));
+  };
+  if (offsets[0] != 0) refuse(0, "", 0);
+  for (std::int64_t b = 0; b < batch; ++b) {
+    if (offsets[b + 1] < offsets[b]) refuse(b + 1, "at least the offset before it, ", offsets[b]);
+  }
+  if (count >= 0 && offsets[batch] != count) refuse(batch, "the number of values, ", count);
+}
+
 void validate_shapes(const LossRequest& r) {
   if (r.dtype != DType::kFloat32 && r.dtype != DType::kFloat64) {
     throw InvalidValue("dtype: expected kFloat32 or kFloat64");
@@ -200,10 +206,7 @@ void validate_shapes(const LossRequest& r) {
   require(!r.wanted.grad_biases || !r.biases.shards.empty(), "biases", "a table, since its gradient is asked for");
   const Negatives& negatives = r.negatives;
   require_at_least(0, "labels.values", r.targets.listed);
-  require_at_least(1, "num_groups", negatives.groups);
-  if (r.batch % negatives.groups != 0) {
-    throw InvalidValue(concat("num_groups = ", negatives.groups, ": expected a divisor of the batch, B = ", r.batch));
-  }
+  validate_groups(negatives.groups, r.batch);
   if (!(r.temperature > 0.0) || std::isinf(r.temperature)) {
     throw InvalidValue(concat("temperature = ", r.temperature, ": expected a positive, finite number"));
   }

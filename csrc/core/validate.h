@@ -15,4 +15,10 @@ void validate_dtypes(const LossRequest& request, const LossOutputs& outputs);
 void validate_labels(const LossRequest& request);
 void validate_candidates(const LossRequest& request);
 
+// G, a divisor of B.
+void validate_groups(std::int64_t groups, std::int64_t batch);
+
+// Offsets of lists, one for each example; `count` values, or any number where it is negative.
+void validate_offsets(const char* name, const std::int64_t* offsets, std::int64_t batch, std::int64_t count);
+
 }  // namespace fastnce

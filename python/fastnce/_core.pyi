@@ -86,11 +86,23 @@ def candidates(
     call: int,
     device: Any,
     calls: int,
+    true_offsets: Any = None,
+    num_groups: SupportsIndex | None = None,
+    exclude: Any = None,
+    exclude_offsets: Any = None,
 ) -> tuple[Any, Any, Any]: ...
 def mixed_candidates(
-    sources: list[tuple[Distribution, int, bool, int, int, int]], true_classes: Any, num_true: int, range_max: int
+    sources: list[tuple[Distribution, int, bool, int, int, int]],
+    true_classes: Any,
+    num_true: int,
+    range_max: int,
+    true_offsets: Any = None,
+    num_groups: SupportsIndex | None = None,
+    exclude: Any = None,
+    exclude_offsets: Any = None,
 ) -> tuple[Any, Any, Any]: ...
 def class_array(true_classes: Any, num_true: SupportsIndex, range_max: SupportsIndex) -> _Int64: ...
+def id_array(ids: Any, name: str) -> _Int64: ...
 def contains(classes: Any, name: str, value: int) -> bool: ...
 def accidental_hits(
     true_classes: Any, sampled_candidates: Any, num_true: SupportsIndex

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +20,10 @@ std::string message_of(const std::function<void()>& call) {
     return error.what();
   }
   return "no InvalidValue";
+}
+
+SampleRequest one_example(const SamplerParams& params, std::span<const std::int64_t> true_classes) {
+  return {.sources = {&params, 1}, .batch = 1, .true_classes = true_classes};
 }
 
 std::string message_with(const std::function<void(Problem<float>&)>& spoil) {
@@ -149,7 +154,7 @@ TEST(Validation, WantsTheTablesThatADistributionDrawsFrom) {
       const SamplerParams params{.distribution = distribution, .num_sampled = 3, .unique = unique};
       EXPECT_EQ(message_of([&] { sample_candidates(params, ids); }), message);
       EXPECT_EQ(message_of([&] { expected_counts(params, 3, ids, counts); }), message);
-      EXPECT_EQ(message_of([&] { sample_mixture({&params, 1}, ids, ids, counts, counts); }), message);
+      EXPECT_EQ(message_of([&] { sample(one_example(params, ids), ids, counts, counts); }), message);
       EXPECT_EQ(message_with_sampler(params), message);
     }
   }
@@ -164,7 +169,7 @@ TEST(Validation, WantsIdsOfTheDistributionForCounts) {
     float counts[2];
     const std::string rest = concat("[1] = ", bad, " is outside [0, range_max = 10)");
     EXPECT_EQ(message_of([&] { expected_counts(params, 2, ids, counts); }), "ids" + rest);
-    EXPECT_EQ(message_of([&] { sample_mixture({&params, 1}, ids, drawn, counts, counts); }), "labels" + rest);
+    EXPECT_EQ(message_of([&] { sample(one_example(params, ids), drawn, counts, counts); }), "true_classes" + rest);
   }
 }
 

@@ -40,60 +40,109 @@ std::vector<std::int64_t> true_classes_in_range(py::handle true_classes, std::in
   return classes;
 }
 
+// Values or offsets of lists.
+std::vector<std::int64_t> copy_list(py::handle ids, const char* name, const char* shape) {
+  const Array array = borrow_or_convert(ids, name, {.decided_by = "true_classes"});
+  require_rank(array, 1, shape);
+  return copy_ids(array);
+}
+
+std::vector<std::int64_t> copy_offsets(py::handle given, const char* name) {
+  std::vector<std::int64_t> offsets = copy_list(given, name, "[B + 1]");
+  if (offsets.empty()) throw InvalidValue(concat(name, " has shape [0]: expected [B + 1]"));
+  return offsets;
+}
+
+// The batch that is drawn for, as passed: what a SampleRequest borrows.
+struct Batch {
+  // Without offsets true classes are [B, T]. Without `num_groups` the results are those of one group, without its axis.
+  Batch(py::handle true_classes, std::int64_t num_true, py::handle true_offsets, py::handle num_groups,
+        py::handle exclude, py::handle exclude_offsets, const Distribution& distribution)
+      : grouped(!num_groups.is_none()) {
+    if (true_offsets.is_none()) {
+      classes = true_classes_in_range(true_classes, num_true, distribution);
+      request.batch = std::ssize(classes) / num_true;
+      true_shape = {request.batch, num_true};
+    } else {
+      classes = copy_list(true_classes, "true_classes.values", "[n]");
+      offsets = copy_offsets(true_offsets, "true_classes.offsets");
+      request.true_offsets = offsets.data();
+      request.batch = std::ssize(offsets) - 1;
+      true_shape = {std::ssize(classes)};
+    }
+    request.true_classes = classes;
+    if (grouped) request.groups = integer(num_groups, "num_groups");
+    if (exclude.is_none()) return;
+    excluded = copy_list(exclude, "exclude.values", "[n]");
+    excluded_offsets = copy_offsets(exclude_offsets, "exclude.offsets");
+    const std::int64_t lists = std::ssize(excluded_offsets) - 1;
+    if (lists != request.batch) {
+      throw InvalidValue(concat("exclude.offsets has shape [", lists + 1, "]: expected [B + 1] = [", request.batch + 1,
+                                "], as true_classes has B = ", request.batch, " examples"));
+    }
+    if (excluded_offsets.back() != std::ssize(excluded)) {
+      throw InvalidValue(concat("exclude.offsets[", lists, "] = ", excluded_offsets.back(),
+                                ": expected the number of values, ", excluded.size()));
+    }
+    request.exclude = {excluded.data(), excluded_offsets.data()};
+  }
+  Batch(const Batch&) = delete;
+
+  py::tuple sample_from(std::span<const SamplerParams> sources) {
+    request.sources = sources;
+    validate(request);
+    std::vector<py::ssize_t> shape{request.num_sampled()};
+    if (grouped) shape.insert(shape.begin(), request.groups);
+    py::array_t<std::int64_t> ids(shape);
+    py::array_t<float> true_count(true_shape), sampled_count(shape);
+    std::int64_t* const ids_data = ids.mutable_data();
+    float* const true_data = true_count.mutable_data();
+    float* const sampled_data = sampled_count.mutable_data();
+    {
+      // Safe: inputs are copied, outputs are ours, and the caller holds the distribution's tables; nothing below
+      // touches a Python object.
+      const WithoutGil released;
+      sample(request, ids_data, true_data, sampled_data);
+    }
+    return py::make_tuple(ids, true_count, sampled_count);
+  }
+
+  const bool grouped;
+  std::vector<std::int64_t> classes, offsets, excluded, excluded_offsets;
+  std::vector<py::ssize_t> true_shape;
+  SampleRequest request;
+};
+
 py::tuple candidates(py::handle distribution, py::handle true_classes, py::handle num_true, py::handle num_sampled,
                      py::handle unique, py::handle range_max, std::uint64_t seed, std::uint64_t seed2,
-                     std::uint64_t call, py::handle device, std::uintptr_t calls) {
+                     std::uint64_t call, py::handle device, std::uintptr_t calls, py::handle true_offsets,
+                     py::handle num_groups, py::handle exclude, py::handle exclude_offsets) {
   SamplerParams params = sampler_params(distribution, num_true, num_sampled, unique, range_max);
   params.seed = seed;
   params.seed2 = seed2;
   params.call = call;
   const std::int64_t t = integer(num_true, "num_true");
   if (!device.is_none()) return cuda_candidates(true_classes, t, params, calls, device);
-  const std::vector<std::int64_t> classes = true_classes_in_range(true_classes, t, params.distribution);
-  py::array_t<std::int64_t> ids(params.num_sampled);
-  py::array_t<float> true_count({std::ssize(classes) / t, t});
-  py::array_t<float> sampled_count(params.num_sampled);
-  std::int64_t* const ids_data = ids.mutable_data();
-  float* const true_data = true_count.mutable_data();
-  float* const sampled_data = sampled_count.mutable_data();
-  {
-    // Safe: inputs are copied, outputs are ours, and the caller holds the distribution's tables; nothing below touches
-    // a Python object.
-    const WithoutGil released;
-    const std::int64_t tries = sample_candidates(params, ids_data);
-    expected_counts(params, tries, classes, true_data);
-    expected_counts(params, tries, {ids_data, static_cast<std::size_t>(params.num_sampled)}, sampled_data);
-  }
-  return py::make_tuple(ids, true_count, sampled_count);
+  Batch batch(true_classes, t, true_offsets, num_groups, exclude, exclude_offsets, params.distribution);
+  return batch.sample_from({&params, 1});
 }
 
 // `sources` holds tuples (distribution, num_sampled, unique, seed, seed2, call).
-py::tuple mixed_candidates(const py::list& sources, py::handle true_classes, py::handle num_true,
-                           py::handle range_max) {
+py::tuple mixed_candidates(const py::list& sources, py::handle true_classes, py::handle num_true, py::handle range_max,
+                           py::handle true_offsets, py::handle num_groups, py::handle exclude,
+                           py::handle exclude_offsets) {
   std::vector<SamplerParams> params;
-  std::int64_t num_sampled = 0;
   for (const py::handle source : sources) {
     const auto field = [&](std::size_t i) { return py::object(py::reinterpret_borrow<py::tuple>(source)[i]); };
     SamplerParams one = sampler_params(field(0), num_true, field(1), field(2), range_max);
     one.seed = field(3).cast<std::uint64_t>();
     one.seed2 = field(4).cast<std::uint64_t>();
     one.call = field(5).cast<std::uint64_t>();
-    num_sampled += one.num_sampled;
     params.push_back(one);
   }
-  const std::int64_t t = integer(num_true, "num_true");
-  const std::vector<std::int64_t> classes = true_classes_in_range(true_classes, t, params.at(0).distribution);
-  py::array_t<std::int64_t> ids(num_sampled);
-  py::array_t<float> true_count({std::ssize(classes) / t, t});
-  py::array_t<float> sampled_count(num_sampled);
-  std::int64_t* const ids_data = ids.mutable_data();
-  float* const true_data = true_count.mutable_data();
-  float* const sampled_data = sampled_count.mutable_data();
-  {
-    const WithoutGil released;  // safe as above
-    sample_mixture(params, classes, ids_data, true_data, sampled_data);
-  }
-  return py::make_tuple(ids, true_count, sampled_count);
+  Batch batch(true_classes, integer(num_true, "num_true"), true_offsets, num_groups, exclude, exclude_offsets,
+              params.at(0).distribution);
+  return batch.sample_from(params);
 }
 
 // True classes [B, T] as int64: the classes that a call which learns from them has validated.
@@ -102,6 +151,12 @@ py::array_t<std::int64_t> class_array(py::handle true_classes, py::handle num_tr
   const std::vector<std::int64_t> classes =
       true_classes_in_range(true_classes, t, {.range_max = integer(range_max, "range_max")});
   return py::array_t<std::int64_t>({std::ssize(classes) / t, t}, classes.data());
+}
+
+// The same of values or offsets of lists, not validated.
+py::array_t<std::int64_t> id_array(py::handle ids, const char* name) {
+  const std::vector<std::int64_t> copied = copy_list(ids, name, "[n]");
+  return py::array_t<std::int64_t>(std::ssize(copied), copied.data());
 }
 
 void require_no_cuda(py::handle object, const char* name) {
@@ -171,10 +226,14 @@ void register_sampler(py::module_& module) {
       py::arg("range_max"));
   module.def("candidates", &candidates, py::arg("distribution"), py::arg("true_classes"), py::arg("num_true"),
              py::arg("num_sampled"), py::arg("unique"), py::arg("range_max"), py::arg("seed"), py::arg("seed2"),
-             py::arg("call"), py::arg("device"), py::arg("calls"));
+             py::arg("call"), py::arg("device"), py::arg("calls"), py::arg("true_offsets") = py::none(),
+             py::arg("num_groups") = py::none(), py::arg("exclude") = py::none(),
+             py::arg("exclude_offsets") = py::none());
   module.def("mixed_candidates", &mixed_candidates, py::arg("sources"), py::arg("true_classes"), py::arg("num_true"),
-             py::arg("range_max"));
+             py::arg("range_max"), py::arg("true_offsets") = py::none(), py::arg("num_groups") = py::none(),
+             py::arg("exclude") = py::none(), py::arg("exclude_offsets") = py::none());
   module.def("class_array", &class_array, py::arg("true_classes"), py::arg("num_true"), py::arg("range_max"));
+  module.def("id_array", &id_array, py::arg("ids"), py::arg("name"));
   module.def("contains", &contains, py::arg("classes"), py::arg("name"), py::arg("value"));
   module.def("accidental_hits", &find_accidental_hits, py::arg("true_classes"), py::arg("sampled_candidates"),
              py::arg("num_true"));

@@ -10,8 +10,8 @@
 #include "cpu/runtime/interrupt.h"
 #include "cpu/runtime/parallel.h"
 #include "cpu/runtime/workspace.h"
+#include "cpu/sampler/class_set.h"
 #include "cpu/sampler/draws.h"
-#include "cpu/sampler/sampler_kernels.h"
 #include "math/distribution/registry.h"
 
 namespace fastnce::cpu {
@@ -19,62 +19,32 @@ namespace fastnce::cpu {
 namespace {
 
 // Minimum work per thread. A draw takes some 20 ns, but in unique sampling every thread reads every draw, so threads
-// gain little. A count takes some 8 ns.
+// gain little.
 constexpr double kDrawsPerThread = 32768;
-constexpr double kCountsPerThread = 8192;
 // Draws of a thread in one batch: they bound the memory of unique sampling and of rejections.
 constexpr std::int64_t kDrawsAtOnce = std::int64_t{1} << 20;
 // Between two polls for an interrupt, where each step may be a cache miss.
 constexpr std::int64_t kStepsAtOnce = std::int64_t{1} << 16;
 
 // Tells whether a class occurs for the first time. A bit per class where that takes no more memory than the
-// samples themselves, otherwise an open-addressing table.
+// samples themselves, otherwise a hash table.
 class SeenClasses {
  public:
-  SeenClasses(std::int64_t expected, std::pmr::memory_resource* memory)
-      : table_(capacity_for(expected), kEmpty, memory) {}
+  SeenClasses(std::int64_t expected, std::pmr::memory_resource* memory) : table_(expected, memory) {}
   explicit SeenClasses(std::uint64_t* bitmap) : bitmap_(bitmap) {}
 
   bool insert(std::int64_t id) {
-    if (bitmap_ != nullptr) {
-      std::uint64_t& word = bitmap_[id / 64];
-      const std::uint64_t bit = std::uint64_t{1} << (id % 64);
-      const bool first = (word & bit) == 0;
-      word |= bit;
-      return first;
-    }
-    std::int64_t& slot = slot_of(id);
-    if (slot == id) return false;
-    slot = id;
-    if (++size_ * 2 > table_.size()) grow();
-    return true;
+    if (bitmap_ == nullptr) return table_.insert(id);
+    std::uint64_t& word = bitmap_[id / 64];
+    const std::uint64_t bit = std::uint64_t{1} << (id % 64);
+    const bool first = (word & bit) == 0;
+    word |= bit;
+    return first;
   }
 
  private:
-  static constexpr std::int64_t kEmpty = -1;
-
-  static std::size_t capacity_for(std::int64_t count) {
-    std::size_t capacity = 16;
-    while (capacity < 2 * static_cast<std::size_t>(count)) capacity *= 2;
-    return capacity;
-  }
-  std::int64_t& slot_of(std::int64_t id) {
-    const std::size_t mask = table_.size() - 1;
-    std::size_t at = hash_slot(id, table_.size());
-    while (table_[at] != kEmpty && table_[at] != id) at = (at + 1) & mask;
-    return table_[at];
-  }
-  void grow() {
-    std::pmr::vector<std::int64_t> old(table_.size() * 2, kEmpty, table_.get_allocator());
-    old.swap(table_);
-    for (const std::int64_t id : old) {
-      if (id != kEmpty) slot_of(id) = id;
-    }
-  }
-
   std::uint64_t* bitmap_ = nullptr;
-  std::pmr::vector<std::int64_t> table_;
-  std::size_t size_ = 0;
+  ClassSet table_;
 };
 
 // Walks through the draws batch by batch: threads make the draws of a batch; then every thread reads all of them in
@@ -153,34 +123,6 @@ class UniqueSampler {
   std::pmr::vector<std::uint8_t> is_first_{call_memory()};
 };
 
-template <class D>
-void count_expected(const D& distribution, const SamplerParams& params, std::int64_t tries,
-                    std::span<const std::int64_t> ids, float* counts) {
-  // Most classes of uniform and learned distributions have the probability of the one before.
-  double last_probability = -1.0;
-  float last_count = 0.0f;
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    const double probability = distribution.probability(ids[i]);
-    if (probability != last_probability) {
-      last_probability = probability;
-      last_count = static_cast<float>(math::expected_count_of_any(probability, params.num_sampled, tries));
-    }
-    counts[i] = last_count;
-  }
-}
-
-// Its counts are a kernel of each instruction set.
-void count_expected(const math::LogUniform& distribution, const SamplerParams& params, std::int64_t tries,
-                    std::span<const std::int64_t> ids, float* counts) {
-  log_uniform_kernels(current_isa())
-      .counts(ids.data(), std::ssize(ids), distribution.log_range, params.num_sampled, tries, counts);
-}
-
-void count_expected(const math::All&, const SamplerParams&, std::int64_t, std::span<const std::int64_t> ids,
-                    float* counts) {
-  std::fill_n(counts, ids.size(), 1.0f);
-}
-
 }  // namespace
 
 std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids) {
@@ -196,23 +138,6 @@ std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids) {
     done += part;
   }
   return params.num_sampled;
-}
-
-void expected_counts(const SamplerParams& params, std::int64_t tries, std::span<const std::int64_t> ids,
-                     float* counts) {
-  const std::int64_t count = std::ssize(ids);
-  current_isa();  // may throw: not inside the region
-  Interruption interruption;
-  math::with_distribution(params.distribution, [&](const auto& distribution) {
-    parallel(threads_for(static_cast<double>(count), kCountsPerThread), [&](const Team& team) {
-      in_parts(team.share(count), kStepsAtOnce, interruption, [&](Range part) {
-        count_expected(distribution, params, tries,
-                       ids.subspan(static_cast<std::size_t>(part.begin), static_cast<std::size_t>(part.size())),
-                       counts + part.begin);
-      });
-    });
-  });
-  interruption.check();
 }
 
 }  // namespace fastnce::cpu

@@ -8,9 +8,26 @@
 
 namespace fastnce::cpu {
 
+// What expected counts follow from, beside the distribution.
+struct DrawnSet {
+  std::int64_t tries = 0;  // draws that the set took, without those of excluded classes
+  double left = 1.0;       // 1 - the probabilities of excluded classes
+};
+
 // As in fastnce/sampler.h; parameters must be valid (core/sampler.cpp checks them).
 std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids);
-void expected_counts(const SamplerParams& params, std::int64_t tries, std::span<const std::int64_t> ids, float* counts);
+
+// Writes `groups` sets: set g, that of call number params.call * groups + g without the classes of list g, to
+// ids + g * stride. Throws InvalidValue for a list that leaves too few classes.
+void sample_sets(const SamplerParams& params, std::int64_t groups, const ClassLists& exclude, std::int64_t* ids,
+                 std::int64_t stride, DrawnSet* sets);
+
+// List i is counted by set i. Offsets are given; those of one list are {0, n}.
+void expected_counts(const SamplerParams& params, std::span<const DrawnSet> sets, const ClassLists& lists,
+                     float* counts);
+
+// Of each class in one draw. On this thread.
+void probabilities(const Distribution& distribution, std::span<const std::int64_t> ids, float* p);
 
 // Walker's alias table of `weights`, as TensorFlow builds it; returns the number of classes that it can draw.
 // `alias_table` has room for 2 numbers per class.

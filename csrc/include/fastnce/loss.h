@@ -40,12 +40,6 @@ struct Loss {
   bool remove_accidental_hits = false;  // sampled classes equal to a true class of the example contribute nothing
 };
 
-// A list of classes for each example: example b has ids[offsets[b]] .. ids[offsets[b + 1] - 1].
-struct ClassLists {
-  const std::int64_t* ids = nullptr;
-  const std::int64_t* offsets = nullptr;  // [B + 1], from 0, never falling; null: no lists
-};
-
 // The true classes: T for each example or, beside offsets, a list of any length. Examples whose labels are all padding,
 // or whose list is empty, contribute nothing; T in 1 / T is the number of labels that are no padding. Expected counts,
 // their logarithms and weights are not read where a label is padding.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fastnce/distribution.h"
+#include "fastnce/types.h"
 
 namespace fastnce {
 
@@ -34,12 +35,36 @@ std::int64_t sample_candidates(const SamplerParams& params, std::int64_t* ids);
 // `tries` is what sample_candidates() returned. Throws as validate() does, and for an id outside [0, V).
 void expected_counts(const SamplerParams& params, std::int64_t tries, std::span<const std::int64_t> ids, float* counts);
 
-// Draws from each of `sources` and writes their classes one after the other to `ids` [S], S being the sum of
-// num_sampled. A class is expected as often as all sources together expect it: the counts of `labels`, and of the
-// classes drawn, are sums over the sources. Throws InvalidValue as validate() does, unless all sources have the same
-// range_max, and for a label outside [0, V).
-void sample_mixture(std::span<const SamplerParams> sources, std::span<const std::int64_t> labels, std::int64_t* ids,
-                    float* true_counts, float* sampled_counts);
+// One call for a batch: S classes, or S for each of G groups of examples, and how often those and the true classes are
+// expected.
+struct SampleRequest {
+  // What is drawn from, one after the other; S is the sum of num_sampled. A class is expected as often as all sources
+  // together expect it.
+  std::span<const SamplerParams> sources;
+  std::int64_t batch = 0;  // B
+  // G, a divisor of B. Group g serves the examples [g B / G, (g + 1) B / G) and draws what call number `call` G + g of
+  // one group draws. Its counts follow from its own number of tries.
+  std::int64_t groups = 1;
+  std::span<const std::int64_t> true_classes;  // [B, T], or [n] beside offsets
+  const std::int64_t* true_offsets = nullptr;  // [B + 1], as in ClassLists; null: as many for each example
+  // Classes that are drawn again for an example, for which G must be B. They are skipped in the stream and are no tries;
+  // a class of probability p counts as one of min(1, p / (1 - the sum of those of the excluded classes)).
+  ClassLists exclude = {};
+
+  std::int64_t num_sampled() const {
+    std::int64_t total = 0;
+    for (const SamplerParams& source : sources) total += source.num_sampled;
+    return total;
+  }
+};
+
+// Throws InvalidValue as validate() above does, where G is not at least 1 and a divisor of B, for offsets that are
+// none, for classes outside [0, V), and unless all sources have the same range_max.
+void validate(const SampleRequest& request);
+
+// Writes the sampled classes [G, S], and the counts of the true classes, in their order, and of the sampled ones [G, S].
+// Throws as validate() does, and where `exclude` leaves an example too few classes.
+void sample(const SampleRequest& request, std::int64_t* ids, float* true_counts, float* sampled_counts);
 
 // A seed pair from the operating system's entropy.
 struct SeedPair {

@@ -1,4 +1,4 @@
-// The vocabulary of the public API: element types and class tables. No Python, no CUDA.
+// The vocabulary of the public API: element types, class tables, lists of classes. No Python, no CUDA.
 //
 // Shape letters, project-wide: B examples, D width, V classes, S sampled classes, T true classes per example.
 #pragma once
@@ -51,6 +51,12 @@ struct Table {
     for (const Shard& shard : shards) total += shard.rows;
     return total;
   }
+};
+
+// A list of classes for each example: example b has ids[offsets[b]] .. ids[offsets[b + 1] - 1].
+struct ClassLists {
+  const std::int64_t* ids = nullptr;
+  const std::int64_t* offsets = nullptr;  // [B + 1], from 0, never falling; null: no lists
 };
 
 // Where row `id` of a table of `rows` rows lies among `num_shards` shards. Always inlined: kernels built for wider

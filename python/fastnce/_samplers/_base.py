@@ -15,9 +15,10 @@ import numpy.typing as npt
 from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import Device, cuda_device_of
+from fastnce._samplers._batch import Batch
 from fastnce._samplers._counter import Counter
 from fastnce._seed import Seed, integer, seed_words, word
-from fastnce._types import ArrayT, IdLists, IdsLike, NumpySamples, SampledValues, SamplerState
+from fastnce._types import ArrayT, IdLists, LabelsLike, NumpySamples, Ragged, SampledValues, SamplerState
 
 if TYPE_CHECKING:
     from typing import Self
@@ -127,19 +128,56 @@ class Sampler:
         self._in_turn = False
 
     @overload
-    def __call__(self, true_classes: npt.NDArray[Any] | IdLists) -> NumpySamples: ...
+    def __call__(
+        self,
+        true_classes: npt.NDArray[Any] | IdLists | Ragged[npt.NDArray[Any]],
+        *,
+        num_groups: SupportsIndex | None = ...,
+        exclude: Ragged | None = ...,
+    ) -> NumpySamples: ...
 
     @overload
-    def __call__(self, true_classes: ArrayT) -> SampledValues[ArrayT, ArrayT]: ...
+    def __call__(
+        self,
+        true_classes: ArrayT | Ragged[ArrayT],
+        *,
+        num_groups: SupportsIndex | None = ...,
+        exclude: Ragged | None = ...,
+    ) -> SampledValues[ArrayT, ArrayT]: ...
 
-    def __call__(self, true_classes: IdsLike) -> SampledValues:
-        """Sample for one batch of true classes, ``[B, num_true]`` or ``[B]``."""
-        device = cuda_device_of(true_classes, "true_classes", self.range_max)
-        return self._call_on_cpu(true_classes) if device is None else self._call_on_cuda(true_classes, device)
+    def __call__(
+        self, true_classes: LabelsLike, *, num_groups: SupportsIndex | None = None, exclude: Ragged | None = None
+    ) -> SampledValues:
+        """Sample for one batch.
+
+        Args:
+            true_classes: ``[B, num_true]`` or ``[B]`` integer classes, or a :class:`Ragged` with a list for each
+                example.
+            num_groups: G, a divisor of B: S classes for each of G groups of B / G consecutive examples. None: S for
+                all. Group g of call c draws what call c G + g draws without groups; each group has its own number of
+                tries. On the CPU only.
+            exclude: A :class:`Ragged` with a list of classes for each example, which are drawn again; needs
+                ``num_groups`` = B. A class of probability p then has the probability p / (1 - the sum of those of the
+                excluded classes), at most 1. A list that leaves little probability takes 1 / that many draws for each
+                sample. On the CPU only.
+
+        Returns:
+            ``SampledValues(ids [S], true counts [B, T], sampled counts [S])``; with ``num_groups`` ids and sampled
+            counts are ``[G, S]``. True counts of a :class:`Ragged` are ``[n]``.
+
+        Raises:
+            ValueError: A class out of range; G < 1, or not a divisor of B; lists to exclude without G = B, or that
+                leave an example no class, or fewer than S where samples are unique; offsets that are none.
+            TypeError: Classes that are not integers.
+        """
+        batch = Batch.of(true_classes, num_groups, exclude)
+        device = cuda_device_of(batch.classes, "true_classes", self.range_max)
+        return self._call_on_cpu(batch) if device is None else self._call_on_cuda(batch, device)
 
     _own_call = __call__
 
-    def _call_on_cuda(self, true_classes: Any, device: Device) -> SampledValues:
+    def _call_on_cuda(self, batch: Batch, device: Device) -> SampledValues:
+        batch.require_one_set()
         with device.call():
             with self._lock:
                 self._settle_on(str(device))
@@ -149,7 +187,8 @@ class Sampler:
                     self._on_device = on_device(self._distribution, device)
                     self._counter = Counter(device, self._calls)
                 seed, seed2, address = self._seed, self._seed2, self._counter.address
-            values = _core.candidates(self._on_device, true_classes, *self._arguments, seed, seed2, 0, device, address)
+            arguments = (*self._arguments, seed, seed2, 0, device, address)
+            values = _core.candidates(self._on_device, batch.classes, *arguments)
         return SampledValues(*map(device.hand_over, values))
 
     def _settle_on(self, place: str) -> None:
@@ -159,21 +198,22 @@ class Sampler:
             )
         self._place = place
 
-    def _call_on_cpu(self, true_classes: Any) -> SampledValues:
+    def _call_on_cpu(self, batch: Batch) -> SampledValues:
         # The lock is held only to take a number: converting true_classes may run any Python code.
         with self._lock:
             self._settle_on("cpu")
             seed, seed2, call = self._seed, self._seed2, self._calls
             self._calls += 1
         try:
-            values = _core.candidates(self._distribution, true_classes, *self._arguments, seed, seed2, call, None, 0)
+            arguments = (*self._arguments, seed, seed2, call, None, 0)
+            values = _core.candidates(self._distribution, batch.classes, *arguments, *batch.lists)
         except BaseException:
             with self._lock:
                 # If no other thread has drawn since, the number is given back.
                 if (self._seed, self._seed2, self._calls) == (seed, seed2, call + 1):
                     self._calls = call
             raise
-        return SampledValues(*map(like(true_classes), values))
+        return SampledValues(*map(like(batch.classes), values))
 
     @property
     def num_true(self) -> int:

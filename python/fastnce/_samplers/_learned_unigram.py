@@ -12,8 +12,9 @@ from fastnce import _core
 from fastnce._arrays import like
 from fastnce._devices import Device
 from fastnce._samplers._base import Sampler, first_call, position, turn
+from fastnce._samplers._batch import Batch
 from fastnce._seed import Seed
-from fastnce._types import ArrayT, IdLists, IdsLike, LearnedSamplerState, NumpySamples, SampledValues
+from fastnce._types import ArrayT, IdLists, IdsLike, LearnedSamplerState, NumpySamples, Ragged, SampledValues
 
 _MOST_WEIGHT = 2**31 - 1
 """At which sum of all weights a sampler learns no more."""
@@ -109,24 +110,34 @@ class LearnedUnigramSampler(Sampler):
         _core.check_sampler("learned_unigram", num_true, num_sampled, unique, range_max)  # before memory is taken
         super().__init__(_core.LearnedWeights(range_max), range_max, num_sampled, num_true, unique, seed)
 
-    def _call_on_cuda(self, true_classes: Any, device: Device) -> SampledValues:
+    def _call_on_cuda(self, batch: Batch, device: Device) -> SampledValues:
         raise ValueError(f"true_classes is on device {device}: expected cpu, since the weights are learned there")
 
-    def _call_on_cpu(self, true_classes: Any) -> SampledValues:
-        return self._sample(true_classes)[0]
+    def _call_on_cpu(self, batch: Batch) -> SampledValues:
+        return self._draw(batch)[0]
 
     def _sample(
-        self, true_classes: Any, learned: npt.NDArray[np.int64] | None = None
+        self,
+        true_classes: Any,
+        learned: npt.NDArray[np.int64] | None = None,
+        num_groups: SupportsIndex | None = None,
+        exclude: Ragged | None = None,
     ) -> tuple[SampledValues, Callable[[], None]]:
         """A call, and what undoes it; learns ``learned`` where that is not ``true_classes``."""
-        # Converting true_classes may run any Python code; what the lock is held for runs none.
-        classes = _core.class_array(true_classes, self.num_true, self.range_max)
-        counted = classes if learned is None else learned
+        return self._draw(Batch.of(true_classes, num_groups, exclude), learned)
+
+    def _draw(
+        self, batch: Batch, learned: npt.NDArray[np.int64] | None = None
+    ) -> tuple[SampledValues, Callable[[], None]]:
+        # Converting true classes may run any Python code; what the lock is held for runs none.
+        given = batch.converted(self.num_true, self.range_max)
+        counted = given.classes if learned is None else learned
         with turn(self):
             position = self._seed, self._seed2, self._calls
-            values = _core.candidates(self._distribution, classes, *self._arguments, *position, None, 0)
+            arguments = (*self._arguments, *position, None, 0)
+            values = _core.candidates(self._distribution, given.classes, *arguments, *given.lists)
             self._advance(counted)
-        return SampledValues(*map(like(true_classes), values)), lambda: self._take_back(counted, position)
+        return SampledValues(*map(like(batch.classes), values)), lambda: self._take_back(counted, position)
 
     def _advance(self, classes: npt.NDArray[np.int64]) -> None:
         self._distribution.learn(classes)

@@ -14,8 +14,18 @@ from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
 from fastnce._errors import is_a
 from fastnce._samplers._base import FixedSampler, is_own_sampler, turn
+from fastnce._samplers._batch import Batch
 from fastnce._samplers._learned_unigram import LearnedUnigramSampler
-from fastnce._types import ArrayT, IdLists, IdsLike, LearnedSamplerState, NumpySamples, SampledValues, SamplerState
+from fastnce._types import (
+    ArrayT,
+    IdLists,
+    LabelsLike,
+    LearnedSamplerState,
+    NumpySamples,
+    Ragged,
+    SampledValues,
+    SamplerState,
+)
 
 Source: TypeAlias = FixedSampler | LearnedUnigramSampler
 
@@ -67,30 +77,49 @@ class MixedSampler:
         self._in_turn = False
 
     @overload
-    def __call__(self, true_classes: npt.NDArray[Any] | IdLists) -> NumpySamples: ...
+    def __call__(
+        self,
+        true_classes: npt.NDArray[Any] | IdLists | Ragged[npt.NDArray[Any]],
+        *,
+        num_groups: SupportsIndex | None = ...,
+        exclude: Ragged | None = ...,
+    ) -> NumpySamples: ...
 
     @overload
-    def __call__(self, true_classes: ArrayT) -> SampledValues[ArrayT, ArrayT]: ...
+    def __call__(
+        self,
+        true_classes: ArrayT | Ragged[ArrayT],
+        *,
+        num_groups: SupportsIndex | None = ...,
+        exclude: Ragged | None = ...,
+    ) -> SampledValues[ArrayT, ArrayT]: ...
 
-    def __call__(self, true_classes: IdsLike) -> SampledValues:
-        """Sample for one batch of true classes, ``[B, num_true]`` or ``[B]``."""
-        return self._sample(true_classes)[0]
+    def __call__(
+        self, true_classes: LabelsLike, *, num_groups: SupportsIndex | None = None, exclude: Ragged | None = None
+    ) -> SampledValues:
+        """Sample for one batch, as :meth:`LogUniformSampler.__call__` does; S is the sum of what the sources draw."""
+        return self._sample(true_classes, None, num_groups, exclude)[0]
 
     _own_call = __call__
 
     def _sample(
-        self, true_classes: Any, learned: npt.NDArray[np.int64] | None = None
+        self,
+        true_classes: Any,
+        learned: npt.NDArray[np.int64] | None = None,
+        num_groups: SupportsIndex | None = None,
+        exclude: Ragged | None = None,
     ) -> tuple[SampledValues, Callable[[], None]]:
         """A call, and what undoes it; learns ``learned`` where that is not ``true_classes``."""
-        device = cuda_device_of(true_classes, "true_classes", self.range_max)
+        batch = Batch.of(true_classes, num_groups, exclude)
+        device = cuda_device_of(batch.classes, "true_classes", self.range_max)
         if device is not None:
             raise ValueError(f"true_classes is on device {device}: expected cpu, where mixtures are drawn")
-        # Converting true_classes may run any Python code; what the lock is held for runs none.
-        classes = _core.class_array(true_classes, self.num_true, self.range_max)
-        counted = classes if learned is None else learned
+        # Converting true classes may run any Python code; what the lock is held for runs none.
+        given = batch.converted(self.num_true, self.range_max)
+        counted = given.classes if learned is None else learned
         with turn(self):
             sources = [sampler._source() for sampler in self._samplers]
-            values = _core.mixed_candidates(sources, classes, self.num_true, self.range_max)
+            values = _core.mixed_candidates(sources, given.classes, self.num_true, self.range_max, *given.lists)
             for sampler in self._samplers:
                 sampler._advance(counted)
 
@@ -99,7 +128,7 @@ class MixedSampler:
                 for sampler, (*_, seed, seed2, calls) in zip(self._samplers, sources, strict=True):
                     sampler._take_back(counted, (seed, seed2, calls))
 
-        return SampledValues(*map(like(true_classes), values)), take_back
+        return SampledValues(*map(like(batch.classes), values)), take_back
 
     @property
     def num_true(self) -> int:
