@@ -368,6 +368,11 @@ std::vector<std::int64_t> copy_ids(const Array& array) {
   std::vector<std::int64_t> ids;
   // An empty list has no element type of its own; NumPy makes it float64.
   if (is_empty(array) && array.type.code == dl::kFloat) return ids;
+  if (type_id(array.type.code, array.type.bits) == type_id(dl::kInt, 64) && is_compact(array.shape, array.strides)) {
+    const auto* const first = reinterpret_cast<const std::int64_t*>(array.data);
+    ids.assign(first, first + count(array.shape));
+    return ids;
+  }
   ids.reserve(static_cast<std::size_t>(count(array.shape)));
   const bool converted = convert_integers(array, array.shape, array.strides, ids, [&](auto value) {
     if (value > 0 && static_cast<std::uint64_t>(value) > std::numeric_limits<std::int64_t>::max()) {

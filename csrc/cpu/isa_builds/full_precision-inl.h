@@ -1,5 +1,5 @@
 // What a file of this folder that has one vector width compiles. Before including it, the file defines
-//   FASTNCE_ISA_NAMESPACE     a namespace of its own, which exports kLoss, kSweep and kLogUniform, and
+//   FASTNCE_ISA_NAMESPACE     a namespace of its own, which exports kLoss, kSweep and kSampler, and
 //   FASTNCE_ISA_VECTOR_BYTES  the width of its vectors.
 #include <cstdint>
 #include <type_traits>
@@ -76,7 +76,8 @@ const FullPrecisionSweep kSweep = {
     .f64 = kSweepKernels<PanelTile<double>>,
 };
 
-extern const LogUniformKernels kLogUniform;
-const LogUniformKernels kLogUniform = {.draws = log_uniform_draws, .counts = log_uniform_counts};
+extern const SamplerKernels kSampler;
+const SamplerKernels kSampler = {
+    .log_uniform_draws = log_uniform_draws, .log_uniform_counts = log_uniform_counts, .counts = expected_counts};
 
 }  // namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE

@@ -75,9 +75,9 @@ void draw(const D& distribution, const CandidateStream& stream, Range draws, std
 // Its draws are a kernel of each instruction set.
 void draw(const math::LogUniform& distribution, const CandidateStream& stream, Range draws, std::int64_t, Words*,
           std::int64_t* ids) {
-  log_uniform_kernels(current_isa())
-      .draws(stream.key, stream.start, static_cast<std::uint64_t>(draws.begin), draws.size(), distribution.log_range,
-             distribution.range_max, ids);
+  sampler_kernels(current_isa())
+      .log_uniform_draws(stream.key, stream.start, static_cast<std::uint64_t>(draws.begin), draws.size(),
+                         distribution.log_range, distribution.range_max, ids);
 }
 
 void draw(const math::All&, const CandidateStream&, Range draws, std::int64_t, Words*, std::int64_t* ids) {

@@ -1,5 +1,6 @@
 // How often classes are expected among samples, on threads.
 #include <algorithm>
+#include <functional>
 
 #include "cpu/runtime/interrupt.h"
 #include "cpu/runtime/parallel.h"
@@ -15,56 +16,49 @@ constexpr double kCountsPerThread = 8192;  // a count takes some 8 ns
 // Between two polls for an interrupt, where each step may be a cache miss.
 constexpr std::int64_t kStepsAtOnce = std::int64_t{1} << 16;
 
+// Writes the probability of each class in one draw.
 template <class D>
-void count_expected(const D& distribution, std::int64_t num_sampled, std::int64_t tries,
-                    std::span<const std::int64_t> ids, float* counts) {
-  // Most classes of uniform and learned distributions have the probability of the one before.
-  double last_probability = -1.0;
-  float last_count = 0.0f;
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    const double probability = distribution.probability(ids[i]);
-    if (probability != last_probability) {
-      last_probability = probability;
-      last_count = static_cast<float>(math::expected_count_of_any(probability, num_sampled, tries));
-    }
-    counts[i] = last_count;
-  }
+void probabilities_of(const D& distribution, std::span<const std::int64_t> ids, float* p) {
+  for (std::size_t i = 0; i < ids.size(); ++i) p[i] = static_cast<float>(distribution.probability(ids[i]));
 }
 
-// Its counts are a kernel of each instruction set.
-void count_expected(const math::LogUniform& distribution, std::int64_t num_sampled, std::int64_t tries,
-                    std::span<const std::int64_t> ids, float* counts) {
-  log_uniform_kernels(current_isa())
-      .counts(ids.data(), std::ssize(ids), distribution.log_range, num_sampled, tries, counts);
+void probabilities_of(const math::LogUniform& distribution, std::span<const std::int64_t> ids, float* p) {
+  constexpr std::int64_t kOneDraw = 1;
+  sampler_kernels(current_isa())
+      .log_uniform_counts(ids.data(), std::ssize(ids), distribution.log_range, kOneDraw, kOneDraw, p);
 }
 
-void count_expected(const math::All&, std::int64_t, std::int64_t, std::span<const std::int64_t> ids, float* counts) {
-  std::fill_n(counts, ids.size(), 1.0f);
-}
-
-// One draw, with replacement, is expected to give a class as often as its probability says.
-template <class D>
-void count_in_one_draw(const D& distribution, std::span<const std::int64_t> ids, float* counts) {
-  count_expected(distribution, 1, 1, ids, counts);
+void probabilities_of(const math::All&, std::span<const std::int64_t> ids, float* p) {
+  std::fill_n(p, ids.size(), 1.0f);
 }
 
 template <class D>
 void count_in_set(const D& distribution, std::int64_t num_sampled, const DrawnSet& set,
                   std::span<const std::int64_t> ids, float* counts) {
-  if (set.left == 1.0) return count_expected(distribution, num_sampled, set.tries, ids, counts);
-  count_in_one_draw(distribution, ids, counts);
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    // `left` may be 0 or less where next to nothing is left, as a sum of rounded numbers.
-    const double probability = static_cast<double>(counts[i]);
-    const double redrawn = probability < set.left ? math::rounded_to_float32(probability / set.left) : 1.0;
-    counts[i] = static_cast<float>(math::expected_count_of_any(redrawn, num_sampled, set.tries));
-  }
+  probabilities_of(distribution, ids, counts);
+  // Classes of uniform and young learned distributions have one probability.
+  const bool all_same = std::adjacent_find(counts, counts + ids.size(), std::not_equal_to<>()) == counts + ids.size();
+  const std::int64_t different = all_same ? std::min<std::int64_t>(std::ssize(ids), 1) : std::ssize(ids);
+  sampler_kernels(current_isa()).counts(counts, different, set.left, num_sampled, set.tries, counts);
+  if (all_same) std::fill_n(counts, ids.size(), ids.empty() ? 0.0f : counts[0]);
+}
+
+// In one pass.
+void count_in_set(const math::LogUniform& distribution, std::int64_t num_sampled, const DrawnSet& set,
+                  std::span<const std::int64_t> ids, float* counts) {
+  if (set.left != 1.0) return count_in_set<math::LogUniform>(distribution, num_sampled, set, ids, counts);
+  sampler_kernels(current_isa())
+      .log_uniform_counts(ids.data(), std::ssize(ids), distribution.log_range, num_sampled, set.tries, counts);
+}
+
+void count_in_set(const math::All&, std::int64_t, const DrawnSet&, std::span<const std::int64_t> ids, float* counts) {
+  std::fill_n(counts, ids.size(), 1.0f);
 }
 
 }  // namespace
 
 void probabilities(const Distribution& distribution, std::span<const std::int64_t> ids, float* p) {
-  math::with_distribution(distribution, [&](const auto& known) { count_in_one_draw(known, ids, p); });
+  math::with_distribution(distribution, [&](const auto& known) { probabilities_of(known, ids, p); });
 }
 
 void expected_counts(const SamplerParams& params, std::span<const DrawnSet> sets, const ClassLists& lists,

@@ -3,23 +3,23 @@
 namespace fastnce::cpu {
 
 namespace isa_baseline {
-extern const LogUniformKernels kLogUniform;
+extern const SamplerKernels kSampler;
 }
 #if defined(FASTNCE_X86)
 namespace isa_avx2 {
-extern const LogUniformKernels kLogUniform;
+extern const SamplerKernels kSampler;
 }
 namespace isa_avx512 {
-extern const LogUniformKernels kLogUniform;
+extern const SamplerKernels kSampler;
 }
 #endif
 
-const LogUniformKernels& log_uniform_kernels(Isa isa) {
+const SamplerKernels& sampler_kernels(Isa isa) {
 #if defined(FASTNCE_X86)
-  if (full_precision_of(isa) == Isa::kAvx512) return isa_avx512::kLogUniform;
-  if (isa == Isa::kAvx2) return isa_avx2::kLogUniform;
+  if (full_precision_of(isa) == Isa::kAvx512) return isa_avx512::kSampler;
+  if (isa == Isa::kAvx2) return isa_avx2::kSampler;
 #endif
-  return isa_baseline::kLogUniform;
+  return isa_baseline::kSampler;
 }
 
 }  // namespace fastnce::cpu

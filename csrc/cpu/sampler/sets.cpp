@@ -20,6 +20,7 @@ namespace {
 
 // Minimum work per thread: a draw takes some 10 ns, an excluded class about as much.
 constexpr double kDrawsPerThread = 8192;
+constexpr std::int64_t kDrawsAtOnce = std::int64_t{1} << 10;  // between two polls for an interrupt, if sets are small
 constexpr std::int64_t kMostAtOnce = std::int64_t{1} << 14;  // draws of a set, which bounds its memory
 
 // Whether the class is ever drawn. A class without weight stands in the alias table where rounding has left it over.
@@ -127,28 +128,30 @@ void sample_sets(const SamplerParams& params, std::int64_t groups, const ClassLi
     }
     return;
   }
+  const std::int64_t at_once = std::max<std::int64_t>(kDrawsAtOnce / params.num_sampled, 1);
   const std::int64_t needed = params.unique ? params.num_sampled : 1;
   std::atomic<std::int64_t> refused{groups};  // the first example whose list leaves too few classes
   current_isa();                              // may throw: not inside parallel()
   Interruption interruption;
   parallel(threads, [&](const Team& team) {
     SetSampler sampler(params, interruption);
-    in_parts(team.share(groups), 1, interruption, [&](Range part) {
-      const std::int64_t g = part.begin;
-      std::int64_t first = refused.load();
-      if (g > first) return;
-      if (excludes && sampler.exclude(list_of(exclude, g)) < needed) {
-        while (g < first && !refused.compare_exchange_weak(first, g)) continue;
-        return;
+    in_parts(team.share(groups), at_once, interruption, [&](Range part) {
+      for (std::int64_t g = part.begin; g < part.end; ++g) {
+        std::int64_t first = refused.load();
+        if (g > first) return;
+        if (excludes && sampler.exclude(list_of(exclude, g)) < needed) {
+          while (g < first && !refused.compare_exchange_weak(first, g)) continue;
+          return;
+        }
+        sets[g] = sampler.draw(call_of(g), ids + g * stride);
       }
-      sets[g] = sampler.draw(call_of(g), ids + g * stride);
     });
   });
   interruption.check();
   const std::int64_t example = refused.load();
   if (example == groups) return;
   const std::int64_t others = SetSampler(params, interruption).exclude(list_of(exclude, example));
-  throw InvalidValue(concat("exclude leaves example ", example, " ", others,
+  throw InvalidValue(concat("exclude: the list of example ", example, " leaves ", others,
                             " classes that can be drawn: expected at least ", params.unique ? "num_sampled = " : "",
                             needed, params.unique ? ", because samples are unique" : ""));
 }

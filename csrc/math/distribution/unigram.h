@@ -34,7 +34,9 @@ struct Unigram {
   FASTNCE_HD std::int64_t id(const std::uint32_t* fixed, const std::uint32_t* word) const {
     const std::int64_t i = integer(*word);
     const AliasEntry entry{table[2 * i], table[2 * i + 1]};
-    return (*fixed & (kAliasScale - 1)) < entry.threshold ? i : static_cast<std::int64_t>(entry.alias);
+    // No branch: one that nothing predicts would hold up the loads of the next draws.
+    const std::int64_t own = -static_cast<std::int64_t>((*fixed & (kAliasScale - 1)) < entry.threshold);
+    return (i & own) | (static_cast<std::int64_t>(entry.alias) & ~own);
   }
   // The quotient of two float32 numbers, rounded to float64 and then to float32, is the one rounded once.
   FASTNCE_HD double probability(std::int64_t k) const {
