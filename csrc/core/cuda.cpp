@@ -60,11 +60,9 @@ void validate_for_device(const SamplerParams& params) {
 void refuse_cpu_only(const LossRequest& r) {
   const std::pair<bool, const char*> used[] = {{r.targets.offsets != nullptr, "ragged labels"},
                                                {r.targets.weights != nullptr, "label_weights"},
-                                               {r.targets.log_q != nullptr || r.negatives.log_q != nullptr, "log_q"},
                                                {r.negatives.groups > 1, "candidates per group"},
                                                {r.exclude.offsets != nullptr, "exclude"},
-                                               {r.class_keys != nullptr, "class_keys"},
-                                               {r.temperature != 1.0, "temperature"}};
+                                               {r.class_keys != nullptr, "class_keys"}};
   for (const auto& [is_used, name] : used) {
     if (is_used)
       throw InvalidValue(concat(name, " on a CUDA device: expected arrays on the CPU, where it is implemented"));

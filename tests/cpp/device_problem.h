@@ -49,6 +49,8 @@ class DeviceProblem {
     if (request.targets.expected_count != nullptr) request.targets.expected_count = true_count_.data();
     request.negatives.ids = sampled_.data();
     if (request.negatives.expected_count != nullptr) request.negatives.expected_count = sampled_count_.data();
+    put_on_device(request.targets.log_q, host.labels.size(), true_log_q_);
+    put_on_device(request.negatives.log_q, host.sampled.size(), sampled_log_q_);
     put_on_device(request.loss.positive_weight, positive_weight_);
     put_on_device(request.loss.negative_weight, negative_weight_);
     request.grad_loss = host.request.grad_loss == nullptr ? nullptr : grad_loss_.data();
@@ -88,16 +90,21 @@ class DeviceProblem {
   using Factors = std::optional<DeviceArray<float>>;
 
   void put_on_device(ExampleFactor& factor, Factors& on_device) const {
-    if (factor.values == nullptr) return;
-    const auto* const values = static_cast<const float*>(factor.values);
-    on_device.emplace(std::vector<float>(values, values + request.batch));
-    factor.values = on_device->data();
+    put_on_device(factor.values, static_cast<std::size_t>(request.batch), on_device);
+  }
+  // An array of the host's that may be null, in place of it.
+  template <class Pointer, class T>
+  static void put_on_device(Pointer& array, std::size_t size, std::optional<DeviceArray<T>>& on_device) {
+    if (array == nullptr) return;
+    const auto* const values = static_cast<const T*>(array);
+    on_device.emplace(std::vector<T>(values, values + size));
+    array = on_device->data();
   }
 
   Problem<float>& host_;
   std::size_t rows_;
   DeviceArray<float> weights_, biases_, inputs_, true_count_, sampled_count_, grad_loss_;
-  Factors positive_weight_, negative_weight_;
+  Factors positive_weight_, negative_weight_, true_log_q_, sampled_log_q_;
   DeviceArray<std::int64_t> labels_, sampled_;
   DeviceArray<float> loss_, grad_inputs_, grad_weights_, grad_biases_;
   DeviceArray<std::int64_t> row_ids_, row_count_;

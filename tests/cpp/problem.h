@@ -199,10 +199,11 @@ class Solver {
   Real logit(std::int64_t b, std::int64_t id, const void* counts, std::int64_t at) const {
     Real sum = p.request.biases.shards.empty() ? Real{0} : p.biases[id];
     if (counts != nullptr) sum -= std::log(Real{static_cast<const T*>(counts)[at]});
+    Real product = 0;
     for (std::int64_t d = 0; d < p.sizes.dim; ++d) {
-      sum += static_cast<Real>(p.inputs[b * p.sizes.dim + d]) * p.weights[id * p.sizes.dim + d];
+      product += static_cast<Real>(p.inputs[b * p.sizes.dim + d]) * p.weights[id * p.sizes.dim + d];
     }
-    return sum;
+    return sum + product / p.request.temperature;
   }
 
   void add_logistic(std::int64_t b, const std::vector<Term>& terms, Real target) {
@@ -238,8 +239,8 @@ class Solver {
     const std::int64_t row = std::ranges::lower_bound(p.plan.ids, id) - p.plan.ids.begin();
     out.grad_biases.add(row, g);
     for (std::int64_t d = 0; d < p.sizes.dim; ++d) {
-      out.grad_inputs.add(b * p.sizes.dim + d, g * p.weights[id * p.sizes.dim + d]);
-      out.grad_weights.add(row * p.sizes.dim + d, g * p.inputs[b * p.sizes.dim + d]);
+      out.grad_inputs.add(b * p.sizes.dim + d, g * p.weights[id * p.sizes.dim + d] / p.request.temperature);
+      out.grad_weights.add(row * p.sizes.dim + d, g * p.inputs[b * p.sizes.dim + d] / p.request.temperature);
     }
   }
 

@@ -218,6 +218,56 @@ TEST_F(CudaLosses, NeedNeitherBiasesNorExpectedCounts) {
   }
 }
 
+std::vector<float> logs(const std::vector<float>& values) {
+  std::vector<float> all;
+  for (const float value : values) all.push_back(std::log(value));
+  return all;
+}
+
+TEST_F(CudaLosses, TakeLogQInPlaceOfExpectedCounts) {
+  for (const Member& member : kMembers) {
+    Problem<float> p({.batch = 20, .num_true = 2, .num_sampled = 140, .dim = 9, .num_classes = 90});
+    const std::vector<float> true_log_q = logs(p.true_count), sampled_log_q = logs(p.sampled_count);
+    p.request.loss = member.loss;
+    const Solution expected = solve(p);
+    p.request.targets.expected_count = p.request.negatives.expected_count = nullptr;
+    p.request.targets.log_q = true_log_q.data();
+    p.request.negatives.log_q = sampled_log_q.data();
+    run(p);
+    EXPECT_LE(relative_error(p.loss, expected.loss), tolerance(Precision::kHighest)) << member.name;
+    EXPECT_LE(relative_error(p.grad_inputs, expected.grad_inputs), tolerance(Precision::kHighest)) << member.name;
+    EXPECT_LE(relative_error(p.grad_weights, expected.grad_weights), tolerance(Precision::kHighest)) << member.name;
+    EXPECT_LE(relative_error(p.grad_biases, expected.grad_biases), tolerance(Precision::kHighest)) << member.name;
+  }
+}
+
+TEST_F(CudaLosses, ALogQThatIsNotFiniteGivesNaNInItsExample) {
+  for (const Member& member : kMembers) {
+    for (const float bad : {kInfinity, -kInfinity, kNaN}) {
+      Problem<float> p({.batch = 9, .num_true = 2, .num_sampled = 14, .dim = 9, .num_classes = 90});
+      std::vector<float> true_log_q = logs(p.true_count), sampled_log_q = logs(p.sampled_count);
+      true_log_q[2 * 7 + 1] = bad;
+      p.request.loss = member.loss;
+      p.request.targets = {.per_example = 2, .ids = p.labels.data(), .log_q = true_log_q.data()};
+      p.request.negatives = {.count = 14, .ids = p.sampled.data(), .log_q = sampled_log_q.data()};
+      run(p);
+      for (std::size_t b = 0; b < p.loss.size(); ++b) EXPECT_EQ(std::isnan(p.loss[b]), b == 7) << member.name;
+      EXPECT_TRUE(std::ranges::none_of(p.grad_inputs, [](float g) { return std::isnan(g); })) << member.name;
+    }
+  }
+}
+
+TEST_F(CudaLosses, ATemperatureDividesTheInputs) {
+  for (const Precision precision : kLevels) {
+    for (const Member& member : kMembers) {
+      Problem<float> p({.batch = 30, .num_true = 2, .num_sampled = 70, .dim = 33, .num_classes = 90});
+      p.request.loss = member.loss;
+      p.request.temperature = 0.3;
+      expect_solved(p, member.name, precision);
+    }
+  }
+}
+
 // Numbers of few bits, so that every logit is exact at every level.
 TEST_F(CudaLosses, LogitsOfAnySizeDoNotOverflow) {
   for (const Precision precision : kLevels) {

@@ -21,20 +21,23 @@ Array borrow_inputs(py::handle inputs, const Place& place) {
   return array;
 }
 
-void use_candidates(py::handle given, const Place& place, LossCall& call, CudaCall& gpu) {
+void use_candidates(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {
   LossRequest& request = call.request;
-  const auto values = three_sampled_values(given);
+  const auto values = three_sampled_values(args.sampled_values);
   request.negatives.ids = gpu.ids(borrow_candidates(values[0], call, place), 1);
   if (values[1].is_none() && values[2].is_none()) return;
-  Array true_count = borrow_per_label(values[1], "true_expected_count", call, place);
-  if (true_count.rank() == 1 && request.targets.per_example == 1) {  // of a batch of one
-    true_count.shape.push_back(1);
-    true_count.strides.push_back(1);
+  const bool logs = is_given(args.log_q) && boolean(args.log_q, "log_q");
+  Array true_q = borrow_per_label(values[1], logs ? "true_log_q" : "true_expected_count", call, place);
+  if (true_q.rank() == 1 && request.targets.per_example == 1) {  // of a batch of one
+    true_q.shape.push_back(1);
+    true_q.strides.push_back(1);
   }
-  request.targets.expected_count = gpu.floats(std::move(true_count), call.label_shape(), "[B, num_true]");
+  (logs ? request.targets.log_q : request.targets.expected_count) =
+      gpu.floats(std::move(true_q), call.label_shape(), "[B, num_true]");
   const std::int64_t sampled_shape[] = {request.negatives.count};
-  request.negatives.expected_count =
-      gpu.floats(borrow_or_convert(values[2], "sampled_expected_count", place), sampled_shape, "[num_sampled]");
+  (logs ? request.negatives.log_q : request.negatives.expected_count) =
+      gpu.floats(borrow_or_convert(values[2], logs ? "sampled_log_q" : "sampled_expected_count", place), sampled_shape,
+                 "[num_sampled]");
 }
 
 void use_weight(py::handle given, const char* name, const Place& place, const LossCall& call, CudaCall& gpu,
@@ -73,7 +76,7 @@ py::object cuda_loss(const LossArguments& args) {
   use_weight(args.positive_weight, "positive_weight", place, call, gpu, request.loss.positive_weight);
   use_weight(args.negative_weight, "negative_weight", place, call, gpu, request.loss.negative_weight);
   if (is_given(args.sampled_values)) {
-    use_candidates(args.sampled_values, place, call, gpu);
+    use_candidates(args, place, call, gpu);
   } else {
     call.draw_candidates();
   }

@@ -6,7 +6,6 @@
 #include "cuda/gemm/elements.cuh"
 #include "cuda/runtime/ids.cuh"
 #include "cuda/runtime/warp.cuh"
-#include "math/expected_count.h"
 #include "math/loss/logistic.h"
 
 namespace fastnce::cuda {
@@ -80,7 +79,7 @@ enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
   const bool exists = s < args.num_sampled;
   const bool leads = exists && lane_index() == 0;
   const std::int64_t id = exists ? args.sampled[s] : -1;
-  const float count = leads && args.sampled_count != nullptr ? args.sampled_count[s] : 1.0f;
+  const float q = leads ? args.q.load(s) : 0.0f;
   const bool valid = is_valid_id(id, args.num_classes);
   const std::uint32_t bias_bits = leads ? load_bias(args.biases, valid ? id : 0) : 0;
   const Vectors from{args.weights.row(valid ? id : 0).data, valid ? args.dim : 0};
@@ -90,8 +89,7 @@ enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
   });
   if (!leads) return;
   check_id(args.faults, IdArgument::kSampled, s, id, 1, args.num_classes, {});
-  args.offset[s] =
-      valid && math::is_expected_count(count) ? widened(bias_bits, args.biases.dtype) - logf(count) : not_a_number();
+  args.offset[s] = valid ? widened(bias_bits, args.biases.dtype) - args.q.log_of(q) : not_a_number();
 }
 
 // The inputs of an example beside the row of a true class.
@@ -137,7 +135,7 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   const bool has_label = exists && args.num_true > 0;
   const bool leads = has_label && lane_index() == 0;
   const std::int64_t id = has_label ? args.labels[at] : -1;
-  const float count = leads && args.true_count != nullptr ? args.true_count[at] : 1.0f;
+  const float q = leads ? args.q.load(at) : 0.0f;
   const float factor = leads ? args.grad_loss.of(b) : 1.0f;
   const bool is_class = has_label && !is_padding(args.padding, id);
   const int classes = has_label ? count_classes(args, b) : 0;
@@ -164,8 +162,9 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
     return;
   }
   check_id(args.faults, IdArgument::kLabels, at, id, args.num_true, args.num_classes, args.padding);
-  const bool valid = in_range && math::is_expected_count(count);
-  const float u = valid ? product + widened(bias_bits, args.biases.dtype) - logf(count) : not_a_number();
+  const float log_q = args.q.log_of(q);
+  const bool valid = in_range && log_q == log_q;
+  const float u = valid ? product * args.input_scale + widened(bias_bits, args.biases.dtype) - log_q : not_a_number();
   const float target = args.mean ? 1.0f / static_cast<float>(classes) : 1.0f;
   if (args.true_logit != nullptr) {
     result[at] = u;

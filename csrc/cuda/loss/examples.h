@@ -6,6 +6,7 @@
 #include "cuda/gemm/geometry.h"
 #include "cuda/gemm/operands.cuh"
 #include "cuda/loss/factor.cuh"
+#include "cuda/loss/log_q.cuh"
 #include "cuda/rows/table.cuh"
 #include "cuda/runtime/ids.h"
 #include "cuda/runtime/runtime.h"
@@ -16,7 +17,7 @@ namespace fastnce::cuda {
 struct EnterSamplesArguments {
   DeviceTable weights, biases;
   const std::int64_t* sampled;  // z [S]
-  const float* sampled_count;   // Q(z) [S]; null: 1
+  GivenQ q;                     // Q(z) [S]
   std::int64_t num_sampled, dim, num_classes;
   std::int64_t rows;  // S, padded
   OperandPlanes planes;
@@ -31,9 +32,10 @@ struct EnterExamplesArguments {
   Rows inputs;                 // x [B, D]
   const std::int64_t* labels;  // y [B, T]
   Padding padding;             // among labels
-  const float* true_count;     // Q(y) [B, T]; null: 1
+  GivenQ q;                    // Q(y) [B, T]
   bool mean;                   // a true class has target 1 / T, else 1
   Factor positive_weight, grad_loss;
+  float input_scale;  // multiplies x: 1 / temperature
   std::int64_t batch, num_true, dim, num_classes;
   std::int64_t rows;     // B, padded
   OperandPlanes planes;  // zeros for examples that take no part
@@ -61,6 +63,7 @@ struct FinishExamplesArguments {
   std::int64_t loss_part_count, loss_pitch;
   const float* input_parts;  // [input_part_count, chunk rows, input_pitch]
   std::int64_t input_part_count, input_part, input_pitch;
+  float input_scale;  // multiplies dX: 1 / temperature
   float* loss;        // [B]; null: not wanted
   void* grad_inputs;  // dX [B, D]; null: not wanted
   DType grad_inputs_dtype;

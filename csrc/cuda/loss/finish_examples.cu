@@ -116,6 +116,8 @@ FASTNCE_DEVICE void finish_inputs(const FinishExamplesArguments& args, int row_b
       next_part += kPartsAtOnce;
       next_class += kClassesAtOnce;
     }
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i) sum[i] *= args.input_scale;
     char* const to = static_cast<char*>(args.grad_inputs) + (row_offset(b, args.dim) + d) * to_bytes;
     if (columns >= kColumns && reinterpret_cast<std::uintptr_t>(to) % (kColumns * to_bytes) == 0) {
       store_columns(to, args.grad_inputs_dtype, 0, sum);

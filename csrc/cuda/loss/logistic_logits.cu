@@ -93,7 +93,7 @@ class LogisticTile : public LogitsTile<logits_plan({kOrder, kOperandParts}), kOp
 #pragma unroll
           for (int second = 0; second < 2; ++second) {
             float& element = product_.sum[i][j][2 * second + odd];
-            const LossAndSlope logistic = loss_and_slope<kOrder>(element + offset);
+            const LossAndSlope logistic = loss_and_slope<kOrder>(element * args_.scale + offset);
             // What does not count is 0, even if its product or the factor is not finite.
             const bool counts = this->counts(i, j, second, odd);
             row_sum[i][second] += counts ? logistic.loss : 0.0f;

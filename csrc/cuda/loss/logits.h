@@ -16,6 +16,7 @@ struct LogitsArguments {
   Operand x;                    // [chunk rows, D]
   Operand w;                    // [S, D]
   std::int64_t slices;          // of D
+  float scale;                  // of the products: 1 / temperature
   const float* offset;          // [S]: bias - log Q
   const std::int64_t* sampled;  // z [S]
   const std::int64_t* labels;   // y [examples, T]; null: accidental hits stay

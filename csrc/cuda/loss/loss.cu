@@ -24,8 +24,8 @@ namespace {
 // with zeros to whole tiles.
 struct Intermediates {
   const std::int64_t* sampled;  // z [S]
-  const float* sampled_count;   // Q(z) [S]; null: 1
-  const float* true_count;      // Q(y) [B, T]; null: 1
+  GivenQ sampled_q;             // Q(z) [S]
+  GivenQ true_q;                // Q(y) [B, T]
   Workspace sampler;
   OperandPlanes x;      // [B, D]
   OperandPlanes w;      // [S, D]
@@ -92,13 +92,17 @@ class LossCall {
   static Factor factor(const ExampleFactor& of) {
     return {static_cast<const float*>(of.values), static_cast<float>(of.all)};
   }
+  static GivenQ given_q(const void* expected_count, const void* log_q) {
+    return {static_cast<const float*>(log_q != nullptr ? log_q : expected_count), log_q != nullptr};
+  }
+  float input_scale() const { return static_cast<float>(1.0 / r_.temperature); }
   Factor grad_loss() const { return {static_cast<const float*>(r_.grad_loss), 1.0f}; }
 
   void draw(const Stream& stream) const {
     queue_candidates(*r_.negatives.sampler, r_.negatives.calls, r_.targets.ids, num_labels(),
                      {.sampled = const_cast<std::int64_t*>(m_.sampled),  // workspace, as are the counts
-                      .sampled_count = const_cast<float*>(m_.sampled_count),
-                      .true_count = const_cast<float*>(m_.true_count)},
+                      .sampled_count = const_cast<float*>(m_.sampled_q.values),
+                      .true_count = const_cast<float*>(m_.true_q.values)},
                      m_.sampler, stream);
   }
 
@@ -125,14 +129,14 @@ class LossCall {
     rows_ = {};
     if (r_.negatives.sampler) {
       m_.sampled = memory.take<std::int64_t>(r_.negatives.count);
-      m_.sampled_count = memory.take<float>(r_.negatives.count);
-      m_.true_count = memory.take<float>(num_labels());
+      m_.sampled_q.values = memory.take<float>(r_.negatives.count);
+      m_.true_q.values = memory.take<float>(num_labels());
       const std::size_t bytes = sampler_workspace_bytes(*r_.negatives.sampler);
       m_.sampler = {memory.take<unsigned char>(static_cast<std::int64_t>(bytes)), bytes};
     } else {
       m_.sampled = r_.negatives.ids;
-      m_.sampled_count = static_cast<const float*>(r_.negatives.expected_count);
-      m_.true_count = static_cast<const float*>(r_.targets.expected_count);
+      m_.sampled_q = given_q(r_.negatives.expected_count, r_.negatives.log_q);
+      m_.true_q = given_q(r_.targets.expected_count, r_.targets.log_q);
     }
     m_.x = take_planes(memory, g_.batch(), g_.dim, parts_.operands, parts_.float16);
     m_.w = take_planes(memory, g_.samples, g_.dim, parts_.operands, parts_.float16);
@@ -175,6 +179,7 @@ class LossCall {
     rows_.num_true = r_.targets.per_example;
     rows_.dim = r_.dim;
     rows_.inputs = inputs();
+    rows_.input_scale = input_scale();
     rows_.true_grad = m_.true_grad;
     rows_.weight_parts = m_.weight_parts;
     rows_.weight_part_count = g_.weight_splits;
@@ -195,7 +200,7 @@ class LossCall {
     queue_enter_samples({.weights = weights(),
                          .biases = biases(),
                          .sampled = m_.sampled,
-                         .sampled_count = m_.sampled_count,
+                         .q = m_.sampled_q,
                          .num_sampled = r_.negatives.count,
                          .dim = r_.dim,
                          .num_classes = r_.num_classes,
@@ -209,10 +214,11 @@ class LossCall {
                           .inputs = inputs(),
                           .labels = r_.targets.ids,
                           .padding = padding(),
-                          .true_count = m_.true_count,
+                          .q = m_.true_q,
                           .mean = r_.loss.true_target == TrueTarget::kMean,
                           .positive_weight = factor(r_.loss.positive_weight),
                           .grad_loss = grad_loss(),
+                          .input_scale = input_scale(),
                           .batch = r_.batch,
                           .num_true = r_.targets.per_example,
                           .dim = r_.dim,
@@ -264,6 +270,7 @@ class LossCall {
                            .input_part_count = r_.negatives.count > 0 ? g_.input_splits : 0,
                            .input_part = g_.chunk_rows * g_.dim,
                            .input_pitch = g_.dim,
+                           .input_scale = input_scale(),
                            .loss = has_loss ? static_cast<float*>(out_.loss) : nullptr,
                            .grad_inputs = r_.wanted.grad_inputs ? out_.grad_inputs : nullptr,
                            .grad_inputs_dtype = out_.grad_inputs_dtype.value_or(r_.dtype)},
@@ -275,6 +282,7 @@ class LossCall {
         .x = logits_operand(m_.x, first),
         .w = logits_operand(m_.w),
         .slices = g_.dim / kTileDepth,
+        .scale = input_scale(),
         .offset = m_.offset,
         .sampled = m_.sampled,
         .labels = r_.loss.remove_accidental_hits ? r_.targets.ids + first * r_.targets.per_example : nullptr,

@@ -60,7 +60,7 @@ class SoftmaxTile : public LogitsTile<softmax_logits_plan({kOrder, kOperandParts
 #pragma unroll
           for (int second = 0; second < 2; ++second) {
             float& element = product_.sum[i][j][2 * second + odd];
-            element = this->counts(i, j, second, odd) ? element + offset : math::kLeastLogit<float>;
+            element = this->counts(i, j, second, odd) ? element * args_.scale + offset : math::kLeastLogit<float>;
             row_max[i][second] = fmaxf(row_max[i][second], element);
           }
         }

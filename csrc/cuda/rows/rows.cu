@@ -66,7 +66,7 @@ FASTNCE_DEVICE void enter_piece(const RowsArguments& args, const RowSummary& sum
       .from = is_label ? row_bytes(example, args.inputs.stride, args.inputs.dtype)
                        : row_bytes(e - order.num_labels, args.weight_pitch, DType::kFloat32),
       .to = whole ? row_bytes(row, args.dim, args.grad_weights_dtype) : row_bytes(part, args.dim, DType::kFloat32),
-      .factor = is_label ? gradient : 1.0f,
+      .factor = (is_label ? gradient : 1.0f) * args.input_scale,
       .of_label = is_label,
       .ends = ends_here,
       .whole = whole};

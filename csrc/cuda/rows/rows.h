@@ -18,6 +18,7 @@ struct RowsArguments {
   RowOrder order;
   std::int64_t num_true, dim;
   Rows inputs;             // x [B, D]
+  float input_scale;       // multiplies x
   const float* true_grad;  // [B, T]
   float* weight_parts;     // [weight_part_count, S, weight_pitch]: from the products; the first becomes their sum
   std::int64_t weight_part_count, weight_part, weight_pitch;
