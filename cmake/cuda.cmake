@@ -14,6 +14,7 @@ set(kernels
   csrc/cuda/loss/loss.cu
   csrc/cuda/loss/softmax.cu
   csrc/cuda/loss/softmax_logits.cu
+  csrc/cuda/rows/lists.cu
   csrc/cuda/rows/row_order.cu
   csrc/cuda/rows/rows.cu
   csrc/cuda/runtime/ids.cu

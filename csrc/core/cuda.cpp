@@ -58,8 +58,8 @@ void validate_for_device(const SamplerParams& params) {
 
 // What the kernels of the CPU know and those here do not yet.
 void refuse_cpu_only(const LossRequest& r) {
-  const std::pair<bool, const char*> used[] = {{r.targets.offsets != nullptr, "ragged labels"},
-                                               {r.targets.weights != nullptr, "label_weights"},
+  const std::pair<bool, const char*> used[] = {{r.targets.offsets != nullptr && r.loss.remove_accidental_hits,
+                                                "ragged labels"},
                                                {r.negatives.groups > 1, "candidates per group"},
                                                {r.exclude.offsets != nullptr, "exclude"},
                                                {r.class_keys != nullptr, "class_keys"}};
@@ -73,12 +73,12 @@ void validate_for_device(const LossRequest& r) {
   if (r.dtype != DType::kFloat32) throw InvalidValue("dtype: expected kFloat32 on a CUDA device");
   validate_shapes(r);
   refuse_cpu_only(r);
-  const std::int64_t num_labels = r.batch * r.targets.per_example;
+  const std::int64_t num_labels = r.targets.count(r.batch);
   require_at_most(kMostSamples, "num_sampled", r.negatives.count);
   require_at_most(kMostClasses, "num_classes", r.num_classes);
   require_at_most(kMostEntries, "batch", r.batch);
   require_at_most(kMostEntries, "num_true", r.targets.per_example);
-  require_at_most(kMostEntries, "batch * num_true + num_sampled", num_labels + r.negatives.count);
+  require_at_most(kMostEntries, "number of labels + num_sampled", num_labels + r.negatives.count);
   require_at_most(kMostShards, "number of shards of weights", std::ssize(r.weights.shards));
   require_at_most(kMostShards, "number of shards of biases", std::ssize(r.biases.shards));
   if (r.negatives.sampler) validate_for_device(*r.negatives.sampler);

@@ -24,6 +24,8 @@ struct Problem {
   Sizes sizes;
   std::vector<T> weights, biases, inputs, true_count, sampled_count, grad_loss;
   std::vector<std::int64_t> labels, sampled;
+  std::vector<std::int64_t> offsets;  // of lists of labels
+  std::vector<T> label_weights;
   Shard weight_shard, bias_shard;
   RowPlan plan;
   std::vector<T> loss, grad_inputs, grad_weights, grad_biases;
@@ -99,7 +101,37 @@ struct Problem {
       }
     }
     request.targets.padding = kPadding;
-    plan = plan_rows(left, sampled);
+    use_rows(plan_rows(left, sampled));
+  }
+
+  // Makes lists of the labels: those of example b are its first 5 b mod (T + 1).
+  void make_lists() {
+    offsets.assign(1, 0);
+    std::int64_t kept = 0;
+    for (std::int64_t b = 0; b < sizes.batch; ++b) {
+      for (std::int64_t t = 0; t < 5 * b % (sizes.num_true + 1); ++t, ++kept) {
+        labels[kept] = labels[b * sizes.num_true + t];
+        true_count[kept] = true_count[b * sizes.num_true + t];
+      }
+      offsets.push_back(kept);
+    }
+    labels.resize(static_cast<std::size_t>(kept));
+    true_count.resize(labels.size());
+    request.targets.ids = labels.data();
+    request.targets.offsets = offsets.data();
+    request.targets.listed = kept;
+    std::vector<std::int64_t> classes = labels;
+    if (request.targets.padding) std::erase(classes, *request.targets.padding);
+    use_rows(plan_rows(classes, sampled));
+  }
+
+  void weigh_labels() {
+    for (std::size_t i = 0; i < labels.size(); ++i) label_weights.push_back(static_cast<T>(i % 5) / 2);
+    request.targets.weights = label_weights.data();
+  }
+
+  void use_rows(RowPlan rows) {
+    plan = std::move(rows);
     grad_weights.resize(plan.ids.size() * static_cast<std::size_t>(sizes.dim));
     grad_biases.resize(plan.ids.size());
   }
@@ -175,25 +207,27 @@ class Solver {
     std::int64_t id;
     Real logit;
     bool positive;
+    Real weight = 1;
   };
 
   void solve(std::int64_t b) {
     const Loss& loss = p.request.loss;
-    const auto own = std::span(p.labels).subspan(b * p.sizes.num_true, p.sizes.num_true);
+    const Targets& targets = p.request.targets;
     std::vector<Term> terms;
-    for (std::int64_t t = 0; t < p.sizes.num_true; ++t) {
-      if (own[t] == p.request.targets.padding) continue;
-      terms.push_back({own[t], logit(b, own[t], p.request.targets.expected_count, b * p.sizes.num_true + t), true});
+    for (std::int64_t at = targets.begin(b); at < targets.begin(b + 1); ++at) {
+      if (p.labels[at] == targets.padding) continue;
+      const Real weight = targets.weights == nullptr ? Real{1} : static_cast<const T*>(targets.weights)[at];
+      terms.push_back({p.labels[at], logit(b, p.labels[at], targets.expected_count, at), true, weight});
     }
     const auto count = static_cast<Real>(terms.size());
-    if (terms.empty() && p.sizes.num_true > 0) return;  // padding
+    if (terms.empty() && (p.sizes.num_true > 0 || targets.offsets != nullptr)) return;  // padding, or an empty list
     for (std::int64_t s = 0; s < p.sizes.num_sampled; ++s) {
       const auto is_hit = [&](const Term& term) { return term.positive && term.id == p.sampled[s]; };
       if (loss.remove_accidental_hits && std::ranges::any_of(terms, is_hit)) continue;
       terms.push_back({p.sampled[s], logit(b, p.sampled[s], p.request.negatives.expected_count, s), false});
     }
     const Real target = loss.true_target == TrueTarget::kMean ? 1 / count : Real{1};
-    loss.family == LossFamily::kSoftmax ? add_softmax(b, terms, target, count) : add_logistic(b, terms, target);
+    loss.family == LossFamily::kSoftmax ? add_softmax(b, terms, target) : add_logistic(b, terms, target);
   }
 
   Real logit(std::int64_t b, std::int64_t id, const void* counts, std::int64_t at) const {
@@ -208,29 +242,30 @@ class Solver {
 
   void add_logistic(std::int64_t b, const std::vector<Term>& terms, Real target) {
     const Loss& loss = p.request.loss;
-    for (const auto& [id, logit, positive] : terms) {
+    for (const auto& [id, logit, positive, own_weight] : terms) {
       const Real r = positive ? target : Real{0};
-      const Real weight = value_of<T>(positive ? loss.positive_weight : loss.negative_weight, b);
+      const Real weight = own_weight * value_of<T>(positive ? loss.positive_weight : loss.negative_weight, b);
       out.loss.add(b, weight * (std::log1p(std::exp(-std::abs(logit))) + std::max(logit, Real{0}) - r * logit));
       add_gradient(b, id, weight * (1 / (1 + std::exp(-logit)) - r));
     }
   }
 
-  void add_softmax(std::int64_t b, const std::vector<Term>& terms, Real target, Real count) {
-    Real largest = -INFINITY, sum = 0;
+  void add_softmax(std::int64_t b, const std::vector<Term>& terms, Real target) {
+    Real largest = -INFINITY, sum = 0, weights = 0;
+    for (const Term& term : terms) weights += term.positive ? term.weight : Real{0};
     for (const Term& term : terms) largest = std::max(largest, term.logit);
     for (const Term& term : terms) sum += std::exp(term.logit - largest);
-    for (const auto& [id, logit, positive] : terms) {
+    for (const auto& [id, logit, positive, weight] : terms) {
       const Real own = std::exp(logit - largest);
       if (!positive) {
-        add_gradient(b, id, count * target * own / sum);
+        add_gradient(b, id, weights * target * own / sum);
         continue;
       }
-      out.loss.add(b, target * (largest - logit + std::log(sum)));
-      // count p - 1, without cancellation where p is close to 1 / count.
+      out.loss.add(b, target * weight * (largest - logit + std::log(sum)));
+      // weights p - weight, without cancellation where they are nearly the same.
       Real others = 0;
       for (const Term& term : terms) others += &term.logit != &logit ? std::exp(term.logit - largest) : Real{0};
-      add_gradient(b, id, target * ((count - 1) * own - others) / sum);
+      add_gradient(b, id, target * ((weights - weight) * own - weight * others) / sum);
     }
   }
 

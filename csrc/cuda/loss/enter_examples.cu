@@ -88,7 +88,7 @@ enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
     write_operand(vector, to + std::int64_t{v} * kCount, args.planes);
   });
   if (!leads) return;
-  check_id(args.faults, IdArgument::kSampled, s, id, 1, args.num_classes, {});
+  if (!is_valid_id(id, args.num_classes)) record_fault(args.faults, IdArgument::kSampled, s, id, 0, args.num_classes);
   args.offset[s] = valid ? widened(bias_bits, args.biases.dtype) - args.q.log_of(q) : not_a_number();
 }
 
@@ -107,49 +107,80 @@ struct TwoRows {
 };
 
 // An example's labels that are not padding, counted by a warp.
-FASTNCE_DEVICE int count_classes(const EnterExamplesArguments& args, std::int64_t b) {
-  if (!args.padding.given) return static_cast<int>(args.num_true);
-  const std::int64_t* const labels = args.labels + row_offset(b, args.num_true);
+FASTNCE_DEVICE int count_classes(const DeviceTargets& targets, std::int64_t b) {
+  const std::int64_t count = targets.count(b);
+  if (!targets.padding.given) return static_cast<int>(count);
+  const std::int64_t* const ids = targets.ids + targets.begin(b);
   int own = 0;
 #pragma unroll 1
-  for (std::int64_t t = lane_index(); t < args.num_true; t += kWarp) own += is_padding(args.padding, labels[t]) ? 0 : 1;
+  for (std::int64_t t = lane_index(); t < count; t += kWarp) own += is_padding(targets.padding, ids[t]) ? 0 : 1;
   return sum_over_warp(own);
 }
 
-// A warp per label: the dot product of its row and the example's. The warp of an example's first label also packs
-// the example's inputs; more warps follow for the rows that fill the last tile.
+// What a warp works on.
+struct Work {
+  std::int64_t example;  // from `rows` on: none
+  std::int64_t entry;    // meaningless unless has_label
+  bool has_label;
+  bool packs;  // the example's inputs
+};
+
+// Lists: first a warp for each row, with the first label of the example if there is one, then one for each label, which
+// has nothing to do if that was the first.
+FASTNCE_DEVICE Work work_of_lists(const EnterExamplesArguments& args, std::int64_t warp) {
+  const DeviceTargets& targets = args.targets;
+  if (warp < args.rows) {
+    const bool has_label = warp < args.batch && targets.count(warp) > 0;
+    return {warp, has_label ? targets.begin(warp) : 0, has_label, true};
+  }
+  const std::int64_t entry = warp - args.rows;
+  if (entry >= args.num_labels) return {args.rows, 0, false, false};
+  const std::int64_t example = targets.example_of(entry);
+  if (example == DeviceTargets::kNone && lane_index() == 0) args.true_grad[entry] = 0.0f;
+  const bool is_left = example != DeviceTargets::kNone && entry != targets.begin(example);
+  return {is_left ? example : args.rows, entry, is_left, false};
+}
+
+// T for each example: a warp for each label, then one for each row that fills the last tile.
+FASTNCE_DEVICE Work work_of(const EnterExamplesArguments& args, std::int64_t warp) {
+  if (args.targets.are_lists()) return work_of_lists(args, warp);
+  const std::int64_t num_true = args.targets.per_example;
+  const std::int64_t warps = num_true > 1 ? num_true : 1;  // of an example
+  const std::int64_t beyond = warp - args.batch * warps;
+  if (beyond >= 0) return {args.batch + beyond, 0, false, true};
+  const std::int64_t b = warps > 1 ? warp / warps : warp;
+  return {b, warp, num_true > 0, warp == b * warps};
+}
+
+// A warp per label: the dot product of its row and the example's. One warp of each example also packs its inputs.
 // Registers suffice for one more block where both types are one that converts easily.
 template <DType kInputs, DType kWeights>
 FASTNCE_KERNEL(kThreads, kInputs == kWeights && kInputs != DType::kFloat16 ? kBlocks + 1 : kBlocks)
 enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   constexpr int kCount = 16 / std::min(element_bytes(kInputs), element_bytes(kWeights));
   using Rows = TwoRows<kInputs, kWeights, kCount>;
-  const std::int64_t per_example = args.num_true > 1 ? args.num_true : 1;
-  const std::int64_t warp = warp_index();
-  const std::int64_t beyond = warp - args.batch * per_example;
-  const bool exists = beyond < 0;
-  const std::int64_t b = !exists ? args.batch + beyond : per_example > 1 ? warp / per_example : warp;
+  const DeviceTargets& targets = args.targets;
+  const auto [b, at, has_label, packs] = work_of(args, warp_index());
   if (b >= args.rows) return;
-  const std::int64_t t = exists ? warp - b * per_example : 0;
-  const std::int64_t at = row_offset(b, args.num_true) + t;
-  const bool has_label = exists && args.num_true > 0;
+  const bool exists = b < args.batch;
   const bool leads = has_label && lane_index() == 0;
-  const std::int64_t id = has_label ? args.labels[at] : -1;
+  const std::int64_t id = has_label ? targets.ids[at] : -1;
   const float q = leads ? args.q.load(at) : 0.0f;
+  const float label_weight = leads && args.label_weights != nullptr ? args.label_weights[at] : 1.0f;
   const float factor = leads ? args.grad_loss.of(b) : 1.0f;
-  const bool is_class = has_label && !is_padding(args.padding, id);
-  const int classes = has_label ? count_classes(args, b) : 0;
-  const bool takes_part = exists && (classes > 0 || args.num_true == 0);
-  if (leads && t == 0 && args.takes_part != nullptr) args.takes_part[b] = takes_part;
+  const bool is_class = has_label && !is_padding(targets.padding, id);
+  const int classes = has_label ? count_classes(targets, b) : 0;
+  const bool takes_part = exists && (classes > 0 || (!targets.are_lists() && targets.per_example == 0));
+  if (exists && packs && lane_index() == 0 && args.takes_part != nullptr) args.takes_part[b] = takes_part;
   const bool in_range = is_class && is_valid_id(id, args.num_classes);
   const std::int64_t class_id = in_range ? id : 0;  // class 0 in place of none: its product is not used
   const std::uint32_t bias_bits = leads ? load_bias(args.biases, class_id) : 0;
-  const std::int64_t dim = (t == 0 ? takes_part : is_class) ? args.dim : 0;
+  const std::int64_t dim = (packs ? takes_part : is_class) ? args.dim : 0;
   const Rows rows{{args.inputs[b].data, dim}, {args.weights.row(class_id).data, dim}};
   const std::int64_t to = row_offset(b, args.planes.pitch);
   float product = 0.0f;
   for_each_vector<2>(rows, static_cast<int>(args.planes.pitch / kCount), [&](int v, const Rows::Vector& vector) {
-    if (t == 0) write_operand(vector.x, to + std::int64_t{v} * kCount, args.planes);
+    if (packs) write_operand(vector.x, to + std::int64_t{v} * kCount, args.planes);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) product += vector.x[k] * vector.w[k];
   });
@@ -161,18 +192,21 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
     args.true_grad[at] = 0.0f;
     return;
   }
-  check_id(args.faults, IdArgument::kLabels, at, id, args.num_true, args.num_classes, args.padding);
+  if (!in_range) {
+    record_fault(args.faults, targets.are_lists() ? IdArgument::kLabelValues : IdArgument::kLabels, at, id,
+                 targets.are_lists() ? 0 : targets.per_example, args.num_classes, targets.padding);
+  }
   const float log_q = args.q.log_of(q);
   const bool valid = in_range && log_q == log_q;
   const float u = valid ? product * args.input_scale + widened(bias_bits, args.biases.dtype) - log_q : not_a_number();
-  const float target = args.mean ? 1.0f / static_cast<float>(classes) : 1.0f;
   if (args.true_logit != nullptr) {
     result[at] = u;
-    args.true_grad[at] = valid ? target : not_a_number();
+    args.true_grad[at] = valid ? label_weight : not_a_number();
     return;
   }
+  const float target = args.mean ? 1.0f / static_cast<float>(classes) : 1.0f;
   const auto term = math::positive_term<float>(u, target);
-  const float weight = args.positive_weight.of(b);
+  const float weight = args.positive_weight.of(b) * label_weight;
   result[at] = term.loss * weight;
   args.true_grad[at] = valid ? term.slope * weight * factor : 0.0f;
 }
@@ -186,7 +220,9 @@ void queue_enter_samples(const EnterSamplesArguments& args, const Stream& stream
 }
 
 void queue_enter_examples(const EnterExamplesArguments& args, const Stream& stream) {
-  const std::int64_t warps = args.rows - args.batch + args.batch * std::max<std::int64_t>(args.num_true, 1);
+  const DeviceTargets& targets = args.targets;
+  const std::int64_t warps =
+      args.rows + (targets.are_lists() ? args.num_labels : std::max<std::int64_t>(args.num_labels - args.batch, 0));
   with_type(args.inputs.dtype, [&]<DType kInputs> {
     with_type(args.weights.dtype, [&]<DType kWeights> {
       launch(enter_examples_kernel<kInputs, kWeights>, {.x = ceiling(warps, kWarps)}, kThreads, 0, stream, args);

@@ -8,7 +8,7 @@
 #include "cuda/loss/factor.cuh"
 #include "cuda/loss/log_q.cuh"
 #include "cuda/rows/table.cuh"
-#include "cuda/runtime/ids.h"
+#include "cuda/rows/targets.cuh"
 #include "cuda/runtime/runtime.h"
 
 namespace fastnce::cuda {
@@ -29,21 +29,22 @@ void queue_enter_samples(const EnterSamplesArguments& arguments, const Stream& s
 // Packs inputs into an operand; computes logits, losses and gradients of true classes.
 struct EnterExamplesArguments {
   DeviceTable weights, biases;
-  Rows inputs;                 // x [B, D]
-  const std::int64_t* labels;  // y [B, T]
-  Padding padding;             // among labels
-  GivenQ q;                    // Q(y) [B, T]
+  Rows inputs;  // x [B, D]
+  DeviceTargets targets;
+  std::int64_t num_labels;     // L
+  GivenQ q;                    // Q(y) [L]
+  const float* label_weights;  // [L]; null: 1
   bool mean;                   // a true class has target 1 / T, else 1
   Factor positive_weight, grad_loss;
   float input_scale;  // multiplies x: 1 / temperature
-  std::int64_t batch, num_true, dim, num_classes;
+  std::int64_t batch, dim, num_classes;
   std::int64_t rows;     // B, padded
   OperandPlanes planes;  // zeros for examples that take no part
-  bool* takes_part;      // [B]: whether an example has a label that is not padding; null: not wanted
-  float* true_logit;  // u [B, T]; null: not the softmax loss, whose gradients need the normaliser (cuda/loss/softmax.h)
-  float* true_loss;   // [B, T]; logistic alone
-  // [B, T]: dloss/du, times the upstream factor; 0 for padding and labels out of range. Of the softmax loss: the target
-  // q; 0 for padding, NaN for labels out of range.
+  bool* takes_part;      // [B]: whether an example has a true class, or T is 0; null: not wanted
+  float* true_logit;     // u [L]; null: not the softmax loss, whose gradients need the normaliser (cuda/loss/softmax.h)
+  float* true_loss;      // [L]; logistic alone
+  // [L]: dloss/du, times the upstream factor; 0 for padding and labels out of range. Of the softmax loss: the weight of
+  // the label; NaN for labels out of range.
   float* true_grad;
   runtime::FaultRecord* faults;
 };
@@ -52,12 +53,11 @@ void queue_enter_examples(const EnterExamplesArguments& arguments, const Stream&
 // Sums the split-k parts of a chunk's losses and dX.
 struct FinishExamplesArguments {
   DeviceTable weights;
-  const std::int64_t* labels;  // of the whole batch, as all that follows without "parts"
-  Padding padding;
+  DeviceTargets targets;  // of the whole batch, as all that follows without "parts"
   const bool* takes_part;
   const float* true_loss;
   const float* true_grad;
-  std::int64_t num_true, dim, num_classes;
+  std::int64_t dim, num_classes;
   std::int64_t first, examples;  // of the chunk
   const float* loss_parts;       // [loss_part_count, loss_pitch]
   std::int64_t loss_part_count, loss_pitch;

@@ -36,8 +36,9 @@ FASTNCE_DEVICE void finish_losses(const FinishExamplesArguments& args, std::int6
   const int share = lane_index() / kExamplesPerWarp;
   const bool exists = in_chunk < args.examples;
   const std::int64_t parts = exists ? args.loss_part_count : 0;
-  const std::int64_t classes = exists ? args.num_true : 0;
-  const float* const true_loss = args.true_loss + row_offset(args.first + in_chunk, args.num_true);
+  const std::int64_t b = args.first + in_chunk;
+  const std::int64_t classes = exists ? args.targets.count(b) : 0;
+  const float* const true_loss = args.true_loss + (exists ? args.targets.begin(b) : 0);
   const float own = share < classes ? true_loss[share] : 0.0f;  // under way while the parts are
   double sum = 0.0;  // float64, so that the number of tiles does not show in the result
   for (std::int64_t first = share; first < parts; first += kAtOnce * kThreadsPerExample) {
@@ -53,7 +54,8 @@ FASTNCE_DEVICE void finish_losses(const FinishExamplesArguments& args, std::int6
   sum += own;
   for (std::int64_t t = share + kThreadsPerExample; t < classes; t += kThreadsPerExample) sum += true_loss[t];
   for (int distance = kWarp / 2; distance >= kExamplesPerWarp; distance /= 2) sum += shuffle_xor(sum, distance);
-  if (exists && share == 0) args.loss[args.first + in_chunk] = static_cast<float>(sum);
+  if (!exists || share != 0) return;
+  args.loss[b] = args.targets.lists.is_broken(b) ? __builtin_nanf("") : static_cast<float>(sum);
 }
 
 // A thread adds up four columns of a row: parts of the sum over the sampled classes, then true classes.
@@ -67,26 +69,27 @@ FASTNCE_DEVICE void finish_inputs(const FinishExamplesArguments& args, int row_b
   const std::int64_t in_chunk = block * (kThreads >> row_bits) + (thread_index() >> row_bits);
   if (in_chunk >= args.examples) return;
   const std::int64_t b = args.first + in_chunk;
-  const std::int64_t first_class = row_offset(b, args.num_true);
+  const std::int64_t first_class = args.targets.begin(b);
+  const auto classes = static_cast<int>(args.targets.count(b));
   const bool takes_part = args.takes_part == nullptr || args.takes_part[b];
   const std::int64_t to_bytes = element_bytes(args.grad_inputs_dtype);
   const int first_column = (thread_index() & ((1 << row_bits) - 1)) * kColumns;
   for (std::int64_t d = first_column; d < args.dim; d += kColumns << row_bits) {
     const float* const parts = args.input_parts + row_offset(in_chunk, args.input_pitch) + d;
     const std::int64_t columns = args.dim - d;
-    const std::int64_t part_count = takes_part ? args.input_part_count : 0;
+    const int part_count = takes_part ? static_cast<int>(args.input_part_count) : 0;
     float sum[kColumns] = {};
-    std::int64_t next_part = 0;
-    std::int64_t next_class = 0;
-    while (next_part < part_count || next_class < args.num_true) {
+    int next_part = 0;
+    int next_class = 0;
+    while (next_part < part_count || next_class < classes) {
       std::int64_t id[kClassesAtOnce];
       float factor[kClassesAtOnce];
       Part part[kPartsAtOnce];
       Weights weights[kClassesAtOnce];
 #pragma unroll
       for (int k = 0; k < kClassesAtOnce; ++k) {
-        const bool exists = next_class + k < args.num_true;
-        id[k] = exists ? args.labels[first_class + next_class + k] : -1;
+        const bool exists = next_class + k < classes;
+        id[k] = exists ? args.targets.ids[first_class + next_class + k] : -1;
         factor[k] = exists ? args.true_grad[first_class + next_class + k] : 0.0f;
       }
 #pragma unroll
@@ -95,7 +98,7 @@ FASTNCE_DEVICE void finish_inputs(const FinishExamplesArguments& args, int row_b
       }
 #pragma unroll
       for (int k = 0; k < kClassesAtOnce; ++k) {
-        if (!is_valid_id(id[k], args.num_classes) || is_padding(args.padding, id[k])) continue;
+        if (!is_valid_id(id[k], args.num_classes) || is_padding(args.targets.padding, id[k])) continue;
         const char* const from = Weights::at(args.weights.row(id[k]).data, d);
         if (columns >= kColumns && Weights::is_aligned(from)) {
           weights[k].load(from);

@@ -9,6 +9,7 @@
 #include "cuda/loss/examples.h"
 #include "cuda/loss/logits.h"
 #include "cuda/loss/softmax.h"
+#include "cuda/rows/lists.h"
 #include "cuda/rows/row_sort.h"
 #include "cuda/rows/rows.h"
 #include "cuda/runtime/carver.h"
@@ -31,7 +32,9 @@ struct Intermediates {
   OperandPlanes w;      // [S, D]
   OperandPlanes grad;   // G of one chunk, [chunk, S]
   float* offset;        // [S]
-  bool* takes_part;     // [B]; null: all examples do
+  AtomicWord* label_fault;  // of the offsets of labels; null: no lists
+  std::int32_t* example;    // [L]: of each label; null: no lists
+  bool* takes_part;         // [B]; null: all examples do
   float* true_logit;    // u [B, T]; softmax alone, as are maxima and scales
   float* true_loss;     // [B, T]; logistic alone
   float* true_grad;     // [B, T]
@@ -71,6 +74,7 @@ class LossCall {
     take_workspace(memory);
     memory.require_within(workspace);
     if (r_.negatives.sampler) draw(stream);
+    queue_label_lists(stream);
     // First, so that the order of rows, which takes one multiprocessor, starts before the products take them all.
     std::optional<SideStream> side;
     if (r_.wanted.rows()) {
@@ -87,7 +91,9 @@ class LossCall {
 
  private:
   bool is_softmax() const { return r_.loss.family == LossFamily::kSoftmax; }
-  std::int64_t num_labels() const { return r_.batch * r_.targets.per_example; }
+  std::int64_t num_labels() const { return r_.targets.count(r_.batch); }
+  const float* label_weights() const { return static_cast<const float*>(r_.targets.weights); }
+  bool is_mean() const { return r_.loss.true_target == TrueTarget::kMean; }
   Padding padding() const { return {r_.targets.padding.has_value(), r_.targets.padding.value_or(0)}; }
   static Factor factor(const ExampleFactor& of) {
     return {static_cast<const float*>(of.values), static_cast<float>(of.all)};
@@ -104,6 +110,25 @@ class LossCall {
                       .sampled_count = const_cast<float*>(m_.sampled_q.values),
                       .true_count = const_cast<float*>(m_.true_q.values)},
                      m_.sampler, stream);
+  }
+
+  DeviceTargets targets() const {
+    return {.ids = r_.targets.ids,
+            .padding = padding(),
+            .per_example = r_.targets.per_example,
+            .lists = {r_.targets.offsets, r_.targets.listed, m_.label_fault},
+            .example = m_.example};
+  }
+
+  void queue_label_lists(const Stream& stream) const {
+    if (r_.targets.offsets == nullptr) return;
+    queue_lists({.lists = targets().lists,
+                 .argument = IdArgument::kLabelOffsets,
+                 .batch = r_.batch,
+                 .first_fault = m_.label_fault,
+                 .example = m_.example,
+                 .faults = runtime::fault_record()},
+                stream);
   }
 
   // Without examples no product has run.
@@ -141,7 +166,12 @@ class LossCall {
     m_.x = take_planes(memory, g_.batch(), g_.dim, parts_.operands, parts_.float16);
     m_.w = take_planes(memory, g_.samples, g_.dim, parts_.operands, parts_.float16);
     m_.offset = memory.take<float>(r_.negatives.count);
-    if (r_.targets.padding && r_.targets.per_example > 0) m_.takes_part = memory.take<bool>(r_.batch);
+    if (r_.targets.offsets != nullptr) {
+      m_.label_fault = memory.take<AtomicWord>(1);
+      m_.example = memory.take<std::int32_t>(num_labels());
+    }
+    const bool has_padding = r_.targets.padding && r_.targets.per_example > 0;
+    if (has_padding || r_.targets.offsets != nullptr) m_.takes_part = memory.take<bool>(r_.batch);
     (is_softmax() ? m_.true_logit : m_.true_loss) = memory.take<float>(num_labels());
     m_.true_grad = memory.take<float>(num_labels());
     m_.loss_parts = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
@@ -159,12 +189,11 @@ class LossCall {
 
   void take_rows(Carver& memory) {
     RowOrder& order = rows_.order;
-    order.labels = r_.targets.ids;
+    order.targets = targets();
     order.sampled = m_.sampled;
     order.num_labels = num_labels();
     order.num_sampled = r_.negatives.count;
     order.num_classes = r_.num_classes;
-    order.padding = padding();
     order.class_bits = std::bit_width(static_cast<std::uint64_t>(r_.num_classes));
     const std::int64_t entries = order.entries();
     order.sorted = memory.take<RowEntry>(entries);
@@ -176,7 +205,6 @@ class LossCall {
       order.sort_scratch = memory.take<unsigned char>(static_cast<std::int64_t>(order.sort_scratch_bytes));
     }
     order.row_count = out_.row_count;
-    rows_.num_true = r_.targets.per_example;
     rows_.dim = r_.dim;
     rows_.inputs = inputs();
     rows_.input_scale = input_scale();
@@ -212,15 +240,15 @@ class LossCall {
     queue_enter_examples({.weights = weights(),
                           .biases = biases(),
                           .inputs = inputs(),
-                          .labels = r_.targets.ids,
-                          .padding = padding(),
+                          .targets = targets(),
+                          .num_labels = num_labels(),
                           .q = m_.true_q,
-                          .mean = r_.loss.true_target == TrueTarget::kMean,
+                          .label_weights = label_weights(),
+                          .mean = is_mean(),
                           .positive_weight = factor(r_.loss.positive_weight),
                           .grad_loss = grad_loss(),
                           .input_scale = input_scale(),
                           .batch = r_.batch,
-                          .num_true = r_.targets.per_example,
                           .dim = r_.dim,
                           .num_classes = r_.num_classes,
                           .rows = g_.batch(),
@@ -253,12 +281,10 @@ class LossCall {
     const bool has_loss = r_.wanted.loss && !is_softmax();
     if (!has_loss && !r_.wanted.grad_inputs) return;
     queue_finish_examples({.weights = weights(),
-                           .labels = r_.targets.ids,
-                           .padding = padding(),
+                           .targets = targets(),
                            .takes_part = m_.takes_part,
                            .true_loss = m_.true_loss,
                            .true_grad = m_.true_grad,
-                           .num_true = r_.targets.per_example,
                            .dim = r_.dim,
                            .num_classes = r_.num_classes,
                            .first = first,
@@ -310,8 +336,9 @@ class LossCall {
                      .pitch = g_.chunk_rows,
                      .true_logit = m_.true_logit,
                      .true_grad = m_.true_grad,
+                     .targets = targets(),
+                     .mean = is_mean(),
                      .grad_loss = grad_loss(),
-                     .num_true = r_.targets.per_example,
                      .first = first,
                      .examples = examples,
                      .loss = r_.wanted.loss ? static_cast<float*>(out_.loss) : nullptr,

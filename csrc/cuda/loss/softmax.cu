@@ -66,37 +66,45 @@ FASTNCE_KERNEL(kThreads, kBlocks) normalise_kernel(FASTNCE_ARGUMENTS NormaliseAr
   const int share = lane / kExamplesPerWarp;
   const bool exists = in_chunk < args.examples;  // the threads of others take part in sums alone
   const std::int64_t tiles = exists ? args.tiles : 0;
-  const std::int64_t classes = exists ? args.num_true : 0;
-  const float* const logit = args.true_logit + row_offset(args.first + in_chunk, args.num_true);
-  float* const gradient = args.true_grad + row_offset(args.first + in_chunk, args.num_true);
+  const std::int64_t b = args.first + in_chunk;
+  const std::int64_t classes = exists ? args.targets.count(b) : 0;
+  const std::int64_t first_class = exists ? args.targets.begin(b) : 0;
+  const std::int64_t* const ids = args.targets.ids + first_class;
+  const float* const logit = args.true_logit + first_class;
+  float* const gradient = args.true_grad + first_class;
+  const bool has_padding = args.targets.padding.given;
+  const auto is_class = [&](std::int64_t t) { return !has_padding || ids[t] != args.targets.padding.id; };
 
   float largest = math::kLeastLogit<float>;
-  float q = 0.0f;  // the target of each true class
-  int count = 0;   // of them
-  int faults = 0;  // labels without a logit
+  double shares = 0.0;  // of a target that the true classes have together
+  int count = 0;        // of true classes
+  int faults = 0;       // labels without a logit
   for_each_tile(args, tiles, in_chunk, share,
                 [&](float maximum, float, std::int64_t) { largest = fmaxf(largest, maximum); });
   for (std::int64_t t = share; t < classes; t += kThreadsPerExample) {
-    const float target = gradient[t];
-    if (target > 0.0f) {
+    if (!is_class(t)) continue;
+    const float weight = gradient[t];
+    if (weight == weight) {
       largest = fmaxf(largest, logit[t]);
-      q = target;
+      shares += static_cast<double>(weight);
       ++count;
-    } else if (target != 0.0f) {
+    } else {
       ++faults;
     }
   }
   largest = largest_of_example(largest);
-  q = largest_of_example(q);
+  shares = sum_of_example(shares);
   count = sum_of_example(count);
   faults = sum_of_example(faults);
+  const double q = args.mean && count > 0 ? 1.0 / (count + faults) : 1.0;  // of a label of weight 1
 
   math::SoftmaxSums sums{};
   for_each_tile(args, tiles, in_chunk, share, [&](float maximum, float sum, std::int64_t) {
     sums.of_samples += static_cast<double>(sum * math::exp_below(maximum, largest));
   });
+  const auto has_logit = [&](std::int64_t t) { return is_class(t) && gradient[t] == gradient[t]; };
   for (std::int64_t t = share; t < classes; t += kThreadsPerExample) {
-    if (gradient[t] > 0.0f) sums.of_true += static_cast<double>(math::exp_below(logit[t], largest));
+    if (has_logit(t)) sums.of_true += static_cast<double>(math::exp_below(logit[t], largest));
   }
   sums = {sum_of_example(sums.of_true), sum_of_example(sums.of_samples)};
 
@@ -104,23 +112,27 @@ FASTNCE_KERNEL(kThreads, kBlocks) normalise_kernel(FASTNCE_ARGUMENTS NormaliseAr
     const double log_total = count > 0 ? log(sums.total()) : 0.0;
     double loss = 0.0;
     for (std::int64_t t = share; t < classes; t += kThreadsPerExample) {
-      if (gradient[t] > 0.0f) loss += static_cast<double>(largest) - static_cast<double>(logit[t]) + log_total;
+      if (!has_logit(t)) continue;
+      const double of_label = static_cast<double>(largest) - static_cast<double>(logit[t]) + log_total;
+      loss += static_cast<double>(gradient[t]) * of_label;
     }
-    loss = sum_of_example(loss) * static_cast<double>(q);
+    loss = sum_of_example(loss) * q;
     if (exists && share == 0) {
-      args.loss[args.first + in_chunk] = faults > 0 ? __builtin_nanf("") : static_cast<float>(loss);
+      const bool is_broken = faults > 0 || args.targets.lists.is_broken(b);
+      args.loss[b] = is_broken ? __builtin_nanf("") : static_cast<float>(loss);
     }
   }
   if (!args.gradients) return;
-  const double upstream = count > 0 ? static_cast<double>(args.grad_loss.of(args.first + in_chunk)) : 0.0;
-  const double factor = count > 0 ? static_cast<double>(q) * upstream / sums.total() : 0.0;
-  const auto of_samples = static_cast<float>(count * factor);
+  const double upstream = count > 0 ? static_cast<double>(args.grad_loss.of(b)) : 0.0;
+  const double factor = count > 0 ? q * upstream / sums.total() : 0.0;
+  const auto of_samples = static_cast<float>(shares * factor);
   for_each_tile(args, tiles, in_chunk, share, [&](float maximum, float, std::int64_t at) {
     args.scales[at] = count > 0 ? of_samples * math::exp_below(maximum, largest) : 0.0f;
   });
   for (std::int64_t t = share; t < classes; t += kThreadsPerExample) {
     const double own = static_cast<double>(math::exp_below(logit[t], largest));
-    gradient[t] = gradient[t] > 0.0f ? static_cast<float>(sums.true_slope(own, 1.0, count) * factor) : 0.0f;
+    const auto weight = static_cast<double>(gradient[t]);
+    gradient[t] = has_logit(t) ? static_cast<float>(sums.true_slope(own, weight, shares) * factor) : 0.0f;
   }
 }
 

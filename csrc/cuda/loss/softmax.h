@@ -6,6 +6,7 @@
 #include "cuda/gemm/geometry.h"
 #include "cuda/gemm/operands.cuh"
 #include "cuda/loss/factor.cuh"
+#include "cuda/rows/targets.cuh"
 
 namespace fastnce::cuda {
 
@@ -14,10 +15,11 @@ struct NormaliseArguments {
   const float* maxima;  // [tiles, pitch]: of an example's logits in a tile
   const float* sums;    // [tiles, pitch]: of exp(v - maximum)
   std::int64_t tiles, pitch;
-  const float* true_logit;  // u [B, T], of the whole batch, as all that follows without "tiles"
-  float* true_grad;         // [B, T]: as enter_examples() leaves it, then dloss/du times the upstream factor
+  const float* true_logit;  // u [L], of the whole batch, as all that follows without "tiles"
+  float* true_grad;         // [L]: as enter_examples() leaves it, then dloss/du times the upstream factor
+  DeviceTargets targets;
+  bool mean;  // a true class has target 1 / T, else 1
   Factor grad_loss;
-  std::int64_t num_true;
   std::int64_t first, examples;  // of the chunk
   float* loss;                   // [B]; null: not wanted
   bool gradients;                // whether what follows and true_grad are wanted

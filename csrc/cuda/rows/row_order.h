@@ -5,14 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cuda/runtime/ids.h"
+#include "cuda/rows/targets.cuh"
 #include "cuda/runtime/limits.h"
 #include "cuda/runtime/runtime.h"
 
 namespace fastnce::cuda {
 
-// Entry e < B T is true class e % T of example e / T, entry e >= B T is sampled position e - B T, as in RowPlan. A word
-// holds an entry's class above its number e. Padding and ids out of range have class V, so that they come last, labels
+// Entry e < L is that of the L labels, entry e >= L is sampled position e - L, as in RowPlan. A word holds an entry's
+// class above its number e. Padding, labels of no list and ids out of range have class V, so that they come last, labels
 // first.
 using RowEntry = std::uint64_t;
 inline constexpr int kEntryBits = 28;
@@ -28,18 +28,17 @@ struct RowSummary {
 };
 
 struct RowOrder {
-  const std::int64_t* labels;   // y [B, T]
+  DeviceTargets targets;
   const std::int64_t* sampled;  // z [S]
   std::int64_t num_labels, num_sampled, num_classes;
-  Padding padding;  // among labels
-  int class_bits;   // that hold 0 to V
+  int class_bits;  // that hold 0 to V
 
   // Workspace: scratch, then the results.
-  RowEntry* unsorted;  // [B T + S]; this and the scratch only where has_many_entries()
+  RowEntry* unsorted;  // [L + S]; this and the scratch only where has_many_entries()
   void* sort_scratch;
   std::size_t sort_scratch_bytes;
-  RowEntry* sorted;            // [B T + S]
-  std::uint32_t* rows_so_far;  // [B T + S]: rows that have started up to and with each sorted entry
+  RowEntry* sorted;            // [L + S]
+  std::uint32_t* rows_so_far;  // [L + S]: rows that have started up to and with each sorted entry
   RowSummary* summary;
   std::int64_t* row_count;  // as in LossOutputs
 

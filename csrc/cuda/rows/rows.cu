@@ -61,13 +61,17 @@ FASTNCE_DEVICE void enter_piece(const RowsArguments& args, const RowSummary& sum
   const bool whole = ends_row && !began_before;
   const std::int64_t part = 2 * block_x() + (began_before ? 0 : 1);
 
-  const auto example = static_cast<std::uint32_t>(e) / static_cast<std::uint32_t>(is_label ? args.num_true : 1);
+  const std::int64_t from = is_label
+                                ? row_bytes(order.targets.example_of(e), args.inputs.stride, args.inputs.dtype)
+                                : row_bytes(e - order.num_labels, args.weight_pitch, DType::kFloat32);
+  // An entry without a class may have no example: it repeats the first, which has one, or nothing is read.
+  const std::int64_t first_from = shuffle(from, 0);
+  const bool first_of_label = shuffle(is_label ? 1 : 0, 0) != 0;
   PieceEntry entry{
-      .from = is_label ? row_bytes(example, args.inputs.stride, args.inputs.dtype)
-                       : row_bytes(e - order.num_labels, args.weight_pitch, DType::kFloat32),
+      .from = valid ? from : first_from,
       .to = whole ? row_bytes(row, args.dim, args.grad_weights_dtype) : row_bytes(part, args.dim, DType::kFloat32),
       .factor = (is_label ? gradient : 1.0f) * args.input_scale,
-      .of_label = is_label,
+      .of_label = valid ? is_label : first_of_label,
       .ends = ends_here,
       .whole = whole};
   piece[thread_index()] = entry;

@@ -16,10 +16,10 @@ inline constexpr std::int64_t kPieceEntries = kWarpThreads;
 
 struct RowsArguments {
   RowOrder order;
-  std::int64_t num_true, dim;
+  std::int64_t dim;
   Rows inputs;             // x [B, D]
-  float input_scale;       // multiplies x
-  const float* true_grad;  // [B, T]
+  float input_scale = 1;   // multiplies x: 1 / temperature
+  const float* true_grad;  // [L]
   float* weight_parts;     // [weight_part_count, S, weight_pitch]: from the products; the first becomes their sum
   std::int64_t weight_part_count, weight_part, weight_pitch;
   const float* bias_sums;  // [S]

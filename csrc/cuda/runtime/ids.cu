@@ -33,6 +33,22 @@ FASTNCE_DEVICE std::int64_t id_at(const IdArray& ids, std::int64_t i) {
   }
 }
 
+const char* name_of(IdArgument argument) {
+  switch (argument) {
+    case IdArgument::kSampled: return "sampled_candidates";
+    case IdArgument::kLabelValues: return "labels.values";
+    case IdArgument::kLabelOffsets: return "labels.offsets";
+    case IdArgument::kExcludeValues: return "exclude.values";
+    case IdArgument::kExcludeOffsets: return "exclude.offsets";
+    case IdArgument::kLabels: break;
+  }
+  return "labels";
+}
+
+bool is_offsets(IdArgument argument) {
+  return argument == IdArgument::kLabelOffsets || argument == IdArgument::kExcludeOffsets;
+}
+
 FASTNCE_KERNEL(kThreads, 1) copy_ids_kernel(FASTNCE_ARGUMENTS CopyArguments args) {
   const IdArray& ids = args.ids;
   const std::int64_t i = block_x() * kThreads + thread_index();
@@ -50,12 +66,16 @@ void queue_copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream) 
 void check_ids() {
   const runtime::FaultRecord fault = runtime::take_fault_record();
   if (fault.count == 0) return;
-  const std::string at = static_cast<IdArgument>(fault.argument) == IdArgument::kSampled
-                             ? concat("sampled_candidates[", fault.index, "]")
-                             : concat("labels[", fault.index / fault.columns, ", ", fault.index % fault.columns, "]");
-  throw InvalidValue(concat(at, " = ", fault.value, " is outside [0, num_classes = ", fault.num_classes, ")",
-                            fault.has_padding ? concat(", and is not padding = ", fault.padding) : "",
-                            fault.count > 1 ? concat(", one of ", fault.count, " such ids since the last check") : ""));
+  const auto argument = static_cast<IdArgument>(fault.argument);
+  const std::string at = fault.columns > 0 ? concat(fault.index / fault.columns, ", ", fault.index % fault.columns)
+                                           : concat(fault.index);
+  const std::string expected =
+      is_offsets(argument)
+          ? concat(": expected offsets that begin at 0, never fall and end at the number of values, ", fault.num_classes)
+          : concat(" is outside [0, num_classes = ", fault.num_classes, ")",
+                   fault.has_padding ? concat(", and is not padding = ", fault.padding) : "");
+  throw InvalidValue(concat(name_of(argument), "[", at, "] = ", fault.value, expected,
+                            fault.count > 1 ? concat(", one of ", fault.count, " such faults since the last check") : ""));
 }
 
 }  // namespace fastnce::cuda

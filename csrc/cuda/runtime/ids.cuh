@@ -1,4 +1,4 @@
-// Ids out of range: kernels skip them, do not stop, and record them for check().
+// Ids out of range and wrong offsets: kernels skip them, do not stop, and record them for check().
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace fastnce::cuda {
 
-enum class IdArgument : std::int64_t { kLabels, kSampled };
+enum class IdArgument : std::int64_t { kLabels, kSampled, kLabelValues, kLabelOffsets, kExcludeValues, kExcludeOffsets };
 
 // An id that no sampled class has, in range or not.
 inline constexpr std::int64_t kNoClass = std::numeric_limits<std::int64_t>::min();
@@ -23,20 +23,17 @@ FASTNCE_DEVICE bool is_padding(const Padding& padding, std::int64_t label) {
   return padding.given && label == padding.id;
 }
 
-// Whether ids[index], which is not padding, is in range; if not, that is recorded.
-FASTNCE_DEVICE bool check_id(runtime::FaultRecord* faults, IdArgument argument, std::int64_t index, std::int64_t id,
-                             std::int64_t columns, std::int64_t num_classes, const Padding& padding) {
-  if (is_valid_id(id, num_classes)) return true;
-  if (atomic_add(&faults->count, 1) == 0) {
-    faults->argument = static_cast<std::int64_t>(argument);
-    faults->index = index;
-    faults->value = id;
-    faults->columns = columns;
-    faults->num_classes = num_classes;
-    faults->has_padding = padding.given;
-    faults->padding = padding.id;
-  }
-  return false;
+FASTNCE_DEVICE void record_fault(runtime::FaultRecord* faults, IdArgument argument, std::int64_t index,
+                                 std::int64_t value, std::int64_t columns, std::int64_t num_classes,
+                                 const Padding& padding = {}) {
+  if (atomic_add(&faults->count, 1) != 0) return;
+  faults->argument = static_cast<std::int64_t>(argument);
+  faults->index = index;
+  faults->value = value;
+  faults->columns = columns;
+  faults->num_classes = num_classes;
+  faults->has_padding = padding.given;
+  faults->padding = padding.id;
 }
 
 }  // namespace fastnce::cuda

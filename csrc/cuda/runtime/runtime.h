@@ -57,14 +57,15 @@ void fill_bytes(void* memory, int value, std::size_t bytes, const Stream& stream
 Stream take_side_stream(const Stream& beside);
 void give_side_stream_back(const Stream& stream) noexcept;
 
-// The first id out of range that a kernel found, and how many there were. One per device, in device memory.
+// The first id out of range, or wrong offset, that a kernel found, and how many there were. One per device, in device
+// memory.
 struct FaultRecord {
   unsigned long long count = 0;
   std::int64_t argument = 0;  // an IdArgument of cuda/runtime/ids.cuh
   std::int64_t index = 0;
   std::int64_t value = 0;
-  std::int64_t columns = 0;  // T of labels
-  std::int64_t num_classes = 0;
+  std::int64_t columns = 0;      // of an argument of rank 2, else 0
+  std::int64_t num_classes = 0;  // or, of offsets, how many values they are for
   bool has_padding = false;
   std::int64_t padding = 0;
 };

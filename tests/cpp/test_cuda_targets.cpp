@@ -1,0 +1,198 @@
+// Labels as lists, their weights, and samples that an example removes, on a CUDA device, against the formulas. Needs a
+// device, or the emulated one.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "device_memory.h"
+#include "device_problem.h"
+#include "fastnce/cuda.h"
+#include "fastnce/error.h"
+#include "problem.h"
+
+namespace fastnce {
+namespace {
+
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+
+struct Member {
+  std::string name;
+  Loss loss;
+};
+
+const Member kMembers[] = {
+    {"nce", {}},
+    {"negative sampling",
+     {.true_target = TrueTarget::kOne, .positive_weight = {.all = 0.25}, .negative_weight = {.all = 3.0}}},
+    {"sampled softmax", {.family = LossFamily::kSoftmax}},
+    {"softmax of all true classes", {.family = LossFamily::kSoftmax, .true_target = TrueTarget::kOne}},
+};
+
+class CudaTargets : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string reason = cuda::unavailable_reason();
+    if (!reason.empty()) GTEST_SKIP() << "SKIPPED: no CUDA device: " << reason;
+  }
+
+  static void expect_solved(Problem<float>& p, const std::string& name, Precision precision = Precision::kHighest) {
+    const Sizes& s = p.sizes;
+    SCOPED_TRACE(::testing::Message() << name << ", precision " << static_cast<int>(precision) << ", B = " << s.batch
+                                      << ", T = " << s.num_true << ", S = " << s.num_sampled << ", D = " << s.dim);
+    const Solution expected = solve(p);
+    DeviceProblem device(p);
+    device.request.precision = precision;
+    device.run();
+    EXPECT_EQ(device.ids, p.plan.ids);
+    const double allowed = tolerance(precision);
+    EXPECT_LE(relative_error(p.loss, expected.loss), allowed);
+    EXPECT_LE(relative_error(p.grad_inputs, expected.grad_inputs), allowed);
+    EXPECT_LE(relative_error(p.grad_weights, expected.grad_weights), allowed);
+    EXPECT_LE(relative_error(p.grad_biases, expected.grad_biases), allowed);
+  }
+};
+
+TEST_F(CudaTargets, WeightsMultiplyTheTermsOfALabel) {
+  for (const Member& member : kMembers) {
+    for (const std::int64_t num_true : {1, 3, 9}) {
+      Problem<float> p({.batch = 35, .num_true = num_true, .num_sampled = 40, .dim = 9, .num_classes = 60});
+      p.request.loss = member.loss;
+      p.weigh_labels();
+      expect_solved(p, member.name);
+    }
+  }
+}
+
+TEST_F(CudaTargets, AWeightIsNotReadWhereALabelIsPadding) {
+  for (const Member& member : kMembers) {
+    Problem<float> p({.batch = 35, .num_true = 3, .num_sampled = 40, .dim = 9, .num_classes = 60});
+    p.request.loss = member.loss;
+    p.pad(4);
+    p.weigh_labels();
+    for (std::size_t i = 0; i < p.labels.size(); ++i) {
+      if (p.labels[i] == p.request.targets.padding) p.label_weights[i] = kNaN;
+    }
+    expect_solved(p, member.name);
+  }
+}
+
+TEST_F(CudaTargets, ListsOfAnyLengthHoldAroundTheTileBoundaries) {
+  constexpr Sizes kCases[] = {
+      {.batch = 0, .num_true = 2, .num_sampled = 9, .dim = 5, .num_classes = 60},
+      {.batch = 9, .num_true = 2, .num_sampled = 0, .dim = 5, .num_classes = 60},
+      {.batch = 1, .num_true = 1, .num_sampled = 1, .dim = 1, .num_classes = 60},  // an empty list alone
+      {.batch = 2, .num_true = 40, .num_sampled = 3, .dim = 3, .num_classes = 60},
+      {.batch = 129, .num_true = 4, .num_sampled = 127, .dim = 31, .num_classes = 60},
+      {.batch = 300, .num_true = 2, .num_sampled = 130, .dim = 20, .num_classes = 5000},
+  };
+  for (const Precision precision : {Precision::kHighest, Precision::kMedium}) {
+    for (const Member& member : kMembers) {
+      for (const Sizes& sizes : kCases) {
+        Problem<float> p(sizes);
+        p.request.loss = member.loss;
+        p.make_lists();
+        p.weigh_labels();
+        expect_solved(p, member.name, precision);
+        EXPECT_NO_THROW(cuda::check(0));
+      }
+    }
+  }
+}
+
+TEST_F(CudaTargets, ListsMayHoldPadding) {
+  for (const Member& member : kMembers) {
+    Problem<float> p({.batch = 135, .num_true = 5, .num_sampled = 20, .dim = 17, .num_classes = 100}, 60);
+    p.request.loss = member.loss;
+    p.pad(3);
+    p.make_lists();
+    expect_solved(p, member.name);
+    EXPECT_NO_THROW(cuda::check(0));
+  }
+}
+
+// What is wrong with `offsets`, by check().
+std::string fault_of() {
+  try {
+    cuda::check(0);
+  } catch (const InvalidValue& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// Of the examples from the first wrong offset on nothing is known.
+TEST_F(CudaTargets, OffsetsThatAreWrongGiveNaNFromThereOnAndAreReported) {
+  constexpr std::int64_t kHuge = std::int64_t{1} << 60;
+  for (const Member& member : kMembers) {
+    for (const auto& [at, offset, first] : {std::tuple<std::size_t, std::int64_t, std::size_t>{0, 1, 0},
+                                            {0, -kHuge, 0},
+                                            {3, 3, 2},
+                                            {3, -5, 2},
+                                            {5, kHuge, 4},
+                                            {8, 17, 7},
+                                            {8, 15, 7}}) {
+      SCOPED_TRACE(::testing::Message() << member.name << ": offsets[" << at << "] = " << offset);
+      Problem<float> clean({.batch = 8, .num_true = 2, .num_sampled = 9, .dim = 5, .num_classes = 60});
+      Problem<float> p(clean.sizes);
+      for (Problem<float>* problem : {&clean, &p}) {
+        problem->request.loss = member.loss;
+        problem->offsets = {0, 2, 4, 6, 8, 10, 12, 14, 16};
+        problem->request.targets.offsets = problem->offsets.data();
+        problem->request.targets.listed = 16;
+      }
+      DeviceProblem(clean).run();
+      p.offsets[at] = offset;
+      DeviceProblem(p).run();
+      for (std::size_t b = 0; b < p.loss.size(); ++b) {
+        EXPECT_TRUE(b >= first ? std::isnan(p.loss[b]) : p.loss[b] == clean.loss[b]) << b;
+        for (std::size_t d = 0; d < 5; ++d) {
+          EXPECT_EQ(p.grad_inputs[b * 5 + d], b >= first ? 0.0f : clean.grad_inputs[b * 5 + d]) << b;
+        }
+      }
+      const auto is_finite = [](float value) { return std::isfinite(value); };
+      EXPECT_TRUE(std::ranges::all_of(p.grad_weights, is_finite));
+      EXPECT_TRUE(std::ranges::all_of(p.grad_biases, is_finite));
+      const std::string fault = fault_of();
+      EXPECT_NE(fault.find("labels.offsets["), std::string::npos) << fault;
+      EXPECT_NE(fault.find("expected offsets that begin at 0, never fall and end at the number of values, 16"),
+                std::string::npos)
+          << fault;
+    }
+  }
+}
+
+TEST_F(CudaTargets, WithoutExamplesALabelIsOfNone) {
+  Problem<float> p({.batch = 0, .num_true = 2, .num_sampled = 9, .dim = 5, .num_classes = 60});
+  p.labels = {1, 2, 3};
+  p.true_count = {1, 1, 1};
+  p.offsets = {0};
+  p.request.targets = {
+      .ids = p.labels.data(), .offsets = p.offsets.data(), .listed = 3, .expected_count = p.true_count.data()};
+  expect_solved(p, "nce");
+  EXPECT_EQ(fault_of(),
+            "labels.offsets[0] = 0: expected offsets that begin at 0, never fall and end at the number of values, 3");
+}
+
+TEST_F(CudaTargets, ALabelOfAListThatIsOutOfRangeGivesNaNInItsExampleAndIsReported) {
+  for (const Member& member : kMembers) {
+    Problem<float> p({.batch = 30, .num_true = 3, .num_sampled = 9, .dim = 5, .num_classes = 60});
+    p.request.loss = member.loss;
+    p.make_lists();
+    const std::int64_t at = p.offsets[6];
+    ASSERT_GT(p.offsets[7], at);
+    p.labels[static_cast<std::size_t>(at)] = 60;
+    DeviceProblem(p).run();
+    for (std::size_t b = 0; b < p.loss.size(); ++b) EXPECT_EQ(std::isnan(p.loss[b]), b == 6) << b;
+    EXPECT_TRUE(std::ranges::none_of(p.grad_inputs, [](float value) { return std::isnan(value); }));
+    EXPECT_EQ(fault_of(), "labels.values[" + std::to_string(at) + "] = 60 is outside [0, num_classes = 60)");
+  }
+}
+
+}  // namespace
+}  // namespace fastnce
