@@ -12,6 +12,7 @@ set(kernels
   csrc/cuda/loss/finish_examples.cu
   csrc/cuda/loss/logistic_logits.cu
   csrc/cuda/loss/loss.cu
+  csrc/cuda/loss/removed.cu
   csrc/cuda/loss/softmax.cu
   csrc/cuda/loss/softmax_logits.cu
   csrc/cuda/rows/lists.cu

@@ -58,11 +58,7 @@ void validate_for_device(const SamplerParams& params) {
 
 // What the kernels of the CPU know and those here do not yet.
 void refuse_cpu_only(const LossRequest& r) {
-  const std::pair<bool, const char*> used[] = {{r.targets.offsets != nullptr && r.loss.remove_accidental_hits,
-                                                "ragged labels"},
-                                               {r.negatives.groups > 1, "candidates per group"},
-                                               {r.exclude.offsets != nullptr, "exclude"},
-                                               {r.class_keys != nullptr, "class_keys"}};
+  const std::pair<bool, const char*> used[] = {{r.negatives.groups > 1, "candidates per group"}};
   for (const auto& [is_used, name] : used) {
     if (is_used)
       throw InvalidValue(concat(name, " on a CUDA device: expected arrays on the CPU, where it is implemented"));

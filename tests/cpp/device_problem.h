@@ -50,6 +50,9 @@ class DeviceProblem {
     request.negatives.ids = sampled_.data();
     if (request.negatives.expected_count != nullptr) request.negatives.expected_count = sampled_count_.data();
     put_on_device(request.targets.offsets, host.offsets.size(), offsets_);
+    put_on_device(request.exclude.ids, host.excluded.size(), excluded_);
+    put_on_device(request.exclude.offsets, host.exclude_offsets.size(), exclude_offsets_);
+    put_on_device(request.class_keys, host.class_keys.size(), class_keys_);
     put_on_device(request.targets.weights, host.labels.size(), label_weights_);
     put_on_device(request.targets.log_q, host.labels.size(), true_log_q_);
     put_on_device(request.negatives.log_q, host.sampled.size(), sampled_log_q_);
@@ -107,7 +110,7 @@ class DeviceProblem {
   std::size_t rows_;
   DeviceArray<float> weights_, biases_, inputs_, true_count_, sampled_count_, grad_loss_;
   Factors positive_weight_, negative_weight_, label_weights_, true_log_q_, sampled_log_q_;
-  std::optional<DeviceArray<std::int64_t>> offsets_;
+  std::optional<DeviceArray<std::int64_t>> offsets_, excluded_, exclude_offsets_, class_keys_;
   DeviceArray<std::int64_t> labels_, sampled_;
   DeviceArray<float> loss_, grad_inputs_, grad_weights_, grad_biases_;
   DeviceArray<std::int64_t> row_ids_, row_count_;

@@ -26,6 +26,7 @@ struct Problem {
   std::vector<std::int64_t> labels, sampled;
   std::vector<std::int64_t> offsets;  // of lists of labels
   std::vector<T> label_weights;
+  std::vector<std::int64_t> excluded, exclude_offsets, class_keys;
   Shard weight_shard, bias_shard;
   RowPlan plan;
   std::vector<T> loss, grad_inputs, grad_weights, grad_biases;
@@ -130,6 +131,24 @@ struct Problem {
     request.targets.weights = label_weights.data();
   }
 
+  // Example b excludes `step` b mod 4 classes, and every tenth one `many` more; some stand there twice.
+  void exclude(std::int64_t step, std::int64_t many) {
+    exclude_offsets.assign(1, 0);
+    for (std::int64_t b = 0; b < sizes.batch; ++b) {
+      const std::int64_t count = step * b % 4 + (b % 10 == 3 ? many : 0);
+      for (std::int64_t i = 0; i < count; ++i) excluded.push_back((7 * b + 3 * i * i) % sizes.num_classes);
+      exclude_offsets.push_back(std::ssize(excluded));
+    }
+    request.exclude = {excluded.data(), exclude_offsets.data(), std::ssize(excluded)};
+  }
+
+  // Keys that some classes share, negative ones among them.
+  void share_keys() {
+    for (std::int64_t id = 0; id < sizes.num_classes; ++id) class_keys.push_back((id % 17 - 5) << 40);
+    for (std::int64_t& id : excluded) id = class_keys[static_cast<std::size_t>(id)];
+    request.class_keys = class_keys.data();
+  }
+
   void use_rows(RowPlan rows) {
     plan = std::move(rows);
     grad_weights.resize(plan.ids.size() * static_cast<std::size_t>(sizes.dim));
@@ -222,12 +241,24 @@ class Solver {
     const auto count = static_cast<Real>(terms.size());
     if (terms.empty() && (p.sizes.num_true > 0 || targets.offsets != nullptr)) return;  // padding, or an empty list
     for (std::int64_t s = 0; s < p.sizes.num_sampled; ++s) {
-      const auto is_hit = [&](const Term& term) { return term.positive && term.id == p.sampled[s]; };
+      const std::int64_t key = key_of(p.sampled[s]);
+      const auto is_hit = [&](const Term& term) { return term.positive && key_of(term.id) == key; };
       if (loss.remove_accidental_hits && std::ranges::any_of(terms, is_hit)) continue;
+      if (excludes(b, key)) continue;
       terms.push_back({p.sampled[s], logit(b, p.sampled[s], p.request.negatives.expected_count, s), false});
     }
     const Real target = loss.true_target == TrueTarget::kMean ? 1 / count : Real{1};
     loss.family == LossFamily::kSoftmax ? add_softmax(b, terms, target) : add_logistic(b, terms, target);
+  }
+
+  std::int64_t key_of(std::int64_t id) const {
+    return p.request.class_keys != nullptr ? p.request.class_keys[id] : id;
+  }
+  bool excludes(std::int64_t b, std::int64_t key) const {
+    const ClassLists& lists = p.request.exclude;
+    if (lists.offsets == nullptr) return false;
+    return std::find(lists.ids + lists.offsets[b], lists.ids + lists.offsets[b + 1], key) !=
+           lists.ids + lists.offsets[b + 1];
   }
 
   Real logit(std::int64_t b, std::int64_t id, const void* counts, std::int64_t at) const {

@@ -194,5 +194,111 @@ TEST_F(CudaTargets, ALabelOfAListThatIsOutOfRangeGivesNaNInItsExampleAndIsReport
   }
 }
 
+TEST_F(CudaTargets, HitsOfListsAreRemoved) {
+  for (const Precision precision : kLevels) {
+    for (const Member& member : kMembers) {
+      for (const std::int64_t distinct : {5000, 9}) {
+        Problem<float> p({.batch = 135, .num_true = 6, .num_sampled = 140, .dim = 9, .num_classes = 160}, distinct);
+        p.request.loss = member.loss;
+        p.request.loss.remove_accidental_hits = true;
+        p.pad(7);
+        p.make_lists();
+        expect_solved(p, member.name, precision);
+      }
+    }
+  }
+}
+
+TEST_F(CudaTargets, WhatAnExampleExcludesIsRemoved) {
+  for (const Member& member : kMembers) {
+    for (const bool remove_hits : {false, true}) {
+      for (const Sizes& sizes : {Sizes{.batch = 1, .num_true = 1, .num_sampled = 1, .dim = 1, .num_classes = 4},
+                                 Sizes{.batch = 0, .num_true = 1, .num_sampled = 3, .dim = 1, .num_classes = 4},
+                                 Sizes{.batch = 5, .num_true = 1, .num_sampled = 0, .dim = 1, .num_classes = 4},
+                                 Sizes{.batch = 33, .num_true = 2, .num_sampled = 129, .dim = 9, .num_classes = 70},
+                                 Sizes{.batch = 130, .num_true = 1, .num_sampled = 64, .dim = 33, .num_classes = 90}}) {
+        Problem<float> p(sizes);
+        p.request.loss = member.loss;
+        p.request.loss.remove_accidental_hits = remove_hits;
+        p.exclude(1, 300);
+        expect_solved(p, member.name);
+        EXPECT_NO_THROW(cuda::check(0));
+      }
+    }
+  }
+}
+
+// Several chunks of the batch, each with its own bits.
+TEST_F(CudaTargets, RemovalHoldsOverManyTiles) {
+  for (const Member& member : kMembers) {
+    Problem<float> p({.batch = 300, .num_true = 20, .num_sampled = 700, .dim = 5, .num_classes = 2000}, 900);
+    p.request.loss = member.loss;
+    p.request.loss.remove_accidental_hits = true;
+    p.exclude(3, 40);
+    expect_solved(p, member.name, Precision::kMedium);
+  }
+}
+
+TEST_F(CudaTargets, ClassesWithTheSameKeyAreOneWhereSamplesAreRemoved) {
+  for (const Member& member : kMembers) {
+    for (const bool remove_hits : {false, true}) {
+      Problem<float> p({.batch = 33, .num_true = 2, .num_sampled = 129, .dim = 9, .num_classes = 70});
+      p.request.loss = member.loss;
+      p.request.loss.remove_accidental_hits = remove_hits;
+      p.exclude(1, 5);
+      p.share_keys();
+      expect_solved(p, member.name);
+    }
+  }
+}
+
+TEST_F(CudaTargets, EverySampleOfAClassThatWasSampledHundredsOfTimesIsRemoved) {
+  for (const Member& member : kMembers) {
+    Problem<float> p({.batch = 20, .num_true = 9, .num_sampled = 500, .dim = 3, .num_classes = 600}, 2);
+    p.request.loss = member.loss;
+    p.request.loss.remove_accidental_hits = true;
+    expect_solved(p, member.name);
+  }
+}
+
+TEST_F(CudaTargets, OffsetsOfExcludedClassesThatAreWrongGiveNaNFromThereOnAndAreReported) {
+  for (const Member& member : kMembers) {
+    Problem<float> p({.batch = 8, .num_true = 2, .num_sampled = 9, .dim = 5, .num_classes = 60});
+    p.request.loss = member.loss;
+    p.exclude(1, 5);
+    p.exclude_offsets[4] = std::int64_t{1} << 50;
+    DeviceProblem(p).run();
+    for (std::size_t b = 0; b < p.loss.size(); ++b) EXPECT_EQ(std::isnan(p.loss[b]), b >= 3) << b;
+    const std::string fault = fault_of();
+    EXPECT_NE(fault.find("exclude.offsets["), std::string::npos) << fault;
+  }
+}
+
+TEST_F(CudaTargets, AnExcludedClassOutOfRangeRemovesNothingAndIsReported) {
+  for (const std::int64_t bad : {std::int64_t{-1}, std::int64_t{60}, std::int64_t{1} << 50}) {
+    Problem<float> p({.batch = 8, .num_true = 2, .num_sampled = 9, .dim = 5, .num_classes = 60});
+    p.exclude(1, 5);
+    p.excluded[2] = bad;
+    expect_solved(p, "nce");
+    EXPECT_EQ(fault_of(), "exclude.values[2] = " + std::to_string(bad) + " is outside [0, num_classes = 60)");
+  }
+}
+
+TEST_F(CudaTargets, ALabelOrASampleOutOfRangeIsNotLookedUp) {
+  Problem<float> p({.batch = 8, .num_true = 9, .num_sampled = 9, .dim = 5, .num_classes = 60});
+  p.request.loss.remove_accidental_hits = true;
+  p.share_keys();
+  p.labels[9] = 60;
+  DeviceProblem(p).run();
+  for (std::size_t b = 0; b < p.loss.size(); ++b) EXPECT_EQ(std::isnan(p.loss[b]), b == 1) << b;
+  EXPECT_EQ(fault_of(), "labels[1, 0] = 60 is outside [0, num_classes = 60)");
+  p.sampled[3] = -1;
+  DeviceProblem device(p);
+  compute_on_device(device.request, device.outputs);
+  copy_to_host(p.loss.data(), device.outputs.loss, p.loss.size() * sizeof(float));
+  EXPECT_TRUE(std::ranges::all_of(p.loss, [](float value) { return std::isnan(value); }));
+  EXPECT_NE(fault_of(), "");
+}
+
 }  // namespace
 }  // namespace fastnce

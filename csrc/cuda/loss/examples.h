@@ -54,6 +54,7 @@ void queue_enter_examples(const EnterExamplesArguments& arguments, const Stream&
 struct FinishExamplesArguments {
   DeviceTable weights;
   DeviceTargets targets;  // of the whole batch, as all that follows without "parts"
+  DeviceLists exclude;    // an example whose list is not known has no loss
   const bool* takes_part;
   const float* true_loss;
   const float* true_grad;

@@ -55,7 +55,8 @@ FASTNCE_DEVICE void finish_losses(const FinishExamplesArguments& args, std::int6
   for (std::int64_t t = share + kThreadsPerExample; t < classes; t += kThreadsPerExample) sum += true_loss[t];
   for (int distance = kWarp / 2; distance >= kExamplesPerWarp; distance /= 2) sum += shuffle_xor(sum, distance);
   if (!exists || share != 0) return;
-  args.loss[b] = args.targets.lists.is_broken(b) ? __builtin_nanf("") : static_cast<float>(sum);
+  const bool is_broken = args.targets.lists.is_broken(b) || args.exclude.is_broken(b);
+  args.loss[b] = is_broken ? __builtin_nanf("") : static_cast<float>(sum);
 }
 
 // A thread adds up four columns of a row: parts of the sum over the sampled classes, then true classes.

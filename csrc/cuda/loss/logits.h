@@ -19,7 +19,10 @@ struct LogitsArguments {
   float scale;                  // of the products: 1 / temperature
   const float* offset;          // [S]: bias - log Q
   const std::int64_t* sampled;  // z [S]
-  const std::int64_t* labels;   // y [examples, T]; null: accidental hits stay
+  // Which samples an example removes: those of its labels, which are compared with each, or a bit of each (removed.h).
+  const std::int64_t* labels;     // y [examples, T]; null: none are compared
+  const std::uint32_t* removed;   // [examples, removed_pitch]: bit s % 32 of word s / 32; null: none
+  std::int64_t removed_pitch;     // in words
   Padding padding;              // among labels
   const bool* takes_part;       // [examples]: whether an example has a true class; null: all have
   Factor grad_loss;             // of the chunk

@@ -49,6 +49,7 @@ class LogitsTile {
     product_.multiply(args_.x, args_.w, first_row(), first_column(), 0, static_cast<int>(args_.slices));
     leave_padding_out();
     if (args_.labels != nullptr) find_hits();
+    if (args_.removed != nullptr) take_removed();
   }
 
   // Whether an example of the tile has a true class.
@@ -122,6 +123,23 @@ class LogitsTile {
             }
           }
         }
+      }
+    }
+  }
+
+  // A warp's columns are one word of each row, in which a thread has two bits of every eight.
+  FASTNCE_DEVICE void take_removed() {
+    static_assert(8 * Product::kColumnTiles == 32);
+    const std::uint32_t* const words =
+        args_.removed + row_offset(first_row(), args_.removed_pitch) + first_column() / 32 + Product::warp_column();
+#pragma unroll
+    for (int i = 0; i < Product::kRowTiles; ++i) {
+#pragma unroll
+      for (int second = 0; second < 2; ++second) {
+        if (row(i, second) >= rows()) continue;
+        const std::uint32_t word = words[row_offset(row(i, second), args_.removed_pitch)] >> thread_index() % 4 * 2;
+#pragma unroll
+        for (int j = 0; j < Product::kColumnTiles; ++j) left_out_[i] |= (word >> 8 * j & 3) << (4 * j + 2 * second);
       }
     }
   }

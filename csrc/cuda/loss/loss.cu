@@ -8,6 +8,7 @@
 #include "cuda/gemm/product.h"
 #include "cuda/loss/examples.h"
 #include "cuda/loss/logits.h"
+#include "cuda/loss/removed.h"
 #include "cuda/loss/softmax.h"
 #include "cuda/rows/lists.h"
 #include "cuda/rows/row_sort.h"
@@ -32,9 +33,12 @@ struct Intermediates {
   OperandPlanes w;      // [S, D]
   OperandPlanes grad;   // G of one chunk, [chunk, S]
   float* offset;        // [S]
-  AtomicWord* label_fault;  // of the offsets of labels; null: no lists
+  AtomicWord* label_fault;    // of the offsets of labels; null: no lists
+  AtomicWord* exclude_fault;  // likewise
   std::int32_t* example;    // [L]: of each label; null: no lists
   bool* takes_part;         // [B]; null: all examples do
+  SampledKeys keys;         // where samples are removed by key
+  AtomicWord* removed;      // [chunk, S / 64]; null: labels are compared, or nothing is removed
   float* true_logit;    // u [B, T]; softmax alone, as are maxima and scales
   float* true_loss;     // [B, T]; logistic alone
   float* true_grad;     // [B, T]
@@ -74,7 +78,7 @@ class LossCall {
     take_workspace(memory);
     memory.require_within(workspace);
     if (r_.negatives.sampler) draw(stream);
-    queue_label_lists(stream);
+    check_lists(stream);
     // First, so that the order of rows, which takes one multiprocessor, starts before the products take them all.
     std::optional<SideStream> side;
     if (r_.wanted.rows()) {
@@ -82,6 +86,7 @@ class LossCall {
       queue_row_order(rows_.order, side ? side->stream() : stream);
     }
     enter(stream);
+    if (m_.removed != nullptr) queue_sampled_keys(m_.keys, stream);
     for (std::int64_t chunk = 0; chunk < g_.chunks; ++chunk) queue_chunk(chunk, stream);
     if (!r_.wanted.rows()) return;
     if (g_.chunks == 0) clear_sums(stream);
@@ -120,15 +125,28 @@ class LossCall {
             .example = m_.example};
   }
 
-  void queue_label_lists(const Stream& stream) const {
-    if (r_.targets.offsets == nullptr) return;
-    queue_lists({.lists = targets().lists,
-                 .argument = IdArgument::kLabelOffsets,
-                 .batch = r_.batch,
-                 .first_fault = m_.label_fault,
-                 .example = m_.example,
-                 .faults = runtime::fault_record()},
-                stream);
+  DeviceLists exclude() const { return {r_.exclude.offsets, r_.exclude.listed, m_.exclude_fault}; }
+
+  void check_lists(const Stream& stream) const {
+    const auto check = [&](const DeviceLists& lists, IdArgument argument, AtomicWord* fault, std::int32_t* example) {
+      if (lists.offsets == nullptr) return;
+      queue_lists({.lists = lists,
+                   .argument = argument,
+                   .batch = r_.batch,
+                   .first_fault = fault,
+                   .example = example,
+                   .faults = runtime::fault_record()},
+                  stream);
+    };
+    check(targets().lists, IdArgument::kLabelOffsets, m_.label_fault, m_.example);
+    check(exclude(), IdArgument::kExcludeOffsets, m_.exclude_fault, nullptr);
+  }
+
+  // Whether the logits' kernels compare each sample with each label: no launches, but T comparisons for each logit.
+  bool compares_labels() const {
+    constexpr std::int64_t kMostCompared = 8;
+    return r_.loss.remove_accidental_hits && !r_.targets.offsets && r_.targets.per_example <= kMostCompared &&
+           !r_.exclude.offsets && !r_.class_keys;
   }
 
   // Without examples no product has run.
@@ -170,6 +188,8 @@ class LossCall {
       m_.label_fault = memory.take<AtomicWord>(1);
       m_.example = memory.take<std::int32_t>(num_labels());
     }
+    if (r_.exclude.offsets != nullptr) m_.exclude_fault = memory.take<AtomicWord>(1);
+    if (r_.removes_samples() && !compares_labels()) take_keys(memory);
     const bool has_padding = r_.targets.padding && r_.targets.per_example > 0;
     if (has_padding || r_.targets.offsets != nullptr) m_.takes_part = memory.take<bool>(r_.batch);
     (is_softmax() ? m_.true_logit : m_.true_loss) = memory.take<float>(num_labels());
@@ -186,6 +206,24 @@ class LossCall {
     m_.bias_sums = memory.take<float>(r_.negatives.count);
     take_rows(memory);
   }
+
+  void take_keys(Carver& memory) {
+    const std::int64_t samples = r_.negatives.count;
+    const auto slots = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(2 * samples)));
+    m_.keys = {.sampled = m_.sampled,
+               .class_keys = r_.class_keys,
+               .num_sampled = samples,
+               .num_classes = r_.num_classes,
+               .slots = slots,
+               .first = memory.take<AtomicWord>(slots),
+               .count = memory.take<AtomicWord>(samples),
+               .end = memory.take<AtomicWord>(samples),
+               .used = memory.take<AtomicWord>(1),
+               .slot_of = memory.take<std::uint32_t>(samples),
+               .positions = memory.take<std::uint32_t>(samples)};
+    m_.removed = memory.take<AtomicWord>(g_.chunk_rows * removed_pitch());
+  }
+  std::int64_t removed_pitch() const { return g_.samples / 64; }
 
   void take_rows(Carver& memory) {
     RowOrder& order = rows_.order;
@@ -275,6 +313,19 @@ class LossCall {
   void queue_chunk(std::int64_t chunk, const Stream& stream) const {
     const std::int64_t first = chunk * g_.chunk_rows;
     const std::int64_t examples = std::min(g_.chunk_rows, r_.batch - first);
+    if (m_.removed != nullptr) {
+      queue_removed({.keys = m_.keys,
+                     .targets = targets(),
+                     .labels = r_.loss.remove_accidental_hits,
+                     .exclude = exclude(),
+                     .excluded = r_.exclude.ids,
+                     .first = first,
+                     .examples = examples,
+                     .words = m_.removed,
+                     .pitch = removed_pitch(),
+                     .faults = runtime::fault_record()},
+                    stream);
+    }
     if (r_.negatives.count > 0) queue_logits(first, examples, stream);
     if (is_softmax()) queue_normaliser(first, examples, stream);
     if (r_.negatives.count > 0 && r_.wanted.gradients()) queue_gradients(chunk, first, stream);
@@ -282,6 +333,7 @@ class LossCall {
     if (!has_loss && !r_.wanted.grad_inputs) return;
     queue_finish_examples({.weights = weights(),
                            .targets = targets(),
+                           .exclude = exclude(),
                            .takes_part = m_.takes_part,
                            .true_loss = m_.true_loss,
                            .true_grad = m_.true_grad,
@@ -311,7 +363,9 @@ class LossCall {
         .scale = input_scale(),
         .offset = m_.offset,
         .sampled = m_.sampled,
-        .labels = r_.loss.remove_accidental_hits ? r_.targets.ids + first * r_.targets.per_example : nullptr,
+        .labels = compares_labels() ? r_.targets.ids + first * r_.targets.per_example : nullptr,
+        .removed = reinterpret_cast<const std::uint32_t*>(m_.removed),  // whose lower half comes first, as on every GPU
+        .removed_pitch = 2 * removed_pitch(),
         .padding = padding(),
         .takes_part = m_.takes_part != nullptr ? m_.takes_part + first : nullptr,
         .grad_loss = grad_loss().from(first),
@@ -337,6 +391,7 @@ class LossCall {
                      .true_logit = m_.true_logit,
                      .true_grad = m_.true_grad,
                      .targets = targets(),
+                     .exclude = exclude(),
                      .mean = is_mean(),
                      .grad_loss = grad_loss(),
                      .first = first,

@@ -118,7 +118,7 @@ FASTNCE_KERNEL(kThreads, kBlocks) normalise_kernel(FASTNCE_ARGUMENTS NormaliseAr
     }
     loss = sum_of_example(loss) * q;
     if (exists && share == 0) {
-      const bool is_broken = faults > 0 || args.targets.lists.is_broken(b);
+      const bool is_broken = faults > 0 || args.targets.lists.is_broken(b) || args.exclude.is_broken(b);
       args.loss[b] = is_broken ? __builtin_nanf("") : static_cast<float>(loss);
     }
   }

@@ -18,6 +18,7 @@ struct NormaliseArguments {
   const float* true_logit;  // u [L], of the whole batch, as all that follows without "tiles"
   float* true_grad;         // [L]: as enter_examples() leaves it, then dloss/du times the upstream factor
   DeviceTargets targets;
+  DeviceLists exclude;  // an example whose list is not known has no loss
   bool mean;  // a true class has target 1 / T, else 1
   Factor grad_loss;
   std::int64_t first, examples;  // of the chunk

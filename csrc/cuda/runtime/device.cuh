@@ -89,6 +89,7 @@ FASTNCE_DEVICE AtomicWord atomic_cas(AtomicWord* word, AtomicWord expected, Atom
 }
 FASTNCE_DEVICE void atomic_min(AtomicWord* word, AtomicWord value) { atomicMin(word, value); }
 FASTNCE_DEVICE AtomicWord atomic_add(AtomicWord* word, AtomicWord value) { return atomicAdd(word, value); }
+FASTNCE_DEVICE void atomic_or(AtomicWord* word, AtomicWord value) { atomicOr(word, value); }
 // Bypasses the L1 cache, which does not see other threads' atomics.
 FASTNCE_DEVICE AtomicWord load_shared_word(const AtomicWord* word) { return __ldcg(word); }
 

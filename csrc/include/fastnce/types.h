@@ -57,6 +57,7 @@ struct Table {
 struct ClassLists {
   const std::int64_t* ids = nullptr;
   const std::int64_t* offsets = nullptr;  // [B + 1], from 0, never falling; null: no lists
+  std::int64_t listed = 0;                // the length of `ids`; read on a CUDA device alone
 };
 
 // Where row `id` of a table of `rows` rows lies among `num_shards` shards. Always inlined: kernels built for wider

@@ -238,6 +238,11 @@ unsigned long long atomic_add(unsigned long long* word, unsigned long long value
   return std::exchange(*word, *word + value);
 }
 
+void atomic_or(unsigned long long* word, unsigned long long value) {
+  access_global(word, sizeof *word, Access::kAtomic);
+  *word |= value;
+}
+
 unsigned long long load_shared_word(const unsigned long long* word) {
   access_global(word, sizeof *word, Access::kAtomic);
   return *word;

@@ -39,6 +39,7 @@ void check_access(const void* address, std::size_t bytes, Access access);  // no
 unsigned long long atomic_cas(unsigned long long* word, unsigned long long expected, unsigned long long desired);
 void atomic_min(unsigned long long* word, unsigned long long value);
 unsigned long long atomic_add(unsigned long long* word, unsigned long long value);
+void atomic_or(unsigned long long* word, unsigned long long value);
 unsigned long long load_shared_word(const unsigned long long* word);
 
 // Fails unless an address is a multiple of `bytes`, a power of two.

@@ -85,6 +85,7 @@ using AtomicWord = unsigned long long;
 using emulated::atomic_add;
 using emulated::atomic_cas;
 using emulated::atomic_min;
+using emulated::atomic_or;
 using emulated::load_shared_word;
 
 inline float from_float16(std::uint16_t bits) { return static_cast<float>(std::bit_cast<_Float16>(bits)); }

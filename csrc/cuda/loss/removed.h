@@ -1,0 +1,39 @@
+// Which sampled classes each example removes, as bits: a lookup in a table of the sampled keys for each label and each
+// excluded class, whatever the number of samples.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/rows/targets.cuh"
+
+namespace fastnce::cuda {
+
+// The samples by key: a hash table whose slots name a sample of a key, and the positions of each key's samples.
+struct SampledKeys {
+  const std::int64_t* sampled;     // z [S]
+  const std::int64_t* class_keys;  // [V]; null: a class is its key
+  std::int64_t num_sampled, num_classes;
+  std::int64_t slots;        // a power of two, at least 2 S
+  AtomicWord* first;         // [slots]: a sample; all ones: the slot is empty
+  AtomicWord* count;         // [S]: of a sample in a slot, how many have its key
+  AtomicWord* end;           // [S]: likewise, where those end in `positions`
+  AtomicWord* used;          // [1], of `positions`
+  std::uint32_t* slot_of;    // [S]: of each sample; meaningless for those out of range
+  std::uint32_t* positions;  // [S]
+};
+void queue_sampled_keys(const SampledKeys& keys, const Stream& stream);
+
+struct RemovedArguments {
+  SampledKeys keys;
+  DeviceTargets targets;
+  bool labels;  // whether samples with the key of a label are removed
+  DeviceLists exclude;
+  const std::int64_t* excluded;  // keys of samples that are removed, too, in lists
+  std::int64_t first, examples;  // of the chunk
+  AtomicWord* words;             // [examples, pitch]: bit s % 64 of word s / 64 says that sample s is removed
+  std::int64_t pitch;            // in words; even
+  runtime::FaultRecord* faults;
+};
+void queue_removed(const RemovedArguments& arguments, const Stream& stream);
+
+}  // namespace fastnce::cuda
