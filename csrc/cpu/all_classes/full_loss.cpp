@@ -27,10 +27,13 @@ struct Passes {
   Passes(const LossRequest& r, const NarrowArrays& narrow, std::int64_t examples)
       : softmax(r.loss.family == LossFamily::kSoftmax), gradients(r.wanted.gradients()) {
     constexpr std::int64_t kBytesOfAll = std::int64_t{192} << 20, kBytesNear = std::int64_t{48} << 20;
-    constexpr std::int64_t kTooFew = 64, kEnough = 128, kSmallDim = 128;
+    constexpr std::int64_t kTooFew = 64, kEnough = 128, kLong = 512, kSmallDim = 128;
     const bool rounds = narrow.grad_weights || narrow.grad_biases;
-    longest_strip = rounds ? std::max<std::int64_t>(examples, 1) : SweepShape::kLongestStrip;
-    if (!softmax || !gradients) return;
+    longest_strip = SweepShape::kLongestStrip;
+    if (!gradients) return;
+    const std::int64_t row_bytes = (r.dim + 1) * element_bytes(r.dtype) * SweepShape::threads_of(r, examples, 3.0);
+    longest_strip = rounds ? examples : std::clamp(kBytesOfAll / row_bytes, kLong, longest_strip);
+    if (!softmax) return;
     const std::int64_t example_bytes = r.num_classes * element_bytes(r.dtype);
     const std::int64_t near = kBytesNear / example_bytes, most = kBytesOfAll / example_bytes;
     const std::int64_t kept = rounds ? most : std::min(std::max(near, kEnough), most);
