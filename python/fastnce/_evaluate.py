@@ -83,8 +83,8 @@ def top_k(
         ids = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         scores = np.take_along_axis(scores, ids, axis=1)
 
-    It takes two arrays of k numbers for each example and thread. Ctrl-C on the main thread ends a call within about a
-    tenth of a second. On the CPU only.
+    Beside its results it needs at most some 128 MiB of memory, or 32 k bytes for each thread. Ctrl-C on the main thread
+    ends a call within about a tenth of a second. On the CPU only.
 
     Args:
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never
