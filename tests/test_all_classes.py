@@ -501,6 +501,27 @@ def test_errors_name_the_argument_what_was_expected_and_what_came(name, change, 
         CALLS[name](weights, biases, labels, inputs, **change)
 
 
+class OnCuda:
+    """Says that its memory is on a CUDA device."""
+
+    shape, dtype = (4, 3), np.dtype(np.float32)
+
+    def __dlpack_device__(self):
+        return 2, 1
+
+    def __dlpack__(self, **_):
+        raise AssertionError("not to be exported")
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_arrays_on_a_cuda_device_are_refused(name):
+    weights, biases, labels, inputs = operands(4, 20, 3)
+    with pytest.raises(ValueError, match="inputs is on device cuda:1: expected cpu"):
+        CALLS[name](weights, biases, labels, OnCuda())
+    with pytest.raises(ValueError, match="weights is on device cuda:1: expected cpu"):
+        CALLS[name](OnCuda(), biases, labels, inputs)
+
+
 BAD_OUT = [
     ([np.zeros((20, 3), np.float32)], TypeError, "out is a list: expected a tuple of two arrays"),
     ((np.zeros((19, 3), np.float32), None), ValueError, r"out\[0\] has shape \[19, 3\]: expected \[20, 3\]"),
