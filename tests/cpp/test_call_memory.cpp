@@ -73,5 +73,27 @@ TEST(CallMemory, PlansTakeNoMemoryForEachAccidentalHit) {
   EXPECT_LE(relative_error(p.loss, expected.loss), tolerance(Precision::kHighest));
 }
 
+// Where every example has samples of its own, G is kept, one number for each, and never a row for each. The rows of all
+// samples would take 64 MB here, those of the few classes 50 KB.
+TEST(CallMemory, SamplesOfEveryExampleTakeNoRowEach) {
+  constexpr std::int64_t kBatch = 512, kSampled = 128, kDim = 256;
+  Problem<float> p(
+      {.batch = kBatch, .num_true = 1, .num_sampled = kBatch * kSampled, .dim = kDim, .num_classes = 50});
+  for (const LossFamily family : {LossFamily::kLogistic, LossFamily::kSoftmax}) {
+    p.request.loss = {.family = family, .remove_accidental_hits = true};
+    p.request.negatives.groups = kBatch;
+    p.request.negatives.count = kSampled;
+    allocated_bytes = 0;
+    p.run();
+    EXPECT_LT(allocated_bytes, 60 * kBatch * kSampled);
+    LossPlan planned;
+    for (int i = 0; i < 2; ++i) plan(p.request, planned);
+    run(planned, p.outputs);
+    allocations = 0;
+    run(planned, p.outputs);
+    EXPECT_EQ(allocations, 0);
+  }
+}
+
 }  // namespace
 }  // namespace fastnce

@@ -102,6 +102,21 @@ TEST(Interrupt, EndsLosses) {
   expect_interruptible([&] { problem.run(); });
 }
 
+TEST(Interrupt, EndsLossesOfManyGroups) {
+  Problem<float> problem({.batch = 64, .num_true = 1, .num_sampled = 64 * 20, .dim = 9, .num_classes = 500});
+  for (const std::int64_t groups : {4, 64}) {
+    problem.request.negatives.groups = groups;
+    problem.request.negatives.count = 64 * 20 / groups;
+    for (const LossFamily family : {LossFamily::kLogistic, LossFamily::kSoftmax}) {
+      problem.request.loss.family = family;
+      expect_interruptible([&] { problem.run(); });
+      const std::vector<float> loss = problem.loss;
+      problem.run();
+      EXPECT_EQ(problem.loss, loss);
+    }
+  }
+}
+
 TEST(Interrupt, EndsLossesOfTrueClassesAlone) {
   const Problem<double> problem({.batch = 20'000, .num_true = 2, .num_sampled = 0, .dim = 3, .num_classes = 500});
   expect_interruptible([&] { problem.run(); });

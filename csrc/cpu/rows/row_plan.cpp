@@ -15,7 +15,7 @@ namespace fastnce::cpu {
 namespace {
 
 // Between two polls for an interrupt: an entry of a large table is a cache miss.
-constexpr std::int64_t kEntriesAtOnce = std::int64_t{1} << 18;
+constexpr std::int64_t kEntriesAtOnce = std::int64_t{1} << 16;
 
 // Some 10 ns each in all passes together: a thread more pays from a few hundred microseconds on.
 constexpr double kEntriesPerThread = 32768;
