@@ -77,8 +77,7 @@ TEST(CallMemory, PlansTakeNoMemoryForEachAccidentalHit) {
 // samples would take 64 MB here, those of the few classes 50 KB.
 TEST(CallMemory, SamplesOfEveryExampleTakeNoRowEach) {
   constexpr std::int64_t kBatch = 512, kSampled = 128, kDim = 256;
-  Problem<float> p(
-      {.batch = kBatch, .num_true = 1, .num_sampled = kBatch * kSampled, .dim = kDim, .num_classes = 50});
+  Problem<float> p({.batch = kBatch, .num_true = 1, .num_sampled = kBatch * kSampled, .dim = kDim, .num_classes = 50});
   for (const LossFamily family : {LossFamily::kLogistic, LossFamily::kSoftmax}) {
     p.request.loss = {.family = family, .remove_accidental_hits = true};
     p.request.negatives.groups = kBatch;

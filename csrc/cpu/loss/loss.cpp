@@ -91,6 +91,23 @@ void enter_inputs(const LossKernels<T>& kernels, const LossRequest& request, con
   }
 }
 
+// Losses and gradients of inputs, once their sums are complete.
+template <class T>
+void leave_examples(const LossKernels<T>& kernels, const LossRequest& request, const LossOutputs& outputs,
+                    const NarrowArrays& narrow, const LossTask<T>& task, Range examples) {
+  for (std::int64_t b = examples.begin; b < examples.end && task.loss != nullptr; ++b) {
+    task.loss[task.row_of_batch(b)] = static_cast<T>(task.loss_sum[b]);
+  }
+  for (std::int64_t b = examples.begin; b < examples.end && task.grad_inputs != nullptr; ++b) {
+    scale(task.grad_input(b), task.dim, request.temperature);
+    if (!narrow.grad_inputs) continue;
+    const DType dtype = *outputs.grad_inputs_dtype;
+    auto* const to = static_cast<std::byte*>(outputs.grad_inputs);
+    const std::int64_t first = task.row_of_batch(b) * task.dim;
+    kernels.narrow(task.grad_inputs + first, dtype, task.dim, to + first * element_bytes(dtype));
+  }
+}
+
 // Zeros in the results of rows of the batch that take no part.
 void clear_left_out(const LossRequest& request, const LossPlan& plan, const LossOutputs& outputs, Range rows) {
   const auto clear = [](void* results, std::int64_t row, std::int64_t bytes) {
@@ -223,17 +240,7 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
       });
     }
     if (interruption.requested()) return;  // loss_sum is not complete
-    for (std::int64_t b = examples.begin; b < examples.end && own.loss != nullptr; ++b) {
-      own.loss[own.row_of_batch(b)] = static_cast<T>(own.loss_sum[b]);
-    }
-    for (std::int64_t b = examples.begin; b < examples.end && own.grad_inputs != nullptr; ++b) {
-      scale(own.grad_input(b), own.dim, request.temperature);
-      if (!narrow.grad_inputs) continue;
-      const DType dtype = *outputs.grad_inputs_dtype;
-      auto* const to = static_cast<std::byte*>(outputs.grad_inputs);
-      const std::int64_t first = own.row_of_batch(b) * own.dim;
-      kernels.narrow(own.grad_inputs + first, dtype, own.dim, to + first * element_bytes(dtype));
-    }
+    leave_examples(kernels, request, outputs, narrow, own, examples);
   });
   interruption.check();
 }
