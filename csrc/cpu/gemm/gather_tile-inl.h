@@ -9,26 +9,38 @@ template <class T>
   return v * kLanes<T> < last ? v * kLanes<T> : last;
 }
 
-// x . w for kLanes rows w at once: as many independent sums, and one reduction of their lanes for all.
-template <class T>
-Vec<T> dots(const T* x, const T* const (&rows)[kLanes<T>], std::int64_t dim) {
-  Vec<T> sum[kLanes<T>] = {};
+// sum[i] = x times row i, lane by lane, for N rows.
+template <class T, int N>
+[[gnu::always_inline]] inline void products(const T* x, const T* const* rows, std::int64_t dim, Vec<T>* sum) {
+  Vec<T> own[N] = {};
   std::int64_t d = 0;
   for (; d + kLanes<T> <= dim; d += kLanes<T>) {
     const Vec<T> x_d = load(x + d);
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes<T>; ++i) sum[i] += load(rows[i] + d) * x_d;
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) own[i] += load(rows[i] + d) * x_d;
   }
   if (d < dim && dim > kLanes<T>) {
     // The last vector, without what the one before has: 0 times an infinity would be NaN.
     const VecBits<T> left = ~first_lanes<T>(kLanes<T> - (dim - d));
     const Vec<T> x_d = load(x + dim - kLanes<T>);
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes<T>; ++i) sum[i] += left ? load(rows[i] + dim - kLanes<T>) * x_d : Vec<T>{};
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) own[i] += left ? load(rows[i] + dim - kLanes<T>) * x_d : Vec<T>{};
   } else if (d < dim) {
     const Vec<T> x_d = load_first(x, dim);
-    for (int i = 0; i < kLanes<T>; ++i) sum[i] = load_first(rows[i], dim) * x_d;
+    for (int i = 0; i < N; ++i) own[i] = load_first(rows[i], dim) * x_d;
   }
+#pragma GCC unroll 8
+  for (int i = 0; i < N; ++i) sum[i] = own[i];
+}
+
+// x . w for kLanes rows w: many independent sums, and one reduction of their lanes for all. At most 8 at a time, whose
+// addresses fit the registers.
+template <class T>
+Vec<T> dots(const T* x, const T* const (&rows)[kLanes<T>], std::int64_t dim) {
+  constexpr int kAtOnce = kLanes<T> < 8 ? kLanes<T> : 8;
+  Vec<T> sum[kLanes<T>];
+#pragma GCC unroll 2
+  for (int i = 0; i < kLanes<T>; i += kAtOnce) products<T, kAtOnce>(x, rows + i, dim, sum + i);
   return sums_of_rows<T>(sum);
 }
 

@@ -62,20 +62,25 @@ void clear_grad_input(const LossTask<T>& task, std::int64_t b) {
   for (std::int64_t d = 0; d < task.dim; ++d) dx[d] = T{0};
 }
 
+// The bias of each sample, from a table that is stored as T. Those of the group that comes next are prefetched.
+template <class T>
+void gather_biases(const LossTask<T>& task, Range sampled) {
+  const RowAddresses biases(task.biases);
+  for (std::int64_t s = sampled.begin; s < sampled.end; ++s) {
+    if (s < task.group.following) prefetch_to_l2(biases[task.sampled[task.num_sampled + s]]);
+    task.sampled_offset[s] = *static_cast<const T*>(biases[task.sampled[s]]);
+  }
+}
+
 template <class T>
 void sampled_offsets(const LossTask<T>& task, Range sampled) {
-  const RowAddresses biases(task.biases);
-  const bool given = task.biases.num_shards > 0, stored = is_stored_as<T>(task.biases.dtype);
-  for (std::int64_t s = sampled.begin; s < sampled.end; ++s) {
-    if (given && s < task.group.following) __builtin_prefetch(biases[task.sampled[task.num_sampled + s]]);
-    T own = T{0};
-    if (given && stored) {
-      own = *static_cast<const T*>(biases[task.sampled[s]]);
-    } else if (given) {
-      widen<T>(biases[task.sampled[s]], task.biases.dtype, 1, &own);
-    }
-    task.sampled_offset[s] = task.sampled_log_q != nullptr ? own - task.sampled_log_q[s] : own;
+  if (task.biases.num_shards > 0 && is_stored_as<T>(task.biases.dtype)) {
+    gather_biases(task, sampled);
+  } else {
+    for (std::int64_t s = sampled.begin; s < sampled.end; ++s) task.sampled_offset[s] = bias(task, task.sampled[s]);
   }
+  if (task.sampled_log_q == nullptr) return;
+  for (std::int64_t s = sampled.begin; s < sampled.end; ++s) task.sampled_offset[s] -= task.sampled_log_q[s];
 }
 
 // The share of the true classes in rows of dW and of the gradient of biases.
