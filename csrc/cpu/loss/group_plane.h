@@ -51,10 +51,11 @@ class GroupPlane {
  private:
   Range samples() const { return {0, task_.num_sampled}; }
 
-  // Calls block(part) for the parts of `examples` that are of one group, whose samples are then those of `own_`.
+  // Calls block(part) for the parts of `examples` that are of one group, whose samples are then those of `own_`. Blocks
+  // poll for an interrupt.
   template <class Block>
   void for_groups(Range examples, const Block& block) {
-    for (std::int64_t b = examples.begin; b < examples.end && !task_.interruption->requested();) {
+    for (std::int64_t b = examples.begin; b < examples.end && !task_.interruption->known();) {
       const std::int64_t group = task_.row_of_batch(b) / task_.groups.size;
       const Range part{b, std::min(task_.groups.begin(group + 1), examples.end)};
       enter(group, part);

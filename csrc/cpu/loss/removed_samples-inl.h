@@ -33,58 +33,94 @@ template <int kDistance = kLanes<double> / 2>
   return found;
 }
 
-// Two bits of the filter for each class: of the samples' classes both are set, of others both in one of some 256.
-struct FilterBits {
-  std::uint64_t first, second;
+// A Bloom filter of the samples of a group: two bits for each. Of other classes both are set for one in 256 or more.
+class Filter {
+ public:
+  [[gnu::always_inline]] Filter(std::uint64_t* words, int log2_size)
+      : words_(words), shift_(64 - log2_size), mask_((std::uint64_t{1} << log2_size) - 1) {}
 
-  [[gnu::always_inline]] FilterBits(std::int64_t key, int log2_size) {
-    const std::uint64_t product = static_cast<std::uint64_t>(key) * 0x9E3779B97F4A7C15u;  // 2^64 / golden ratio
-    first = product >> (64 - log2_size);
-    second = (product << log2_size ^ product) >> (64 - log2_size);
+  void fill(const std::int64_t* keys, std::int64_t count) const {
+    for (std::uint64_t i = 0; i <= mask_ / 64; ++i) words_[i] = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::uint64_t product = spread(keys[i]), first = product >> shift_, second = product >> 20 & mask_;
+      words_[first / 64] |= std::uint64_t{1} << (first % 64);
+      words_[second / 64] |= std::uint64_t{1} << (second % 64);
+    }
   }
-  [[gnu::always_inline]] static bool test(const std::uint64_t* filter, std::uint64_t bit) {
-    return (filter[bit / 64] >> (bit % 64) & 1) != 0;
+  [[gnu::always_inline]] bool may_hold(std::int64_t key) const {
+    const std::uint64_t product = spread(key), first = product >> shift_, second = product >> 20 & mask_;
+    return (words_[first / 64] >> (first % 64) & words_[second / 64] >> (second % 64) & 1) != 0;
   }
-  [[gnu::always_inline]] static void set(std::uint64_t* filter, std::uint64_t bit) {
-    filter[bit / 64] |= std::uint64_t{1} << (bit % 64);
+
+ private:
+  // Multiplicative hashing: the top bits depend on all bits of the key, those from bit 20 on nearly so.
+  [[gnu::always_inline]] static std::uint64_t spread(std::int64_t key) {
+    const auto bits = static_cast<std::uint64_t>(key);
+    return (bits ^ bits >> 32) * 0x9E3779B97F4A7C15u;  // 2^64 / golden ratio
   }
+
+  std::uint64_t* words_;
+  int shift_;
+  std::uint64_t mask_;
 };
 
 void fill_filter(const std::int64_t* keys, std::int64_t count, std::uint64_t* filter, int log2_size) {
-  for (std::int64_t i = 0; i < (std::int64_t{1} << log2_size) / 64; ++i) filter[i] = 0;
-  for (std::int64_t s = 0; s < count; ++s) {
-    const FilterBits bits(keys[s], log2_size);
-    FilterBits::set(filter, bits.first);
-    FilterBits::set(filter, bits.second);
-  }
+  Filter(filter, log2_size).fill(keys, count);
 }
+
+// Overwrites the products of the group's samples in the tile that one example removes.
+template <class Tile, class T = typename Tile::Element>
+class GroupRemoval {
+ public:
+  [[gnu::always_inline]] GroupRemoval(const LossTask<T>& task, Range sampled, const Tile& tile)
+      : keys_(task.group.keys + sampled.begin),
+        count_(sampled.size()),
+        panel_(tile.logits_panel),
+        filter_(task.group.filter, task.group.filter_bits),
+        filtered_(task.group.filter != nullptr) {}
+
+  // key(i) for i in [begin, end) are the classes to be removed, `row` the example's products.
+  template <class Key>
+  [[gnu::always_inline]] void remove(std::int64_t begin, std::int64_t end, const Key& key, T* row) const {
+    if (filtered_) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        if (filter_.may_hold(key(i))) [[unlikely]]
+          mark(key(i), row);
+      }
+    } else {
+      for (std::int64_t i = begin; i < end; ++i) mark(key(i), row);
+    }
+  }
+
+ private:
+  [[gnu::noinline]] void mark(std::int64_t key, T* row) const {
+    if (!is_among(key, keys_, count_)) return;
+    for (std::int64_t s = 0; s < count_; ++s) {
+      if (keys_[s] == key) row[s / kPanel<T> * panel_ + s % kPanel<T>] = __builtin_bit_cast(T, kRemovedBits<T>);
+    }
+  }
+
+  const std::int64_t* const keys_;
+  const std::int64_t count_, panel_;
+  const Filter filter_;
+  const bool filtered_;
+};
 
 template <class Tile, class T = typename Tile::Element>
 void remove_from_group(const LossTask<T>& task, Range examples, Range sampled, const Tile& tile) {
   const RemovedClasses& removed = task.removed;
-  const std::int64_t* const keys = task.group.keys + sampled.begin;
-  const std::uint64_t* const filter = task.group.filter;
+  const GroupRemoval<Tile> group(task, sampled, tile);
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
     T* const row = tile.logits + (b - examples.begin) * kPanel<T>;
-    const auto remove = [&](std::int64_t key) {
-      if (filter != nullptr) {
-        const FilterBits bits(key, task.group.filter_bits);
-        if (!FilterBits::test(filter, bits.first) || !FilterBits::test(filter, bits.second)) return;
-      }
-      if (!is_among(key, keys, sampled.size())) return;
-      for (std::int64_t s = 0; s < sampled.size(); ++s) {
-        if (keys[s] == key)
-          row[s / kPanel<T> * tile.logits_panel + s % kPanel<T>] = __builtin_bit_cast(T, kRemovedBits<T>);
-      }
-    };
     if (removed.labels) {
-      for (std::int64_t e = task.targets.begin(b); e < task.targets.begin(b + 1); ++e) {
-        remove(removed.key(task.targets.ids[e]));
-      }
+      group.remove(
+          task.targets.begin(b), task.targets.begin(b + 1),
+          [&](std::int64_t e) { return removed.key(task.targets.ids[e]); }, row);
     }
     if (removed.offsets == nullptr) continue;
     const std::int64_t list = task.row_of_batch(b);
-    for (std::int64_t i = removed.offsets[list]; i < removed.offsets[list + 1]; ++i) remove(removed.ids[i]);
+    const std::int64_t* const ids = removed.ids;
+    group.remove(removed.offsets[list], removed.offsets[list + 1], [ids](std::int64_t i) { return ids[i]; }, row);
   }
 }
 

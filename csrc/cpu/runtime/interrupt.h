@@ -29,6 +29,9 @@ class Interruption {
   // Ends the call as an interrupt does.
   void request() { requested_.store(true, std::memory_order_relaxed); }
 
+  // Whether some thread was told so. Asks nobody.
+  bool known() const { return requested_.load(std::memory_order_relaxed); }
+
   // Throws Interrupted if so. Not inside parallel() before the last barrier.
   void check();
 
