@@ -144,7 +144,9 @@ def report(D: int, G: int, ids: str, problem: Problem, gather: Any, arguments: a
     for name, own in times.items():
         share = ratio(times, "gather", name) * read / flat.size
         against = f"{ratio(times, 'torch: all', name):.1f}" if arguments.torch else ""
-        print(f"| {name} | {1e3 * statistics.median(own):.2f} | {rate[name]:.1f} | {share:.2f} | {against} |", flush=True)
+        print(
+            f"| {name} | {1e3 * statistics.median(own):.2f} | {rate[name]:.1f} | {share:.2f} | {against} |", flush=True
+        )
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ constexpr std::int64_t kAtOnce = 16;  // rows, so that many loads are under way
 
 }  // namespace
 
-// Rows ids[0:count] of `dim` floats, a multiple of 16, each thread its part of them; up to 15 rows of a part are left out.
-// Returns the sum of all.
+// Rows ids[0:count] of `dim` floats, a multiple of 16, each thread its part of them; up to 15 rows of a part are left
+// out. Returns the sum of all.
 extern "C" float gather(const float* table, const std::int64_t* ids, std::int64_t count, std::int64_t dim,
                         int threads) {
   const std::int64_t row_bytes = dim * static_cast<std::int64_t>(sizeof(float));

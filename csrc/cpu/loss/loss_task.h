@@ -28,7 +28,7 @@ struct TableView {
 // The rows of a table one after the other: what the address of a row of a single shard depends on is at hand.
 struct RowAddresses {
   const TableView& table;
-  const char* start;     // null: several shards
+  const char* start;    // null: several shards
   std::int64_t stride;  // in bytes
 
   [[gnu::always_inline]] explicit RowAddresses(const TableView& view) : table(view), start(nullptr), stride(0) {
