@@ -121,6 +121,7 @@ def report(D: int, G: int, ids: str, problem: Problem, gather: Any, arguments: a
     calls: dict[str, Call] = {
         "gather": lambda: gather(*pointers),
         "loss + dX": problem.ours((True, False, False)),
+        "loss + dX, no biases": problem.ours((True, False, False), biases=None),
         "softmax + dX": problem.ours((True, False, False), family="softmax"),
         "hits removed": problem.ours((True, False, False), remove_accidental_hits=True),
         "1 excluded": problem.ours((True, False, False), **lists(one)),
