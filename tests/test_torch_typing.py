@@ -39,6 +39,9 @@ fastnce.torch.nce_loss(x, target, weight, bias, [target, x, x])
 fastnce.torch.sampled_softmax_loss(x, target, weight, None, (target, None, None), true_target="one")
 negative = fastnce.torch.negative_sampling_loss(x, target, weight, bias, target, positive_weight=x[:, 0])
 assert_type(negative, torch.Tensor)
+lists = fastnce.Ragged(target, torch.arange(8))
+assert_type(criterion(x, lists, exclude=lists, label_weights=torch.ones(7)), torch.Tensor)
+fastnce.torch.nce_loss(x, lists, weight, bias, (target, None, None), label_weights=torch.ones(7), exclude=lists)
 softmax = fastnce.torch.SampledSoftmaxLoss(40, 6, 5, bias=False, sampler=fastnce.UniformSampler(40, 5))
 assert_type(softmax.log_prob(x), torch.Tensor)
 fastnce.torch.NegativeSamplingLoss(40, 6, 5, positive_weight=0.5, reduction="sum")
@@ -53,6 +56,7 @@ fastnce.torch.NCELoss(40, 6)  # error: call-arg
 fastnce.torch.NCELoss(40, 6, 5, seed="one")  # error: arg-type
 criterion(x)  # error: call-arg
 criterion(x, [1, 2])  # error: arg-type
+criterion(x, target, exclude=[[1], [2]])  # error: arg-type
 fastnce.torch.log_uniform_candidates(target, 5, 40, calls=1.5)  # error: arg-type
 fastnce.torch.nce_loss(x, target, weight, bias, x)  # error: arg-type
 fastnce.torch.nce_loss(x, target, weight, bias, (target, x))  # error: arg-type
