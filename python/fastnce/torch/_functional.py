@@ -28,7 +28,7 @@ from fastnce.torch._arguments import (
 )
 from fastnce.torch._ignored import drop_unused_padding, ignored_examples
 from fastnce.torch._kernels import share_of_mean
-from fastnce.torch._lists import Classes, exclude_of, is_nested, label_weights_of, split_lists
+from fastnce.torch._lists import Classes, exclude_of, label_weights_of, split_lists
 from fastnce.torch._schema import Fields, arguments_of, fields_of
 from fastnce.torch._shapes import loss_dtype
 
@@ -245,33 +245,35 @@ def _loss_of_samples(
     options: dict[str, Any],
 ) -> Tensor:
     """Any loss of given samples; ``options`` are fields of the request."""
-    nested = is_nested(target)
-    target, offsets = split_lists("target", target)
-    require_loss_arguments(input, target, weight, bias, reduction, ignore_index)
+    labels, offsets = split_lists("target", target)
+    require_loss_arguments(input, labels, weight, bias, reduction, ignore_index)
     require_option("true_target", options["true_target"], TRUE_TARGETS)
     for name in ("remove_accidental_hits", "sparse"):
         options[name] = require_flag(name, options[name])
     require_example_weight("example_weight", example_weight, input)
     require_sampled_values(sampled_values, input.device)
     sampled, true_count, sampled_count = sampled_values
-    excluded, exclude_offsets = exclude_of(exclude, input.device)
+    excluded, exclude_offsets = (None, None) if exclude is None else exclude_of(exclude, input.device)
+    if label_weights is not None:
+        label_weights = label_weights_of(label_weights, offsets, input.device)
     fields = fields_of(
         weights=weight,
         biases=bias,
-        labels=target,
+        labels=labels,
         label_offsets=offsets,
-        label_weights=label_weights_of(label_weights, offsets, input.device),
+        label_weights=label_weights,
         inputs=input,
         sampled_candidates=sampled,
         true_expected_count=true_count,
         sampled_expected_count=sampled_count,
         exclude=excluded,
         exclude_offsets=exclude_offsets,
-        num_true=target.shape[-1] if offsets is None and target.dim() == input.dim() else 1,
+        num_true=labels.shape[-1] if offsets is None and labels.dim() == input.dim() else 1,
         padding=ignore_index,
         **options,
     )
-    tensors = (input, target, weight) if bias is None else (input, target, weight, bias)
+    tensors = (input, labels, weight) if bias is None else (input, labels, weight, bias)
+    nested = offsets is not None and isinstance(target, Tensor)
     return sampled_loss(fields, example_weight, reduction, is_eager(*tensors), nested)
 
 

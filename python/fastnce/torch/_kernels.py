@@ -221,6 +221,8 @@ def loss_and_grad(fields: Fields, grad_loss: Tensor | None, mean: bool, gradient
 def share_of_mean(fields: Fields, *, reads: bool) -> float | Tensor:
     """The factor of each loss in the mean over the examples that have a class; a number where classes are read."""
     inputs: Tensor = fields["inputs"]
+    if fields["padding"] is None and fields["label_offsets"] is None:
+        return equal_share(inputs)
     ignored = ignored_examples(fields)
     if ignored is None:
         return equal_share(inputs)

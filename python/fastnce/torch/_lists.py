@@ -21,23 +21,21 @@ Classes: TypeAlias = Tensor | Ragged[Tensor]
 """Classes of the examples. Lists are a nested tensor ``[B, j]`` of layout ``torch.jagged``, or its two tensors."""
 
 
-def is_nested(classes: Any) -> bool:
-    return isinstance(classes, Tensor) and classes.is_nested
-
-
 def split_lists(name: str, classes: Any) -> tuple[Any, Tensor | None]:
     """Values and offsets of lists; anything else as it is, without offsets."""
+    if isinstance(classes, Tensor):
+        return _split_nested(name, classes)
     if isinstance(classes, Ragged):
         values, offsets = classes
         require_tensors(**{f"{name}.values": values, f"{name}.offsets": offsets})
         require_integers(f"{name}.offsets", offsets)
         require_device(values.device, f"{name}.values", **{f"{name}.offsets": offsets})
         return values, offsets
-    return _split_nested(name, classes)
+    return classes, None
 
 
 def _split_nested(name: str, nested: Any) -> tuple[Any, Tensor | None]:
-    if not is_nested(nested):
+    if not nested.is_nested:
         return nested, None
     if nested.layout is not torch.jagged:
         raise TypeError(f"{name} is a nested tensor of layout {nested.layout}: expected layout torch.jagged")
@@ -46,10 +44,10 @@ def _split_nested(name: str, nested: Any) -> tuple[Any, Tensor | None]:
     return nested.values(), nested.offsets()
 
 
-def label_weights_of(label_weights: Any, offsets: Tensor | None, device: torch.device) -> Tensor | None:
+def label_weights_of(label_weights: Any, offsets: Tensor | None, device: torch.device) -> Tensor:
     """Weights of labels, whose offsets are these, as a tensor of the shape of labels or of their values."""
-    if label_weights is None:
-        return None
+    if not isinstance(label_weights, Tensor):
+        require_tensors(label_weights=label_weights)
     weights, own_offsets = _split_nested("label_weights", label_weights)
     if own_offsets is not None:
         if offsets is None:
@@ -67,10 +65,8 @@ def label_weights_of(label_weights: Any, offsets: Tensor | None, device: torch.d
     return result
 
 
-def exclude_of(exclude: Any, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-    """Values and offsets of the classes that examples exclude; ``None`` for none."""
-    if exclude is None:
-        return None, None
+def exclude_of(exclude: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Values and offsets of the classes that examples exclude."""
     values, offsets = split_lists("exclude", exclude)
     if offsets is None:
         raise TypeError(

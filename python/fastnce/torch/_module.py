@@ -30,7 +30,7 @@ from fastnce.torch._arguments import (
 )
 from fastnce.torch._functional import sampled_loss
 from fastnce.torch._kernels import draw
-from fastnce.torch._lists import Classes, exclude_of, is_nested, label_weights_of, split_lists
+from fastnce.torch._lists import Classes, exclude_of, label_weights_of, split_lists
 from fastnce.torch._sampling import (
     AnySampler,
     Undo,
@@ -227,22 +227,23 @@ class SampledLoss(Evaluated, nn.Embedding):
         if table is None or (bias is None and "bias" not in own):
             table, bias = self.weight, self.bias
         calls = self.calls
-        nested = is_nested(target)
-        target, offsets = split_lists("target", target)
-        require_loss_arguments(input, target, table, bias, self.reduction, self.ignore_index)
+        labels, offsets = split_lists("target", target)
+        nested = offsets is not None and isinstance(target, Tensor)
+        require_loss_arguments(input, labels, table, bias, self.reduction, self.ignore_index)
         if weight is not None:
             require_example_weight("weight", weight, input)
         if calls.device != input.device:
             require_device(input.device, "input", calls=calls)
-        label_weights = label_weights_of(label_weights, offsets, input.device)
-        excluded, exclude_offsets = exclude_of(exclude, input.device)
-        eager = is_eager(input, target, table, calls, *(() if bias is None else (bias,)))
+        if label_weights is not None:
+            label_weights = label_weights_of(label_weights, offsets, input.device)
+        excluded, exclude_offsets = (None, None) if exclude is None else exclude_of(exclude, input.device)
+        eager = is_eager(input, labels, table, calls, *(() if bias is None else (bias,)))
 
         def loss_of(number: Tensor | int, undo: Undo | None = None) -> Tensor:
             fields = fields_of(
                 weights=table,
                 biases=bias,
-                labels=target,
+                labels=labels,
                 label_offsets=offsets,
                 label_weights=label_weights,
                 inputs=input,
@@ -254,15 +255,15 @@ class SampledLoss(Evaluated, nn.Embedding):
                 precision=self.precision,
                 sparse=self.sparse,
                 **self._options(),
-                **self._samples(input, target, offsets, number, eager, undo),
+                **self._samples(input, labels, offsets, number, eager, undo),
             )
             return sampled_loss(fields, weight, self.reduction, eager, nested)
 
         if not eager:
             # Compiled graphs are guarded by whether gradients are enabled; what other tracers make is not.
             recorded = torch.is_grad_enabled() and torch.compiler.is_dynamo_compiling()
-            return loss_of(torch.ops.fastnce.next_call(calls, target, self._seed, recorded))
-        number = next_call(calls, target, self._seed, torch.is_grad_enabled())
+            return loss_of(torch.ops.fastnce.next_call(calls, labels, self._seed, recorded))
+        number = next_call(calls, labels, self._seed, torch.is_grad_enabled())
         undo: Undo = []
         try:
             return loss_of(number, undo)
