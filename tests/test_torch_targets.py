@@ -382,6 +382,7 @@ REFUSED = {
         ValueError,
         "^label_weights requires a grad",
     ),
+    "weights-bool": ({"label_weights": torch.ones(9).bool()}, TypeError, "^label_weights has dtype torch.bool"),
     "weights-complex": (
         {"label_weights": torch.ones(9).cfloat()},
         TypeError,

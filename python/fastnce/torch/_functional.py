@@ -255,7 +255,7 @@ def _loss_of_samples(
     sampled, true_count, sampled_count = sampled_values
     excluded, exclude_offsets = (None, None) if exclude is None else exclude_of(exclude, input.device)
     if label_weights is not None:
-        label_weights = label_weights_of(label_weights, offsets, input.device)
+        label_weights = label_weights_of(label_weights, offsets, input)
     fields = fields_of(
         weights=weight,
         biases=bias,

@@ -16,6 +16,7 @@ from fastnce.torch._arguments import (
     require_integers,
     require_tensors,
 )
+from fastnce.torch._shapes import loss_dtype
 
 Classes: TypeAlias = Tensor | Ragged[Tensor]
 """Classes of the examples. Lists are a nested tensor ``[B, j]`` of layout ``torch.jagged``, or its two tensors."""
@@ -44,8 +45,8 @@ def _split_nested(name: str, nested: Any) -> tuple[Any, Tensor | None]:
     return nested.values(), nested.offsets()
 
 
-def label_weights_of(label_weights: Any, offsets: Tensor | None, device: torch.device) -> Tensor:
-    """Weights of labels, whose offsets are these, as a tensor of the shape of labels or of their values."""
+def label_weights_of(label_weights: Any, offsets: Tensor | None, input: Tensor) -> Tensor:
+    """Weights of labels, whose offsets are these, as operators take them: of the shape of labels or of their values."""
     if not isinstance(label_weights, Tensor):
         require_tensors(label_weights=label_weights)
     weights, own_offsets = _split_nested("label_weights", label_weights)
@@ -57,11 +58,11 @@ def label_weights_of(label_weights: Any, offsets: Tensor | None, device: torch.d
         if known and own_offsets is not offsets and not torch.equal(own_offsets, offsets):
             raise ValueError("label_weights has other offsets than target: expected a weight for each label")
     require_tensors(label_weights=weights)
-    if weights.is_complex():
+    if weights.is_complex() or weights.dtype == torch.bool:
         raise TypeError(f"label_weights has dtype {weights.dtype}: expected real numbers")
-    require_device(device, "input", label_weights=weights)
+    require_device(input.device, "input", label_weights=weights)
     require_constants(label_weights=weights)
-    result: Tensor = weights
+    result: Tensor = weights.to(loss_dtype(input))
     return result
 
 
