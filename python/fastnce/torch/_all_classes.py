@@ -19,7 +19,7 @@ from fastnce.torch._arguments import (
     require_option,
 )
 from fastnce.torch._functional import sampled_loss
-from fastnce.torch._lists import Classes, exclude_of, is_nested, label_weights_of, split_lists
+from fastnce.torch._lists import Classes, exclude_of, label_weights_of, split_lists
 from fastnce.torch._schema import fields_of
 
 
@@ -105,28 +105,28 @@ def _full_loss(
     ignore_index: int | None,
     options: dict[str, Any],
 ) -> Tensor:
-    nested = is_nested(target)
-    target, offsets = split_lists("target", target)
-    require_loss_arguments(input, target, weight, bias, reduction, ignore_index)
+    labels, offsets = split_lists("target", target)
+    require_loss_arguments(input, labels, weight, bias, reduction, ignore_index)
     require_option("true_target", options["true_target"], TRUE_TARGETS)
     require_example_weight("example_weight", example_weight, input)
     excluded, exclude_offsets = exclude_of(exclude, input.device)
     fields = fields_of(
         weights=weight,
         biases=bias,
-        labels=target,
+        labels=labels,
         label_offsets=offsets,
-        label_weights=label_weights_of(label_weights, offsets, input.device),
+        label_weights=label_weights_of(label_weights, offsets, input),
         inputs=input,
         exclude=excluded,
         exclude_offsets=exclude_offsets,
-        num_true=target.shape[-1] if offsets is None and target.dim() == input.dim() else 1,
+        num_true=labels.shape[-1] if offsets is None and labels.dim() == input.dim() else 1,
         padding=ignore_index,
         sparse=False,
         all_classes=True,
         **options,
     )
-    tensors = (input, target, weight) if bias is None else (input, target, weight, bias)
+    tensors = (input, labels, weight) if bias is None else (input, labels, weight, bias)
+    nested = offsets is not None and isinstance(target, Tensor)
     return sampled_loss(fields, example_weight, reduction, is_eager(*tensors), nested)
 
 

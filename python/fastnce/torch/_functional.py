@@ -253,15 +253,13 @@ def _loss_of_samples(
     require_example_weight("example_weight", example_weight, input)
     require_sampled_values(sampled_values, input.device)
     sampled, true_count, sampled_count = sampled_values
-    excluded, exclude_offsets = (None, None) if exclude is None else exclude_of(exclude, input.device)
-    if label_weights is not None:
-        label_weights = label_weights_of(label_weights, offsets, input)
+    excluded, exclude_offsets = exclude_of(exclude, input.device)
     fields = fields_of(
         weights=weight,
         biases=bias,
         labels=labels,
         label_offsets=offsets,
-        label_weights=label_weights,
+        label_weights=label_weights_of(label_weights, offsets, input),
         inputs=input,
         sampled_candidates=sampled,
         true_expected_count=true_count,

@@ -45,8 +45,10 @@ def _split_nested(name: str, nested: Any) -> tuple[Any, Tensor | None]:
     return nested.values(), nested.offsets()
 
 
-def label_weights_of(label_weights: Any, offsets: Tensor | None, input: Tensor) -> Tensor:
+def label_weights_of(label_weights: Any, offsets: Tensor | None, input: Tensor) -> Tensor | None:
     """Weights of labels, whose offsets are these, as operators take them: of the shape of labels or of their values."""
+    if label_weights is None:
+        return None
     if not isinstance(label_weights, Tensor):
         require_tensors(label_weights=label_weights)
     weights, own_offsets = _split_nested("label_weights", label_weights)
@@ -66,8 +68,10 @@ def label_weights_of(label_weights: Any, offsets: Tensor | None, input: Tensor) 
     return result
 
 
-def exclude_of(exclude: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Values and offsets of the classes that examples exclude."""
+def exclude_of(exclude: Any, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """Values and offsets of the classes that examples exclude; ``None`` for none."""
+    if exclude is None:
+        return None, None
     values, offsets = split_lists("exclude", exclude)
     if offsets is None:
         raise TypeError(

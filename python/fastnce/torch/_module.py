@@ -234,9 +234,8 @@ class SampledLoss(Evaluated, nn.Embedding):
             require_example_weight("weight", weight, input)
         if calls.device != input.device:
             require_device(input.device, "input", calls=calls)
-        if label_weights is not None:
-            label_weights = label_weights_of(label_weights, offsets, input)
-        excluded, exclude_offsets = (None, None) if exclude is None else exclude_of(exclude, input.device)
+        label_weights = label_weights_of(label_weights, offsets, input)
+        excluded, exclude_offsets = exclude_of(exclude, input.device)
         eager = is_eager(input, labels, table, calls, *(() if bias is None else (bias,)))
 
         def loss_of(number: Tensor | int, undo: Undo | None = None) -> Tensor:
