@@ -139,7 +139,8 @@ def test_samplers_that_do_not_fit_are_refused(samples, options, error, message):
 
 IDS, COUNTS = np.arange(SAMPLED), (np.full((6, 2), 0.5, np.float32), np.full(SAMPLED, 0.25, np.float32))
 WRONG_IDS = {
-    "per-example": np.tile(IDS, (6, 1)),
+    "groups-of-a-part": np.tile(IDS, (4, 1)),
+    "axes": np.tile(IDS, (6, 1, 1)),
     "number": np.int64(3),
     "fractions": IDS + 0.7,
     "flags": IDS > 3,

@@ -292,3 +292,12 @@ def test_padding_of_lists_is_any_integer(padding, x64):
     with enable_x64(x64):
         ours = fastnce.jax.nce_loss(**arguments)
     np.testing.assert_array_equal(ours, fastnce.nce_loss(**arguments))
+
+
+@pytest.mark.parametrize("groups", [2, 8])
+def test_a_callable_may_draw_for_groups(groups):
+    problem = Case(batch=8, groups=groups).problem()
+    arrays, static = split(problem)
+    samples = arrays.pop("sampled_values")
+    ours = fastnce.jax.nce_loss(**arrays, **static, sampled_values=lambda labels: samples)
+    np.testing.assert_array_equal(ours, fastnce.nce_loss(**problem.arguments()))
