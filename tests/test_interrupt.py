@@ -105,6 +105,28 @@ ALL_CLASSES = """
     report(spent=spent, whole=whole, calls=0, complete=bool(np.allclose(loss[:20], some, rtol=1e-6)))
 """
 
+GROUPS = """
+    sampler = fastnce.LogUniformSampler(2000, 1500, seed=3)
+    labels = np.zeros(2000, int)
+    spent = interrupted(lambda: sampler(labels, num_groups=2000))
+    calls = sampler.state.calls
+    begin = time.process_time()
+    ids = sampler(labels, num_groups=2000).sampled_candidates
+    report(spent=spent, whole=time.process_time() - begin, calls=calls,
+           complete=bool((np.diff(np.sort(ids, axis=1)) > 0).all()))
+"""
+
+# Nearly every draw is of the class that is excluded.
+EXCLUDED = """
+    sampler = fastnce.UnigramSampler([1e30, 1.0], 5, unique=False, seed=3)
+    exclude = fastnce.Ragged(np.array([0]), np.array([0, 1]))
+    spent = interrupted(lambda: sampler([1], num_groups=1, exclude=exclude))
+    calls = sampler.state.calls
+    begin = time.process_time()
+    ids = sampler([1], num_groups=1, exclude=exclude).sampled_candidates
+    report(spent=spent, whole=time.process_time() - begin, calls=calls, complete=ids.tolist() == [[1] * 5])
+"""
+
 HANDLED = """
     seen = []
     signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
@@ -215,8 +237,8 @@ def run(script: str, threads: int = 1) -> dict:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "script",
-    [DRAW, LOSS, MANY_ENTRIES_PER_ROW, ALL_CLASSES],
-    ids=["unique draw", "loss and gradients", "many entries per row", "all classes"],
+    [DRAW, GROUPS, EXCLUDED, LOSS, MANY_ENTRIES_PER_ROW, ALL_CLASSES],
+    ids=["unique draw", "groups", "excluded draws", "loss and gradients", "many entries per row", "all classes"],
 )
 def test_ctrl_c_ends_a_call_early_and_changes_nothing(script, threads):
     got = run(script, threads)
