@@ -252,6 +252,31 @@ def test_samplers_and_hits_take_lent_arrays():
         np.testing.assert_equal(hits, expected)
 
 
+@pytest.mark.parametrize("listed", [False, True], ids=["matrix", "lists"])
+@pytest.mark.parametrize("framework", ["numpy", "torch", "jax"])
+def test_samples_of_groups_are_of_the_kind_of_the_true_classes(framework, listed):
+    if framework == "numpy":
+        put, kind = LegacyProducer, np.ndarray
+    elif framework == "torch":
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+        put, kind = torch.from_numpy, torch.Tensor
+    else:
+        jax = pytest.importorskip("jax", reason="JAX is not installed")
+        put, kind = jax.numpy.asarray, jax.Array
+    labels = np.array([[1, 7], [3, 4], [0, 9]])
+    arrays = fastnce.Ragged(labels.ravel(), np.array([0, 2, 4, 6])) if listed else labels
+    lent = fastnce.Ragged(*map(put, arrays)) if listed else put(labels)
+    exclude = np.array([1, 2, 3, 3]), np.array([0, 1, 3, 4])
+    for make in (fastnce.UniformSampler, fastnce.LearnedUnigramSampler):
+        values, expected = (
+            make(50, 5, num_true=2, seed=1)(classes, num_groups=3, exclude=fastnce.Ragged(*lists))
+            for classes, lists in ((lent, map(put, exclude)), (arrays, exclude))
+        )
+        for ours, array in zip(values, expected, strict=True):
+            assert isinstance(ours, kind)
+            np.testing.assert_array_equal(np.asarray(ours), array)
+
+
 def assert_kind(results, kind):
     for result in results:
         assert isinstance(result, kind)

@@ -119,8 +119,8 @@ void validate(const SampleRequest& request) {
   const ClassLists& exclude = request.exclude;
   if (exclude.offsets == nullptr) return;
   if (request.groups != request.batch) {
-    throw InvalidValue(concat("num_groups = ", request.groups, ": expected the number of examples, B = ",
-                              request.batch, ", to draw again what exclude lists for each"));
+    throw InvalidValue(concat("num_groups = ", request.groups, ": expected the number of examples, B = ", request.batch,
+                              ", to draw again what exclude lists for each"));
   }
   if (std::ranges::any_of(request.sources, [](const auto& source) { return is_all(source.distribution); })) {
     throw InvalidValue("exclude: expected no lists where all classes are candidates");
@@ -154,7 +154,8 @@ void sample(const SampleRequest& request, std::int64_t* ids, float* true_counts,
   std::vector<std::int64_t> begin(num_sets + 1);
   for (std::int64_t g = 0; g <= groups; ++g) {
     const std::int64_t example = request.batch / groups * g;
-    begin[g] = request.true_offsets != nullptr ? request.true_offsets[example] : std::ssize(request.true_classes) / groups * g;
+    begin[g] =
+        request.true_offsets != nullptr ? request.true_offsets[example] : std::ssize(request.true_classes) / groups * g;
   }
   count({request.true_classes.data(), begin.data()}, true_counts);
   for (std::int64_t g = 0; g <= groups; ++g) begin[g] = num_sampled * g;

@@ -153,8 +153,7 @@ TEST(Candidates, AreDrawnForEachGroup) {
   constexpr std::int64_t kPadding = -1, kGroups = 3;
   const SamplerParams sampler = params_of("log_uniform", true);
   const std::vector<SamplerParams> sources{sampler};
-  const Samples expected =
-      run({.sources = sources, .batch = kBatch, .groups = kGroups, .true_classes = kLabels});
+  const Samples expected = run({.sources = sources, .batch = kBatch, .groups = kGroups, .true_classes = kLabels});
   std::vector<std::int64_t> labels = kLabels;
   labels[3] = labels[8] = kPadding;
   LossRequest request;

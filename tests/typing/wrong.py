@@ -49,6 +49,7 @@ def samplers(y: Int64) -> None:
     fastnce.fixed_unigram_candidate_sampler(y, 1, 64, True, 50_000, vocab_file=3)  # error: call-overload
     fastnce.UniformSampler(50_000, 64, power=0.75)  # error: call-arg
     fastnce.LogUniformSampler(50_000, 64)("y")  # error: arg-type
+    fastnce.LogUniformSampler(50_000, 64)(y, exclude=[[1], [2]])  # error: call-overload
     fastnce.compute_accidental_hits(y, "y", 1)  # error: arg-type
 
 

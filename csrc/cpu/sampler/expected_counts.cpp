@@ -73,8 +73,8 @@ void expected_counts(const SamplerParams& params, std::span<const DrawnSet> sets
         auto set = static_cast<std::size_t>(std::upper_bound(lists.offsets, end, part.begin) - lists.offsets - 1);
         for (std::int64_t begin = part.begin; begin < part.end; ++set) {
           const std::int64_t size = std::min(lists.offsets[set + 1], part.end) - begin;
-          count_in_set(distribution, params.num_sampled, sets[set],
-                       {lists.ids + begin, static_cast<std::size_t>(size)}, counts + begin);
+          count_in_set(distribution, params.num_sampled, sets[set], {lists.ids + begin, static_cast<std::size_t>(size)},
+                       counts + begin);
           begin += size;
         }
       });

@@ -21,7 +21,7 @@ namespace {
 // Minimum work per thread: a draw takes some 10 ns, an excluded class about as much.
 constexpr double kDrawsPerThread = 8192;
 constexpr std::int64_t kDrawsAtOnce = std::int64_t{1} << 10;  // between two polls for an interrupt, if sets are small
-constexpr std::int64_t kMostAtOnce = std::int64_t{1} << 14;  // draws of a set, which bounds its memory
+constexpr std::int64_t kMostAtOnce = std::int64_t{1} << 14;   // draws of a set, which bounds its memory
 
 // Whether the class is ever drawn. A class without weight stands in the alias table where rounding has left it over.
 bool can_draw(const Distribution& distribution, std::int64_t id) {

@@ -47,8 +47,8 @@ struct SampleRequest {
   std::int64_t groups = 1;
   std::span<const std::int64_t> true_classes;  // [B, T], or [n] beside offsets
   const std::int64_t* true_offsets = nullptr;  // [B + 1], as in ClassLists; null: as many for each example
-  // Classes that are drawn again for an example, for which G must be B. They are skipped in the stream and are no tries;
-  // a class of probability p counts as one of min(1, p / (1 - the sum of those of the excluded classes)).
+  // Classes that are drawn again for an example, for which G must be B. They are skipped in the stream and are no
+  // tries; a class of probability p counts as one of min(1, p / (1 - the sum of those of the excluded classes)).
   ClassLists exclude = {};
 
   std::int64_t num_sampled() const {
@@ -62,8 +62,8 @@ struct SampleRequest {
 // none, for classes outside [0, V), and unless all sources have the same range_max.
 void validate(const SampleRequest& request);
 
-// Writes the sampled classes [G, S], and the counts of the true classes, in their order, and of the sampled ones [G, S].
-// Throws as validate() does, and where `exclude` leaves an example too few classes.
+// Writes the sampled classes [G, S], and the counts of the true classes, in their order, and of the sampled ones [G,
+// S]. Throws as validate() does, and where `exclude` leaves an example too few classes.
 void sample(const SampleRequest& request, std::int64_t* ids, float* true_counts, float* sampled_counts);
 
 // A seed pair from the operating system's entropy.
