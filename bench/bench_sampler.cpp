@@ -1,10 +1,13 @@
-// What a step spends on choosing classes, for each named shape: unique log-uniform sampling with the expected counts of
-// labels and samples, and the search for accidental hits. bench_sampled_loss.cpp times the whole step.
+// What a step spends on choosing classes. For each named shape: unique log-uniform sampling with the expected counts of
+// labels and samples, and the search for accidental hits. For 4,096 examples with 64 samples each of 2,000,000 classes:
+// sampling, with and without a list of 100 excluded classes for each. bench_sampled_loss.cpp times the whole step.
 #include <benchmark/benchmark.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "fastnce/error.h"
 #include "fastnce/sampler.h"
 #include "shapes.h"
 
@@ -62,9 +65,60 @@ void hits(benchmark::State& state, const Shape& shape) {
   }
 }
 
+void groups(benchmark::State& state, const Distribution& distribution, bool unique, bool excludes) {
+  constexpr std::int64_t kBatch = 4096, kListed = 100;
+  SamplerParams sampler{.distribution = distribution, .num_sampled = 64, .unique = unique, .seed = 1, .seed2 = 2};
+  std::vector<std::int64_t> labels(kBatch), excluded(kBatch * kListed), offsets{0};
+  const auto zipfian = [&](std::vector<std::int64_t>& classes, std::uint64_t seed) {
+    sample_candidates({.distribution = {.range_max = distribution.range_max},
+                       .num_sampled = std::ssize(classes),
+                       .unique = false,
+                       .seed = seed},
+                      classes.data());
+  };
+  zipfian(labels, 3);
+  zipfian(excluded, 4);
+  for (std::int64_t b = 1; b <= kBatch; ++b) offsets.push_back(b * kListed);
+  SampleRequest request{.sources = {&sampler, 1}, .batch = kBatch, .groups = kBatch, .true_classes = labels};
+  if (excludes) request.exclude = {excluded.data(), offsets.data()};
+  const std::int64_t drawn = kBatch * sampler.num_sampled;
+  std::vector<std::int64_t> ids(static_cast<std::size_t>(drawn));
+  std::vector<float> true_count(kBatch), sampled_count(ids.size());
+  for (auto _ : state) {
+    sample(request, ids.data(), true_count.data(), sampled_count.data());
+    ++sampler.call;
+  }
+  state.counters["samples"] =
+      benchmark::Counter(static_cast<double>(drawn), benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void register_groups() {
+  constexpr std::int64_t kClasses = 2'000'000;
+  static const UnigramTable table = [] {
+    std::vector<float> weights;
+    for (std::int64_t k = 0; k < kClasses; ++k) weights.push_back(1.0f / static_cast<float>(k + 1));
+    return UnigramTable(weights);
+  }();
+  const std::pair<const char*, Distribution> distributions[] = {
+      {"log_uniform", distribution_named("log_uniform", kClasses)},
+      {"uniform", distribution_named("uniform", kClasses)},
+      {"unigram", table.distribution()}};
+  for (const auto& [name, distribution] : distributions) {
+    for (const bool unique : {false, true}) {
+      for (const bool excludes : {false, true}) {
+        const std::string title = concat("groups/", name, unique ? "/unique" : "", excludes ? "/exclude" : "");
+        benchmark::RegisterBenchmark(title.c_str(), groups, distribution, unique, excludes)
+            ->UseRealTime()
+            ->Unit(benchmark::kMicrosecond);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void register_sampler() {
+  register_groups();
   const auto add = [](const char* name, const Shape& shape, auto function) {
     benchmark::RegisterBenchmark((name + std::string("/") + shape.name).c_str(), function, shape)
         ->UseRealTime()

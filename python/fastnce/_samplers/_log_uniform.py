@@ -85,6 +85,7 @@ class LogUniformSampler(FixedSampler):
     >>> sampler = LogUniformSampler(range_max=50_000, num_sampled=64, seed=7)
     >>> values = sampler(labels)                       # a SampledValues, fresh ids at each call
     >>> loss = nce_loss(..., sampled_values=values)
+    >>> values = sampler(labels, num_groups=len(labels), exclude=seen)     # 64 classes for each example, none in seen
 
     ``range_max`` is the number of classes V, ``num_sampled`` S, ``num_true`` T; ``unique``, ``seed`` and the errors are
     those of :func:`log_uniform_candidate_sampler`. The sizes are fixed for the life of a sampler. ``state`` can be
