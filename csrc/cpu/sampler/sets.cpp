@@ -69,13 +69,12 @@ class SetSampler {
       return {params_.num_sampled, left_};
     }
     if (!keeps_all_) seen_.clear(params_.num_sampled);
-    std::int64_t found = 0, tries = 0, drawn = 0;
+    std::int64_t found = 0, tries = 0;
     while (found < params_.num_sampled) {
       draws_.resize(static_cast<std::size_t>(next_batch(params_.num_sampled - found)));
       stream.next(std::ssize(draws_), draws_.data());
       for (const std::int64_t id : draws_) {
         if (found == params_.num_sampled) break;
-        ++drawn;
         if (excludes_ && excluded_.contains(id)) continue;
         ++tries;
         if (keeps_all_ || seen_.insert(id)) ids[found++] = id;
