@@ -153,11 +153,6 @@ void validate_q(const LossRequest& r) {
 // What a request and its sampler both say. The rest is checked with the sampler.
 void validate_sampler(const LossRequest& r) {
   const SamplerParams& sampler = *r.negatives.sampler;
-  if (r.negatives.groups > 1) {
-    throw InvalidValue(
-        concat("num_groups = ", r.negatives.groups,
-               ": expected 1 where a loss draws the candidates; draw those of several groups before it"));
-  }
   if (sampler.num_sampled != r.negatives.count) {
     throw InvalidValue(concat("sampler.num_sampled = ", sampler.num_sampled,
                               ": expected num_sampled = ", r.negatives.count, ", the number of negatives"));

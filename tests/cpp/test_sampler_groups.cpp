@@ -175,5 +175,33 @@ TEST(Candidates, AreDrawnForEachGroup) {
   }
 }
 
+// The same through plan() and run(): as if the candidates were given.
+TEST(Candidates, OfEachGroupAreThoseOfTheLoss) {
+  constexpr std::int64_t kGroups = 3, kDim = 5;
+  const std::vector<SamplerParams> sources{params_of("log_uniform", true)};
+  const Samples drawn = run({.sources = sources, .batch = kBatch, .groups = kGroups, .true_classes = kLabels});
+  std::vector<float> weights, inputs;
+  for (std::int64_t i = 0; i < kClasses * kDim; ++i) weights.push_back(std::sin(static_cast<float>(i)));
+  for (std::int64_t i = 0; i < kBatch * kDim; ++i) inputs.push_back(std::cos(static_cast<float>(i)));
+  const Shard shard{weights.data(), kClasses, kDim};
+  LossRequest request;
+  request.batch = kBatch;
+  request.dim = kDim;
+  request.num_classes = kClasses;
+  request.weights = {.shards = {&shard, 1}};
+  request.inputs = inputs.data();
+  request.inputs_stride = kDim;
+  request.targets = {.per_example = kPerExample, .ids = kLabels.data()};
+  request.negatives = {.groups = kGroups, .count = kSampled, .sampler = sources[0]};
+  LossRequest given = request;
+  given.targets.expected_count = drawn.true_counts.data();
+  given.negatives = {
+      .groups = kGroups, .count = kSampled, .ids = drawn.ids.data(), .expected_count = drawn.sampled_counts.data()};
+  std::vector<float> loss(kBatch), expected(kBatch);
+  run(plan(request), {.loss = loss.data()});
+  run(plan(given), {.loss = expected.data()});
+  EXPECT_EQ(loss, expected);
+}
+
 }  // namespace
 }  // namespace fastnce
