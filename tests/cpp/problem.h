@@ -251,9 +251,7 @@ class Solver {
     loss.family == LossFamily::kSoftmax ? add_softmax(b, terms, target) : add_logistic(b, terms, target);
   }
 
-  std::int64_t key_of(std::int64_t id) const {
-    return p.request.class_keys != nullptr ? p.request.class_keys[id] : id;
-  }
+  std::int64_t key_of(std::int64_t id) const { return p.request.class_keys != nullptr ? p.request.class_keys[id] : id; }
   bool excludes(std::int64_t b, std::int64_t key) const {
     const ClassLists& lists = p.request.exclude;
     if (lists.offsets == nullptr) return false;

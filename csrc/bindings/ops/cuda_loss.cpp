@@ -21,23 +21,53 @@ Array borrow_inputs(py::handle inputs, const Place& place) {
   return array;
 }
 
+// A number for each label.
+const float* per_label(py::handle given, const char* name, const Place& place, const LossCall& call, CudaCall& gpu) {
+  Array values = borrow_per_label(given, name, call, place);
+  if (!call.has_label_lists() && values.rank() == 1 && call.request.targets.per_example == 1) {  // of a batch of one
+    values.shape.push_back(1);
+    values.strides.push_back(1);
+  }
+  return gpu.floats(std::move(values), call.label_shape(), call.has_label_lists() ? "[n]" : "[B, num_true]");
+}
+
+void use_targets(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {
+  Targets& targets = call.request.targets;
+  Array labels = borrow_labels(args.labels, call, place);
+  if (call.has_label_lists()) {
+    targets.ids = gpu.ids(std::move(labels), 1);
+    targets.offsets = gpu.ids(borrow_offsets(args.label_offsets, "labels.offsets", call, place), 1);
+  } else {
+    merge_leading_axes(labels, labels.rank() == std::ssize(call.batch_shape()) ? 0 : 1);
+    targets.ids = gpu.ids(std::move(labels), targets.per_example);
+  }
+  if (is_given(args.label_weights)) targets.weights = per_label(args.label_weights, "label_weights", place, call, gpu);
+}
+
+void use_exclusions(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {
+  LossRequest& request = call.request;
+  if (is_given(args.class_keys)) request.class_keys = gpu.ids(borrow_class_keys(args.class_keys, call, place), 1);
+  if (!is_given(args.exclude)) return;
+  Array values = borrow_or_convert(args.exclude, "exclude.values", place);
+  require_rank(values, 1, "[n]");
+  request.exclude.listed = values.shape[0];
+  request.exclude.ids = gpu.ids(std::move(values), 1);
+  request.exclude.offsets = gpu.ids(borrow_offsets(args.exclude_offsets, "exclude.offsets", call, place), 1);
+}
+
 void use_candidates(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {
   LossRequest& request = call.request;
   const auto values = three_sampled_values(args.sampled_values);
-  request.negatives.ids = gpu.ids(borrow_candidates(values[0], call, place), 1);
+  Array ids = borrow_candidates(values[0], call, place);
+  const std::vector<std::int64_t> sampled_shape = ids.shape;
+  request.negatives.ids = gpu.ids(std::move(ids), sampled_shape.size() == 2 ? request.negatives.count : 1);
   if (values[1].is_none() && values[2].is_none()) return;
   const bool logs = is_given(args.log_q) && boolean(args.log_q, "log_q");
-  Array true_q = borrow_per_label(values[1], logs ? "true_log_q" : "true_expected_count", call, place);
-  if (true_q.rank() == 1 && request.targets.per_example == 1) {  // of a batch of one
-    true_q.shape.push_back(1);
-    true_q.strides.push_back(1);
-  }
   (logs ? request.targets.log_q : request.targets.expected_count) =
-      gpu.floats(std::move(true_q), call.label_shape(), "[B, num_true]");
-  const std::int64_t sampled_shape[] = {request.negatives.count};
+      per_label(values[1], logs ? "true_log_q" : "true_expected_count", place, call, gpu);
   (logs ? request.negatives.log_q : request.negatives.expected_count) =
       gpu.floats(borrow_or_convert(values[2], logs ? "sampled_log_q" : "sampled_expected_count", place), sampled_shape,
-                 "[num_sampled]");
+                 "that of sampled_candidates");
 }
 
 void use_weight(py::handle given, const char* name, const Place& place, const LossCall& call, CudaCall& gpu,
@@ -58,18 +88,8 @@ py::object cuda_loss(const LossArguments& args) {
   LossCall call(borrow_inputs(args.inputs, place), args, place);
   CudaCall gpu(args.device, stream);
   LossRequest& request = call.request;
-  const std::pair<py::handle, const char*> cpu_only[] = {{args.label_offsets, "ragged labels"},
-                                                         {args.label_weights, "label_weights"},
-                                                         {args.exclude, "exclude"},
-                                                         {args.class_keys, "item_ids"}};
-  for (const auto& [given, name] : cpu_only) {
-    if (is_given(given)) {
-      throw InvalidValue(concat(name, " on a CUDA device: expected arrays on the CPU, where it is implemented"));
-    }
-  }
-  Array labels = borrow_labels(args.labels, call, place);
-  merge_leading_axes(labels, labels.rank() == std::ssize(call.batch_shape()) ? 0 : 1);
-  request.targets.ids = gpu.ids(std::move(labels), request.targets.per_example);
+  use_targets(args, place, call, gpu);
+  use_exclusions(args, place, call, gpu);
   if (is_given(args.grad_loss)) {
     request.grad_loss = gpu.floats(borrow_or_convert(args.grad_loss, "grad_loss", place), call.batch_shape(), "[B]");
   }

@@ -57,13 +57,7 @@ class HostCall {
  private:
   // Offsets [B + 1] of lists.
   const std::int64_t* use_offsets(py::handle given, const char* name, std::vector<std::int64_t>& offsets) {
-    const Array array = borrow_or_convert(given, name, kHost);
-    require_rank(array, 1, "[B + 1]");
-    if (array.shape[0] != call.request.batch + 1) {
-      throw InvalidValue(concat(name, " has shape ", array.shape_text(), ": expected [B + 1] = [",
-                                call.request.batch + 1, "], as inputs has B = ", call.request.batch, " rows"));
-    }
-    offsets = copy_ids(array);
+    offsets = copy_ids(borrow_offsets(given, name, call, kHost));
     return offsets.data();
   }
 
@@ -82,13 +76,7 @@ class HostCall {
   void use_exclusions(const LossArguments& args) {
     LossRequest& request = call.request;
     if (is_given(args.class_keys)) {
-      const Array keys = borrow_or_convert(args.class_keys, "item_ids", kHost);
-      require_rank(keys, 1, "[V]");
-      if (keys.shape[0] != request.num_classes) {
-        throw InvalidValue(concat("item_ids has shape ", keys.shape_text(), ": expected one for each item, [",
-                                  request.num_classes, "]"));
-      }
-      class_keys_ = copy_ids(keys);
+      class_keys_ = copy_ids(borrow_class_keys(args.class_keys, call, kHost));
       request.class_keys = class_keys_.data();
     }
     if (!is_given(args.exclude)) return;

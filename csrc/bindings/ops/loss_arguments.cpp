@@ -338,6 +338,24 @@ Array borrow_labels(py::handle object, LossCall& call, const Place& place) {
   return labels;
 }
 
+Array borrow_offsets(py::handle object, const char* name, const LossCall& call, const Place& place) {
+  Array offsets = borrow_or_convert(object, name, place);
+  require_rank(offsets, 1, "[B + 1]");
+  const std::int64_t batch = call.request.batch;
+  if (offsets.shape[0] == batch + 1) return offsets;
+  throw InvalidValue(concat(name, " has shape ", offsets.shape_text(), ": expected [B + 1] = [", batch + 1,
+                            "], as inputs has B = ", batch, " rows"));
+}
+
+Array borrow_class_keys(py::handle object, const LossCall& call, const Place& place) {
+  Array keys = borrow_or_convert(object, "item_ids", place);
+  require_rank(keys, 1, "[V]");
+  const std::int64_t num_classes = call.request.num_classes;
+  if (keys.shape[0] == num_classes) return keys;
+  throw InvalidValue(
+      concat("item_ids has shape ", keys.shape_text(), ": expected one for each item, [", num_classes, "]"));
+}
+
 Array borrow_per_label(py::handle object, const char* name, const LossCall& call, const Place& place) {
   Array values = borrow_or_convert(object, name, place);
   if (call.has_label_lists()) return values;

@@ -99,6 +99,12 @@ Array borrow_candidates(py::handle object, LossCall& call, const Place& place);
 // Borrows labels [..., T] or, for T = 1, [...]; of lists [n], and sets n. Sets T if the call did not name it.
 Array borrow_labels(py::handle object, LossCall& call, const Place& place);
 
+// Borrows the offsets [B + 1] of lists, one for each example.
+Array borrow_offsets(py::handle object, const char* name, const LossCall& call, const Place& place);
+
+// Borrows the keys [V] of classes.
+Array borrow_class_keys(py::handle object, const LossCall& call, const Place& place);
+
 // Borrows a number for each label, such as expected counts: [...] become [..., 1] if T is 1. Throws InvalidValue for
 // others of rank 1.
 Array borrow_per_label(py::handle object, const char* name, const LossCall& call, const Place& place);

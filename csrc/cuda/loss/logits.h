@@ -20,14 +20,14 @@ struct LogitsArguments {
   const float* offset;          // [S]: bias - log Q
   const std::int64_t* sampled;  // z [S]
   // Which samples an example removes: those of its labels, which are compared with each, or a bit of each (removed.h).
-  const std::int64_t* labels;     // y [examples, T]; null: none are compared
-  const std::uint32_t* removed;   // [examples, removed_pitch]: bit s % 32 of word s / 32; null: none
-  std::int64_t removed_pitch;     // in words
-  Padding padding;              // among labels
-  const bool* takes_part;       // [examples]: whether an example has a true class; null: all have
-  Factor grad_loss;             // of the chunk
-  Factor negative_weight;       // likewise
-  std::int64_t examples;        // of this chunk
+  const std::int64_t* labels;    // y [examples, T]; null: none are compared
+  const std::uint32_t* removed;  // [chunk rows, removed_pitch]: bit s % 32 of word s / 32; null: none
+  std::int64_t removed_pitch;    // in words
+  Padding padding;               // among labels
+  const bool* takes_part;        // [examples]: whether an example has a true class; null: all have
+  Factor grad_loss;              // of the chunk
+  Factor negative_weight;        // likewise
+  std::int64_t examples;         // of this chunk
   std::int64_t num_sampled;
   std::int64_t num_true;
 

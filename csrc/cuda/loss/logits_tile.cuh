@@ -48,8 +48,11 @@ class LogitsTile {
   FASTNCE_DEVICE void multiply() {
     product_.multiply(args_.x, args_.w, first_row(), first_column(), 0, static_cast<int>(args_.slices));
     leave_padding_out();
-    if (args_.labels != nullptr) find_hits();
-    if (args_.removed != nullptr) take_removed();
+    if (args_.labels != nullptr) {
+      find_hits();
+    } else if (args_.removed != nullptr) {
+      take_removed();
+    }
   }
 
   // Whether an example of the tile has a true class.
@@ -136,7 +139,6 @@ class LogitsTile {
     for (int i = 0; i < Product::kRowTiles; ++i) {
 #pragma unroll
       for (int second = 0; second < 2; ++second) {
-        if (row(i, second) >= rows()) continue;
         const std::uint32_t word = words[row_offset(row(i, second), args_.removed_pitch)] >> thread_index() % 4 * 2;
 #pragma unroll
         for (int j = 0; j < Product::kColumnTiles; ++j) left_out_[i] |= (word >> 8 * j & 3) << (4 * j + 2 * second);

@@ -29,26 +29,26 @@ struct Intermediates {
   GivenQ sampled_q;             // Q(z) [S]
   GivenQ true_q;                // Q(y) [B, T]
   Workspace sampler;
-  OperandPlanes x;      // [B, D]
-  OperandPlanes w;      // [S, D]
-  OperandPlanes grad;   // G of one chunk, [chunk, S]
-  float* offset;        // [S]
+  OperandPlanes x;            // [B, D]
+  OperandPlanes w;            // [S, D]
+  OperandPlanes grad;         // G of one chunk, [chunk, S]
+  float* offset;              // [S]
   AtomicWord* label_fault;    // of the offsets of labels; null: no lists
   AtomicWord* exclude_fault;  // likewise
-  std::int32_t* example;    // [L]: of each label; null: no lists
-  bool* takes_part;         // [B]; null: all examples do
-  SampledKeys keys;         // where samples are removed by key
-  AtomicWord* removed;      // [chunk, S / 64]; null: labels are compared, or nothing is removed
-  float* true_logit;    // u [B, T]; softmax alone, as are maxima and scales
-  float* true_loss;     // [B, T]; logistic alone
-  float* true_grad;     // [B, T]
-  float* loss_parts;    // [sample tiles, chunk]
-  float* maxima;        // [sample tiles, chunk]
-  float* scales;        // [sample tiles, chunk]
-  float* bias_parts;    // [chunk tiles, S]
-  float* bias_sums;     // [S]
-  float* input_parts;   // [input splits, chunk, D]
-  float* weight_parts;  // [weight splits, S, D]
+  std::int32_t* example;      // [L]: of each label; null: no lists
+  bool* takes_part;           // [B]; null: all examples do
+  SampledKeys keys;           // where samples are removed by key
+  AtomicWord* removed;        // [chunk, S / 64]; null: labels are compared, or nothing is removed
+  float* true_logit;          // u [B, T]; softmax alone, as are maxima and scales
+  float* true_loss;           // [B, T]; logistic alone
+  float* true_grad;           // [B, T]
+  float* loss_parts;          // [sample tiles, chunk]
+  float* maxima;              // [sample tiles, chunk]
+  float* scales;              // [sample tiles, chunk]
+  float* bias_parts;          // [chunk tiles, S]
+  float* bias_sums;           // [S]
+  float* input_parts;         // [input splits, chunk, D]
+  float* weight_parts;        // [weight splits, S, D]
 };
 
 }  // namespace
@@ -321,6 +321,7 @@ class LossCall {
                      .excluded = r_.exclude.ids,
                      .first = first,
                      .examples = examples,
+                     .rows = g_.chunk_rows,
                      .words = m_.removed,
                      .pitch = removed_pitch(),
                      .faults = runtime::fault_record()},

@@ -52,7 +52,7 @@ FASTNCE_KERNEL(kThreads, 1) enter_keys_kernel(FASTNCE_ARGUMENTS SampledKeys keys
 FASTNCE_KERNEL(kThreads, 1) place_keys_kernel(FASTNCE_ARGUMENTS SampledKeys keys) {
   const std::int64_t s = block_x() * kThreads + thread_index();
   if (s >= keys.num_sampled) return;
-  const AtomicWord count = keys.count[s];  // 0 where another sample has the slot
+  const AtomicWord count = keys.count[s];                     // 0 where another sample has the slot
   if (count > 0) keys.end[s] = atomic_add(keys.used, count);  // where they begin, so far
 }
 
@@ -103,12 +103,13 @@ FASTNCE_DEVICE void remove_listed(const RemovedArguments& args, AtomicWord* word
   }
 }
 
-// A warp per example of the chunk.
+// A warp per row of the chunk.
 FASTNCE_KERNEL(kThreads, 1) removed_kernel(FASTNCE_ARGUMENTS RemovedArguments args) {
   const std::int64_t row = block_x() * kWarps + thread_index() / kWarp;
-  if (row >= args.examples) return;
+  if (row >= args.rows) return;
   AtomicWord* const words = args.words + row_offset(row, args.pitch);
   for (std::int64_t w = thread_index() % kWarp * 2; w < args.pitch; w += 2 * kWarp) store_16_bytes(words + w, {});
+  if (row >= args.examples) return;
   sync_warp();
   const std::int64_t b = args.first + row;
   const std::int64_t num_classes = args.keys.num_classes;
@@ -146,7 +147,7 @@ void queue_sampled_keys(const SampledKeys& keys, const Stream& stream) {
 }
 
 void queue_removed(const RemovedArguments& args, const Stream& stream) {
-  launch(removed_kernel, {.x = ceiling(args.examples, kWarps)}, kThreads, 0, stream, args);
+  launch(removed_kernel, {.x = ceiling(args.rows, kWarps)}, kThreads, 0, stream, args);
 }
 
 }  // namespace fastnce::cuda

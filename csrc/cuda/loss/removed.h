@@ -30,7 +30,8 @@ struct RemovedArguments {
   DeviceLists exclude;
   const std::int64_t* excluded;  // keys of samples that are removed, too, in lists
   std::int64_t first, examples;  // of the chunk
-  AtomicWord* words;             // [examples, pitch]: bit s % 64 of word s / 64 says that sample s is removed
+  std::int64_t rows;             // examples, padded
+  AtomicWord* words;             // [rows, pitch]: bit s % 64 of word s / 64 says that sample s is removed
   std::int64_t pitch;            // in words; even
   runtime::FaultRecord* faults;
 };

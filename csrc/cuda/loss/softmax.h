@@ -19,7 +19,7 @@ struct NormaliseArguments {
   float* true_grad;         // [L]: as enter_examples() leaves it, then dloss/du times the upstream factor
   DeviceTargets targets;
   DeviceLists exclude;  // an example whose list is not known has no loss
-  bool mean;  // a true class has target 1 / T, else 1
+  bool mean;            // a true class has target 1 / T, else 1
   Factor grad_loss;
   std::int64_t first, examples;  // of the chunk
   float* loss;                   // [B]; null: not wanted

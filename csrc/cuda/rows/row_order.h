@@ -12,8 +12,8 @@
 namespace fastnce::cuda {
 
 // Entry e < L is that of the L labels, entry e >= L is sampled position e - L, as in RowPlan. A word holds an entry's
-// class above its number e. Padding, labels of no list and ids out of range have class V, so that they come last, labels
-// first.
+// class above its number e. Padding, labels of no list and ids out of range have class V, so that they come last,
+// labels first.
 using RowEntry = std::uint64_t;
 inline constexpr int kEntryBits = 28;
 static_assert(kMostEntries <= std::int64_t{1} << kEntryBits);

@@ -61,17 +61,16 @@ FASTNCE_DEVICE void enter_piece(const RowsArguments& args, const RowSummary& sum
   const bool whole = ends_row && !began_before;
   const std::int64_t part = 2 * block_x() + (began_before ? 0 : 1);
 
-  const std::int64_t from = is_label
-                                ? row_bytes(order.targets.example_of(e), args.inputs.stride, args.inputs.dtype)
-                                : row_bytes(e - order.num_labels, args.weight_pitch, DType::kFloat32);
-  // An entry without a class may have no example: it repeats the first, which has one, or nothing is read.
-  const std::int64_t first_from = shuffle(from, 0);
-  const bool first_of_label = shuffle(is_label ? 1 : 0, 0) != 0;
+  const std::int64_t from = is_label ? row_bytes(order.targets.example_of(e), args.inputs.stride, args.inputs.dtype)
+                                     : row_bytes(e - order.num_labels, args.weight_pitch, DType::kFloat32);
+  // An entry without a class may have no example. It reads what is there if the piece's first entry has a class; if
+  // that has none, nothing is read.
+  const bool first_is_label = number_of(order.sorted[first]) < order.num_labels;
   PieceEntry entry{
-      .from = valid ? from : first_from,
+      .from = valid ? from : 0,
       .to = whole ? row_bytes(row, args.dim, args.grad_weights_dtype) : row_bytes(part, args.dim, DType::kFloat32),
       .factor = (is_label ? gradient : 1.0f) * args.input_scale,
-      .of_label = valid ? is_label : first_of_label,
+      .of_label = valid ? is_label : first_is_label,
       .ends = ends_here,
       .whole = whole};
   piece[thread_index()] = entry;

@@ -67,15 +67,16 @@ void check_ids() {
   const runtime::FaultRecord fault = runtime::take_fault_record();
   if (fault.count == 0) return;
   const auto argument = static_cast<IdArgument>(fault.argument);
-  const std::string at = fault.columns > 0 ? concat(fault.index / fault.columns, ", ", fault.index % fault.columns)
-                                           : concat(fault.index);
+  const std::string at =
+      fault.columns > 0 ? concat(fault.index / fault.columns, ", ", fault.index % fault.columns) : concat(fault.index);
   const std::string expected =
-      is_offsets(argument)
-          ? concat(": expected offsets that begin at 0, never fall and end at the number of values, ", fault.num_classes)
-          : concat(" is outside [0, num_classes = ", fault.num_classes, ")",
-                   fault.has_padding ? concat(", and is not padding = ", fault.padding) : "");
-  throw InvalidValue(concat(name_of(argument), "[", at, "] = ", fault.value, expected,
-                            fault.count > 1 ? concat(", one of ", fault.count, " such faults since the last check") : ""));
+      is_offsets(argument) ? concat(": expected offsets that begin at 0, never fall and end at the number of values, ",
+                                    fault.num_classes)
+                           : concat(" is outside [0, num_classes = ", fault.num_classes, ")",
+                                    fault.has_padding ? concat(", and is not padding = ", fault.padding) : "");
+  throw InvalidValue(
+      concat(name_of(argument), "[", at, "] = ", fault.value, expected,
+             fault.count > 1 ? concat(", one of ", fault.count, " such faults since the last check") : ""));
 }
 
 }  // namespace fastnce::cuda

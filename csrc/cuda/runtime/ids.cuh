@@ -10,7 +10,14 @@
 
 namespace fastnce::cuda {
 
-enum class IdArgument : std::int64_t { kLabels, kSampled, kLabelValues, kLabelOffsets, kExcludeValues, kExcludeOffsets };
+enum class IdArgument : std::int64_t {
+  kLabels,
+  kSampled,
+  kLabelValues,
+  kLabelOffsets,
+  kExcludeValues,
+  kExcludeOffsets
+};
 
 // An id that no sampled class has, in range or not.
 inline constexpr std::int64_t kNoClass = std::numeric_limits<std::int64_t>::min();
