@@ -10,6 +10,7 @@ set(kernels
   csrc/cuda/gemm/grad_weights.cu
   csrc/cuda/loss/enter_examples.cu
   csrc/cuda/loss/finish_examples.cu
+  csrc/cuda/loss/groups.cu
   csrc/cuda/loss/logistic_logits.cu
   csrc/cuda/loss/loss.cu
   csrc/cuda/loss/removed.cu

@@ -56,28 +56,26 @@ void validate_for_device(const SamplerParams& params) {
   require_at_most(kMostEntries, "num_sampled", params.num_sampled);
 }
 
-// What the kernels of the CPU know and those here do not yet.
-void refuse_cpu_only(const LossRequest& r) {
-  const std::pair<bool, const char*> used[] = {{r.negatives.groups > 1, "candidates per group"}};
-  for (const auto& [is_used, name] : used) {
-    if (is_used)
-      throw InvalidValue(concat(name, " on a CUDA device: expected arrays on the CPU, where it is implemented"));
-  }
-}
-
 void validate_for_device(const LossRequest& r) {
   if (r.dtype != DType::kFloat32) throw InvalidValue("dtype: expected kFloat32 on a CUDA device");
   validate_shapes(r);
-  refuse_cpu_only(r);
   const std::int64_t num_labels = r.targets.count(r.batch);
   require_at_most(kMostSamples, "num_sampled", r.negatives.count);
   require_at_most(kMostClasses, "num_classes", r.num_classes);
   require_at_most(kMostEntries, "batch", r.batch);
   require_at_most(kMostEntries, "num_true", r.targets.per_example);
-  require_at_most(kMostEntries, "number of labels + num_sampled", num_labels + r.negatives.count);
+  // A row's entry is a sample or, where groups have samples of their own, one for each example.
+  const std::int64_t entries = r.negatives.count * (r.negatives.groups > 1 ? r.batch : 1);
+  require_at_most(kMostEntries, "number of labels + num_sampled", num_labels + entries);
+  require_at_most(kMostEntries, "num_groups * num_sampled", r.negatives.total());
   require_at_most(kMostShards, "number of shards of weights", std::ssize(r.weights.shards));
   require_at_most(kMostShards, "number of shards of biases", std::ssize(r.biases.shards));
-  if (r.negatives.sampler) validate_for_device(*r.negatives.sampler);
+  if (!r.negatives.sampler) return;
+  if (r.negatives.groups > 1) {
+    throw InvalidValue(concat("num_groups = ", r.negatives.groups,
+                              " without sampled_values on a CUDA device: expected 1, or candidates that were drawn"));
+  }
+  validate_for_device(*r.negatives.sampler);
 }
 
 }  // namespace

@@ -149,6 +149,19 @@ struct Problem {
     request.class_keys = class_keys.data();
   }
 
+  // Candidates of their own for each of `groups` groups.
+  void make_groups(std::int64_t groups, std::int64_t distinct = 1'000'000) {
+    std::mt19937_64 random(static_cast<std::uint64_t>(groups));
+    const std::int64_t range = std::min(distinct, sizes.num_classes);
+    sampled.resize(static_cast<std::size_t>(groups * sizes.num_sampled));
+    sampled_count.resize(sampled.size());
+    for (std::int64_t& id : sampled) id = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(range));
+    for (T& count : sampled_count) count = static_cast<T>(0.001 + static_cast<double>(random() % 1000) / 1000.0);
+    request.negatives = {
+        .groups = groups, .count = sizes.num_sampled, .ids = sampled.data(), .expected_count = sampled_count.data()};
+    use_rows(plan_rows(labels, sampled));
+  }
+
   void use_rows(RowPlan rows) {
     plan = std::move(rows);
     grad_weights.resize(plan.ids.size() * static_cast<std::size_t>(sizes.dim));
@@ -240,7 +253,8 @@ class Solver {
     }
     const auto count = static_cast<Real>(terms.size());
     if (terms.empty() && (p.sizes.num_true > 0 || targets.offsets != nullptr)) return;  // padding, or an empty list
-    for (std::int64_t s = 0; s < p.sizes.num_sampled; ++s) {
+    const std::int64_t first = b / (p.sizes.batch / p.request.negatives.groups) * p.sizes.num_sampled;  // of its group
+    for (std::int64_t s = first; s < first + p.sizes.num_sampled; ++s) {
       const std::int64_t key = key_of(p.sampled[s]);
       const auto is_hit = [&](const Term& term) { return term.positive && key_of(term.id) == key; };
       if (loss.remove_accidental_hits && std::ranges::any_of(terms, is_hit)) continue;

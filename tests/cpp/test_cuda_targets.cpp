@@ -300,5 +300,85 @@ TEST_F(CudaTargets, ALabelOrASampleOutOfRangeIsNotLookedUp) {
   EXPECT_NE(fault_of(), "");
 }
 
+// Groups of one example, and of more; several warps of 32 samples.
+TEST_F(CudaTargets, GroupsHaveCandidatesOfTheirOwn) {
+  constexpr std::int64_t kSamples[] = {0, 1, 31, 32, 33, 70};
+  constexpr std::int64_t kDims[] = {3, 132, 33, 4, 140, 1};
+  for (const Member& member : kMembers) {
+    for (const std::int64_t groups : {2, 6, 36}) {
+      for (std::size_t i = 0; i < std::size(kSamples); ++i) {
+        Problem<float> p({.batch = 36, .num_true = 2, .num_sampled = kSamples[i], .dim = kDims[i], .num_classes = 70});
+        p.request.loss = member.loss;
+        p.request.temperature = 0.5;
+        p.make_groups(groups);
+        expect_solved(p, member.name + " of " + std::to_string(groups) + " groups");
+        EXPECT_NO_THROW(cuda::check(0));
+      }
+    }
+  }
+}
+
+TEST_F(CudaTargets, GroupsRemoveTheirOwnCandidates) {
+  for (const Member& member : kMembers) {
+    for (const std::int64_t groups : {3, 36}) {
+      Problem<float> p({.batch = 36, .num_true = 3, .num_sampled = 140, .dim = 5, .num_classes = 70}, 20);
+      p.request.loss = member.loss;
+      p.request.loss.remove_accidental_hits = true;
+      p.make_groups(groups, 20);
+      p.pad(5);
+      p.make_lists();
+      p.weigh_labels();
+      p.exclude(1, 5);
+      p.share_keys();
+      expect_solved(p, member.name);
+    }
+  }
+}
+
+TEST_F(CudaTargets, GroupsOfNoExamplesHaveRowsOfZeros) {
+  Problem<float> p({.batch = 0, .num_true = 2, .num_sampled = 7, .dim = 5, .num_classes = 70});
+  p.make_groups(3);
+  DeviceProblem device(p);
+  device.run();
+  EXPECT_EQ(device.ids, p.plan.ids);
+  EXPECT_TRUE(std::ranges::all_of(p.grad_weights, [](float value) { return value == 0.0f; }));
+}
+
+TEST_F(CudaTargets, ASampleOfAGroupThatIsOutOfRangeMakesItsExamplesNaNAndIsReported) {
+  for (const Member& member : kMembers) {
+    Problem<float> p({.batch = 6, .num_true = 1, .num_sampled = 4, .dim = 5, .num_classes = 70});
+    p.request.loss = member.loss;
+    p.make_groups(3);
+    p.sampled[4 + 2] = 70;
+    const DeviceProblem device(p);
+    compute_on_device(device.request, device.outputs);
+    copy_to_host(p.loss.data(), device.outputs.loss, p.loss.size() * sizeof(float));
+    for (std::size_t b = 0; b < p.loss.size(); ++b) EXPECT_EQ(std::isnan(p.loss[b]), b / 2 == 1) << b;
+    EXPECT_EQ(fault_of(), "sampled_candidates[1, 2] = 70 is outside [0, num_classes = 70)");
+  }
+}
+
+// What a removed sample's row holds does not matter.
+TEST_F(CudaTargets, GroupsDoNotReadWhatTheyRemove) {
+  for (const Member& member : kMembers) {
+    Problem<float> p({.batch = 6, .num_true = 1, .num_sampled = 9, .dim = 5, .num_classes = 70}, 60);
+    p.request.loss = member.loss;
+    p.make_groups(6, 60);
+    for (std::size_t b = 0; b < 6; ++b) p.sampled[9 * b + 4] = 65;
+    p.excluded.assign(6, 65);
+    p.exclude_offsets = {0, 1, 2, 3, 4, 5, 6};
+    p.request.exclude = {p.excluded.data(), p.exclude_offsets.data(), 6};
+    p.use_rows(plan_rows(p.labels, p.sampled));
+    const Solution expected = solve(p);
+    std::fill_n(p.weights.begin() + 65 * 5, 5, kNaN);
+    p.biases[65] = kNaN;
+    for (std::size_t b = 0; b < 6; ++b) p.sampled_count[9 * b + 4] = kNaN;
+    DeviceProblem(p).run();
+    EXPECT_LE(relative_error(p.loss, expected.loss), tolerance(Precision::kHighest)) << member.name;
+    EXPECT_LE(relative_error(p.grad_inputs, expected.grad_inputs), tolerance(Precision::kHighest)) << member.name;
+    EXPECT_LE(relative_error(p.grad_weights, expected.grad_weights), tolerance(Precision::kHighest)) << member.name;
+  }
+}
+
 }  // namespace
 }  // namespace fastnce

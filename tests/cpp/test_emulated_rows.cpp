@@ -21,7 +21,7 @@ struct SampledRows {
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 1'013) / 1'024.0f;
     copy_to_device(weight_parts.data(), values.data(), values.size() * sizeof(float));
     args.order.sampled = sampled.data();
-    args.order.num_sampled = kSampled;
+    args.order.num_sampled = args.order.room = kSampled;
     args.order.num_classes = 10;
     args.order.class_bits = 4;
     args.order.sorted = sorted.data();

@@ -109,7 +109,7 @@ constexpr std::int64_t splits(std::int64_t tiles, std::int64_t slices, std::int6
 inline Geometry geometry_of(const LossRequest& r, const runtime::Limits& limits) {
   Geometry g{};
   const Parts parts = parts_of(r);
-  g.samples = padded(r.negatives.count, kSampleColumns);
+  g.samples = padded(r.batch > 0 ? r.negatives.count : r.negatives.total(), kSampleColumns);
   g.dim = padded(std::max<std::int64_t>(r.dim, 1), 64);
   g.dim_columns = g.dim % 128 == 0 ? 128 : 64;
   const std::int64_t row_bytes = std::max<std::int64_t>(g.samples, 1) * 2 * parts.order;

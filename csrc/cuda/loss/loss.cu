@@ -7,6 +7,7 @@
 #include "cuda/gemm/geometry.h"
 #include "cuda/gemm/product.h"
 #include "cuda/loss/examples.h"
+#include "cuda/loss/groups.h"
 #include "cuda/loss/logits.h"
 #include "cuda/loss/removed.h"
 #include "cuda/loss/softmax.h"
@@ -49,6 +50,7 @@ struct Intermediates {
   float* bias_sums;           // [S]
   float* input_parts;         // [input splits, chunk, D]
   float* weight_parts;        // [weight splits, S, D]
+  float* group_grad;          // G [B, S], in place of the planes, where groups have candidates of their own
 };
 
 }  // namespace
@@ -87,14 +89,23 @@ class LossCall {
     }
     enter(stream);
     if (m_.removed != nullptr) queue_sampled_keys(m_.keys, stream);
-    for (std::int64_t chunk = 0; chunk < g_.chunks; ++chunk) queue_chunk(chunk, stream);
+    for (std::int64_t chunk = 0; chunk < chunks(); ++chunk) queue_chunk(chunk, stream);
     if (!r_.wanted.rows()) return;
-    if (g_.chunks == 0) clear_sums(stream);
+    if (chunks() == 0) clear_sums(stream);
     if (side) side->join();
     queue_row_sums(rows_, stream);
   }
 
  private:
+  // Candidates of groups: all products in one chunk. Without examples there are no products, and samples are samples.
+  bool has_groups() const { return r_.negatives.groups > 1 && r_.batch > 0; }
+  std::int64_t served() const {
+    return has_groups() ? r_.batch / r_.negatives.groups : std::max<std::int64_t>(r_.batch, 1);
+  }
+  std::int64_t samples() const { return r_.negatives.total(); }
+  std::int64_t chunks() const { return has_groups() ? 1 : g_.chunks; }
+  std::int64_t chunk_rows() const { return has_groups() ? r_.batch : g_.chunk_rows; }
+  std::int64_t loss_tiles() const { return has_groups() ? ceiling(r_.negatives.count, kGroupTile) : g_.sample_tiles(); }
   bool is_softmax() const { return r_.loss.family == LossFamily::kSoftmax; }
   std::int64_t num_labels() const { return r_.targets.count(r_.batch); }
   const float* label_weights() const { return static_cast<const float*>(r_.targets.weights); }
@@ -146,7 +157,7 @@ class LossCall {
   bool compares_labels() const {
     constexpr std::int64_t kMostCompared = 8;
     return r_.loss.remove_accidental_hits && !r_.targets.offsets && r_.targets.per_example <= kMostCompared &&
-           !r_.exclude.offsets && !r_.class_keys;
+           !r_.exclude.offsets && !r_.class_keys && !has_groups();
   }
 
   // Without examples no product has run.
@@ -155,7 +166,7 @@ class LossCall {
       runtime::fill_bytes(sums, 0, static_cast<std::size_t>(count) * sizeof(float), stream);
     };
     clear(m_.weight_parts, g_.weight_splits * g_.samples * g_.dim);
-    clear(m_.bias_sums, r_.negatives.count);
+    clear(m_.bias_sums, samples());
   }
   Rows inputs() const { return {r_.inputs, r_.inputs_stride, r_.inputs_dtype.value_or(r_.dtype)}; }
   DeviceTable weights() const { return {r_.weights, r_.weights_dtype.value_or(r_.dtype)}; }
@@ -181,9 +192,12 @@ class LossCall {
       m_.sampled_q = given_q(r_.negatives.expected_count, r_.negatives.log_q);
       m_.true_q = given_q(r_.targets.expected_count, r_.targets.log_q);
     }
-    m_.x = take_planes(memory, g_.batch(), g_.dim, parts_.operands, parts_.float16);
-    m_.w = take_planes(memory, g_.samples, g_.dim, parts_.operands, parts_.float16);
-    m_.offset = memory.take<float>(r_.negatives.count);
+    m_.x.pitch = g_.dim;
+    if (!has_groups()) {
+      m_.x = take_planes(memory, g_.batch(), g_.dim, parts_.operands, parts_.float16);
+      m_.w = take_planes(memory, g_.samples, g_.dim, parts_.operands, parts_.float16);
+    }
+    m_.offset = memory.take<float>(samples());
     if (r_.targets.offsets != nullptr) {
       m_.label_fault = memory.take<AtomicWord>(1);
       m_.example = memory.take<std::int32_t>(num_labels());
@@ -194,34 +208,44 @@ class LossCall {
     if (has_padding || r_.targets.offsets != nullptr) m_.takes_part = memory.take<bool>(r_.batch);
     (is_softmax() ? m_.true_logit : m_.true_loss) = memory.take<float>(num_labels());
     m_.true_grad = memory.take<float>(num_labels());
-    m_.loss_parts = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
-    if (is_softmax()) m_.maxima = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
+    m_.loss_parts = memory.take<float>(loss_tiles() * chunk_rows());
+    if (is_softmax()) m_.maxima = memory.take<float>(loss_tiles() * chunk_rows());
     if (!r_.wanted.gradients()) return;
-    if (is_softmax()) m_.scales = memory.take<float>(g_.sample_tiles() * g_.chunk_rows);
+    if (is_softmax()) m_.scales = memory.take<float>(loss_tiles() * chunk_rows());
+    has_groups() ? take_group_sums(memory) : take_sums(memory);
+    if (r_.wanted.rows()) take_rows(memory);
+  }
+
+  void take_sums(Carver& memory) {
     m_.grad = take_planes(memory, g_.chunk_rows, g_.samples, parts_.order);
     m_.bias_parts = memory.take<float>(g_.chunk_tiles() * g_.samples);
     if (r_.wanted.grad_inputs) m_.input_parts = memory.take<float>(g_.input_splits * g_.chunk_rows * g_.dim);
     if (!r_.wanted.rows()) return;
     m_.weight_parts = memory.take<float>(g_.weight_splits * g_.samples * g_.dim);
-    m_.bias_sums = memory.take<float>(r_.negatives.count);
-    take_rows(memory);
+    m_.bias_sums = memory.take<float>(samples());
+  }
+
+  // The rows of samples add up G and the inputs, as those of labels do.
+  void take_group_sums(Carver& memory) {
+    m_.group_grad = m_.bias_sums = memory.take<float>(r_.batch * r_.negatives.count);
+    if (r_.wanted.grad_inputs) m_.input_parts = memory.take<float>(r_.batch * g_.dim);
   }
 
   void take_keys(Carver& memory) {
-    const std::int64_t samples = r_.negatives.count;
-    const auto slots = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(2 * samples)));
+    const auto slots = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(2 * samples())));
     m_.keys = {.sampled = m_.sampled,
                .class_keys = r_.class_keys,
-               .num_sampled = samples,
+               .num_sampled = samples(),
+               .of_group = r_.batch > 0 ? r_.negatives.count : samples(),
                .num_classes = r_.num_classes,
                .slots = slots,
                .first = memory.take<AtomicWord>(slots),
-               .count = memory.take<AtomicWord>(samples),
-               .end = memory.take<AtomicWord>(samples),
+               .count = memory.take<AtomicWord>(samples()),
+               .end = memory.take<AtomicWord>(samples()),
                .used = memory.take<AtomicWord>(1),
-               .slot_of = memory.take<std::uint32_t>(samples),
-               .positions = memory.take<std::uint32_t>(samples)};
-    m_.removed = memory.take<AtomicWord>(g_.chunk_rows * removed_pitch());
+               .slot_of = memory.take<std::uint32_t>(samples()),
+               .positions = memory.take<std::uint32_t>(samples())};
+    m_.removed = memory.take<AtomicWord>(chunk_rows() * removed_pitch());
   }
   std::int64_t removed_pitch() const { return g_.samples / 64; }
 
@@ -230,7 +254,13 @@ class LossCall {
     order.targets = targets();
     order.sampled = m_.sampled;
     order.num_labels = num_labels();
-    order.num_sampled = r_.negatives.count;
+    order.num_sampled = samples();
+    order.room = order.entries();
+    if (has_groups()) {
+      order.num_sampled = r_.batch * r_.negatives.count;
+      order.of_group = r_.negatives.count;
+      order.served = served();
+    }
     order.num_classes = r_.num_classes;
     order.class_bits = std::bit_width(static_cast<std::uint64_t>(r_.num_classes));
     const std::int64_t entries = order.entries();
@@ -261,20 +291,52 @@ class LossCall {
     rows_.grad_biases_dtype = out_.grad_biases_dtype.value_or(r_.dtype);
   }
 
-  void enter(const Stream& stream) const {
-    runtime::FaultRecord* const faults = runtime::fault_record();
+  GroupsArguments groups() const {
+    return {.weights = weights(),
+            .biases = biases(),
+            .inputs = inputs(),
+            .sampled = m_.sampled,
+            .q = m_.sampled_q,
+            .offset = m_.offset,
+            .batch = r_.batch,
+            .dim = r_.dim,
+            .num_classes = r_.num_classes,
+            .num_sampled = r_.negatives.count,
+            .served = served(),
+            .scale = input_scale(),
+            .takes_part = m_.takes_part,
+            .removed = reinterpret_cast<const std::uint32_t*>(m_.removed),
+            .removed_pitch = 2 * removed_pitch(),
+            .grad_loss = grad_loss(),
+            .negative_weight = factor(r_.loss.negative_weight),
+            .softmax = is_softmax(),
+            .grad = m_.group_grad,
+            .loss_parts = m_.loss_parts,
+            .maxima = m_.maxima,
+            .scales = m_.scales,
+            .inputs_sum = m_.input_parts,
+            .input_pitch = g_.dim,
+            .faults = runtime::fault_record()};
+  }
+
+  void enter_samples(const Stream& stream) const {
     queue_enter_samples({.weights = weights(),
                          .biases = biases(),
                          .sampled = m_.sampled,
                          .q = m_.sampled_q,
-                         .num_sampled = r_.negatives.count,
+                         .num_sampled = samples(),
                          .dim = r_.dim,
                          .num_classes = r_.num_classes,
                          .rows = g_.samples,
                          .planes = m_.w,
                          .offset = m_.offset,
-                         .faults = faults},
+                         .faults = runtime::fault_record()},
                         stream);
+  }
+
+  void enter(const Stream& stream) const {
+    runtime::FaultRecord* const faults = runtime::fault_record();
+    has_groups() ? queue_group_offsets(groups(), stream) : enter_samples(stream);
     queue_enter_examples({.weights = weights(),
                           .biases = biases(),
                           .inputs = inputs(),
@@ -311,8 +373,9 @@ class LossCall {
   }
 
   void queue_chunk(std::int64_t chunk, const Stream& stream) const {
-    const std::int64_t first = chunk * g_.chunk_rows;
-    const std::int64_t examples = std::min(g_.chunk_rows, r_.batch - first);
+    const std::int64_t first = chunk * chunk_rows();
+    const std::int64_t examples = std::min(chunk_rows(), r_.batch - first);
+    const bool has_samples = r_.negatives.count > 0;
     if (m_.removed != nullptr) {
       queue_removed({.keys = m_.keys,
                      .targets = targets(),
@@ -321,15 +384,20 @@ class LossCall {
                      .excluded = r_.exclude.ids,
                      .first = first,
                      .examples = examples,
-                     .rows = g_.chunk_rows,
+                     .rows = chunk_rows(),
+                     .served = served(),
                      .words = m_.removed,
                      .pitch = removed_pitch(),
                      .faults = runtime::fault_record()},
                     stream);
     }
-    if (r_.negatives.count > 0) queue_logits(first, examples, stream);
+    if (has_samples) has_groups() ? queue_group_logits(groups(), stream) : queue_logits(first, examples, stream);
     if (is_softmax()) queue_normaliser(first, examples, stream);
-    if (r_.negatives.count > 0 && r_.wanted.gradients()) queue_gradients(chunk, first, stream);
+    if (has_groups()) {
+      if (r_.wanted.grad_inputs) queue_group_inputs(groups(), stream);
+    } else if (has_samples && r_.wanted.gradients()) {
+      queue_gradients(chunk, first, stream);
+    }
     const bool has_loss = r_.wanted.loss && !is_softmax();
     if (!has_loss && !r_.wanted.grad_inputs) return;
     queue_finish_examples({.weights = weights(),
@@ -343,11 +411,13 @@ class LossCall {
                            .first = first,
                            .examples = examples,
                            .loss_parts = m_.loss_parts,
-                           .loss_part_count = g_.sample_tiles(),
-                           .loss_pitch = g_.chunk_rows,
+                           .loss_part_count = loss_tiles(),
+                           .loss_pitch = chunk_rows(),
                            .input_parts = m_.input_parts,
-                           .input_part_count = r_.negatives.count > 0 ? g_.input_splits : 0,
-                           .input_part = g_.chunk_rows * g_.dim,
+                           .input_part_count = has_groups()  ? 1
+                                               : has_samples ? g_.input_splits
+                                                             : 0,
+                           .input_part = chunk_rows() * g_.dim,
                            .input_pitch = g_.dim,
                            .input_scale = input_scale(),
                            .loss = has_loss ? static_cast<float*>(out_.loss) : nullptr,
@@ -387,8 +457,8 @@ class LossCall {
   void queue_normaliser(std::int64_t first, std::int64_t examples, const Stream& stream) const {
     queue_normalise({.maxima = m_.maxima,
                      .sums = m_.loss_parts,
-                     .tiles = g_.sample_tiles(),
-                     .pitch = g_.chunk_rows,
+                     .tiles = loss_tiles(),
+                     .pitch = chunk_rows(),
                      .true_logit = m_.true_logit,
                      .true_grad = m_.true_grad,
                      .targets = targets(),
@@ -402,6 +472,7 @@ class LossCall {
                      .scales = m_.scales},
                     stream);
     if (r_.negatives.count == 0 || !r_.wanted.gradients()) return;
+    if (has_groups()) return queue_group_scale(groups(), stream);
     queue_scale({.grad = m_.grad,
                  .scales = m_.scales,
                  .scale_pitch = g_.chunk_rows,
@@ -417,7 +488,7 @@ class LossCall {
       queue_finish_samples({.bias_parts = m_.bias_parts,
                             .bias_part_count = g_.chunk_tiles(),
                             .bias_pitch = g_.samples,
-                            .num_sampled = r_.negatives.count,
+                            .num_sampled = samples(),
                             .bias_sums = m_.bias_sums,
                             .accumulate = chunk > 0},
                            stream);

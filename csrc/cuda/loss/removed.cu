@@ -20,16 +20,19 @@ FASTNCE_DEVICE std::int64_t key_of(const SampledKeys& keys, std::int64_t id) {
   return keys.class_keys != nullptr ? keys.class_keys[id] : id;
 }
 
-FASTNCE_DEVICE AtomicWord first_slot(const SampledKeys& keys, std::int64_t key) {
-  return (static_cast<AtomicWord>(key) * 0x9E3779B97F4A7C15u >> 32) & static_cast<AtomicWord>(keys.slots - 1);
+FASTNCE_DEVICE AtomicWord first_slot(const SampledKeys& keys, std::int64_t key, std::int64_t group) {
+  const AtomicWord of_both = static_cast<AtomicWord>(key) + static_cast<AtomicWord>(group) * 0xD1B54A32D192ED03u;
+  return (of_both * 0x9E3779B97F4A7C15u >> 32) & static_cast<AtomicWord>(keys.slots - 1);
 }
 FASTNCE_DEVICE AtomicWord next_slot(const SampledKeys& keys, AtomicWord slot) {
   return (slot + 1) & static_cast<AtomicWord>(keys.slots - 1);
 }
 
-// Whether a sample, the first that came to its slot, has the key.
-FASTNCE_DEVICE bool has_key(const SampledKeys& keys, AtomicWord sample, std::int64_t key) {
-  return key_of(keys, keys.sampled[sample]) == key;
+FASTNCE_DEVICE std::int64_t group_of(const SampledKeys& keys, std::int64_t sample) { return sample / keys.of_group; }
+
+// Whether a sample, the first that came to its slot, has the key and is of the group.
+FASTNCE_DEVICE bool has_key(const SampledKeys& keys, AtomicWord sample, std::int64_t key, std::int64_t group) {
+  return key_of(keys, keys.sampled[sample]) == key && group_of(keys, static_cast<std::int64_t>(sample)) == group;
 }
 
 // A thread per sample, in all three kernels. Which sample a slot names, and the order of positions, depend on the order
@@ -38,11 +41,12 @@ FASTNCE_KERNEL(kThreads, 1) enter_keys_kernel(FASTNCE_ARGUMENTS SampledKeys keys
   const std::int64_t s = block_x() * kThreads + thread_index();
   if (s >= keys.num_sampled || !is_valid_id(keys.sampled[s], keys.num_classes)) return;
   const std::int64_t key = key_of(keys, keys.sampled[s]);
-  for (AtomicWord slot = first_slot(keys, key);; slot = next_slot(keys, slot)) {
+  const std::int64_t group = group_of(keys, s);
+  for (AtomicWord slot = first_slot(keys, key, group);; slot = next_slot(keys, slot)) {
     AtomicWord found = load_shared_word(keys.first + slot);
     if (found == kEmpty) found = atomic_cas(keys.first + slot, kEmpty, static_cast<AtomicWord>(s));
     if (found == kEmpty) found = static_cast<AtomicWord>(s);
-    if (!has_key(keys, found, key)) continue;
+    if (!has_key(keys, found, key, group)) continue;
     atomic_add(keys.count + found, 1);
     keys.slot_of[s] = static_cast<std::uint32_t>(slot);
     return;
@@ -67,11 +71,11 @@ struct Run {
   std::uint32_t begin, end;
 };
 
-FASTNCE_DEVICE Run find(const SampledKeys& keys, std::int64_t key) {
-  for (AtomicWord slot = first_slot(keys, key);; slot = next_slot(keys, slot)) {
+FASTNCE_DEVICE Run find(const SampledKeys& keys, std::int64_t key, std::int64_t group) {
+  for (AtomicWord slot = first_slot(keys, key, group);; slot = next_slot(keys, slot)) {
     const AtomicWord found = keys.first[slot];
     if (found == kEmpty) return {0, 0};
-    if (!has_key(keys, found, key)) continue;
+    if (!has_key(keys, found, key, group)) continue;
     const AtomicWord end = keys.end[found];
     return {static_cast<std::uint32_t>(end - keys.count[found]), static_cast<std::uint32_t>(end)};
   }
@@ -79,12 +83,13 @@ FASTNCE_DEVICE Run find(const SampledKeys& keys, std::int64_t key) {
 
 // A warp removes the samples that its lanes have found: all lanes those of one after the other, since a class may have
 // been sampled hundreds of times.
-FASTNCE_DEVICE void remove_runs(const RemovedArguments& args, AtomicWord* words, const Run& own) {
+FASTNCE_DEVICE void remove_runs(const RemovedArguments& args, AtomicWord* words, std::int64_t group, const Run& own) {
+  const auto first = static_cast<std::uint32_t>(group * args.keys.of_group);
   for (int lane = 0; lane < kWarp; ++lane) {
     const std::uint32_t begin = shuffle(own.begin, lane);
     const std::uint32_t end = shuffle(own.end, lane);
     for (std::uint32_t i = begin + thread_index() % kWarp; i < end; i += kWarp) {
-      const std::uint32_t s = args.keys.positions[i];
+      const std::uint32_t s = args.keys.positions[i] - first;
       atomic_or(words + s / 64, AtomicWord{1} << s % 64);
     }
   }
@@ -93,13 +98,13 @@ FASTNCE_DEVICE void remove_runs(const RemovedArguments& args, AtomicWord* words,
 // Those that have the key of one of `count` labels, or one of the keys themselves; key_at(i, key) says whether there is
 // one.
 template <class KeyAt>
-FASTNCE_DEVICE void remove_listed(const RemovedArguments& args, AtomicWord* words, std::int64_t begin, std::int64_t end,
-                                  const KeyAt& key_at) {
+FASTNCE_DEVICE void remove_listed(const RemovedArguments& args, AtomicWord* words, std::int64_t group,
+                                  std::int64_t begin, std::int64_t end, const KeyAt& key_at) {
   for (std::int64_t first = begin; first < end; first += kWarp) {
     const std::int64_t i = first + thread_index() % kWarp;
     std::int64_t key = 0;
     const bool has_key = i < end && key_at(i, key);
-    remove_runs(args, words, has_key ? find(args.keys, key) : Run{0, 0});
+    remove_runs(args, words, group, has_key ? find(args.keys, key, group) : Run{0, 0});
   }
 }
 
@@ -112,10 +117,11 @@ FASTNCE_KERNEL(kThreads, 1) removed_kernel(FASTNCE_ARGUMENTS RemovedArguments ar
   if (row >= args.examples) return;
   sync_warp();
   const std::int64_t b = args.first + row;
+  const std::int64_t group = b / args.served;
   const std::int64_t num_classes = args.keys.num_classes;
   if (args.labels) {
     const std::int64_t begin = args.targets.begin(b);
-    remove_listed(args, words, begin, begin + args.targets.count(b), [&](std::int64_t e, std::int64_t& key) {
+    remove_listed(args, words, group, begin, begin + args.targets.count(b), [&](std::int64_t e, std::int64_t& key) {
       const std::int64_t id = args.targets.ids[e];
       if (!is_valid_id(id, num_classes) || is_padding(args.targets.padding, id)) return false;
       key = key_of(args.keys, id);
@@ -123,12 +129,13 @@ FASTNCE_KERNEL(kThreads, 1) removed_kernel(FASTNCE_ARGUMENTS RemovedArguments ar
     });
   }
   if (args.exclude.offsets == nullptr) return;
-  remove_listed(args, words, args.exclude.begin(b), args.exclude.begin(b + 1), [&](std::int64_t i, std::int64_t& key) {
-    key = args.excluded[i];
-    if (args.keys.class_keys != nullptr || is_valid_id(key, num_classes)) return true;
-    record_fault(args.faults, IdArgument::kExcludeValues, i, key, 0, num_classes);
-    return false;
-  });
+  remove_listed(args, words, group, args.exclude.begin(b), args.exclude.begin(b + 1),
+                [&](std::int64_t i, std::int64_t& key) {
+                  key = args.excluded[i];
+                  if (args.keys.class_keys != nullptr || is_valid_id(key, num_classes)) return true;
+                  record_fault(args.faults, IdArgument::kExcludeValues, i, key, 0, num_classes);
+                  return false;
+                });
 }
 
 }  // namespace

@@ -10,16 +10,18 @@ namespace fastnce::cuda {
 
 // The samples by key: a hash table whose slots name a sample of a key, and the positions of each key's samples.
 struct SampledKeys {
-  const std::int64_t* sampled;     // z [S]
+  const std::int64_t* sampled;     // z [G, S]
   const std::int64_t* class_keys;  // [V]; null: a class is its key
-  std::int64_t num_sampled, num_classes;
-  std::int64_t slots;        // a power of two, at least 2 S
+  std::int64_t num_sampled;        // G S
+  std::int64_t of_group;           // S
+  std::int64_t num_classes;
+  std::int64_t slots;        // a power of two, at least 2 G S
   AtomicWord* first;         // [slots]: a sample; all ones: the slot is empty
-  AtomicWord* count;         // [S]: of a sample in a slot, how many have its key
-  AtomicWord* end;           // [S]: likewise, where those end in `positions`
+  AtomicWord* count;         // [G S]: of a sample in a slot, how many of its group have its key
+  AtomicWord* end;           // [G S]: likewise, where those end in `positions`
   AtomicWord* used;          // [1], of `positions`
-  std::uint32_t* slot_of;    // [S]: of each sample; meaningless for those out of range
-  std::uint32_t* positions;  // [S]
+  std::uint32_t* slot_of;    // [G S]: of each sample; meaningless for those out of range
+  std::uint32_t* positions;  // [G S]
 };
 void queue_sampled_keys(const SampledKeys& keys, const Stream& stream);
 
@@ -31,7 +33,8 @@ struct RemovedArguments {
   const std::int64_t* excluded;  // keys of samples that are removed, too, in lists
   std::int64_t first, examples;  // of the chunk
   std::int64_t rows;             // examples, padded
-  AtomicWord* words;             // [rows, pitch]: bit s % 64 of word s / 64 says that sample s is removed
+  std::int64_t served;           // examples of a group
+  AtomicWord* words;             // [rows, pitch]: bit s % 64 of word s / 64 says that sample s of the group is removed
   std::int64_t pitch;            // in words; even
   runtime::FaultRecord* faults;
 };

@@ -16,7 +16,9 @@ constexpr int kThreads = 256;
 
 FASTNCE_DEVICE RowEntry entry_of(const RowOrder& order, std::int64_t e) {
   const bool is_label = e < order.num_labels;
-  const std::int64_t id = *(is_label ? order.targets.ids + e : order.sampled + (e - order.num_labels));
+  const std::int64_t sampled = e - order.num_labels;
+  const std::int64_t id =
+      is_label ? order.targets.ids[e] : order.sampled[order.has_groups() ? order.sample_of_pair(sampled) : sampled];
   const bool is_class = !is_label || order.targets.is_class(e, id);
   const bool has_class = is_valid_id(id, order.num_classes) && is_class;
   const std::int64_t of_class = has_class ? id : order.num_classes;

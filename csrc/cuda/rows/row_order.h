@@ -29,9 +29,13 @@ struct RowSummary {
 
 struct RowOrder {
   DeviceTargets targets;
-  const std::int64_t* sampled;  // z [S]
+  const std::int64_t* sampled;  // z [S], or [G, S]
   std::int64_t num_labels, num_sampled, num_classes;
-  int class_bits;  // that hold 0 to V
+  // Groups: sampled entries are pairs of an example and one of its `of_group` samples, example by example, and an
+  // example's group serves `served`. 0: entries are samples.
+  std::int64_t of_group = 0, served = 0;
+  std::int64_t room;  // rows that the outputs have room for; at most as many as entries
+  int class_bits;     // that hold 0 to V
 
   // Workspace: scratch, then the results.
   RowEntry* unsorted;  // [L + S]; this and the scratch only where has_many_entries()
@@ -43,6 +47,11 @@ struct RowOrder {
   std::int64_t* row_count;  // as in LossOutputs
 
   constexpr std::int64_t entries() const { return num_labels + num_sampled; }
+  constexpr bool has_groups() const { return of_group > 0; }
+  constexpr std::int64_t example_of_pair(std::int64_t pair) const { return pair / of_group; }
+  constexpr std::int64_t sample_of_pair(std::int64_t pair) const {
+    return pair / of_group / served * of_group + pair % of_group;
+  }
 };
 
 // Up to so many entries one block sorts alone, in one launch; up to the first number a small block, quickly.

@@ -22,9 +22,9 @@ struct PieceEntry {
   std::int64_t from;  // where the row begins, in bytes: of `inputs` or of `weight_parts`
   std::int64_t to;    // likewise: of `grad_weights` or of `row_parts`
   float factor;
-  bool of_label;  // `from` the inputs
-  bool ends;      // the sum is to be stored: the row or the piece ends
-  bool whole;     // `to` the gradients: the sum is all of the row
+  bool of_inputs;  // what `from` is in
+  bool ends;       // the sum is to be stored: the row or the piece ends
+  bool whole;      // `to` the gradients: the sum is all of the row
 };
 
 // Where a row begins, in bytes.
@@ -61,16 +61,21 @@ FASTNCE_DEVICE void enter_piece(const RowsArguments& args, const RowSummary& sum
   const bool whole = ends_row && !began_before;
   const std::int64_t part = 2 * block_x() + (began_before ? 0 : 1);
 
-  const std::int64_t from = is_label ? row_bytes(order.targets.example_of(e), args.inputs.stride, args.inputs.dtype)
-                                     : row_bytes(e - order.num_labels, args.weight_pitch, DType::kFloat32);
+  const bool has_example = is_label || order.has_groups();  // whose inputs it adds
+  const std::int64_t sampled = e - order.num_labels;
+  const std::int64_t example = is_label             ? order.targets.example_of(e)
+                               : order.has_groups() ? order.example_of_pair(sampled)
+                                                    : 0;
+  const std::int64_t from = has_example ? row_bytes(example, args.inputs.stride, args.inputs.dtype)
+                                        : row_bytes(sampled, args.weight_pitch, DType::kFloat32);
   // An entry without a class may have no example. It reads what is there if the piece's first entry has a class; if
   // that has none, nothing is read.
-  const bool first_is_label = number_of(order.sorted[first]) < order.num_labels;
+  const bool first_has_example = number_of(order.sorted[first]) < order.num_labels || order.has_groups();
   PieceEntry entry{
       .from = valid ? from : 0,
       .to = whole ? row_bytes(row, args.dim, args.grad_weights_dtype) : row_bytes(part, args.dim, DType::kFloat32),
-      .factor = (is_label ? gradient : 1.0f) * args.input_scale,
-      .of_label = valid ? is_label : first_is_label,
+      .factor = (has_example ? gradient : 1.0f) * args.input_scale,
+      .of_inputs = valid ? has_example : first_has_example,
       .ends = ends_here,
       .whole = whole};
   piece[thread_index()] = entry;
@@ -90,7 +95,7 @@ FASTNCE_DEVICE void enter_piece(const RowsArguments& args, const RowSummary& sum
     }
   }
   if (starts_row) args.row_ids[row] = id;
-  if (own >= summary.rows && own < entries) {  // a row that is left over
+  if (own >= summary.rows && own < order.room) {  // a row that is left over
     args.row_ids[own] = summary.last_id;
     if (args.grad_biases != nullptr) store_as(args.grad_biases, args.grad_biases_dtype, own, start_of_sums(summary));
   }
@@ -106,6 +111,7 @@ reduce_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
   sync_block();
   const std::int64_t first = block_x() * kPieceEntries;
   const std::int64_t end = first + kPieceEntries < args.order.entries() ? first + kPieceEntries : args.order.entries();
+  const std::int64_t end_of_room = end < args.order.room ? end : args.order.room;
   const int used = static_cast<int>((summary.valid_entries < end ? summary.valid_entries : end) - first);
   const float start = start_of_sums(summary);
   const auto* const inputs = static_cast<const char*>(args.inputs.data);
@@ -125,14 +131,14 @@ reduce_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
 #pragma unroll
       for (int k = 0; k < kAtOnce; ++k) {
         const PieceEntry& entry = piece[i + k];
-        load_columns((entry.of_label ? inputs : weight_sums) + entry.from,
-                     entry.of_label ? args.inputs.dtype : DType::kFloat32, d, raw[k]);
+        load_columns((entry.of_inputs ? inputs : weight_sums) + entry.from,
+                     entry.of_inputs ? args.inputs.dtype : DType::kFloat32, d, raw[k]);
       }
 #pragma unroll
       for (int k = 0; k < kAtOnce; ++k) {
         const PieceEntry& entry = piece[i + k];
         float value[kColumns];
-        convert_columns(raw[k], entry.of_label ? args.inputs.dtype : DType::kFloat32, value);
+        convert_columns(raw[k], entry.of_inputs ? args.inputs.dtype : DType::kFloat32, value);
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) sum[c] += entry.factor * value[c];
         if (!entry.ends) continue;
@@ -142,7 +148,7 @@ reduce_rows_kernel(FASTNCE_ARGUMENTS RowsArguments args) {
       }
     }
     begin_sum();
-    for (std::int64_t row = summary.rows > first ? summary.rows : first; row < end; ++row) {  // left over
+    for (std::int64_t row = summary.rows > first ? summary.rows : first; row < end_of_room; ++row) {  // left over
       store_columns(gradients + row_bytes(row, args.dim, args.grad_weights_dtype), args.grad_weights_dtype, d, sum);
     }
   }

@@ -22,7 +22,7 @@ struct RowsArguments {
   const float* true_grad;  // [L]
   float* weight_parts;     // [weight_part_count, S, weight_pitch]: from the products; the first becomes their sum
   std::int64_t weight_part_count, weight_part, weight_pitch;
-  const float* bias_sums;  // [S]
+  const float* bias_sums;  // [S]; of groups G [B, S], and then there are no weight_parts
 
   // Workspace: sums of rows that begin or end in another piece. A piece has two, for the row that it continues and for
   // the row that goes on in the next piece.

@@ -1,0 +1,98 @@
+"""True classes as lists, their weights, and classes that an example excludes, on a CUDA device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import fastnce
+from cases import Case, assert_matches_twin, sizes_id
+from fastnce import Ragged
+from losses import EVERY_LOSS
+
+pytestmark = pytest.mark.cuda
+
+SHAPES = [
+    dict(batch=35, dim=9, sampled=60, num_true=3),
+    dict(batch=129, dim=3, sampled=130, num_true=12),
+]
+OPTIONS = [
+    dict(ragged=True),
+    dict(label_weights=True),
+    dict(excluded=True),
+    dict(ragged=True, label_weights=True, excluded=True, padded=True, remove_hits=True),
+]
+PROBLEM = Case(batch=6, dim=5, sampled=7, num_true=2, ragged=True, excluded=True).problem()
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids="-".join)
+@pytest.mark.parametrize("sizes", SHAPES, ids=sizes_id)
+@pytest.mark.parametrize("loss", EVERY_LOSS, ids=str)
+def test_every_loss_is_accurate(loss, sizes, options, cuda_array):
+    problem = Case(loss=loss.name, **sizes, **options).problem()
+    assert_matches_twin(cuda_array.solve(problem), problem)
+    fastnce.cuda.check()
+
+
+@pytest.mark.parametrize("sizes", [dict(batch=0), dict(sampled=0), dict(dim=0)], ids=sizes_id)
+@pytest.mark.parametrize("name", ["nce", "softmax"])
+def test_empty_problems_are_accurate(name, sizes, cuda_array):
+    problem = Case(loss=name, **sizes, **OPTIONS[-1]).problem()
+    assert_matches_twin(cuda_array.solve(problem), problem)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8"])
+def test_ids_and_offsets_of_any_integers(dtype, cuda_array):
+    labels, exclude = (Ragged(*(array.astype(dtype) for array in lists)) for lists in (PROBLEM.labels, exclusions()))
+    assert_matches_twin(cuda_array.solve(PROBLEM, labels=labels, exclude=exclude), PROBLEM)
+
+
+def exclusions():
+    return PROBLEM.options["exclude"]
+
+
+def test_one_set_of_candidates_may_be_a_matrix(cuda_array):
+    problem = Case(batch=6, dim=5, sampled=7, num_true=2, groups=1).problem()
+    assert_matches_twin(cuda_array.solve(problem), problem)
+    ids, *counts = problem.sampled_values
+    assert_matches_twin(cuda_array.solve(problem, sampled_values=(ids.astype(np.int32), *counts)), problem)
+
+
+@pytest.mark.parametrize("name", ["labels", "exclude"])
+def test_wrong_offsets_give_nan_and_are_reported(name, cuda_array):
+    lists = {"labels": PROBLEM.labels, "exclude": exclusions()}[name]
+    offsets = np.array(lists.offsets)
+    offsets[3] = 1000
+    _, results = cuda_array.solve(PROBLEM, **{name: lists._replace(offsets=offsets)})
+    np.testing.assert_array_equal(np.isnan(results.loss), np.arange(6) >= 2)
+    with pytest.raises(ValueError, match=rf"{name}.offsets\[\d\] = .*expected offsets that begin at 0, never fall"):
+        fastnce.cuda.check()
+    fastnce.cuda.check()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labels": PROBLEM.labels._replace(offsets=np.zeros(3, np.int64))}, ["labels.offsets has shape [3]", "[7]"]),
+        ({"exclude": exclusions()._replace(offsets=np.zeros(3, np.int64))}, ["exclude.offsets has shape [3]", "[7]"]),
+        ({"label_weights": np.ones(3, np.float32)}, ["label_weights has shape [3]", "[n]"]),
+    ],
+)
+def test_wrong_shapes_are_refused(change, words, cuda_array):
+    with pytest.raises(ValueError) as raised:
+        cuda_array.solve(PROBLEM, **change)
+    assert all(word in str(raised.value) for word in words), str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["nce", "softmax"])
+def test_candidates_that_are_drawn_beside_lists(name, cuda_array):
+    problem = Case(loss=name, batch=6, dim=9, sampled=40, num_true=2, ragged=True).problem()
+    labels = problem.labels.values[:, np.newaxis]
+    ids, true_count, sampled_count = fastnce.log_uniform_candidate_sampler(
+        labels, 1, 12, True, problem.num_classes, seed=(5, 6)
+    )
+    given = replace(problem, sampled_values=(ids, true_count[:, 0], sampled_count))
+    drawn = cuda_array.solve(problem, sampled_values=None, num_sampled=12, seed=(5, 6))
+    assert_matches_twin(drawn, given)
