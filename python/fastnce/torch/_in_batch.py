@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -200,9 +200,14 @@ class InBatchSoftmaxLoss(nn.Module):
             precision=self.precision,
         )
 
-    @torch.compiler.disable
     def learned_log_q(self, item_ids: Tensor) -> Tensor:
         """``log_q`` of the items of a batch, ``[B]``, which the estimator learns in training mode."""
+        if torch.compiler.is_compiling():  # as a decorator it would load the compiler with this module
+            outside: Any = torch.compiler.disable(self._learned_log_q)
+            return cast(Tensor, outside(item_ids))
+        return self._learned_log_q(item_ids)
+
+    def _learned_log_q(self, item_ids: Tensor) -> Tensor:
         assert self.frequency is not None
         ids = item_ids.detach().cpu()
         found: Tensor = self.frequency(ids) if self.training else self.frequency.log_q(ids, max(len(ids), 1))
@@ -225,7 +230,7 @@ class InBatchSoftmaxLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The options that differ from their defaults."""
-        options = {"frequency": (self.frequency, None), "reduction": (self.reduction, "mean")}
+        options: dict[str, Any] = {"frequency": (self.frequency, None), "reduction": (self.reduction, "mean")}
         options["precision"] = (self.precision, None)
         changed = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
         return ", ".join([f"temperature={self.temperature}", *changed])
