@@ -209,18 +209,13 @@ void compute_on_cpu(const xla::CallFrame& frame) {
   run(planned, call.outputs);
 }
 
-[[noreturn]] void refuse_on_cuda(const char* name) {
-  throw InvalidValue(concat(name, " on a CUDA device: expected arrays on the CPU, where it is implemented"));
-}
-
 void queue_loss_on_cuda(const xla::CallFrame& frame) {
   LossCall call(frame);
-  // Kernels take the last offset for the number of values, which arrays of static sizes may exceed.
-  if (call.has_label_lists()) refuse_on_cuda("ragged labels of JAX");
-  if (call.excludes()) refuse_on_cuda("exclude of JAX");
   DeviceCall gpu(frame);
   call.request.targets.ids = gpu.ids(call.labels);
+  call.request.targets.offsets = gpu.ids(call.label_offsets);
   call.request.negatives.ids = gpu.ids(call.sampled);
+  call.request.exclude = {gpu.ids(call.exclude), gpu.ids(call.exclude_offsets)};
   call.request.class_keys = gpu.ids(call.class_keys);
   if (call.rows() > 0) {
     call.outputs.row_ids = id_words(call.row_ids);
