@@ -158,7 +158,9 @@ class CudaArrays:
         if name == "sampled_values":
             ids, *counts = value
             return (self.put(ids), *(None if c is None else self.put(np.asarray(c, np.float32)) for c in counts))
-        if name in ("grad_loss", "label_weights") or (name in ("positive_weight", "negative_weight") and np.ndim(value)):
+        if name in ("grad_loss", "label_weights") or (
+            name in ("positive_weight", "negative_weight") and np.ndim(value)
+        ):
             return self.put(np.asarray(value, np.float32))
         if name in ("weights", "biases", "labels", "inputs", "sampled_candidates"):
             return [self.put(shard) for shard in value] if isinstance(value, list) else self.put(value)

@@ -10,14 +10,11 @@ import pytest
 import fastnce
 from cases import Case, assert_matches_twin, sizes_id
 from fastnce import Ragged
+from halves import HALVES
 from losses import EVERY_LOSS
 
 pytestmark = pytest.mark.cuda
 
-SHAPES = [
-    dict(batch=35, dim=9, sampled=60, num_true=3),
-    dict(batch=129, dim=3, sampled=130, num_true=12),
-]
 OPTIONS = [
     dict(ragged=True),
     dict(label_weights=True),
@@ -28,12 +25,41 @@ PROBLEM = Case(batch=6, dim=5, sampled=7, num_true=2, ragged=True, excluded=True
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids="-".join)
-@pytest.mark.parametrize("sizes", SHAPES, ids=sizes_id)
 @pytest.mark.parametrize("loss", EVERY_LOSS, ids=str)
-def test_every_loss_is_accurate(loss, sizes, options, cuda_array):
-    problem = Case(loss=loss.name, **sizes, **options).problem()
+def test_every_loss_is_accurate(loss, options, cuda_array):
+    problem = Case(loss=loss.name, batch=36, dim=9, sampled=40, num_true=3, **options).problem()
     assert_matches_twin(cuda_array.solve(problem), problem)
     fastnce.cuda.check()
+
+
+@pytest.mark.parametrize("groups", [2, 36])
+@pytest.mark.parametrize("options", [dict(), OPTIONS[-1]], ids="-".join)
+@pytest.mark.parametrize("loss", EVERY_LOSS, ids=str)
+def test_every_group_has_candidates_of_its_own(loss, options, groups, cuda_array):
+    problem = Case(loss=loss.name, batch=36, dim=9, sampled=33, num_true=2, groups=groups, **options).problem()
+    assert_matches_twin(cuda_array.solve(problem), problem)
+    fastnce.cuda.check()
+
+
+@pytest.mark.parametrize("name", ["nce", "softmax"])
+def test_lists_over_several_tiles(name, cuda_array):
+    problem = Case(loss=name, batch=129, dim=3, sampled=130, num_true=12, **OPTIONS[-1]).problem()
+    assert_matches_twin(cuda_array.solve(problem), problem)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_halves_are_read_exactly_by_groups(dtype, cuda_array):
+    problem = Case(batch=6, dim=33, sampled=9, num_true=2, groups=3).problem()
+    roles = ("weights", "biases", "inputs")
+    half = replace(problem, **{name: getattr(problem, name).astype(HALVES[dtype]) for name in roles})
+    wide = replace(half, **{name: getattr(half, name).astype(np.float32) for name in roles})
+    assert_matches_twin(cuda_array.solve(half, grad_dtype="float32"), wide)
+
+
+def test_groups_must_divide_the_batch(cuda_array):
+    ids = np.zeros((2, 7), np.int64)
+    with pytest.raises(ValueError, match="divisor of the batch"):
+        cuda_array.solve(Case(batch=5, dim=5, sampled=7).problem(), sampled_values=(ids, None, None))
 
 
 @pytest.mark.parametrize("sizes", [dict(batch=0), dict(sampled=0), dict(dim=0)], ids=sizes_id)

@@ -153,6 +153,12 @@ void copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream) {
   queue_copy_ids(ids, to, stream);
 }
 
+void count_up(std::int64_t count, std::int64_t* to, const Stream& stream) {
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  queue_count_up(count, to, stream);
+}
+
 void check(int device) {
   require_device(device);
   const runtime::CurrentDevice current(device);

@@ -24,6 +24,7 @@ void queue_candidates(const SamplerParams&, std::uint64_t*, const std::int64_t*,
 LossPlan plan_loss(const LossRequest&, int) { refuse(); }
 void queue_loss(const LossPlan&, const LossOutputs&, const Workspace&, const Stream&) { refuse(); }
 void queue_copy_ids(const IdArray&, std::int64_t*, const Stream&) { refuse(); }
+void queue_count_up(std::int64_t, std::int64_t*, const Stream&) { refuse(); }
 void check_ids() { refuse(); }
 
 namespace runtime {

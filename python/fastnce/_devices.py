@@ -49,6 +49,12 @@ class Device:
         array = _core.new_device_array(dtype, list(shape), self)
         return array, array.address
 
+    def arange(self, count: int) -> Any:
+        """The integers 0 to ``count - 1``, of the framework."""
+        array, address = self.empty("int64", (count,))
+        _core.cuda_count_up(count, address, self)
+        return array
+
     def head(self, array: Any, rows: int) -> Any:
         """The first rows of what :meth:`empty` gave."""
         return array.head(rows)

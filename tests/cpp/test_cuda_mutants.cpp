@@ -73,6 +73,7 @@ struct Variant {
   bool float16 = false;
   bool padded = false;
   bool lists = false;      // of labels, and of excluded classes
+  bool groups = false;     // each of three examples, with candidates of its own
   bool far_apart = false;  // logits, by 512 or more, so that exponentials relative to all but the largest overflow
 };
 
@@ -81,6 +82,7 @@ std::string solve_on_device(const Sizes& sizes, Precision precision, const Varia
   Problem<float> p(sizes, 20);
   p.request.loss = {.family = variant.family, .remove_accidental_hits = true};
   if (variant.padded) p.pad(3);
+  if (variant.groups) p.make_groups(sizes.batch / 3, 20);
   if (variant.lists) {
     p.make_lists();
     p.exclude(1, 40);
@@ -189,6 +191,13 @@ std::vector<Probe> probes() {
       {"medium, float16", [] { return solve_on_device({60, 1, 40, 60, 200}, Precision::kMedium, {.float16 = true}); }},
       {"padded", [] { return solve_on_device({40, 3, 20, 10, 200}, Precision::kMedium, {.padded = true}); }},
       {"lists", [] { return solve_on_device({40, 3, 140, 10, 200}, Precision::kMedium, {.lists = true}); }},
+      {"groups",
+       [] { return solve_on_device({12, 3, 140, 10, 200}, Precision::kMedium, {.lists = true, .groups = true}); }},
+      {"groups, softmax",
+       [] {
+         return solve_on_device({12, 1, 40, 10, 200}, Precision::kMedium,
+                                {.family = LossFamily::kSoftmax, .groups = true});
+       }},
       {"softmax", [] { return solve_on_device({60, 5, 140, 10, 200}, Precision::kMedium, kSoftmax); }},
       {"softmax, logits far apart",
        [] { return solve_on_device({40, 2, 140, 10, 200}, Precision::kMedium, kFarApart); }},
@@ -225,11 +234,13 @@ struct Survivor {
   const char* reason;
 };
 constexpr const char* kBounded =
-    "below 2^31: at most 2^28 labels; of G and the sums per tile, a chunk is half the L2 cache or 128 rows";
+    "below 2^31: at most 2^28 labels, and pairs of an example and a sample; of G and the sums per tile, a chunk is "
+    "half the L2 cache or 128 rows";
 constexpr const char* kTooLarge = "no test's planes, partial sums and gradients have 2^31 elements";
 constexpr Survivor kSurvivors[] = {
     {Mutation::kNarrowRow, "num_true)", kBounded},       {Mutation::kNarrowRow, "per_example)", kBounded},
     {Mutation::kNarrowRow, "loss_pitch", kBounded},      {Mutation::kNarrowRow, "removed_pitch", kBounded},
+    {Mutation::kNarrowRow, "num_sampled)", kBounded},    {Mutation::kNarrowRow, "args.batch)", kBounded},
     {Mutation::kNarrowRow, "bias_pitch", kBounded},      {Mutation::kNarrowRow, "args_.grad.", kBounded},
     {Mutation::kNarrowRow, "args.grad.pitch", kBounded}, {Mutation::kNarrowRow, "scale_pitch", kBounded},
     {Mutation::kNarrowRow, "args.pitch)", kBounded},     {Mutation::kNarrowRow, "planes.", kTooLarge},

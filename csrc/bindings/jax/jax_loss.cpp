@@ -215,7 +215,9 @@ void queue_loss_on_cuda(const xla::CallFrame& frame) {
   call.request.targets.ids = gpu.ids(call.labels);
   call.request.targets.offsets = gpu.ids(call.label_offsets);
   call.request.negatives.ids = gpu.ids(call.sampled);
-  call.request.exclude = {gpu.ids(call.exclude), gpu.ids(call.exclude_offsets)};
+  if (call.excludes()) {
+    call.request.exclude = {gpu.ids(call.exclude), gpu.ids(call.exclude_offsets), call.exclude.dimension(0)};
+  }
   call.request.class_keys = gpu.ids(call.class_keys);
   if (call.rows() > 0) {
     call.outputs.row_ids = id_words(call.row_ids);

@@ -85,6 +85,9 @@ void register_cuda(py::module_& module) {
   module.def("cuda_write", [](std::int64_t value, std::uintptr_t address, py::handle device) {
     cuda::write(value, reinterpret_cast<std::int64_t*>(address), stream_of(device));
   });
+  module.def("cuda_count_up", [](std::int64_t count, std::uintptr_t address, py::handle device) {
+    cuda::count_up(count, reinterpret_cast<std::int64_t*>(address), stream_of(device));
+  });
 }
 
 }  // namespace fastnce::bindings

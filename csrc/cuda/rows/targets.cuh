@@ -12,7 +12,7 @@ namespace fastnce::cuda {
 // the first such offset on have no lists, so that nothing beyond the end is read and no entry belongs to two examples.
 struct DeviceLists {
   const std::int64_t* offsets = nullptr;    // [B + 1]; null: no lists
-  std::int64_t listed = 0;                  // n, what the last offset must be
+  std::int64_t listed = 0;                  // n; values may follow the last list
   const AtomicWord* first_fault = nullptr;  // the first wrong offset (cuda/rows/lists.h); all ones: none is
 
   FASTNCE_DEVICE std::int64_t begin(std::int64_t b) const {

@@ -56,7 +56,21 @@ FASTNCE_KERNEL(kThreads, 1) copy_ids_kernel(FASTNCE_ARGUMENTS CopyArguments args
   args.to[i] = id_at(ids, i / ids.columns * ids.row_stride + i % ids.columns * ids.column_stride);
 }
 
+struct CountArguments {
+  std::int64_t count;
+  std::int64_t* to;
+};
+
+FASTNCE_KERNEL(kThreads, 1) count_up_kernel(FASTNCE_ARGUMENTS CountArguments args) {
+  const std::int64_t i = block_x() * kThreads + thread_index();
+  if (i < args.count) args.to[i] = i;
+}
+
 }  // namespace
+
+void queue_count_up(std::int64_t count, std::int64_t* to, const Stream& stream) {
+  launch(count_up_kernel, {.x = ceiling(count, kThreads)}, kThreads, 0, stream, CountArguments{count, to});
+}
 
 void queue_copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream) {
   launch(copy_ids_kernel, {.x = ceiling(ids.rows * ids.columns, kThreads)}, kThreads, 0, stream,
@@ -70,10 +84,11 @@ void check_ids() {
   const std::string at =
       fault.columns > 0 ? concat(fault.index / fault.columns, ", ", fault.index % fault.columns) : concat(fault.index);
   const std::string expected =
-      is_offsets(argument) ? concat(": expected offsets that begin at 0, never fall and end at the number of values, ",
-                                    fault.num_classes)
-                           : concat(" is outside [0, num_classes = ", fault.num_classes, ")",
-                                    fault.has_padding ? concat(", and is not padding = ", fault.padding) : "");
+      is_offsets(argument)
+          ? concat(": expected offsets that begin at 0, never fall and end within the values, of which there are ",
+                   fault.num_classes)
+          : concat(" is outside [0, num_classes = ", fault.num_classes, ")",
+                   fault.has_padding ? concat(", and is not padding = ", fault.padding) : "");
   throw InvalidValue(
       concat(name_of(argument), "[", at, "] = ", fault.value, expected,
              fault.count > 1 ? concat(", one of ", fault.count, " such faults since the last check") : ""));

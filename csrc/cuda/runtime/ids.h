@@ -13,8 +13,9 @@ struct Padding {
   std::int64_t id;
 };
 
-// copy_ids() and check() of fastnce/cuda.h, for the current device.
+// copy_ids(), count_up() and check() of fastnce/cuda.h, for the current device.
 void queue_copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream);
+void queue_count_up(std::int64_t count, std::int64_t* to, const Stream& stream);
 void check_ids();
 
 }  // namespace fastnce::cuda

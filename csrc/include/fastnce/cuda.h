@@ -80,7 +80,11 @@ struct LossPlan {
 // As fastnce::plan() and run(), computed in float32, with row_ids and row_count in place of the plan's rows. Candidates
 // may be drawn in run(). An example with a label outside [0, V) that is not padding, or with an expected count that is
 // not positive, gets a loss of NaN; that label adds nothing to the gradients. A sampled class out of range or with such
-// a count makes all results NaN. Nothing is read or written out of bounds; check() reports the ids.
+// a count makes all results NaN; one of a group those of its examples, and all gradients of rows. Offsets of lists that
+// fall or reach beyond the values make the loss of every example from there on NaN; these add nothing to the
+// gradients. An excluded class out of range excludes nothing. Nothing is read or written out of bounds; check() reports
+// ids and offsets. Where groups have candidates of their own, the workspace also has 20 bytes or so per example and
+// sample, and D floats for 16 of those; arithmetic is float32 then, whatever the precision.
 LossPlan plan(const LossRequest& request, int device);
 void run(const LossPlan& plan, const LossOutputs& outputs, const Workspace& workspace, const Stream& stream);
 
@@ -95,6 +99,9 @@ struct IdArray {
 
 // Writes them to `to` [rows, columns] as int64; an id of 2^63 or more becomes negative.
 void copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream);
+
+// Writes 0 to count - 1.
+void count_up(std::int64_t count, std::int64_t* to, const Stream& stream);
 
 // Synchronises the device. Throws InvalidValue, naming argument, position and value, if a call since the last check had
 // an id out of range.

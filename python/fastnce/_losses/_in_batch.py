@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnce._arrays import joined, no_losses
+from fastnce._devices import cuda_device_of
 from fastnce._request import compute
 from fastnce._types import ArrayT, DLPackArray, FloatsLike, IdsLike, Precision, Ragged
 
@@ -41,7 +42,8 @@ def in_batch_softmax_loss(
     counts of several sources add up, for instance of the batch and of extra items that were sampled uniformly from V
     classes: ``log(B p + N / V)``, for the items of the batch and the extra ones alike.
 
-    Arrays, devices and errors are those of :func:`nce_loss`, but on the CPU only.
+    Arrays, devices and errors are those of :func:`nce_loss`. On a CUDA device (not yet run on a GPU) there is at least
+    one example and no ``extra``, and a ``log_q`` that is not finite gives NaN.
 
     Args:
         inputs: ``[B, D]`` embeddings of the examples, such as users or queries.
@@ -138,7 +140,14 @@ class _Batch:
             raise ValueError(
                 f"items has shape {list(items.shape)}: expected [B, D] like inputs, which has {list(inputs.shape)}"
             )
-        self.size = len(items)
+        self.size = items.shape[0]
+        self.device = cuda_device_of(inputs, "inputs", self.size)
+        if self.device is not None:
+            if extra is not None or self.size == 0:
+                wrong = "extra is given" if extra is not None else "inputs has no rows"
+                raise ValueError(f"{wrong} on a CUDA device: expected arrays on the CPU, where it is implemented")
+            self.items, self.ids, self.log_q = items, item_ids, log_q
+            return
         more: Any
         more, more_ids, more_log_q = (None, None, None) if extra is None else extra
         if more is not None and (len(more.shape) != 2 or more.shape[1] != items.shape[1]):
@@ -157,7 +166,7 @@ class _Batch:
     @property
     def is_empty(self) -> bool:
         """Whether there are no candidates, and so no table."""
-        return len(self.items) == 0
+        return bool(self.items.shape[0] == 0)
 
     def fields(
         self, inputs: Any, exclude: Ragged | None, temperature: float, precision: Precision | None
@@ -165,14 +174,14 @@ class _Batch:
         """A sampled softmax whose table is the items: example i has label i, and all classes are candidates."""
         if exclude is not None and self.ids is None:
             raise ValueError("exclude is given but item_ids is None: expected the id of each item")
-        candidates = np.arange(len(self.items))
-        log_q = self.log_q
+        count = self.items.shape[0]
+        candidates = np.arange(count) if self.device is None else self.device.arange(count)
         return {
             "weights": self.items,
             "weights_name": "items",
-            "labels": candidates[: self.size],
+            "labels": candidates if count == self.size else candidates[: self.size],
             "inputs": inputs,
-            "sampled_values": (candidates, None if log_q is None else log_q[: self.size, np.newaxis], log_q),
+            "sampled_values": (candidates, self._of_the_batch(self.log_q), self.log_q),
             "log_q": True,
             "class_keys": self.ids,
             "exclude": exclude,
@@ -182,6 +191,12 @@ class _Batch:
             "remove_accidental_hits": True,
             "precision": precision,
         }
+
+    def _of_the_batch(self, values: Any) -> Any:
+        """Those of the examples' own items, ``[B]``, which are all where nothing is extra."""
+        if values is None or self.device is not None:
+            return values
+        return values[: self.size, np.newaxis]
 
 
 def _for_all(own: Any, name: str, size: int, more: Any, more_name: str, count: int) -> npt.NDArray[Any] | None:

@@ -115,9 +115,9 @@ def nce_loss(
 
     On CUDA (not yet run on a GPU) work is queued on the current stream of the framework of ``inputs``; calls with
     arrays of JAX, of unknown or of several frameworks wait for it. Tables and inputs are float32, float16 or bfloat16.
-    Expected counts and ``grad_loss`` are float32, contiguous and not broadcast. Values are not checked: an example with
-    a label out of range, or with an expected count that is not positive, gets a loss of NaN; see
-    :func:`fastnce.cuda.check`.
+    Expected counts, ``label_weights`` and ``grad_loss`` are float32, contiguous and not broadcast. Values are not
+    checked: an example with a label out of range, or with an expected count that is not positive, gets a loss of NaN,
+    and so does one whose list has wrong offsets; see :func:`fastnce.cuda.check`.
 
     Args:
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never
