@@ -20,7 +20,7 @@ def on_device(cuda_array, arguments):
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "plain")
-@pytest.mark.parametrize("sizes", [(1, 1, 0), (65, 33, 0), (130, 16, 0)], ids=str)
+@pytest.mark.parametrize("sizes", [(1, 1, 0), (65, 33, 0)], ids=str)
 def test_loss_and_gradients_of_both_towers_are_accurate(sizes, options, cuda_array):
     arguments = problem(*sizes, **options)
     results = fastnce.in_batch_softmax_loss_and_grad(**on_device(cuda_array, arguments))

@@ -89,7 +89,7 @@ TEST_F(CudaTargets, ListsOfAnyLengthHoldAroundTheTileBoundaries) {
       {.batch = 1, .num_true = 1, .num_sampled = 1, .dim = 1, .num_classes = 60},  // an empty list alone
       {.batch = 2, .num_true = 40, .num_sampled = 3, .dim = 3, .num_classes = 60},
       {.batch = 129, .num_true = 4, .num_sampled = 127, .dim = 31, .num_classes = 60},
-      {.batch = 300, .num_true = 2, .num_sampled = 130, .dim = 20, .num_classes = 5000},
+      {.batch = 260, .num_true = 2, .num_sampled = 30, .dim = 20, .num_classes = 5000},
   };
   for (const Precision precision : {Precision::kHighest, Precision::kMedium}) {
     for (const Member& member : kMembers) {
@@ -130,6 +130,15 @@ std::string fault_of() {
 TEST_F(CudaTargets, OffsetsThatAreWrongGiveNaNFromThereOnAndAreReported) {
   constexpr std::int64_t kHuge = std::int64_t{1} << 60;
   for (const Member& member : kMembers) {
+    const auto give_lists = [&](Problem<float>& p) {
+      p.request.loss = member.loss;
+      p.offsets = {0, 2, 4, 6, 8, 10, 12, 14, 16};
+      p.request.targets.offsets = p.offsets.data();
+      p.request.targets.listed = 16;
+    };
+    Problem<float> clean({.batch = 8, .num_true = 2, .num_sampled = 9, .dim = 5, .num_classes = 60});
+    give_lists(clean);
+    DeviceProblem(clean).run();
     for (const auto& [at, offset, first] : {std::tuple<std::size_t, std::int64_t, std::size_t>{0, 1, 0},
                                             {0, -kHuge, 0},
                                             {3, 3, 2},
@@ -137,15 +146,8 @@ TEST_F(CudaTargets, OffsetsThatAreWrongGiveNaNFromThereOnAndAreReported) {
                                             {5, kHuge, 4},
                                             {8, 17, 7}}) {
       SCOPED_TRACE(::testing::Message() << member.name << ": offsets[" << at << "] = " << offset);
-      Problem<float> clean({.batch = 8, .num_true = 2, .num_sampled = 9, .dim = 5, .num_classes = 60});
       Problem<float> p(clean.sizes);
-      for (Problem<float>* problem : {&clean, &p}) {
-        problem->request.loss = member.loss;
-        problem->offsets = {0, 2, 4, 6, 8, 10, 12, 14, 16};
-        problem->request.targets.offsets = problem->offsets.data();
-        problem->request.targets.listed = 16;
-      }
-      DeviceProblem(clean).run();
+      give_lists(p);
       p.offsets[at] = offset;
       DeviceProblem(p).run();
       for (std::size_t b = 0; b < p.loss.size(); ++b) {
@@ -217,7 +219,7 @@ TEST_F(CudaTargets, HitsOfListsAreRemoved) {
   for (const Precision precision : kLevels) {
     for (const Member& member : kMembers) {
       for (const std::int64_t distinct : {5000, 9}) {
-        Problem<float> p({.batch = 135, .num_true = 6, .num_sampled = 140, .dim = 9, .num_classes = 160}, distinct);
+        Problem<float> p({.batch = 35, .num_true = 6, .num_sampled = 140, .dim = 9, .num_classes = 160}, distinct);
         p.request.loss = member.loss;
         p.request.loss.remove_accidental_hits = true;
         p.pad(7);
@@ -249,13 +251,10 @@ TEST_F(CudaTargets, WhatAnExampleExcludesIsRemoved) {
 
 // Several chunks of the batch, each with its own bits.
 TEST_F(CudaTargets, RemovalHoldsOverManyTiles) {
-  for (const Member& member : kMembers) {
-    Problem<float> p({.batch = 300, .num_true = 20, .num_sampled = 700, .dim = 5, .num_classes = 2000}, 900);
-    p.request.loss = member.loss;
-    p.request.loss.remove_accidental_hits = true;
-    p.exclude(3, 40);
-    expect_solved(p, member.name, Precision::kMedium);
-  }
+  Problem<float> p({.batch = 300, .num_true = 20, .num_sampled = 700, .dim = 5, .num_classes = 2000}, 900);
+  p.request.loss = {.family = LossFamily::kSoftmax, .remove_accidental_hits = true};
+  p.exclude(3, 40);
+  expect_solved(p, "softmax", Precision::kMedium);
 }
 
 TEST_F(CudaTargets, ClassesWithTheSameKeyAreOneWhereSamplesAreRemoved) {

@@ -36,7 +36,7 @@ struct DeviceTargets {
 
   static constexpr std::int32_t kNone = -1;
 
-  FASTNCE_DEVICE bool are_lists() const { return lists.offsets != nullptr; }
+  constexpr bool are_lists() const { return lists.offsets != nullptr; }
   // Entries begin(b) to begin(b + 1) - 1 are of example b.
   FASTNCE_DEVICE std::int64_t begin(std::int64_t b) const {
     return are_lists() ? lists.begin(b) : row_offset(b, per_example);

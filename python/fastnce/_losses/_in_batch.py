@@ -136,7 +136,7 @@ class _Batch:
     """The candidates of a batch: its items, then the extra ones."""
 
     def __init__(self, inputs: Any, items: Any, item_ids: Any, log_q: Any, extra: ExtraItems | None) -> None:
-        if items.shape != inputs.shape or len(items.shape) != 2:
+        if tuple(items.shape) != tuple(inputs.shape) or len(items.shape) != 2:
             raise ValueError(
                 f"items has shape {list(items.shape)}: expected [B, D] like inputs, which has {list(inputs.shape)}"
             )
