@@ -76,7 +76,7 @@ struct ExampleRows {
 };
 
 // The rows of a tile's samples: of the table, widened into `buffer` where they are not stored as T, and of dW. Of
-// several groups also the rows that come next, which a tile may prefetch: kMostRowsAhead, the last of all repeated.
+// several groups also the rows that come next, which a tile may prefetch; widened ones were prefetched here.
 template <class T>
 struct SampleRows {
   const T* w[kMostTileSamples + kMostRowsAhead];
@@ -86,7 +86,9 @@ struct SampleRows {
     const RowAddresses rows(task.weights);
     const bool stored = is_stored_as<T>(task.weights.dtype);
     const std::int64_t row_bytes = task.dim * element_bytes(task.weights.dtype);
-    const std::int64_t ahead = task.groups.count > 1 ? rows_ahead(row_bytes) : 0;
+    const bool prefetch = task.groups.count > 1;
+    const std::int64_t ahead = rows_ahead(row_bytes);
+    const std::int64_t ahead_of_tile = prefetch ? rows_ahead(task.dim * static_cast<std::int64_t>(sizeof(T))) : 0;
     const std::int64_t last = task.num_sampled + task.group.following - 1;
     for (std::int64_t i = 0; i < samples.size(); ++i) {
       const std::int64_t s = samples.begin + i;
@@ -94,7 +96,7 @@ struct SampleRows {
       if (stored) {
         w[i] = static_cast<const T*>(row);
       } else {
-        if (ahead > 0) prefetch_row_to_l2(rows[task.sampled[s + ahead < last ? s + ahead : last]], row_bytes);
+        if (prefetch) prefetch_row_to_l2(rows[task.sampled[s + ahead < last ? s + ahead : last]], row_bytes);
         widen<T>(row, task.weights.dtype, task.dim, buffer + i * task.dim);
         w[i] = buffer + i * task.dim;
       }
@@ -102,9 +104,10 @@ struct SampleRows {
       dw[i] =
           sums.weights != nullptr ? sums.weights + s * task.dim : task.grad_weights + task.sampled_row[s] * task.dim;
     }
-    for (std::int64_t i = 0; i < ahead && stored; ++i) {
+    for (std::int64_t i = 0; i < ahead_of_tile; ++i) {
       const std::int64_t s = samples.end + i;
-      w[samples.size() + i] = static_cast<const T*>(rows[task.sampled[s < last ? s : last]]);
+      w[samples.size() + i] =
+          stored ? static_cast<const T*>(rows[task.sampled[s < last ? s : last]]) : w[samples.size() - 1];
     }
   }
 };
