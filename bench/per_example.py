@@ -2,12 +2,12 @@
 
     python bench/per_example.py [--rounds 15] [--threads 2] [--dims 64 128] [--groups 4096]
 
-In an environment with fastnce and torch. Each number is a median over rounds, in which all contenders have a turn; ratios
-are medians of the ratios within a round, since other work on the machine changes absolute rates. The limit is
+In an environment with fastnce and torch. Each number is a median over rounds, in which all contenders have a turn;
+ratios are medians of the ratios within a round, since other work on the machine changes absolute rates. The limit is
 limits/gather.cpp: the same rows of the same table, prefetched and summed up in registers, nothing else.
 
-PyTorch gathers the rows, multiplies with einsum, and differentiates; its gradient of the table is sparse, with or without
-being coalesced.
+PyTorch gathers the rows, multiplies with einsum, and differentiates; its gradient of the table is sparse, with or
+without being coalesced.
 """
 
 from __future__ import annotations

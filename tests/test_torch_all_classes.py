@@ -7,9 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch", minversion="2.6", reason="fastnce.torch needs PyTorch 2.6 or later")
 
+from torch.nn import functional as F  # noqa: E402
+
 import fastnce.torch  # noqa: E402
 from fastnce import Ragged, metrics, reference  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
 
 B, V, D = 33, 70, 9
 GENERATOR = torch.Generator().manual_seed(0)
