@@ -33,8 +33,8 @@ FASTNCE_KERNEL(kThreads, 1) group_offsets_kernel(FASTNCE_ARGUMENTS GroupsArgumen
   args.offset[at] = widened(load_bias(args.biases, id), args.biases.dtype) - args.q.log_of(args.q.load(at));
 }
 
-// x times the rows of up to 32 samples, one for each lane, some of them at once. Lanes whose sample does not count
-// bring no row, so that what stands there does not matter.
+// x times the rows of up to 32 samples, one for each lane, four at once. Where a lane's sample does not count or is out
+// of range, class 0 stands for it, whose product nobody uses; four of those are left out.
 template <DType kInputs, DType kWeights>
 FASTNCE_DEVICE float products(const GroupsArguments& args, std::int64_t b, std::int64_t id, bool counts) {
   constexpr int kAtOnce = 4;
@@ -46,23 +46,37 @@ FASTNCE_DEVICE float products(const GroupsArguments& args, std::int64_t b, std::
 #pragma unroll 1
   for (int first = 0; first < kWarp; first += kAtOnce) {
     RowVectors<kWeights, kCount> w[kAtOnce];
-    float product[kAtOnce] = {};
+    bool any = false;
+    int whole = x.whole();
 #pragma unroll
     for (int k = 0; k < kAtOnce; ++k) {
       const std::int64_t of = shuffle(readable, first + k);
-      w[k] = {of >= 0 ? args.weights.row(of).data : nullptr, of >= 0 ? args.dim : 0};
+      any = any || of >= 0;
+      w[k] = {args.weights.row(of >= 0 ? of : 0).data, args.dim};
+      whole = w[k].is_aligned() ? whole : 0;
     }
-#pragma unroll 1
-    for (int v = lane_index(); v < vectors; v += kWarp) {
-      Elements<kWeights, kCount> row[kAtOnce];
-      const auto elements = x.read(v);
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) row[k] = w[k].read(v);
+    if (!any) continue;
+    float product[kAtOnce] = {};
+    const auto add = [&](const Elements<kInputs, kCount>& elements, const Elements<kWeights, kCount>(&row)[kAtOnce]) {
 #pragma unroll
       for (int k = 0; k < kAtOnce; ++k) {
 #pragma unroll
-        for (int i = 0; i < kCount; ++i) product[k] += w[k].dim > 0 ? elements[i] * row[k][i] : 0.0f;
+        for (int i = 0; i < kCount; ++i) product[k] += elements[i] * row[k][i];
       }
+    };
+    Elements<kWeights, kCount> row[kAtOnce];
+#pragma unroll 1
+    for (int v = lane_index(); v < whole; v += kWarp) {
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) row[k] = w[k].load(v);
+      add(x.load(v), row);
+    }
+    // Each vector by the same lane as where it can be loaded, so that sums do not depend on addresses.
+#pragma unroll 1
+    for (int v = whole + ((lane_index() - whole) & (kWarp - 1)); v < vectors; v += kWarp) {
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) row[k] = w[k].gather(v);
+      add(x.gather(v), row);
     }
 #pragma unroll
     for (int k = 0; k < kAtOnce; ++k) {

@@ -22,7 +22,6 @@ struct RowVectors {
     vector.load(Vector::at(row, std::int64_t{v} * kCount));
     return vector;
   }
-  FASTNCE_DEVICE Vector read(int v) const { return v < whole() ? load(v) : gather(v); }
   FASTNCE_DEVICE Vector gather(int v) const {  // zeros beyond the row's end
     Vector vector;
     vector.gather(Vector::at(row, std::int64_t{v} * kCount), dim - std::int64_t{v} * kCount);
