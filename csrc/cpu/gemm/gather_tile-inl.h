@@ -120,10 +120,10 @@ class GatherTile {
         adds_grad_inputs_(plane.grad_inputs),
         ahead_(rows_ahead(plane.dim * static_cast<std::int64_t>(sizeof(T)))) {
     constexpr std::int64_t kMostExamples = 8;
-    // Between the two products the rows wait in the L2 cache.
-    const std::int64_t fitting = plane.l2_bytes / 4 / ((dim_ + 1) * static_cast<std::int64_t>(sizeof(T)));
+    // Between the two products the rows wait in the L1 cache: half of the smallest.
+    const std::int64_t fitting = 16384 / (dim_ * static_cast<std::int64_t>(sizeof(T)) + 1);
     examples = clamp(plane.batch, 1, kMostExamples);
-    samples = clamp(plane.num_sampled, 1, clamp(fitting / kPanel<T> * kPanel<T>, kPanel<T>, kMostTileSamples));
+    samples = clamp(plane.num_sampled, 1, clamp((fitting + 1) / kLanes<T> * kLanes<T>, kLanes<T>, kMostTileSamples));
     logits_panel = examples * kPanel<T>;
     std::int64_t used = 0;
     const auto take = [&](std::int64_t elements) {
