@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "fastnce/config.h"
-#include "fastnce/error.h"
 #include "problem.h"
 
 namespace fastnce {
@@ -176,15 +175,6 @@ TEST(Groups, GiveTheSameBitsOnAnyNumberOfThreads) {
     }
   }
   set_num_threads(before);
-}
-
-TEST(Groups, AreNotDrawnByALoss) {
-  Grouped<float> p({3, 4, 10, 5});
-  p.request.targets.expected_count = nullptr;
-  p.request.negatives = {.groups = 3,
-                         .count = 10,
-                         .sampler = SamplerParams{.distribution = {.range_max = 300}, .num_sampled = 10, .seed = 1}};
-  EXPECT_THROW(p.run(), InvalidValue);
 }
 
 }  // namespace
