@@ -4,10 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory_resource>
 #include <random>
 #include <tuple>
 
 #include "core/validate.h"
+#include "cpu/runtime/workspace.h"
 #include "cpu/sampler/accidental_hits.h"
 #include "cpu/sampler/sampler.h"
 #include "fastnce/error.h"
@@ -134,24 +136,25 @@ void sample(const SampleRequest& request, std::int64_t* ids, float* true_counts,
   validate(request);
   const std::int64_t groups = request.groups, num_sampled = request.num_sampled();
   const auto num_sets = static_cast<std::size_t>(groups);
-  std::vector<std::vector<cpu::DrawnSet>> sets(request.sources.size(), std::vector<cpu::DrawnSet>(num_sets));
+  std::pmr::vector<cpu::DrawnSet> sets(request.sources.size() * num_sets, cpu::call_memory());
+  const auto sets_of = [&](std::size_t source) { return std::span(sets).subspan(source * num_sets, num_sets); };
   std::int64_t drawn = 0;
-  for (std::size_t i = 0; i < sets.size(); ++i) {
+  for (std::size_t i = 0; i < request.sources.size(); ++i) {
     const SamplerParams& source = request.sources[i];
-    cpu::sample_sets(source, groups, request.exclude, ids + drawn, num_sampled, sets[i].data());
+    cpu::sample_sets(source, groups, request.exclude, ids + drawn, num_sampled, sets_of(i).data());
     drawn += source.num_sampled;
   }
   std::vector<float> of_source;
   // Classes and, for each group, where its own begin.
   const auto count = [&](const ClassLists& lists, float* counts) {
-    cpu::expected_counts(request.sources[0], sets[0], lists, counts);
-    if (sets.size() > 1) of_source.resize(static_cast<std::size_t>(lists.offsets[groups]));
-    for (std::size_t i = 1; i < sets.size(); ++i) {
-      cpu::expected_counts(request.sources[i], sets[i], lists, of_source.data());
+    cpu::expected_counts(request.sources[0], sets_of(0), lists, counts);
+    if (request.sources.size() > 1) of_source.resize(static_cast<std::size_t>(lists.offsets[groups]));
+    for (std::size_t i = 1; i < request.sources.size(); ++i) {
+      cpu::expected_counts(request.sources[i], sets_of(i), lists, of_source.data());
       for (std::size_t k = 0; k < of_source.size(); ++k) counts[k] += of_source[k];
     }
   };
-  std::vector<std::int64_t> begin(num_sets + 1);
+  std::pmr::vector<std::int64_t> begin(num_sets + 1, cpu::call_memory());
   for (std::int64_t g = 0; g <= groups; ++g) {
     const std::int64_t example = request.batch / groups * g;
     begin[g] =
