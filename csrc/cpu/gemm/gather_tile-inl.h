@@ -36,7 +36,7 @@ template <class T, int N>
 // x . w for kLanes rows w: many independent sums, and one reduction of their lanes for all. At most 8 at a time, whose
 // addresses fit the registers.
 template <class T>
-Vec<T> dots(const T* x, const T* const (&rows)[kLanes<T>], std::int64_t dim) {
+Vec<T> dots(const T* x, const T* const* rows, std::int64_t dim) {
   constexpr int kAtOnce = kLanes<T> < 8 ? kLanes<T> : 8;
   Vec<T> sum[kLanes<T>];
 #pragma GCC unroll 2
