@@ -133,7 +133,7 @@ PACKAGES-tf    := tensorflow-cpu==2.21.0
 PACKAGES-torch := torch==2.13.0 mypy
 PACKAGES-jax   := jax==$(JAX-NEWEST) jaxlib==$(JAX-NEWEST)
 TESTS-tf       := tests/test_tensorflow*.py
-TESTS-torch    := tests/test_torch*.py tests/test_examples_torch.py
+TESTS-torch    := tests/test_torch*.py tests/test_examples_torch.py tests/test_example_recommender.py
 TESTS-jax      := tests/test_jax*.py
 test-tf test-torch test-jax: test-%: $(VENV)/.tools
 	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
