@@ -156,6 +156,25 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+def test_bits_of_bfloat16_are_not_joined_with_other_floats():
+    """NumPy would promote the bits as integers."""
+    items, extra = np.ones((3, 2), np.float32), np.ones((4, 2), np.uint16)
+    for first, second in ((items, extra), (extra[:3], np.ones((4, 2), np.float32))):
+        with pytest.raises(TypeError, match="extra: items have dtype"):
+            fastnce.in_batch_softmax_loss(items, first, extra=(second, None, None))
+
+
+def test_ids_of_the_batch_and_of_extra_items_may_differ_in_dtype():
+    """NumPy would make float64 of uint64 and int64, in which neighbours of this size are one number."""
+    large = 2**60
+    rng = np.random.default_rng(0)
+    inputs, items, extra = (rng.standard_normal((count, 4)).astype(np.float32) for count in (3, 3, 2))
+    ids, more = np.array([large, large + 1, 5], np.uint64), np.array([large + 1, 7], np.int64)
+    mixed = fastnce.in_batch_softmax_loss(inputs, items, ids, extra=(extra, more, None))
+    same = fastnce.in_batch_softmax_loss(inputs, items, np.array([0, 1, 2]), extra=(extra, np.array([1, 3]), None))
+    np.testing.assert_array_equal(mixed, same)
+
+
 def test_the_logits_are_never_in_memory():
     kilobytes = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True, timeout=300)
     assert int(kilobytes.stdout) < 300 * 1024, "the logits alone take 2.25 GiB"

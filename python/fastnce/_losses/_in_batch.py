@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
+from fastnce import _core
 from fastnce._arrays import joined, no_losses
 from fastnce._devices import cuda_device_of
 from fastnce._request import compute
@@ -154,6 +155,9 @@ class _Batch:
             raise ValueError(
                 f"extra: items have shape {list(more.shape)}, expected [N, D] with D = {items.shape[1]}, as of items"
             )
+        if more is not None and more.dtype != items.dtype and np.uint16 in (more.dtype, items.dtype):
+            # Joined they would be promoted as integers, not as the bits of bfloat16.
+            raise TypeError(f"extra: items have dtype {more.dtype}, expected {items.dtype}, as of items")
         self.items = items if more is None else joined(items, more)
         count = 0 if more is None else len(more)
         self.ids = _for_all(item_ids, "item_ids", self.size, more_ids, "ids", count)
@@ -207,6 +211,9 @@ def _for_all(own: Any, name: str, size: int, more: Any, more_name: str, count: i
         given, missing = (f"{more_name} of extra", name) if own is None else (name, f"{more_name} of extra")
         raise ValueError(f"{given} is given but {missing} is None: expected both or neither")
     parts = [np.asarray(own)] if more is None else [np.asarray(own), np.asarray(more)]
+    if more is not None and name == "item_ids" and all(part.ndim == 1 for part in parts):
+        # As int64: NumPy joins uint64 and int64 to float64, in which large ids are not exact.
+        parts = [_core.id_array(own, name), _core.id_array(more, f"{more_name} of extra")]
     for part, text, expected in zip(parts, (name, f"{more_name} of extra"), (size, count), strict=False):
         if part.shape != (expected,):
             raise ValueError(f"{text} has shape {list(part.shape)}: expected one for each item, [{expected}]")
