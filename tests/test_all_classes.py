@@ -539,6 +539,24 @@ def test_errors_of_out(out, error, message):
         fastnce.softmax_loss_and_grad(*operands(4, 20, 3), out=out)
 
 
+@pytest.mark.parametrize("family", LOSS)
+def test_out_shares_no_memory_with_what_is_read(family):
+    """Tables are read while their gradients are written: a call would return other numbers, without an error."""
+    weights, biases, labels, inputs = operands(30, 20, 3)
+    memory = np.zeros(80, np.float32)
+    for out, words in (
+        ((weights, None), r"out\[0\] shares memory with weights"),
+        ((None, biases), r"out\[1\] shares memory with biases"),
+        ((inputs[:20], None), r"out\[0\] shares memory with inputs"),
+        ((memory[:60].reshape(20, 3), memory[59:79]), r"out\[1\] shares memory with out\[0\]"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            LOSS[family](weights, biases, labels, inputs, out=out)
+    with pytest.raises(ValueError, match="shares memory with weights"):
+        LOSS[family]([weights[10:][::-1], weights[:10]], biases, labels, inputs, out=(weights, None))
+    LOSS[family](weights, biases, labels, inputs, out=(memory[:60].reshape(20, 3), memory[60:]))
+
+
 def test_k_is_a_whole_number_of_at_least_0():
     weights, biases, _, inputs = operands(4, 20, 3)
     with pytest.raises(ValueError, match="k = -1: expected at least 0"):

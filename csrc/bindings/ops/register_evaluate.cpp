@@ -3,6 +3,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -110,6 +112,38 @@ py::array given_output(py::handle object, const char* name, DType dtype, std::ve
   return array;
 }
 
+// The memory of an array, from its first byte to one after its last.
+struct Extent {
+  const std::byte* begin;
+  const std::byte* end;
+
+  Extent(const void* data, std::int64_t rows, std::int64_t row_stride, std::int64_t columns, DType dtype)
+      : begin(static_cast<const std::byte*>(data)), end(begin) {
+    if (rows == 0 || columns == 0) return;
+    const std::int64_t size = element_bytes(dtype), last = (rows - 1) * row_stride * size;
+    begin += std::min<std::int64_t>(last, 0);
+    end += std::max<std::int64_t>(last, 0) + columns * size;
+  }
+  bool overlaps(const Extent& other) const { return begin < other.end && other.begin < end; }
+};
+
+// Gradients are written while tables and inputs are still read.
+void require_apart(const Extent& output, const char* name, const LossRequest& r) {
+  const auto refuse = [name](const char* other) {
+    throw InvalidValue(concat(name, " shares memory with ", other, ": expected an array of its own"));
+  };
+  const auto require = [&](const Table& table, const char* other, std::int64_t columns, std::optional<DType> dtype) {
+    for (const Shard& shard : table.shards) {
+      const Extent read(shard.data, shard.rows, shard.row_stride, columns, dtype.value_or(r.dtype));
+      if (output.overlaps(read)) refuse(other);
+    }
+  };
+  require(r.weights, "weights", r.dim, r.weights_dtype);
+  require(r.biases, "biases", 1, r.biases_dtype);
+  const Extent inputs(r.inputs, r.batch, r.inputs_stride, r.dim, r.inputs_dtype.value_or(r.dtype));
+  if (output.overlaps(inputs)) refuse("inputs");
+}
+
 py::tuple full_loss_of(Array inputs, const LossArguments& args, py::handle out, PythonProgress& progress) {
   const auto run = [&]<class T>(T) {
     HostCall<T> host(std::move(inputs), args);
@@ -146,6 +180,15 @@ py::tuple full_loss_of(Array inputs, const LossArguments& args, py::handle out, 
     }
     if (request.wanted.grad_biases) {
       outputs.grad_biases = output(grad_biases, table(1, "out[1]", *outputs.grad_biases_dtype, {request.num_classes}));
+    }
+    const Extent grad_weights_memory(outputs.grad_weights, request.num_classes, request.dim,
+                                     outputs.grad_weights != nullptr ? request.dim : 0, *outputs.grad_weights_dtype);
+    const Extent grad_biases_memory(outputs.grad_biases, request.num_classes, 1, outputs.grad_biases != nullptr ? 1 : 0,
+                                    *outputs.grad_biases_dtype);
+    require_apart(grad_weights_memory, "out[0]", request);
+    require_apart(grad_biases_memory, "out[1]", request);
+    if (grad_weights_memory.overlaps(grad_biases_memory)) {
+      throw InvalidValue("out[1] shares memory with out[0]: expected an array of its own");
     }
     progress.follow([&](const Progress& report) { full_loss(request, outputs, report); });
     return py::make_tuple(loss, grad_inputs, grad_weights, grad_biases);
