@@ -246,6 +246,25 @@ def test_the_loss_of_a_certain_prediction_is_not_negative():
         assert (loss >= 0).all() and loss.max() < 1e-6
 
 
+@pytest.mark.parametrize("logit", [5, 15, 20, 25, 1e4, 1e7, 1e30])
+@pytest.mark.parametrize("family", LOSS)
+def test_a_certain_prediction_keeps_its_digits(family, logit):
+    """Loss and gradient of a label far above all other classes; some labels twice."""
+    biases = np.full(1000, -1 if family == "softmax" else -25, np.float32)
+    biases[3] = logit
+    labels = np.array([[3, 3], [3, 3]])
+    weights, inputs = np.zeros((1000, 2), np.float32), np.ones((2, 2), np.float32)
+    loss, grads = LOSS[family](weights, biases, labels, inputs, true_target="mean")
+    if family == "softmax":
+        rest = 999 * np.exp(-1 - float(logit))
+        expected, slope = np.log1p(rest), -rest / (1 + rest)
+    else:
+        expected = np.log1p(np.exp(-float(logit))) + 999 * np.log1p(np.exp(-25))
+        slope = -1 / (1 + np.exp(min(float(logit), 700)))
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(grads.biases[3], 2 * slope, rtol=1e-5, atol=1e-38)
+
+
 # ---- evaluation ----------------------------------------------------------------------------------------------
 
 

@@ -53,7 +53,7 @@ void evaluate(const Scoring& scoring, SweptExamples& examples, std::int64_t byte
   const std::int64_t strips = shape.strips(examples.count());
   parallel(threads, [&](const Team& team) {
     T* const scratch = memory.scratch.of(team);
-    sort_excluded(examples, team.share(examples.count()), false);
+    sort_excluded(examples, team.share(examples.count()));
     if (team.rank == 0) progress.expect(strips * team.share(scoring.num_classes).size());
     for (std::int64_t i = 0; i < strips; ++i) {
       const Range strip = shape.strip_of(examples.count(), i);
@@ -214,7 +214,7 @@ void top_k(const Scoring& scoring, std::int64_t k, const ClassLists& exclude, co
 
 void rank_of_labels(const Scoring& scoring, const Targets& targets, const ClassLists& exclude, const Progress& progress,
                     double* ranks) {
-  SweptExamples examples = examples_of(scoring.batch, targets, exclude);
+  SweptExamples examples = examples_of(scoring.batch, targets, exclude, false);
   std::fill_n(ranks, targets.count(scoring.batch), std::numeric_limits<double>::quiet_NaN());
   const auto run = [&]<class T>(T) {
     Ranks<T> epilogue(sweep_kernels<T>(current_isa(), scoring.precision), examples, ranks);

@@ -9,12 +9,16 @@ namespace fastnce::cpu {
 
 namespace {
 
-void add_excluded(const ClassLists& exclude, SweptExamples& examples) {
-  if (exclude.offsets == nullptr) return;
+void add_excluded(const ClassLists& exclude, bool excludes_labels, SweptExamples& examples) {
+  if (exclude.offsets == nullptr && !excludes_labels) return;
   examples.excluded_offsets.assign(1, 0);
-  for (const std::int64_t row : examples.rows) {
-    examples.excluded.insert(examples.excluded.end(), exclude.ids + exclude.offsets[row],
-                             exclude.ids + exclude.offsets[row + 1]);
+  for (std::int64_t b = 0; b < examples.count(); ++b) {
+    const auto add = [&](const std::int64_t* ids, std::int64_t begin, std::int64_t end) {
+      examples.excluded.insert(examples.excluded.end(), ids + begin, ids + end);
+    };
+    if (excludes_labels) add(examples.labels.data(), examples.label_offsets[b], examples.label_offsets[b + 1]);
+    const std::int64_t row = examples.rows[b];
+    if (exclude.offsets != nullptr) add(exclude.ids, exclude.offsets[row], exclude.offsets[row + 1]);
     examples.excluded_offsets.push_back(std::ssize(examples.excluded));
   }
 }
@@ -39,11 +43,11 @@ SweptExamples examples_of(std::int64_t batch, const ClassLists& exclude) {
   SweptExamples examples;
   examples.rows.resize(static_cast<std::size_t>(batch));
   std::iota(examples.rows.begin(), examples.rows.end(), std::int64_t{0});
-  add_excluded(exclude, examples);
+  add_excluded(exclude, false, examples);
   return examples;
 }
 
-SweptExamples examples_of(std::int64_t batch, const Targets& targets, const ClassLists& exclude) {
+SweptExamples examples_of(std::int64_t batch, const Targets& targets, const ClassLists& exclude, bool excludes_labels) {
   SweptExamples examples;
   examples.label_offsets.assign(1, 0);
   const bool without_labels = targets.offsets == nullptr && targets.per_example == 0;
@@ -58,22 +62,16 @@ SweptExamples examples_of(std::int64_t batch, const Targets& targets, const Clas
     examples.rows.push_back(row);
     examples.label_offsets.push_back(std::ssize(examples.labels));
   }
-  add_excluded(exclude, examples);
+  add_excluded(exclude, excludes_labels, examples);
   return examples;
 }
 
-void sort_excluded(SweptExamples& examples, Range part, bool keep_labels) {
+void sort_excluded(SweptExamples& examples, Range part) {
   if (examples.excluded.empty()) return;
   for (std::int64_t b = part.begin; b < part.end; ++b) {
     const auto list = examples.excluded.begin() + examples.excluded_offsets[b];
     const auto end = examples.excluded.begin() + examples.excluded_offsets[b + 1];
     if (!std::is_sorted(list, end)) std::sort(list, end);
-    if (!keep_labels) continue;
-    for (std::int64_t e = examples.label_offsets[b]; e < examples.label_offsets[b + 1]; ++e) {
-      const auto [first, last] = std::equal_range(list, end, examples.labels[e]);
-      // The class before it stands twice, or an id that is no class first.
-      std::fill(first, last, first == list ? std::int64_t{-1} : *(first - 1));
-    }
   }
 }
 

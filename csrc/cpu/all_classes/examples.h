@@ -33,9 +33,10 @@ struct SweptExamples {
 SweptExamples examples_of(std::int64_t batch, const ClassLists& exclude);
 
 // Those that have a label or, dense and with T = 0, are not meant to have one.
-SweptExamples examples_of(std::int64_t batch, const Targets& targets, const ClassLists& exclude);
+// `excludes_labels`: lists of excluded classes hold the example's labels, too.
+SweptExamples examples_of(std::int64_t batch, const Targets& targets, const ClassLists& exclude, bool excludes_labels);
 
-// Sorts the lists of excluded classes of some examples; `keep_labels` takes the labels of the example off its list.
-void sort_excluded(SweptExamples& examples, Range part, bool keep_labels);
+// Sorts the lists of excluded classes of some examples.
+void sort_excluded(SweptExamples& examples, Range part);
 
 }  // namespace fastnce::cpu

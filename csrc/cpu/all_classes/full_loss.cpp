@@ -70,7 +70,7 @@ class FullLoss {
     SweepProgress progress(report, examples_.count() * request_.num_classes, interruption);
     const std::int64_t strips = shape_.strips(examples_.count());
     parallel(shape_.threads, [&](const Team& team) {
-      sort_excluded(examples_, team.share(examples_.count()), true);
+      sort_excluded(examples_, team.share(examples_.count()));
       if (team.rank == 0) progress.expect(passes_.count() * strips * team.share(request_.num_classes).size());
       for (std::int64_t i = 0; i < strips; ++i) {
         const Range strip = shape_.strip_of(examples_.count(), i);
@@ -147,7 +147,9 @@ class FullLoss {
     memory.inputs.pack(sweep, team, scratch);
     kernels_.label_scores(sweep, examples_.labels_of(strip), own,
                           memory.label_scores + examples_.label_offsets[strip.begin], scratch);
-    for (std::int64_t b = own.begin; b < own.end; ++b) set_targets(memory, strip.begin + b);
+    if (!passes_.softmax) {
+      for (std::int64_t b = own.begin; b < own.end; ++b) set_label_slopes(memory, strip.begin + b);
+    }
     std::fill_n(memory.sums.of(team), strip.size(), 0.0);
     if (passes_.softmax) std::fill_n(memory.maxima.of(team), strip.size(), math::kLeastLogit<T>);
     if (request_.wanted.grad_inputs) std::fill_n(memory.dx.of(team), strip.size() * request_.dim, T{0});
@@ -176,12 +178,32 @@ class FullLoss {
     team.barrier();
   }
 
-  // q_t of an example's labels, times the upstream factor and -1: what they add to dL/dlogit.
-  void set_targets(const Memory& memory, std::int64_t b) const {
-    const T up = upstream(b);
-    for (std::int64_t e = examples_.label_offsets[b]; e < examples_.label_offsets[b + 1]; ++e) {
-      memory.label_grads[e] = -static_cast<T>(target(b, e)) * up;
+  // The labels of an example are left out of the plane, as if excluded, and their terms are added here: next to those
+  // of all classes the terms of a certain prediction would be rounded away. Calls use(entry, share) for each class
+  // among the labels; its first entry stands for all, and has the sum of their targets.
+  template <class Use>
+  void for_each_label(std::int64_t b, const Use& use) const {
+    const std::int64_t end = examples_.label_offsets[b + 1];
+    for (std::int64_t e = examples_.label_offsets[b]; e < end;) {
+      const std::int64_t first = e;
+      double share = 0.0;
+      for (; e < end && examples_.labels[e] == examples_.labels[first]; ++e) share += target(b, e);
+      use(first, share);
     }
+  }
+
+  // What the labels of an example add to dL/dlogit; 0 where a class is repeated.
+  void clear_slopes(const Memory& memory, std::int64_t b) const {
+    std::fill(memory.label_grads + examples_.label_offsets[b], memory.label_grads + examples_.label_offsets[b + 1],
+              T{0});
+  }
+
+  void set_label_slopes(const Memory& memory, std::int64_t b) const {
+    clear_slopes(memory, b);
+    for_each_label(b, [&](std::int64_t e, double share) {
+      const double slope = math::positive_term<double>(memory.label_scores[e], share).slope;
+      memory.label_grads[e] = static_cast<T>(slope) * upstream(b);
+    });
   }
 
   double target(std::int64_t b, std::int64_t e) const {
@@ -224,22 +246,32 @@ class FullLoss {
   // Maximum and sum of an example from those of the threads; its loss, and what exponentials are multiplied by to make
   // dL/dlogit.
   void normalise(const Memory& memory, Range strip, std::int64_t in_strip, const Team& team) const {
+    const std::int64_t b = strip.begin + in_strip;
+    const auto score = [&](std::int64_t e) { return static_cast<double>(memory.label_scores[e]); };
     T maximum = math::kLeastLogit<T>;
     for (int rank = 0; rank < team.size; ++rank) maximum = std::max(maximum, memory.maxima.of(rank)[in_strip]);
-    double sum = 0.0;
+    for_each_label(b, [&](std::int64_t e, double) { maximum = std::max(maximum, memory.label_scores[e]); });
+    const auto exp_below = [&](double logit) { return std::exp(logit - static_cast<double>(maximum)); };
+    math::SoftmaxSums sums{0.0, 0.0};
     for (int rank = 0; rank < team.size; ++rank) {
-      sum += memory.sums.of(rank)[in_strip] *
-             std::exp(static_cast<double>(memory.maxima.of(rank)[in_strip]) - static_cast<double>(maximum));
+      sums.of_samples += memory.sums.of(rank)[in_strip] * exp_below(memory.maxima.of(rank)[in_strip]);
     }
-    const std::int64_t b = strip.begin + in_strip;
-    const double log_total = static_cast<double>(maximum) + std::log(sum);
-    double loss = 0.0, targets = 0.0;
-    for (std::int64_t e = examples_.label_offsets[b]; e < examples_.label_offsets[b + 1]; ++e) {
-      loss += target(b, e) * (log_total - static_cast<double>(memory.label_scores[e]));
-      targets += target(b, e);
-    }
+    double targets = 0.0;
+    for_each_label(b, [&](std::int64_t e, double share) {
+      sums.of_true += exp_below(score(e));
+      targets += share;
+    });
+    const double total = sums.total(), log_total = static_cast<double>(maximum) + std::log(total);
+    const double up = static_cast<double>(upstream(b));
+    double loss = 0.0;
+    clear_slopes(memory, b);
+    for_each_label(b, [&](std::int64_t e, double share) {
+      const double own = exp_below(score(e)), others = sums.of_samples + (sums.of_true - own);
+      loss += share * (own > others ? std::log1p(others / own) : log_total - score(e));
+      memory.label_grads[e] = static_cast<T>(up * (sums.true_slope(own, share, targets) / total));
+    });
     memory.maximum[in_strip] = maximum;
-    memory.factor[in_strip] = static_cast<T>(targets * static_cast<double>(upstream(b)) / sum);
+    memory.factor[in_strip] = static_cast<T>(targets * up / total);
     set_loss(b, loss);
   }
 
@@ -247,9 +279,9 @@ class FullLoss {
     const std::int64_t b = strip.begin + in_strip;
     double loss = 0.0;
     for (int rank = 0; rank < team.size; ++rank) loss += memory.sums.of(rank)[in_strip];
-    for (std::int64_t e = examples_.label_offsets[b]; e < examples_.label_offsets[b + 1]; ++e) {
-      loss -= target(b, e) * static_cast<double>(memory.label_scores[e]);
-    }
+    for_each_label(b, [&](std::int64_t e, double share) {
+      loss += math::positive_term<double>(memory.label_scores[e], share).loss;
+    });
     set_loss(b, loss);
   }
 
@@ -310,7 +342,7 @@ void clear(const LossRequest& request, const LossOutputs& outputs, const SweptEx
 }  // namespace
 
 void full_loss(const LossRequest& request, const Progress& progress, const LossOutputs& outputs) {
-  SweptExamples examples = examples_of(request.batch, request.targets, request.exclude);
+  SweptExamples examples = examples_of(request.batch, request.targets, request.exclude, true);
   clear(request, outputs, examples);
   if (examples.count() == 0) return;
   if (request.dtype == DType::kFloat32) {

@@ -1,6 +1,6 @@
-// The losses over all classes, with the epilogues of the sampled ones. Every class stands in the sums; targets are
-// subtracted from G before it is multiplied, where nothing of a certain prediction is lost to the rounding of products.
-// Compiled once per instruction set; the rules are in simd-inl.h.
+// The losses over all classes, with the epilogues of the sampled ones. An example's labels are among its excluded
+// classes, so that the sums and G hold the others; what the labels add to G is computed apart. Compiled once per
+// instruction set; the rules are in simd-inl.h.
 
 // Where the gradients of a tile's classes are added up: in the rows of the tables or, where those are narrower, here.
 template <class Tile, class T = typename Tile::Element>
