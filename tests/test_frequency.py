@@ -129,3 +129,41 @@ def test_the_state_restores_it():
 def test_it_refuses(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_a_signal_handler_may_ask_but_not_teach():
+    """A handler runs on the thread of the call that it interrupts, within whatever that holds."""
+    estimator = FrequencyEstimator(10)
+    seen = []
+
+    class Interrupted(FrequencyEstimator):
+        def _learn_row(self, *arguments):
+            seen.append(self.log_q([1], 1))
+            with pytest.raises(RuntimeError, match="is learning: expected no other batch"):
+                self([2])
+            with pytest.raises(RuntimeError, match="is learning: expected no change of its state"):
+                self.state = estimator.state
+            return super()._learn_row(*arguments)
+
+    interrupted = Interrupted(10)
+    np.testing.assert_array_equal(interrupted([1, 2, 1]), estimator([1, 2, 1]))
+    assert len(seen) == 1
+    np.testing.assert_array_equal(interrupted.state.last, estimator.state.last)
+
+
+def test_an_interrupted_batch_is_not_learned():
+    class Interrupted(FrequencyEstimator):
+        rows = 0
+
+        def _learn_row(self, *arguments):
+            self.rows += 1
+            if self.rows == 2:
+                raise KeyboardInterrupt
+            return super()._learn_row(*arguments)
+
+    estimator = Interrupted(10, num_hashes=3)
+    with pytest.raises(KeyboardInterrupt):
+        estimator([1, 2])
+    assert estimator.state.examples == 0
+    assert (estimator.state.last == -1).all()
+    estimator([3])

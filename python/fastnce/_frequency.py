@@ -62,7 +62,8 @@ class FrequencyEstimator:
         if not 0 < rate <= 1:
             raise ValueError(f"rate = {rate}: expected a number above 0, at most 1")
         self._rate = float(rate)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler runs on the thread that may hold it
+        self._is_learning = False
         self._state = FrequencyState(0, np.full((hashes, buckets), -1), np.zeros((hashes, buckets)))
 
     def __call__(self, item_ids: IdsLike) -> Any:
@@ -70,8 +71,18 @@ class FrequencyEstimator:
         the kind that ``item_ids`` is."""
         ids = _ids(item_ids)
         with self._lock:
-            self._learn(ids)
-            return like(item_ids)(self._log_q(ids, max(len(ids), 1)))
+            if self._is_learning:
+                raise RuntimeError(
+                    "the FrequencyEstimator is learning: expected no other batch before it is done; a signal handler "
+                    "may call log_q"
+                )
+            try:
+                self._is_learning = True
+                self._learn(ids)
+            finally:
+                self._is_learning = False
+            log_q = self._log_q(ids, max(len(ids), 1))
+        return like(item_ids)(log_q)
 
     def log_q(self, item_ids: IdsLike, batch_size: SupportsIndex) -> Any:
         """The same of any items ``[N]`` and a batch of this size, without learning: of the extra items, or of a batch
@@ -80,7 +91,8 @@ class FrequencyEstimator:
         if size < 1:
             raise ValueError(f"batch_size = {size}: expected at least 1")
         with self._lock:
-            return like(item_ids)(self._log_q(ids, size))
+            log_q = self._log_q(ids, size)
+        return like(item_ids)(log_q)
 
     @property
     def state(self) -> FrequencyState:
@@ -102,6 +114,8 @@ class FrequencyEstimator:
                     f"state.{name} has shape {list(shape)}: expected [num_hashes, num_buckets] = {list(expected)}"
                 )
         with self._lock:
+            if self._is_learning:
+                raise RuntimeError("the FrequencyEstimator is learning: expected no change of its state")
             self._state = restored
 
     def _buckets(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -118,9 +132,14 @@ class FrequencyEstimator:
 
     def _learn(self, ids: npt.NDArray[np.int64]) -> None:
         first, last, interval = self._state
-        for row, buckets in enumerate(self._buckets(ids)):
-            self._learn_row(last[row], interval[row], buckets, first)
+        if len(ids) == 0:
+            return
+        rows = enumerate(self._buckets(ids))
+        learned = [self._learn_row(last[row], interval[row], buckets, first) for row, buckets in rows]
+        # All is stored at the end, so that Ctrl-C before leaves what there was.
         self._state = FrequencyState(first + len(ids), last, interval)
+        for row, (own, last_of_own, interval_of_own) in enumerate(learned):
+            last[row, own], interval[row, own] = last_of_own, interval_of_own
 
     def _learn_row(
         self,
@@ -128,11 +147,11 @@ class FrequencyEstimator:
         interval: npt.NDArray[np.float64],
         buckets: npt.NDArray[np.int64],
         first: int,
-    ) -> None:
-        """All occurrences of a bucket at once: m intervals x_1 ... x_m make of d
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The buckets that are met, and what their ``last`` and ``interval`` become.
+
+        All occurrences of a bucket at once: m intervals x_1 ... x_m make of d
         ``(1 - rate)^m d + rate sum_i (1 - rate)^(m - i) x_i``."""
-        if len(buckets) == 0:
-            return
         order = np.argsort(buckets, kind="stable")
         sorted_buckets, number = buckets[order], first + order
         begin = np.flatnonzero(np.append(True, sorted_buckets[1:] != sorted_buckets[:-1]))
@@ -145,8 +164,8 @@ class FrequencyEstimator:
         share = self._rate * (1 - self._rate) ** later * (number - before)
         share[begin[is_new]] = 0  # what a new bucket begins with, not an interval
         d = np.where(is_new, number[begin] + 1.0, interval[own])
-        interval[own] = (1 - self._rate) ** (lengths - is_new) * d + np.add.reduceat(share, begin)
-        last[own] = number[begin + lengths - 1]
+        d = (1 - self._rate) ** (lengths - is_new) * d + np.add.reduceat(share, begin)
+        return own, number[begin + lengths - 1], d
 
     def _log_q(self, ids: npt.NDArray[np.int64], batch_size: int) -> npt.NDArray[np.float32]:
         examples, last, interval = self._state
