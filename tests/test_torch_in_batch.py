@@ -98,6 +98,13 @@ def test_an_empty_batch_has_no_loss():
     assert loss.item() == 0 and x.grad.shape == (0, 4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_dtype_of_the_loss_does_not_depend_on_the_size_of_the_batch(dtype):
+    x = torch.zeros(1, 4, dtype=dtype)
+    empty, one = (fastnce.torch.in_batch_softmax_loss(x[:size], x[:size]) for size in (0, 1))
+    assert empty.dtype == one.dtype
+
+
 def test_the_module_learns_frequencies_in_training_only():
     criterion = fastnce.torch.InBatchSoftmaxLoss(0.5, frequency=FrequencyEstimator(50, rate=0.1))
     twin = FrequencyEstimator(50, rate=0.1)
@@ -149,6 +156,7 @@ IDS = torch.arange(5)
         ({"extra": (X[:2], IDS[:2], X[:2, 0])}, ValueError, ["log_q of extra is given but log_q is None"]),
         ({"exclude": IDS}, TypeError, ["exclude is a Tensor", "fastnce.Ragged"]),
         ({"temperature": 0.0}, ValueError, ["temperature = 0"]),
+        ({"temperature": torch.ones((), requires_grad=True)}, ValueError, ["temperature requires a gradient"]),
         ({"reduction": "max"}, ValueError, ["reduction", "max"]),
         ({"example_weight": torch.zeros(4)}, ValueError, ["example_weight has shape [4]"]),
     ],

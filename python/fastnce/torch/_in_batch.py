@@ -24,6 +24,7 @@ from fastnce.torch._arguments import (
 from fastnce.torch._functional import sampled_loss
 from fastnce.torch._lists import Classes, exclude_of
 from fastnce.torch._schema import fields_of
+from fastnce.torch._shapes import loss_dtype
 
 ExtraItems: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None]
 """``(items [N, D], ids [N], log_q [N])``."""
@@ -89,6 +90,8 @@ def in_batch_softmax_loss(
     target = candidates[:size]
     require_loss_arguments(input, target, items, None, reduction, None)
     require_example_weight("example_weight", example_weight, input)
+    if isinstance(temperature, Tensor) and temperature.requires_grad:
+        raise ValueError("temperature requires a gradient, which the loss does not have: pass input / temperature")
     excluded, offsets = exclude_of(exclude, input.device)
     fields = fields_of(
         weights=items,
@@ -109,7 +112,7 @@ def in_batch_softmax_loss(
         sparse=False,
     )
     if items.shape[0] == 0:
-        nothing = input.sum(-1)
+        nothing = input.sum(-1, dtype=loss_dtype(input))
         return nothing if reduction == "none" else nothing.sum()
     return sampled_loss(fields, example_weight, reduction, is_eager(input, items), False)
 
