@@ -146,7 +146,7 @@ def top_k(
         input: ``[B, D]``, or with more axes of examples.
         weight: ``[V, D]``.
         bias: ``[V]``, or ``None``.
-        k: At most V.
+        k: How many. Beyond the classes that are left: scores of ``-inf``, ids of -1.
         exclude: Lists of classes that each example leaves out, as :func:`nce_loss` takes them.
         precision: As in :func:`nce_loss`.
     """

@@ -152,7 +152,8 @@ class InBatchSoftmaxLoss(nn.Module):
     Args:
         temperature: Divides the products.
         frequency: A :class:`fastnce.FrequencyEstimator` that gives ``log_q`` where a call does not. In training mode it
-            learns the items of each call; ``state_dict`` holds what it has learned. On the CPU only.
+            learns the items of each call; ``state_dict`` holds what it has learned. On the CPU only. Under activation
+            checkpointing give ``log_q`` instead: what is computed again would be learned again, and differ.
         reduction: ``"mean"``, ``"sum"``, or ``"none"``.
         precision: As in :func:`nce_loss`.
     """
