@@ -119,6 +119,10 @@ def test_the_state_restores_it():
         (lambda: FrequencyEstimator(5)([1.0]), TypeError, "item_ids has dtype float64: expected integers"),
         (lambda: FrequencyEstimator(5)([[1]]), ValueError, r"item_ids has shape \[1, 1\]: expected \[B\]"),
         (lambda: setattr(FrequencyEstimator(5), "state", 3), ValueError, "state is an int"),
+        (lambda: setattr(FrequencyEstimator(1), "state", (-1, [[-1]], [[0]])), ValueError, "state.examples = -1"),
+        (lambda: setattr(FrequencyEstimator(1), "state", (2, [[2]], [[1]])), ValueError, "state.last: .* -1 to 1"),
+        (lambda: setattr(FrequencyEstimator(1), "state", (2, [[1]], [[np.nan]])), ValueError, "state.interval: "),
+        (lambda: setattr(FrequencyEstimator(1), "state", (2, [[1]], [[0]])), ValueError, "positive where an example"),
         (
             lambda: setattr(FrequencyEstimator(5), "state", FrequencyEstimator(6).state),
             ValueError,

@@ -101,6 +101,12 @@ def test_ids_may_be_any_integers():
     np.testing.assert_equal(*results)
 
 
+def test_a_temperature_of_numpy_is_a_number():
+    arguments = problem(20, 8, 0)
+    results = [fastnce.in_batch_softmax_loss_and_grad(**arguments | {"temperature": t}) for t in (0.5, np.float32(0.5))]
+    np.testing.assert_equal(*results)
+
+
 def test_a_batch_of_one_item_has_no_negatives():
     arguments = problem(50, 8, 0) | {"item_ids": np.full(50, 3)}
     loss, grad_inputs, grad_items = fastnce.in_batch_softmax_loss_and_grad(**arguments)
@@ -130,6 +136,11 @@ def test_an_empty_batch_has_no_losses():
         ({"extra": (np.zeros((3, 5), "f"), np.arange(3), np.zeros(3))}, ValueError, ["extra", "[3, 5]", "D = 6"]),
         ({"extra": (np.zeros((3, 6), "f"), np.arange(2), np.zeros(3))}, ValueError, ["ids of extra", "[2]", "[3]"]),
         ({"extra": (np.zeros((1, 6), "f"), [1], [np.nan])}, ValueError, ["log_q[0] of extra = nan", "finite"]),
+        ({"items": [[0.0] * 6] * 5}, TypeError, ["items is a list: expected an array"]),
+        ({"extra": (np.zeros((1, 6), "f"), [1])}, ValueError, ["extra has 2 values: expected three"]),
+        ({"extra": 7}, ValueError, ["extra is an int: expected three"]),
+        ({"extra": ([[0.0] * 6], [1], [0.0])}, TypeError, ["items of extra is a list"]),
+        ({"log_q": np.array([0, 1, 1e39, 0, 0])}, ValueError, ["log_q[2] = inf", "finite float32"]),
         ({"exclude": [[1]] * 5}, TypeError, ["exclude is a list", "fastnce.Ragged"]),
         ({"temperature": 0.0}, ValueError, ["temperature = 0", "positive"]),
         ({"temperature": np.nan}, ValueError, ["temperature = nan"]),

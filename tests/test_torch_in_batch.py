@@ -9,6 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", minversion="2.6", reason="fastnce.torch needs PyTorch 2.6 or later")
 
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
 import fastnce.torch  # noqa: E402
 from fastnce import FrequencyEstimator, Ragged, reference  # noqa: E402
 from test_in_batch import problem  # noqa: E402
@@ -166,6 +168,35 @@ def test_it_refuses(change, error, words):
     with pytest.raises(error) as raised:
         fastnce.torch.in_batch_softmax_loss(**{"input": X, "items": X, "item_ids": IDS, "exclude": exclude, **change})
     assert all(word in str(raised.value) for word in words), str(raised.value)
+
+
+def test_a_call_that_fails_is_not_learned():
+    criterion = fastnce.torch.InBatchSoftmaxLoss(frequency=FrequencyEstimator(9))
+    criterion(X, X, IDS)
+    before = criterion.frequency.state
+    with pytest.raises(TypeError, match="exclude"):
+        criterion(X, X, IDS, exclude=5)
+    np.testing.assert_equal(criterion.frequency.state, before)
+
+
+def test_under_checkpointing_a_batch_is_not_learned_twice():
+    criterion = fastnce.torch.InBatchSoftmaxLoss(frequency=FrequencyEstimator(9))
+    x = torch.randn(5, 6, requires_grad=True)
+    loss = checkpoint(lambda x: criterion(x, X, IDS), x, use_reentrant=False)
+    with pytest.raises(RuntimeError, match="expected log_q as an argument under checkpointing"):
+        loss.backward()
+    log_q = criterion.frequency(IDS)
+    checkpoint(lambda x: criterion(x, X, IDS, log_q=log_q), x, use_reentrant=False).backward()
+    assert x.grad is not None and criterion.frequency.state.examples == 10
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_compiled_module_learns_as_an_eager_one():
+    made = lambda: fastnce.torch.InBatchSoftmaxLoss(0.5, frequency=FrequencyEstimator(50, rate=0.1))  # noqa: E731
+    eager, compiled = made(), torch.compile(made())
+    x, items, ids = *torch.randn(2, 30, 8), torch.randint(50, (30,))
+    for _ in range(3):
+        torch.testing.assert_close(compiled(x, items, ids), eager(x, items, ids))
 
 
 def test_the_module_refuses_what_it_cannot_learn():

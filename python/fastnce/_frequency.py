@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 import threading
-from typing import Any, NamedTuple, SupportsIndex
+from collections.abc import Callable
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,10 @@ from fastnce._errors import is_a
 from fastnce._types import IdsLike
 
 _FIRST_MULTIPLIER, _SECOND_MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+_Row: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
+"""Buckets of one hash, their ``last`` and their ``interval``."""
 
 
 class FrequencyState(NamedTuple):
@@ -69,6 +74,10 @@ class FrequencyEstimator:
     def __call__(self, item_ids: IdsLike) -> Any:
         """Learns the items of a batch, integers ``[B]``, and returns their ``log_q``, float32 ``[B]``, as an array of
         the kind that ``item_ids`` is."""
+        return self._call(item_ids)[0]
+
+    def _call(self, item_ids: IdsLike) -> tuple[Any, Callable[[], None]]:
+        """A call, and what undoes it, unless another has come since."""
         ids = _ids(item_ids)
         with self._lock:
             if self._is_learning:
@@ -78,11 +87,11 @@ class FrequencyEstimator:
                 )
             try:
                 self._is_learning = True
-                self._learn(ids)
+                take_back = self._learn(ids)
             finally:
                 self._is_learning = False
             log_q = self._log_q(ids, max(len(ids), 1))
-        return like(item_ids)(log_q)
+        return like(item_ids)(log_q), take_back
 
     def log_q(self, item_ids: IdsLike, batch_size: SupportsIndex) -> Any:
         """The same of any items ``[N]`` and a batch of this size, without learning: of the extra items, or of a batch
@@ -113,6 +122,13 @@ class FrequencyEstimator:
                 raise ValueError(
                     f"state.{name} has shape {list(shape)}: expected [num_hashes, num_buckets] = {list(expected)}"
                 )
+        if restored.examples < 0:
+            raise ValueError(f"state.examples = {restored.examples}: expected at least 0")
+        if ((restored.last < -1) | (restored.last >= restored.examples)).any():
+            raise ValueError(f"state.last: expected numbers of examples, -1 to {restored.examples - 1}")
+        is_met = restored.last >= 0
+        if not (np.isfinite(restored.interval) & ((restored.interval > 0) | ~is_met)).all():
+            raise ValueError("state.interval: expected finite numbers, positive where an example was met")
         with self._lock:
             if self._is_learning:
                 raise RuntimeError("the FrequencyEstimator is learning: expected no change of its state")
@@ -130,16 +146,26 @@ class FrequencyEstimator:
             rows.append(((word ^ (word >> np.uint64(31))) % np.uint64(count)).astype(np.int64))
         return np.stack(rows)
 
-    def _learn(self, ids: npt.NDArray[np.int64]) -> None:
+    def _learn(self, ids: npt.NDArray[np.int64]) -> Callable[[], None]:
         first, last, interval = self._state
         if len(ids) == 0:
-            return
+            return lambda: None
         rows = enumerate(self._buckets(ids))
         learned = [self._learn_row(last[row], interval[row], buckets, first) for row, buckets in rows]
-        # All is stored at the end, so that Ctrl-C before leaves what there was.
-        self._state = FrequencyState(first + len(ids), last, interval)
-        for row, (own, last_of_own, interval_of_own) in enumerate(learned):
-            last[row, own], interval[row, own] = last_of_own, interval_of_own
+        before = [(own, last[row, own], interval[row, own]) for row, (own, _, _) in enumerate(learned)]
+
+        def store(examples: int, rows: list[_Row]) -> None:
+            self._state = FrequencyState(examples, last, interval)
+            for row, (own, last_of_own, interval_of_own) in enumerate(rows):
+                last[row, own], interval[row, own] = last_of_own, interval_of_own
+
+        def take_back() -> None:
+            with self._lock:
+                if self._state.last is last and self._state.examples == first + len(ids):
+                    store(first, before)
+
+        store(first + len(ids), learned)  # all at the end, so that Ctrl-C before leaves what there was
+        return take_back
 
     def _learn_row(
         self,
@@ -147,7 +173,7 @@ class FrequencyEstimator:
         interval: npt.NDArray[np.float64],
         buckets: npt.NDArray[np.int64],
         first: int,
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    ) -> _Row:
         """The buckets that are met, and what their ``last`` and ``interval`` become.
 
         All occurrences of a bucket at once: m intervals x_1 ... x_m make of d

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from fastnce import _core
 from fastnce._arrays import joined, no_losses
 from fastnce._devices import cuda_device_of
+from fastnce._errors import is_a
 from fastnce._request import compute
 from fastnce._types import ArrayT, DLPackArray, FloatsLike, IdsLike, Precision, Ragged
 
@@ -137,6 +138,7 @@ class _Batch:
     """The candidates of a batch: its items, then the extra ones."""
 
     def __init__(self, inputs: Any, items: Any, item_ids: Any, log_q: Any, extra: ExtraItems | None) -> None:
+        _require_arrays(inputs=inputs, items=items)
         if tuple(items.shape) != tuple(inputs.shape) or len(items.shape) != 2:
             raise ValueError(
                 f"items has shape {list(items.shape)}: expected [B, D] like inputs, which has {list(inputs.shape)}"
@@ -150,7 +152,7 @@ class _Batch:
             self.items, self.ids, self.log_q = items, item_ids, log_q
             return
         more: Any
-        more, more_ids, more_log_q = (None, None, None) if extra is None else extra
+        more, more_ids, more_log_q = (None, None, None) if extra is None else _three(extra)
         if more is not None and (len(more.shape) != 2 or more.shape[1] != items.shape[1]):
             raise ValueError(
                 f"extra: items have shape {list(more.shape)}, expected [N, D] with D = {items.shape[1]}, as of items"
@@ -162,10 +164,18 @@ class _Batch:
         count = 0 if more is None else len(more)
         self.ids = _for_all(item_ids, "item_ids", self.size, more_ids, "ids", count)
         self.log_q = _for_all(log_q, "log_q", self.size, more_log_q, "log_q", count)
-        if self.log_q is not None and not np.isfinite(self.log_q).all():
-            first = int(np.argmin(np.isfinite(self.log_q)))
+        if self.log_q is not None:
+            with np.errstate(over="ignore"):
+                self._require_finite(self.log_q.astype(np.float64 if "float64" in str(inputs.dtype) else np.float32))
+
+    def _require_finite(self, log_q: npt.NDArray[Any]) -> None:
+        """Raises ValueError for what is not finite in the dtype of the computation."""
+        if not np.isfinite(log_q).all():
+            first = int(np.argmin(np.isfinite(log_q)))
             where = f"log_q[{first}]" if first < self.size else f"log_q[{first - self.size}] of extra"
-            raise ValueError(f"{where} = {self.log_q[first]}: expected a finite number, the log of an expected count")
+            raise ValueError(
+                f"{where} = {log_q[first]}: expected a finite {log_q.dtype} number, the log of an expected count"
+            )
 
     @property
     def is_empty(self) -> bool:
@@ -189,7 +199,7 @@ class _Batch:
             "log_q": True,
             "class_keys": self.ids,
             "exclude": exclude,
-            "temperature": temperature,
+            "temperature": float(temperature) if isinstance(temperature, np.number) else temperature,
             "family": "softmax",
             "true_target": "one",
             "remove_accidental_hits": True,
@@ -201,6 +211,21 @@ class _Batch:
         if values is None or self.device is not None:
             return values
         return values[: self.size, np.newaxis]
+
+
+def _require_arrays(**arrays: Any) -> None:
+    for name, array in arrays.items():
+        if not hasattr(array, "shape"):
+            raise TypeError(f"{name} {is_a(array)}: expected an array")
+
+
+def _three(extra: Any) -> ExtraItems:
+    if not isinstance(extra, tuple | list) or len(extra) != 3:
+        got = f"has {len(extra)} values" if isinstance(extra, tuple | list) else is_a(extra)
+        raise ValueError(f"extra {got}: expected three, (items [N, D], ids [N], log_q [N])")
+    items, ids, log_q = extra
+    _require_arrays(**{"items of extra": items})
+    return items, ids, log_q
 
 
 def _for_all(own: Any, name: str, size: int, more: Any, more_name: str, count: int) -> npt.NDArray[Any] | None:

@@ -24,6 +24,7 @@ for _platform, _by_name in _core.jax_handlers.items():
     for _name, _handler in _by_name.items():
         jax.ffi.register_ffi_target(_name, _handler, platform=_platform)
 
+from fastnce.jax._in_batch import in_batch_softmax_loss  # noqa: E402
 from fastnce.jax._losses import (  # noqa: E402
     nce_loss,
     nce_value_and_rows,
@@ -37,6 +38,7 @@ from fastnce.jax._sampler import log_uniform_candidate_sampler  # noqa: E402
 
 __all__ = [
     "adagrad_rows",
+    "in_batch_softmax_loss",
     "log_uniform_candidate_sampler",
     "nce_loss",
     "nce_value_and_rows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -25,6 +26,7 @@ from fastnce.torch._functional import sampled_loss
 from fastnce.torch._lists import Classes, exclude_of
 from fastnce.torch._schema import fields_of
 from fastnce.torch._shapes import loss_dtype
+from fastnce.torch._stream import repeats
 
 ExtraItems: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None]
 """``(items [N, D], ids [N], log_q [N])``."""
@@ -153,7 +155,7 @@ class InBatchSoftmaxLoss(nn.Module):
         temperature: Divides the products.
         frequency: A :class:`fastnce.FrequencyEstimator` that gives ``log_q`` where a call does not. In training mode it
             learns the items of each call; ``state_dict`` holds what it has learned. On the CPU only. Under activation
-            checkpointing give ``log_q`` instead: what is computed again would be learned again, and differ.
+            checkpointing give ``log_q`` instead: what is computed again would be learned again.
         reduction: ``"mean"``, ``"sum"``, or ``"none"``.
         precision: As in :func:`nce_loss`.
     """
@@ -182,6 +184,7 @@ class InBatchSoftmaxLoss(nn.Module):
         example_weight: Tensor | None = None,
     ) -> Tensor:
         """The loss of ``input [B, D]`` and ``items [B, D]``; see :func:`in_batch_softmax_loss`."""
+        take_back: Callable[[], None] | None = None
         if log_q is None and self.frequency is not None:
             if item_ids is None:
                 raise ValueError("item_ids is None: expected the id of each item, whose frequency is learned")
@@ -190,32 +193,45 @@ class InBatchSoftmaxLoss(nn.Module):
                     "log_q is None beside extra items: expected log_q of all, to which both sources add, as in "
                     "torch.logaddexp(log_q of the batch, log of what the sampler expects)"
                 )
-            log_q = self.learned_log_q(item_ids)
-        return in_batch_softmax_loss(
-            input,
-            items,
-            item_ids,
-            log_q=log_q,
-            extra=extra,
-            exclude=exclude,
-            temperature=self.temperature,
-            example_weight=example_weight,
-            reduction=self.reduction,
-            precision=self.precision,
-        )
+            log_q, take_back = self.learned_log_q(item_ids)
+        try:
+            return in_batch_softmax_loss(
+                input,
+                items,
+                item_ids,
+                log_q=log_q,
+                extra=extra,
+                exclude=exclude,
+                temperature=self.temperature,
+                example_weight=example_weight,
+                reduction=self.reduction,
+                precision=self.precision,
+            )
+        except BaseException:
+            if take_back is not None:
+                take_back()  # a call that fails is not learned
+            raise
 
-    def learned_log_q(self, item_ids: Tensor) -> Tensor:
-        """``log_q`` of the items of a batch, ``[B]``, which the estimator learns in training mode."""
+    def learned_log_q(self, item_ids: Tensor) -> tuple[Tensor, Callable[[], None] | None]:
+        """``log_q`` of the items of a batch, ``[B]``, which the estimator learns in training mode; and what undoes
+        that."""
         if torch.compiler.is_compiling():  # as a decorator it would load the compiler with this module
             outside: Any = torch.compiler.disable(self._learned_log_q)
-            return cast(Tensor, outside(item_ids))
+            return cast(tuple[Tensor, Callable[[], None] | None], outside(item_ids))
         return self._learned_log_q(item_ids)
 
-    def _learned_log_q(self, item_ids: Tensor) -> Tensor:
+    def _learned_log_q(self, item_ids: Tensor) -> tuple[Tensor, Callable[[], None] | None]:
         assert self.frequency is not None
         ids = item_ids.detach().cpu()
-        found: Tensor = self.frequency(ids) if self.training else self.frequency.log_q(ids, max(len(ids), 1))
-        return found.to(item_ids.device)
+        if not self.training:
+            return self.frequency.log_q(ids, max(len(ids), 1)).to(item_ids.device), None
+        if repeats():
+            raise RuntimeError(
+                "the loss runs again within a backward pass, where its batch would be learned twice: expected log_q as "
+                "an argument under checkpointing, computed outside of what is checkpointed"
+            )
+        found, take_back = self.frequency._call(ids)
+        return found.to(item_ids.device), take_back
 
     def get_extra_state(self) -> Any:
         """What the estimator has learned, as tensors."""
