@@ -60,12 +60,13 @@ test: test-cpp test-python test-cuda
 	@cat build/release/skipped.txt 2>/dev/null || true
 
 # All that there is, some of it too slow for every day.
+test-all: export FASTNCE_TEST_ALL := 1
 test-all: test test-torch test-jax test-jax-versions test-tf asan
 
 test-cpp: $(VENV)/.tools
 	cmake --preset release $(CMAKE_FLAGS)
 	cmake --build --preset release
-	ctest --preset release
+	ctest --preset release -j 2
 
 test-python: $(VENV)/.built
 	$(BIN)/python -m pytest
@@ -139,7 +140,7 @@ test-tf test-torch test-jax: test-%: $(VENV)/.tools
 	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	.venv-$*/bin/python -m pip install --quiet --group build $(PACKAGES-$*) pytest ml-dtypes
-	tools/build_extension.sh .venv-$*/bin/python build/ext-frameworks OFF
+	tools/build_extension.sh .venv-$*/bin/python build/ext OFF
 	.venv-$*/bin/python -m pytest -p no:cacheprovider tests/test_dlpack.py tests/test_element_types.py \
 		tests/test_examples.py tests/test_snippets.py tests/test_peers.py $(TESTS-$*)
 

@@ -107,11 +107,11 @@ ALL_CLASSES = """
 
 GROUPS = """
     sampler = fastnce.LogUniformSampler(2000, 1500, seed=3)
-    labels = np.zeros(2000, int)
-    spent = interrupted(lambda: sampler(labels, num_groups=2000))
+    labels = np.zeros(8000, int)
+    spent = interrupted(lambda: sampler(labels, num_groups=8000))
     calls = sampler.state.calls
     begin = time.process_time()
-    ids = sampler(labels, num_groups=2000).sampled_candidates
+    ids = sampler(labels, num_groups=8000).sampled_candidates
     report(spent=spent, whole=time.process_time() - begin, calls=calls,
            complete=bool((np.diff(np.sort(ids, axis=1)) > 0).all()))
 """

@@ -47,7 +47,7 @@ ends_with '^fastnce was built without CUDA'
 run make demo
 ends_with '^map of these words: .*\.png$'
 # What a machine can change: of the rest CI has just run every test.
-machine=(import devices isa examples snippets links cuda_loss cuda_arrays)
+machine=(import devices examples snippets links cuda_loss)
 environment+=(PYTEST_ADDOPTS="$(printf 'tests/test_%s.py ' "${machine[@]}")")
 run make test
 ends_with '^SKIPPED: the C\+\+ tests'

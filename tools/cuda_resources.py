@@ -167,19 +167,19 @@ def kernels_of(library: Path, cuobjdump: str) -> list[Kernel]:
 
     return sorted(
         map(kernel, usage),
-        key=lambda kernel: (not any(hot in kernel.name for hot in HOT), kernel.name, kernel.architecture),
+        key=lambda kernel: (not kernel.name.startswith(HOT), kernel.name, kernel.architecture),
     )
 
 
 def faults(kernels: list[Kernel]) -> Iterator[str]:
     for name in HOT:
-        if not any(name in kernel.name for kernel in kernels):
+        if not any(kernel.name.startswith(name) for kernel in kernels):
             yield f"no {name} was found"
     for kernel in kernels:
         where = f"{kernel.name} on {kernel.architecture}"
         if kernel.stack or kernel.local_accesses:
             yield f"{where}: {kernel.stack} bytes of stack, {kernel.local_accesses} accesses to local memory"
-        if any(hot in kernel.name for hot in HOT) and not kernel.tensor_core:
+        if kernel.name.startswith(HOT) and not kernel.tensor_core:
             yield f"{where}: no tensor-core instruction"
 
 
