@@ -119,6 +119,8 @@ def test_an_empty_batch_has_no_losses():
     empty = np.zeros((0, 4), np.float32)
     loss, grad_inputs, grad_items = fastnce.in_batch_softmax_loss_and_grad(empty, empty)
     assert loss.shape == (0,) and grad_inputs.shape == grad_items.shape == (0, 4)
+    *_, grad_extra = results = fastnce.in_batch_softmax_loss_and_grad(empty, empty, extra=(empty, None, None))
+    assert len(results) == 4 and grad_extra.shape == (0, 4)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,8 @@ def in_batch_softmax_loss_and_grad(
     """
     batch = _Batch(inputs, items, item_ids, log_q, extra)
     if batch.is_empty:
-        return no_losses(inputs), joined(inputs, inputs), joined(items, items)
+        none = (no_losses(inputs), joined(inputs, inputs), joined(items, items))
+        return none if extra is None else (*none, joined(extra[0], extra[0]))
     fields = batch.fields(inputs, exclude, temperature, precision)
     fields.update(gradients=(True, True, False), grad_loss=grad_loss, grad_dtype=grad_dtype)
     # Every item is a candidate: the rows are all items, in their order.
