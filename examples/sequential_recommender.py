@@ -40,6 +40,7 @@ import fastnce.torch
 from fastnce import Ragged, metrics
 
 EVALUATED = 4096  # users at once
+PARTS = 4  # of a batch, by length: most histories are short, and the model computes its padding, too
 
 
 class Log(NamedTuple):
@@ -242,14 +243,21 @@ class Recommender:
         random.shuffle(users)
         yield from (users[at : at + self.options.batch] for at in range(0, len(users), self.options.batch))
 
-    def step(self, users: list[list[int]]) -> Tensor:
-        """One step of Adam; returns the mean loss."""
-        read, following = ([items[cut] for items in users] for cut in (slice(None, -1), slice(1, None)))
-        histories, lengths = self.histories(read)
-        target, _ = self.histories(following)
+    def positions(self, users: list[list[int]]) -> Batch:
+        """Positions of users that have a next item."""
+        histories, lengths = self.histories([items[:-1] for items in users])
+        targets, _ = self.histories([items[1:] for items in users])
         has_next = torch.arange(histories.shape[1]) < lengths[:, None]
         known = [items for items, length in zip(users, lengths.tolist(), strict=True) for _ in range(length)]
-        loss = self.loss(Batch(self.model(histories, lengths)[has_next], target[has_next], known))
+        return Batch(self.model(histories, lengths)[has_next], targets[has_next], known)
+
+    def step(self, users: list[list[int]]) -> Tensor:
+        """One step of Adam; returns the mean loss."""
+        users = sorted(users, key=len)
+        size = -(-len(users) // PARTS)
+        parts = [self.positions(users[at : at + size]) for at in range(0, len(users), size)]
+        hidden, targets, known = zip(*parts, strict=True)
+        loss = self.loss(Batch(torch.cat(hidden), torch.cat(targets), sum(known, [])))
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
