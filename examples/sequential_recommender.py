@@ -28,6 +28,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -257,7 +258,7 @@ class Recommender:
         size = -(-len(users) // PARTS)
         parts = [self.positions(users[at : at + size]) for at in range(0, len(users), size)]
         hidden, targets, known = zip(*parts, strict=True)
-        loss = self.loss(Batch(torch.cat(hidden), torch.cat(targets), sum(known, [])))
+        loss = self.loss(Batch(torch.cat(hidden), torch.cat(targets), [*chain(*known)]))
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
