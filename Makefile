@@ -8,11 +8,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 CMAKE_FLAGS ?=
 export CMAKE_FLAGS
 
-.PHONY: help demo test test-all test-cpp test-python test-cuda test-cuda-seeds cuda cuda-report test-tf test-torch test-jax test-jax-versions lint format asan tidy bench bench-peers clean
+.PHONY: help demo test test-all test-large test-cpp test-python test-cuda test-cuda-seeds cuda cuda-report test-tf test-torch test-jax test-jax-versions lint format asan tidy bench bench-peers clean
 
 help:
 	@echo "make demo         train word embeddings on the text in examples/data"
 	@echo "make test         C++ and Python tests (test-all: with PyTorch, JAX, TensorFlow and the sanitizers)"
+	@echo "make test-large   tables larger than memory, in a sparse file of 40 GB"
 	@echo "make lint         formatting, types, layer rules"
 	@echo "make bench        native benchmark"
 	@echo "make bench-peers  side by side with TensorFlow, PyTorch and JAX (each in a .venv-peers of its own)"
@@ -62,6 +63,10 @@ test: test-cpp test-python test-cuda
 # All that there is, some of it too slow for every day.
 test-all: export FASTNCE_TEST_ALL := 1
 test-all: test test-torch test-jax test-jax-versions test-tf asan
+
+# Tables larger than memory: a sparse file of 40 GB. Some minutes; no part of test-all.
+test-large: $(VENV)/.built
+	FASTNCE_TEST_LARGE=1 $(BIN)/python -m pytest tests/test_large.py
 
 test-cpp: $(VENV)/.tools
 	cmake --preset release $(CMAKE_FLAGS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -14,7 +13,6 @@ import pytest
 import fastnce
 from cases import golden_sampler_calls
 from fastnce import reference
-from fastnce.reference._distributions import uniform_integer, word_stream
 from samplers import KINDS, zipf
 from test_sampler import assert_same_values
 from tolerances import CHI_SQUARE_SIGMAS
@@ -299,36 +297,3 @@ def test_a_learned_state_is_checked_before_it_is_taken(state, error, match):
     with pytest.raises(error, match=match):
         sampler.state = state
     np.testing.assert_equal(tuple(sampler.state), (5, 6, 0, np.ones(3, np.int32)))
-
-
-@pytest.mark.skipif(not os.environ.get("FASTNCE_TEST_LARGE"), reason="takes 5 GB: set FASTNCE_TEST_LARGE=1")
-def test_a_learned_sampler_of_more_than_2_to_the_30_classes():
-    """Where TensorFlow hangs. All weights are 1 but one, so that draws tell their integers."""
-    range_max, learned, extra = 2**30 + 7, 2**29 + 1, 2**22
-    sampler = fastnce.LearnedUnigramSampler(range_max, 5000, unique=False, seed=(1, 2))
-    ids = sampler(np.full(extra, learned)).sampled_candidates
-    uniform = reference.candidates(UniformIntegers(range_max), [[0]], 1, 5000, False, (1, 2), 0)
-    np.testing.assert_array_equal(ids, uniform.sampled_candidates)
-    values = sampler([learned, range_max - 1])
-    integers = reference.candidates(UniformIntegers(range_max + extra), [[0]], 1, 5000, False, (1, 2), 1)
-    r = integers.sampled_candidates
-    expected = np.where(r < learned, r, np.where(r <= learned + extra, learned, r - extra))
-    np.testing.assert_array_equal(values.sampled_candidates, expected)
-    np.testing.assert_allclose(
-        values.true_expected_count[:, 0], 5000 * np.array([extra + 1, 1]) / (range_max + extra), rtol=1e-6
-    )
-
-
-class UniformIntegers:
-    """Of 32 bits, as a distribution of the twin."""
-
-    def __init__(self, n):
-        self.n = n
-
-    def draws(self, seed, seed2, call, num_sampled):
-        words = word_stream(seed, seed2, call, num_sampled)
-        while True:
-            yield uniform_integer(words, self.n, 32)
-
-    def probability(self, ids):
-        return np.zeros(np.shape(ids), np.float32)
