@@ -310,7 +310,7 @@ def train(recommender: Recommender, options: argparse.Namespace) -> dict[str, An
     """Trains until the validation has not improved for a while; tests the best epoch."""
     writer = writer_of(options.tensorboard)
     best: dict[str, Any] = {"NDCG@10": -1.0}
-    seconds = []
+    seconds, history = [], []
     for epoch in range(1, options.epochs + 1):
         began = time.perf_counter()
         count = -(-len(recommender.log.users) // options.batch)
@@ -324,6 +324,7 @@ def train(recommender: Recommender, options: argparse.Namespace) -> dict[str, An
         if writer is not None:
             for name, value in {"loss": loss, **found}.items():
                 writer.add_scalar(name, value, epoch)
+        history.append(found["NDCG@10"])
         if found["NDCG@10"] > best["NDCG@10"]:
             state = {name: value.clone() for name, value in recommender.model.state_dict().items()}
             best = {**found, "epoch": epoch, "state": state}
@@ -333,7 +334,7 @@ def train(recommender: Recommender, options: argparse.Namespace) -> dict[str, An
     found = recommender.evaluate(last=1)
     return {
         "loss": options.loss, "seed": options.seed, "epoch": best["epoch"], "epochs": len(seconds), **found,
-        "seconds_per_epoch": sorted(seconds)[len(seconds) // 2],
+        "validation": history, "seconds_per_epoch": sorted(seconds)[len(seconds) // 2],
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }  # fmt: skip
 
