@@ -154,7 +154,7 @@ def test_what_is_no_key_is_refused(key, error, message):
 def test_shards_are_refused():
     for name in ("weights", "biases"):
         array = PROBLEM.arguments()[name]
-        with pytest.raises(TypeError, match=f"^{name} is a list: expected one array; fastnce.nce_loss takes shards$"):
+        with pytest.raises(TypeError, match=f"^{name} is a list: expected one array; the NumPy functions take shards$"):
             call_with(**{name: [array[:7], array[7:]]})
     with pytest.raises(TypeError, match=r"^inputs is a list: expected one array$"):  # which never has shards
         call_with(inputs=PROBLEM.inputs.tolist())

@@ -179,6 +179,26 @@ TEST_F(CudaJax, LabelsMayBeLists) {
   EXPECT_NEAR(result.values()[0], 2 * std::log1p(std::exp(2.0f)) - 2, 1e-5f);  // the label and the sample are class 0
 }
 
+TEST_F(CudaJax, LossesOverAllClassesAreRefused) {
+  const DeviceArray<float> number(std::vector<float>{1.0f}), result(std::size_t{1});
+  const DeviceArray<std::int32_t> id(std::vector<std::int32_t>{0});
+  const std::string text = CudaXlaCall()
+                               .operand(number, {1, 1})
+                               .operand(number, {1})
+                               .operand(id, {1, 1})
+                               .operand(number, {1, 1})
+                               .operands_without_elements(11)
+                               .result(result, {1})
+                               .result(result, {0, 1})
+                               .result(id, {0, 2})
+                               .result(result, {0, 1})
+                               .result(result, {0})
+                               .attribute("all_classes", true)
+                               .attribute("num_classes", std::int64_t{1})
+                               .run(bindings::jax::kLossOnCuda);
+  EXPECT_NE(text.find("expected arrays on the CPU"), std::string::npos) << text;
+}
+
 // XLA has memory for one array of scratch, and gives what comes back to work on another stream than the call's.
 TEST_F(CudaJax, AfterAnErrorMemoryGoesBackOnceItsKernelsHaveRun) {
   static int left;

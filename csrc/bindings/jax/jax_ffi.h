@@ -24,12 +24,14 @@ namespace fastnce::bindings::jax {
 
 using xla::ElementType;
 
-// Defined in jax_loss.cpp, jax_sampler.cpp and jax_rows.cpp.
+// Defined in jax_loss.cpp, jax_sampler.cpp, jax_rows.cpp and jax_evaluate.cpp.
 extern xla::Handler* const kLossOnCpu;
 extern xla::Handler* const kLossOnCuda;
 extern xla::Handler* const kSamplerOnCpu;
 extern xla::Handler* const kSamplerOnCuda;
 extern xla::Handler* const kSetRowsOnCpu;
+extern xla::Handler* const kTopKOnCpu;
+extern xla::Handler* const kRanksOnCpu;
 
 // An operand or a result. Python checked shapes and dtypes; what is read or written is checked again here, because a
 // mismatch would corrupt memory.

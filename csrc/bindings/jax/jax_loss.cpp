@@ -1,117 +1,42 @@
-// The sampled losses and their gradients for JAX.
+// The losses and their gradients for JAX.
 #include <cstddef>
-#include <string_view>
 
 #include "bindings/arrays/row_padding.h"
 #include "bindings/jax/jax_device.h"
-#include "bindings/jax/jax_ffi.h"
-#include "fastnce/config.h"
-#include "fastnce/loss.h"
+#include "bindings/jax/jax_request.h"
+#include "fastnce/evaluate.h"
 
 namespace fastnce::bindings::jax {
 
 namespace {
 
-// Options are attributes by the names of python/fastnce/_request.py; those that are missing have the request's default.
-Loss loss_from(const Call& call) {
-  Loss loss;
-  if (call.has("family")) {
-    const std::string_view family = call.text("family");
-    if (family != "logistic" && family != "softmax") throw InvalidValue("family: expected 'logistic' or 'softmax'");
-    loss.family = family == "softmax" ? LossFamily::kSoftmax : LossFamily::kLogistic;
-  }
-  if (call.has("true_target")) {
-    const std::string_view target = call.text("true_target");
-    if (target != "mean" && target != "one") throw InvalidValue("true_target: expected 'mean' or 'one'");
-    loss.true_target = target == "one" ? TrueTarget::kOne : TrueTarget::kMean;
-  }
-  if (call.has("remove_accidental_hits")) loss.remove_accidental_hits = call.flag("remove_accidental_hits");
-  return loss;
-}
+// A call of a loss: a request and its results. Row gradients have room for R rows, one for each label and each
+// candidate; over all classes, gradients of tables are dense, of V rows without ids.
+struct LossCall : RequestCall {
+  explicit LossCall(const xla::CallFrame& frame) : LossCall(Call(frame, kOperands, 5)) {}
 
-Precision precision_of(const Call& call) {
-  return call.has("precision") ? precision_from(call.text("precision"), "precision") : default_precision();
-}
+  // How many row ids were asked for: none, or R.
+  std::size_t rows() const { return request.wanted.rows() && !all_classes ? entries : 0; }
 
-// Operands, results and options, in the order in which they come. Operands that may be left out are empty then. Row
-// gradients have room for R rows, one for each label and each candidate. Lists are values and offsets.
-struct LossCall {
-  explicit LossCall(const xla::CallFrame& frame) : LossCall(Call(frame, 15, 5)) {}
-  LossCall(const LossCall&) = delete;
-
-  // How many rows of gradients were asked for: none, or R.
-  std::size_t rows() const { return request.wanted.rows() ? labels.elements() + sampled.elements() : 0; }
-  bool has_label_lists() const { return label_offsets.elements() > 0; }
-  bool excludes() const { return exclude_offsets.elements() > 0; }
-
-  Buffer weights;          // [V, D]
-  Buffer biases;           // [V], or [0] for none
-  Buffer labels;           // [B, T], or [n] beside label_offsets
-  Buffer inputs;           // [B, D]
-  Buffer sampled;          // classes [S] or [G, S]
-  Buffer true_count;       // as labels, or [0] for no log Q; the logarithms, if log_q is set
-  Buffer sampled_count;    // as sampled, likewise
-  Buffer positive_weight;  // [B], or [0] for 1
-  Buffer negative_weight;  // [B], or [0] for 1
-  Buffer label_offsets;    // [B + 1], or [0] for T labels of each example
-  Buffer label_weights;    // as labels, or [0] for 1
-  Buffer exclude;          // [m]
-  Buffer exclude_offsets;  // [B + 1], or [0] for no exclusions
-  Buffer class_keys;       // [V], or [0] for the classes themselves
-  Buffer grad_loss;        // [B], or [0] for 1
-  Buffer loss;             // [B]
-  Buffer grad_inputs;      // [B, D]
-  Buffer row_ids;          // [R]
-  Buffer grad_weights;     // [R, D]
-  Buffer grad_biases;      // [R]
-  LossRequest request;
+  const bool all_classes;
+  const std::size_t entries;  // R or V
+  Buffer loss;                // [B]
+  Buffer grad_inputs;         // [B, D]
+  Buffer row_ids;             // [R]
+  Buffer grad_weights;        // [R, D] or [V, D]
+  Buffer grad_biases;         // [R] or [V]
   LossOutputs outputs;
 
  private:
   explicit LossCall(const Call& call)
-      : weights(call.operand(0)),
-        biases(call.operand(1)),
-        labels(call.operand(2)),
-        inputs(call.operand(3)),
-        sampled(call.operand(4)),
-        true_count(call.operand(5)),
-        sampled_count(call.operand(6)),
-        positive_weight(call.operand(7)),
-        negative_weight(call.operand(8)),
-        label_offsets(call.operand(9)),
-        label_weights(call.operand(10)),
-        exclude(call.operand(11)),
-        exclude_offsets(call.operand(12)),
-        class_keys(call.operand(13)),
-        grad_loss(call.operand(14)),
+      : RequestCall(call),
+        all_classes(call.has("all_classes") && call.flag("all_classes")),
+        entries(all_classes ? static_cast<std::size_t>(request.num_classes) : labels.elements() + sampled.elements()),
         loss(call.result(0)),
         grad_inputs(call.result(1)),
         row_ids(call.result(2)),
         grad_weights(call.result(3)),
-        grad_biases(call.result(4)),
-        weights_{weights.data(), weights.dimension(0), weights.dimension(1)},
-        biases_{biases.data(), biases.dimension(0), 1} {
-    request.loss = loss_from(call);
-    request.loss.positive_weight.values = positive_weight.wanted();
-    request.loss.negative_weight.values = negative_weight.wanted();
-    request.precision = precision_of(call);
-    request.inputs_dtype = dtype_of(inputs);
-    request.dtype = *request.inputs_dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-    request.weights_dtype = outputs.grad_weights_dtype = dtype_of(weights);
-    request.biases_dtype = outputs.grad_biases_dtype = dtype_of(biases);
-    outputs.grad_inputs_dtype = request.inputs_dtype;
-    request.batch = inputs.dimension(0);
-    request.dim = inputs.dimension(1);
-    request.num_classes = call.integer("num_classes");
-    use_targets(call);
-    if (sampled.rank() == 2) request.negatives.groups = sampled.dimension(0);
-    request.negatives.count = sampled.dimension(sampled.rank() - 1);
-    if (call.has("temperature")) request.temperature = call.number("temperature");
-    request.weights.shards = {&weights_, 1};
-    if (biases.elements() > 0) request.biases.shards = {&biases_, 1};
-    request.inputs = inputs.data();
-    request.inputs_stride = request.dim;
-    request.grad_loss = grad_loss.wanted();
+        grad_biases(call.result(4)) {
     request.wanted = {.loss = loss.elements() > 0,
                       .grad_inputs = grad_inputs.elements() > 0,
                       .grad_weights = grad_weights.elements() > 0,
@@ -122,82 +47,25 @@ struct LossCall {
     outputs.grad_inputs = grad_inputs.wanted();
     outputs.grad_weights = grad_weights.data();
     outputs.grad_biases = grad_biases.wanted();
-    const auto batch = static_cast<std::size_t>(request.batch), dim = static_cast<std::size_t>(request.dim);
-    const std::size_t entries = labels.elements() + sampled.elements();
-    if (true_count.elements() + sampled_count.elements() > 0) {
-      require_extent(true_count, "true_expected_count", labels.elements(), request.dtype);
-      require_extent(sampled_count, "sampled_expected_count", sampled.elements(), request.dtype);
-      const bool logs = call.has("log_q") && call.flag("log_q");
-      (logs ? request.targets.log_q : request.targets.expected_count) = true_count.data();
-      (logs ? request.negatives.log_q : request.negatives.expected_count) = sampled_count.data();
-    }
-    require_lists("exclude", exclude, exclude_offsets, batch);
-    if (class_keys.elements() > 0 && class_keys.dimension(0) != request.num_classes) {
-      throw InvalidValue(concat("keys of ", class_keys.dimension(0), " classes: expected ", request.num_classes));
-    }
-    require_extent_or_nothing(positive_weight, "positive_weight", batch, request.dtype);
-    require_extent_or_nothing(negative_weight, "negative_weight", batch, request.dtype);
-    require_extent_or_nothing(grad_loss, "grad_loss", batch, request.dtype);
-    require_extent_or_nothing(loss, "the loss", batch, request.dtype);
-    require_extent_or_nothing(grad_inputs, "the gradient of inputs", batch * dim, *request.inputs_dtype);
+    outputs.grad_inputs_dtype = request.inputs_dtype;
+    outputs.grad_weights_dtype = request.weights_dtype;
+    outputs.grad_biases_dtype = request.biases_dtype;
+    const auto dim = static_cast<std::size_t>(request.dim);
+    require_extent_or_nothing(loss, "the loss", batch(), request.dtype);
+    require_extent_or_nothing(grad_inputs, "the gradient of inputs", batch() * dim, *request.inputs_dtype);
     require_extent_or_nothing(grad_weights, "the gradient of weights", entries * dim, *request.weights_dtype);
     require_extent_or_nothing(grad_biases, "the gradient of biases", entries, *request.biases_dtype);
-    if (weights.dimension(1) != request.dim) throw InvalidValue("weights do not fit inputs");
     if (row_ids.bytes() != rows() * sizeof(std::int64_t)) {
       throw InvalidValue(concat("row ids have ", row_ids.bytes(), " bytes: expected ", rows(),
                                 " 64-bit words, one for each row of gradients"));
     }
   }
-
-  void use_targets(const Call& call) {
-    Targets& targets = request.targets;
-    const auto batch = static_cast<std::size_t>(request.batch);
-    require_lists("labels", labels, label_offsets, batch);
-    if (has_label_lists()) {
-      targets.listed = labels.dimension(0);
-    } else {
-      if (labels.dimension(0) != request.batch) throw InvalidValue("labels do not fit inputs");
-      targets.per_example = labels.dimension(1);
-    }
-    if (call.has("padding")) targets.padding = call.integer("padding");
-    require_extent_or_nothing(label_weights, "label_weights", labels.elements(), request.dtype);
-    targets.weights = label_weights.wanted();
-  }
-
-  static void require_lists(const char* name, const Buffer& values, const Buffer& offsets, std::size_t batch) {
-    if (offsets.elements() == 0) return;
-    if (values.rank() != 1 || offsets.elements() != batch + 1) {
-      throw InvalidValue(concat(name, ": expected values [n] and offsets [", batch + 1, "]"));
-    }
-  }
-
-  Shard weights_, biases_;
 };
-
-// How many values lists hold: arrays of JAX have static sizes, so what follows the last list is no part of any.
-std::int64_t listed(const char* name, const HostIds& offsets, const Buffer& values) {
-  const std::int64_t end = offsets.all().back(), room = values.dimension(0);
-  if (end >= 0 && end <= room) return end;
-  throw InvalidValue(concat(name, ".offsets[", offsets.all().size() - 1, "] = ", end, ": expected 0 to ", room,
-                            ", the number of values"));
-}
 
 void compute_on_cpu(const xla::CallFrame& frame) {
   LossCall call(frame);
-  const HostIds labels(call.labels), sampled(call.sampled), label_offsets(call.label_offsets), exclude(call.exclude),
-      exclude_offsets(call.exclude_offsets), class_keys(call.class_keys);
-  LossRequest& request = call.request;
-  request.targets.ids = labels.all().data();
-  request.negatives.ids = sampled.all().data();
-  if (call.has_label_lists()) {
-    request.targets.offsets = label_offsets.all().data();
-    request.targets.listed = listed("labels", label_offsets, call.labels);
-  }
-  if (call.excludes()) {
-    listed("exclude", exclude_offsets, call.exclude);
-    request.exclude = {exclude.all().data(), exclude_offsets.all().data()};
-  }
-  if (call.class_keys.elements() > 0) request.class_keys = class_keys.all().data();
+  const HostRequest host(call);
+  if (call.all_classes) return full_loss(call.request, call.outputs);
   const LossPlan planned = plan(call.request);
   if (const auto rows = static_cast<std::int64_t>(call.rows()); rows > 0) {
     const std::span<const std::int64_t> ids = planned.row_ids();
@@ -211,6 +79,7 @@ void compute_on_cpu(const xla::CallFrame& frame) {
 
 void queue_loss_on_cuda(const xla::CallFrame& frame) {
   LossCall call(frame);
+  if (call.all_classes) throw InvalidValue("a loss over all classes: expected arrays on the CPU");
   DeviceCall gpu(frame);
   call.request.targets.ids = gpu.ids(call.labels);
   call.request.targets.offsets = gpu.ids(call.label_offsets);

@@ -1,4 +1,4 @@
-"""The sampled losses in JAX's own idiom: under ``jit``, ``grad``, ``vmap`` and ``scan``, with ids from a JAX key.
+"""The losses in JAX's own idiom: under ``jit``, ``grad``, ``vmap`` and ``scan``, with ids from a JAX key.
 
     >>> import fastnce.jax
     >>> loss, dinputs, rows = fastnce.jax.nce_value_and_rows(weights, biases, labels, inputs, S, V, key=key)
@@ -24,6 +24,7 @@ for _platform, _by_name in _core.jax_handlers.items():
     for _name, _handler in _by_name.items():
         jax.ffi.register_ffi_target(_name, _handler, platform=_platform)
 
+from fastnce.jax._all_classes import rank_of_labels, sigmoid_loss, softmax_loss, top_k  # noqa: E402
 from fastnce.jax._in_batch import in_batch_softmax_loss  # noqa: E402
 from fastnce.jax._losses import (  # noqa: E402
     nce_loss,
@@ -44,7 +45,11 @@ __all__ = [
     "nce_value_and_rows",
     "negative_sampling_loss",
     "negative_sampling_value_and_rows",
+    "rank_of_labels",
     "sampled_softmax_loss",
     "sampled_softmax_value_and_rows",
     "sgd_rows",
+    "sigmoid_loss",
+    "softmax_loss",
+    "top_k",
 ]

@@ -113,7 +113,7 @@ def table(array: Any, name: str) -> Any:
     """An array of floating-point numbers as JAX has it: float64 is float32 without ``jax_enable_x64``. What is none is
     left for the core to refuse."""
     if isinstance(array, list | tuple):
-        shards = "" if name == "inputs" else "; fastnce.nce_loss takes shards"
+        shards = "" if name == "inputs" else "; the NumPy functions take shards"
         raise TypeError(f"{name} {is_a(array)}: expected one array{shards}")
     if getattr(array, "dtype", None) == np.uint16:  # the bits of bfloat16 elsewhere
         raise TypeError(f"{name} has dtype uint16: expected float32, float64, float16 or bfloat16")
@@ -255,6 +255,7 @@ def _lists_seen_by_core(values: Any, offsets: Any) -> tuple[Any, Any]:
 def check_loss(fields: dict[str, Any]) -> None:
     """Throws what the NumPy entry throws for arguments like these, and what JAX cannot take."""
     seen = {name: seen_by_core(value) if name in ARRAYS else value for name, value in fields.items()}
+    del seen["all_classes"]
     seen["sampled_values"] = _samples_seen_by_core(fields)
     for values, offsets in (("labels", "label_offsets"), ("exclude", "exclude_offsets")):
         if fields[offsets] is not None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnce._request import OPTIONS
 from fastnce.jax._arguments import Operands, compute_dtype, id_dtype
+from fastnce.jax._platform import on_cpu_only
 
 Options: TypeAlias = tuple[tuple[str, Any], ...]
 """Names and values of what is fixed when a call is traced: the handler's attributes."""
@@ -17,13 +18,17 @@ Options: TypeAlias = tuple[tuple[str, Any], ...]
 _ATTRIBUTES = {
     field.name: {"integer": np.int64, "number": np.float64, "flag": np.bool_, "choice": str}[field.kind]
     for field in OPTIONS
-}
+} | {"all_classes": np.bool_}
 
 
 def options_of(fields: dict[str, Any]) -> Options:
     """The options of a request. Sizes that operands have are none; what is ``None`` has the handler's default."""
     given = ((name, fields.get(name)) for name in _ATTRIBUTES if name not in ("num_sampled", "num_true"))
     return tuple((name, value) for name, value in given if value is not None)
+
+
+def is_over_all_classes(options: Options) -> bool:
+    return ("all_classes", True) in options
 
 
 class Results(NamedTuple):
@@ -43,32 +48,56 @@ def run(
     *,
     loss: bool = False,
     inputs: bool = False,
-    rows: bool = False,
+    weights: bool = False,
+    biases: bool = False,
 ) -> Results:
-    """The loss, the gradient of inputs, and those of rows, one for each label and sample, as far as asked for."""
-    weights, biases, x = operands.weights, operands.biases, operands.inputs
+    """The loss and gradients, as far as asked for. Those of tables are rows, one for each label and sample; of a loss
+    over all classes, one for each class, without ids."""
+    x, all_classes = operands.inputs, is_over_all_classes(options)
     batch, dim = x.shape
-    entries = operands.labels.size + operands.sampled.size if rows else 0
-    dtype = compute_dtype(x)
-    call = jax.ffi.ffi_call(
+    entries = operands.weights.shape[0] if all_classes else operands.labels.size + operands.sampled.size
+    results = _call(
         "fastnce_sampled_loss",
         (
-            jax.ShapeDtypeStruct((batch if loss else 0,), dtype),
+            jax.ShapeDtypeStruct((batch if loss else 0,), compute_dtype(x)),
             jax.ShapeDtypeStruct((batch if inputs else 0, dim), x.dtype),
-            _id_words(entries),
-            jax.ShapeDtypeStruct((entries, dim), weights.dtype),
-            jax.ShapeDtypeStruct((entries if biases.size else 0,), biases.dtype),
+            _id_words(entries if (weights or biases) and not all_classes else 0),
+            jax.ShapeDtypeStruct((entries if weights else 0, dim), operands.weights.dtype),
+            jax.ShapeDtypeStruct((entries if biases and operands.biases.size else 0,), operands.biases.dtype),
         ),
-        vmap_method="sequential",
+        options,
+        _on_cpu_only(operands) if all_classes else operands,
+        grad_loss,
     )
-    results = Results(
-        *call(
-            *operands,
-            jnp.zeros(0, dtype) if grad_loss is None else grad_loss,
-            **{name: _ATTRIBUTES[name](value) for name, value in options},
-        )
-    )
-    return results._replace(ids=_ids(results.ids))
+    loss_, grad_inputs, words, *tables = results
+    return Results(loss_, grad_inputs, _ids(words), *tables)
+
+
+def top_k(options: Options, operands: Operands, k: int) -> tuple[Any, Any]:
+    """Scores and ids ``[B, k]``."""
+    x = operands.inputs
+    batch = x.shape[0]
+    results = (jax.ShapeDtypeStruct((batch, k), compute_dtype(x)), _id_words(batch * k))
+    scores, words = _call("fastnce_top_k", results, options, _on_cpu_only(operands))
+    return scores, _ids(words).reshape(batch, k)
+
+
+def rank_of_labels(options: Options, operands: Operands) -> Any:
+    """Ranks in the shape of the labels, float64 if JAX has it."""
+    dtype = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
+    result = jax.ShapeDtypeStruct(operands.labels.shape, dtype)
+    return _call("fastnce_rank_of_labels", result, options, _on_cpu_only(operands))
+
+
+def _on_cpu_only(operands: Operands) -> Operands:
+    return operands._replace(labels=on_cpu_only(operands.labels, beside=operands.inputs))
+
+
+def _call(name: str, results: Any, options: Options, operands: Operands, grad_loss: Any = None) -> Any:
+    """Of a handler that takes a request."""
+    call = jax.ffi.ffi_call(name, results, vmap_method="sequential")
+    upstream = jnp.zeros(0, compute_dtype(operands.inputs)) if grad_loss is None else grad_loss
+    return call(*operands, upstream, **{name: _ATTRIBUTES[name](value) for name, value in options})
 
 
 def draw(

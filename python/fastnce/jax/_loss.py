@@ -8,15 +8,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fastnce._errors import is_a
 from fastnce._request import ARRAYS, OPTIONS, split_lists
 from fastnce._types import RowGrads
 from fastnce.jax import _arguments, _sampling
 from fastnce.jax._arguments import Operands, compute_dtype
-from fastnce.jax._handlers import Options, options_of, replace_rows, run
+from fastnce.jax._handlers import Options, is_over_all_classes, options_of, replace_rows, run
 
-_DEFAULTS: dict[str, Any] = {**dict.fromkeys(ARRAYS), **{field.name: field.default for field in OPTIONS}}
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(ARRAYS),
+    **{field.name: field.default for field in OPTIONS},
+    "all_classes": False,  # in place of sampled ones: gradients of tables are dense
+}
 
 
 def request(**given: Any) -> dict[str, Any]:
@@ -27,16 +32,22 @@ def request(**given: Any) -> dict[str, Any]:
     return {**_DEFAULTS, **given}
 
 
+def request_over_all(**given: Any) -> dict[str, Any]:
+    """The same of a request that goes over all classes; T is that of the labels."""
+    no_samples = (np.zeros(0, np.int32), None, None)
+    return {**_DEFAULTS, "all_classes": True, "sampled_values": no_samples, "num_true": None, **given}
+
+
 def value(fields: dict[str, Any], key: Any = None) -> Any:
     """The losses, ``[...]``, differentiable in tables and inputs."""
-    options, operands, _ = _prepare(fields, key)
+    options, operands, _ = prepare(fields, key)
     return _loss(options, *operands).reshape(jnp.shape(fields["inputs"])[:-1])
 
 
 def value_and_rows(fields: dict[str, Any], key: Any = None) -> tuple[Any, Any, RowGrads]:
     """The losses, the gradient of inputs, and those of tables as rows."""
-    options, operands, upstream = _prepare(fields, key)
-    results = run(options, operands, upstream, loss=True, inputs=True, rows=True)
+    options, operands, upstream = prepare(fields, key)
+    results = run(options, operands, upstream, loss=True, inputs=True, weights=True, biases=True)
     shape = jnp.shape(fields["inputs"])
     biases = None if fields["biases"] is None else results.biases
     return (
@@ -46,7 +57,7 @@ def value_and_rows(fields: dict[str, Any], key: Any = None) -> tuple[Any, Any, R
     )
 
 
-def _prepare(fields: dict[str, Any], key: Any) -> tuple[Options, Operands, Any]:
+def prepare(fields: dict[str, Any], key: Any = None) -> tuple[Options, Operands, Any]:
     """Options, operands and upstream factors for the handler, from a request that is checked first."""
     fields, source = _sampling.split(fields)
     split_lists(fields)
@@ -61,12 +72,13 @@ def _prepare(fields: dict[str, Any], key: Any) -> tuple[Options, Operands, Any]:
     for name in tables:
         fields[name] = jnp.asarray(fields[name])
     weights, inputs = fields["weights"], fields["inputs"]
-    batch_shape, num_true = inputs.shape[:-1], operator.index(fields["num_true"])
+    batch_shape = inputs.shape[:-1]
     batch = math.prod(batch_shape)
     fields["num_classes"] = weights.shape[0] if fields["num_classes"] is None else operator.index(fields["num_classes"])
     fields["inputs"] = inputs = inputs.reshape(batch, inputs.shape[-1]) if inputs.ndim > 2 else inputs
     if fields["label_offsets"] is None:
-        labels, padding = _arguments.labels_and_padding(fields["labels"], fields["padding"], (batch, num_true))
+        shape = batch, _num_true(fields, len(batch_shape))
+        labels, padding = _arguments.labels_and_padding(fields["labels"], fields["padding"], shape)
     else:
         labels, padding = _arguments.list_values(fields["labels"], "labels.values", fields["padding"])
         fields["label_offsets"] = _list_values(fields["label_offsets"], "labels.offsets")
@@ -86,6 +98,13 @@ def _prepare(fields: dict[str, Any], key: Any) -> tuple[Options, Operands, Any]:
         _list_values(fields["class_keys"], "item_ids"),
     )
     return options_of(fields), operands, _per_example(fields["grad_loss"], fields, batch_shape)
+
+
+def _num_true(fields: dict[str, Any], batch_axes: int) -> int:
+    if fields["num_true"] is not None:
+        return operator.index(fields["num_true"])
+    shape = jnp.shape(fields["labels"])
+    return shape[-1] if len(shape) > batch_axes else 1
 
 
 def _samples(
@@ -145,10 +164,10 @@ def _backward(options: Options, residuals: Any, grad_loss: Any) -> Any:
     """The cotangents of all operands: dense ones of the tables, zeros of ids and counts."""
     operands, wanted = residuals
     for_weights, for_biases, for_inputs = (flag is not None for flag in wanted)
-    grads = run(options, operands, grad_loss, inputs=for_inputs, rows=for_weights or for_biases)
+    grads = run(options, operands, grad_loss, inputs=for_inputs, weights=for_weights, biases=for_biases)
 
     def dense(table: Any, rows: Any) -> Any:
-        return replace_rows(jnp.zeros_like(table), grads.ids, rows)
+        return rows if is_over_all_classes(options) else replace_rows(jnp.zeros_like(table), grads.ids, rows)
 
     cotangents = dict.fromkeys(Operands._fields)
     if for_weights:
