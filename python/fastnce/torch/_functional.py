@@ -281,8 +281,8 @@ def sampled_loss(
     """The loss of a request whose arguments were checked. ``nested``: labels were a nested tensor."""
     if eager and fields["padding"] is not None:
         drop_unused_padding(fields)
-    # Where a graph is made, shapes must not depend on data.
-    fields["pad_rows"] = not (eager and fields["sparse"])
+    # Where a graph is made, shapes must not depend on data. On a CUDA device the number of rows takes a synchronisation.
+    fields["pad_rows"] = not (eager and (fields["sparse"] or fields["inputs"].is_cpu))
     receivers = (fields["inputs"], fields["weights"], fields["biases"])
     factors, mean = _factors(fields, example_weight, reduction)
     recorded = torch.is_grad_enabled()
