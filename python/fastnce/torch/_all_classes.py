@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from fastnce._seed import int64
 from fastnce._types import Precision
-from fastnce.torch._arguments import (
-    TRUE_TARGETS,
-    Reduction,
-    TrueTarget,
-    is_eager,
-    require_example_weight,
-    require_loss_arguments,
-    require_option,
-)
-from fastnce.torch._functional import sampled_loss
-from fastnce.torch._lists import Classes, exclude_of, label_weights_of, split_lists
-from fastnce.torch._schema import fields_of
+from fastnce.torch._arguments import Reduction, TrueTarget, require_loss_arguments
+from fastnce.torch._functional import loss_of_labels
+from fastnce.torch._lists import Classes, exclude_of, split_lists
 
 
 def softmax_loss(
@@ -61,9 +50,9 @@ def softmax_loss(
         ValueError: Shapes that do not match, tensors on different devices, on a CUDA device, classes out of range.
         TypeError: Unsupported or mixed dtypes.
     """
-    return _full_loss(
-        *(input, target, weight, bias, example_weight, label_weights, exclude, reduction, ignore_index),
-        {"family": "softmax", "true_target": true_target, "precision": precision},
+    return loss_of_labels(
+        *(input, target, weight, bias, None, example_weight, label_weights, exclude, reduction, ignore_index),
+        {"all_classes": True, "family": "softmax", "true_target": true_target, "precision": precision},
     )
 
 
@@ -87,47 +76,10 @@ def sigmoid_loss(
     ``exclude`` leaves classes out of the sum. The other arguments, results and errors are those of
     :func:`softmax_loss`.
     """
-    return _full_loss(
-        *(input, target, weight, bias, example_weight, label_weights, exclude, reduction, ignore_index),
-        {"family": "logistic", "true_target": true_target, "precision": precision},
+    return loss_of_labels(
+        *(input, target, weight, bias, None, example_weight, label_weights, exclude, reduction, ignore_index),
+        {"all_classes": True, "family": "logistic", "true_target": true_target, "precision": precision},
     )
-
-
-def _full_loss(
-    input: Tensor,
-    target: Classes,
-    weight: Tensor,
-    bias: Tensor | None,
-    example_weight: Tensor | None,
-    label_weights: Tensor | None,
-    exclude: Classes | None,
-    reduction: Reduction,
-    ignore_index: int | None,
-    options: dict[str, Any],
-) -> Tensor:
-    labels, offsets = split_lists("target", target)
-    require_loss_arguments(input, labels, weight, bias, reduction, ignore_index)
-    require_option("true_target", options["true_target"], TRUE_TARGETS)
-    require_example_weight("example_weight", example_weight, input)
-    excluded, exclude_offsets = exclude_of(exclude, input.device)
-    fields = fields_of(
-        weights=weight,
-        biases=bias,
-        labels=labels,
-        label_offsets=offsets,
-        label_weights=label_weights_of(label_weights, offsets, input),
-        inputs=input,
-        exclude=excluded,
-        exclude_offsets=exclude_offsets,
-        num_true=labels.shape[-1] if offsets is None and labels.dim() == input.dim() else 1,
-        padding=ignore_index,
-        sparse=False,
-        all_classes=True,
-        **options,
-    )
-    tensors = (input, labels, weight) if bias is None else (input, labels, weight, bias)
-    nested = offsets is not None and isinstance(target, Tensor)
-    return sampled_loss(fields, example_weight, reduction, is_eager(*tensors), nested)
 
 
 def top_k(

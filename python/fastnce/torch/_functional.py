@@ -143,7 +143,7 @@ def nce_loss(
         TypeError: Unsupported or mixed dtypes.
     """
     options = {"true_target": true_target, "remove_accidental_hits": remove_accidental_hits}
-    return _loss_of_samples(
+    return loss_of_labels(
         *(input, target, weight, bias, sampled_values, example_weight, label_weights, exclude),
         *(reduction, ignore_index),
         {**options, "sparse": sparse, "precision": precision},
@@ -176,7 +176,7 @@ def sampled_softmax_loss(
     Arguments, results and errors are those of :func:`nce_loss`; accidental hits are removed by default.
     """
     options = {"family": "softmax", "true_target": true_target, "remove_accidental_hits": remove_accidental_hits}
-    return _loss_of_samples(
+    return loss_of_labels(
         *(input, target, weight, bias, sampled_values, example_weight, label_weights, exclude),
         *(reduction, ignore_index),
         {**options, "sparse": sparse, "precision": precision},
@@ -224,19 +224,19 @@ def negative_sampling_loss(
         "negative_weight": require_factor("negative_weight", negative_weight, input),
     }
     samples = (sampled_candidates, None, None)
-    return _loss_of_samples(
+    return loss_of_labels(
         *(input, target, weight, bias, samples, example_weight, label_weights, exclude),
         *(reduction, ignore_index),
         {**options, "sparse": sparse, "precision": precision},
     )
 
 
-def _loss_of_samples(
+def loss_of_labels(
     input: Tensor,
     target: Classes,
     weight: Tensor,
     bias: Tensor | None,
-    sampled_values: Samples,
+    sampled_values: Any,
     example_weight: Tensor | None,
     label_weights: Tensor | None,
     exclude: Classes | None,
@@ -244,15 +244,17 @@ def _loss_of_samples(
     ignore_index: int | None,
     options: dict[str, Any],
 ) -> Tensor:
-    """Any loss of given samples; ``options`` are fields of the request."""
+    """Any loss of true classes; ``options`` are fields of the request. Those over all classes have no samples."""
     labels, offsets = split_lists("target", target)
     require_loss_arguments(input, labels, weight, bias, reduction, ignore_index)
     require_option("true_target", options["true_target"], TRUE_TARGETS)
     for name in ("remove_accidental_hits", "sparse"):
-        options[name] = require_flag(name, options[name])
+        options[name] = require_flag(name, options.get(name, False))
     require_example_weight("example_weight", example_weight, input)
-    require_sampled_values(sampled_values, input.device)
-    sampled, true_count, sampled_count = sampled_values
+    if not options.get("all_classes"):
+        require_sampled_values(sampled_values, input.device)
+        options["sampled_candidates"], *counts = sampled_values
+        options["true_expected_count"], options["sampled_expected_count"] = counts
     excluded, exclude_offsets = exclude_of(exclude, input.device)
     fields = fields_of(
         weights=weight,
@@ -261,9 +263,6 @@ def _loss_of_samples(
         label_offsets=offsets,
         label_weights=label_weights_of(label_weights, offsets, input),
         inputs=input,
-        sampled_candidates=sampled,
-        true_expected_count=true_count,
-        sampled_expected_count=sampled_count,
         exclude=excluded,
         exclude_offsets=exclude_offsets,
         num_true=labels.shape[-1] if offsets is None and labels.dim() == input.dim() else 1,
@@ -281,7 +280,7 @@ def sampled_loss(
     """The loss of a request whose arguments were checked. ``nested``: labels were a nested tensor."""
     if eager and fields["padding"] is not None:
         drop_unused_padding(fields)
-    # Where a graph is made, shapes must not depend on data. On a CUDA device the number of rows takes a synchronisation.
+    # Where a graph is made, shapes must not depend on data. On a CUDA device counting rows synchronises.
     fields["pad_rows"] = not (eager and (fields["sparse"] or fields["inputs"].is_cpu))
     receivers = (fields["inputs"], fields["weights"], fields["biases"])
     factors, mean = _factors(fields, example_weight, reduction)
