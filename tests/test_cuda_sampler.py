@@ -172,6 +172,43 @@ def test_other_samplers_draw_like_the_cpu(make, unique, cuda_array):
     assert_same_candidates(tuple(map(cuda_array.get, copy.copy(sampler)(lent))), expected)
 
 
+GROUPED = OTHERS | {
+    "log-uniform": lambda **options: fastnce.LogUniformSampler(300, 40, **options),
+    "every class": lambda **options: fastnce.LogUniformSampler(300, 300, **options),  # many rounds of draws
+    "one sample": lambda **options: fastnce.LogUniformSampler(50, 1, **options),
+}
+
+
+@pytest.mark.parametrize("groups", [1, 3, 12])
+@pytest.mark.parametrize("unique", [True, False], ids=["unique", "repeated"])
+@pytest.mark.parametrize("make", GROUPED.values(), ids=GROUPED)
+def test_groups_draw_like_the_cpu(make, unique, groups, cuda_array):
+    labels = np.arange(36).reshape(12, 3)
+    sampler, on_cpu = (make(num_true=3, unique=unique, seed=(3, 4)) for _ in range(2))
+    lent = cuda_array.put(labels)
+    for number in (groups, None):  # one call each, in one stream
+        values = tuple(map(cuda_array.get, sampler(lent, num_groups=number)))
+        assert_same_candidates(values, on_cpu(labels, num_groups=number))
+    assert sampler.state == on_cpu.state
+
+
+@pytest.mark.parametrize(("sampler", "unique"), [(fastnce.UniformSampler, False), (fastnce.LogUniformSampler, True)])
+def test_groups_that_take_turns_draw_like_the_cpu(sampler, unique, cuda_array):
+    """More groups than run at once."""
+    labels = np.arange(1030) % 50
+    on_device, on_cpu = (sampler(50, 3, unique=unique, seed=(3, 4)) for _ in range(2))
+    values = tuple(map(cuda_array.get, on_device(cuda_array.put(labels), num_groups=1030)))
+    assert_same_candidates(values, on_cpu(labels, num_groups=1030))
+
+
+@pytest.mark.parametrize(("groups", "words"), [(0, "at least 1"), (5, "a divisor of the batch, B = 6")])
+def test_groups_must_divide_the_batch(groups, words, cuda_array):
+    sampler = fastnce.LogUniformSampler(50, 3, seed=1)
+    with pytest.raises(ValueError, match=f"num_groups = {groups}: expected {words}"):
+        sampler(cuda_array.put(np.arange(6)), num_groups=groups)
+    assert sampler.state.calls == 0
+
+
 def test_other_functions_give_the_cpus_ids(cuda_array):
     labels = np.arange(12).reshape(6, 2)
     lent = cuda_array.put(labels)

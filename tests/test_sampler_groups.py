@@ -391,11 +391,10 @@ def test_the_number_of_groups_is_an_integer(groups):
 @pytest.mark.parametrize(
     ("true_classes", "options", "name"),
     [
-        ([1, 2], {"num_groups": 1}, "num_groups"),
         ([1, 2], {"exclude": lists_of([[1], []])}, "exclude"),
         (lists_of([[1], []]), {}, "a Ragged of true classes"),
     ],
-    ids=["groups", "exclude", "lists"],
+    ids=["exclude", "lists"],
 )
 def test_a_cuda_device_refuses_what_it_does_not_draw(true_classes, options, name, monkeypatch):
     monkeypatch.setattr(_core, "cuda_device_of", lambda example, name: 0)

@@ -3,6 +3,7 @@
 #include "fastnce/cuda.h"
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -56,6 +57,20 @@ void validate_for_device(const SamplerParams& params) {
   require_at_most(kMostEntries, "num_sampled", params.num_sampled);
 }
 
+void validate_for_device(const SampleRequest& request) {
+  if (request.sources.size() != 1 || request.exclude.offsets != nullptr) {
+    throw InvalidValue("sources and exclude: expected one source and no lists on a CUDA device");
+  }
+  validate_for_device(request.sources[0]);
+  validate_groups(request.groups, request.batch);
+  require_at_most(kMostEntries, "num_groups * num_sampled", request.groups * request.num_sampled());
+}
+
+// Of one set, for labels that need no examples.
+SampleRequest one_set(const SamplerParams& params, std::span<const std::int64_t> labels = {}) {
+  return {.sources = {&params, 1}, .batch = 1, .true_classes = labels};
+}
+
 void validate_for_device(const LossRequest& r) {
   if (r.dtype != DType::kFloat32) throw InvalidValue("dtype: expected kFloat32 on a CUDA device");
   validate_shapes(r);
@@ -70,12 +85,7 @@ void validate_for_device(const LossRequest& r) {
   require_at_most(kMostEntries, "num_groups * num_sampled", r.negatives.total());
   require_at_most(kMostShards, "number of shards of weights", std::ssize(r.weights.shards));
   require_at_most(kMostShards, "number of shards of biases", std::ssize(r.biases.shards));
-  if (!r.negatives.sampler) return;
-  if (r.negatives.groups > 1) {
-    throw InvalidValue(concat("num_groups = ", r.negatives.groups,
-                              " without sampled_values on a CUDA device: expected 1, or candidates that were drawn"));
-  }
-  validate_for_device(*r.negatives.sampler);
+  if (r.negatives.sampler) validate_for_device(*r.negatives.sampler);
 }
 
 }  // namespace
@@ -91,22 +101,30 @@ std::vector<Device> devices() {
   return found;
 }
 
-std::size_t workspace_bytes(const SamplerParams& params) {
-  validate_for_device(params);
-  return sampler_workspace_bytes(params);
+std::size_t workspace_bytes(const SamplerParams& params) { return workspace_bytes(one_set(params)); }
+
+std::size_t workspace_bytes(const SampleRequest& request) {
+  validate_for_device(request);
+  return sampler_workspace_bytes(request);
 }
 
 void sample_candidates(const SamplerParams& params, std::uint64_t* calls, const std::int64_t* labels,
                        std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
                        const Stream& stream) {
-  validate_for_device(params);
-  require_device(stream.device);
   if (num_labels < 0 || (num_labels > 0 && labels == nullptr)) {
     throw InvalidValue(concat("labels: expected an array of num_labels = ", num_labels, " ids, not null"));
   }
+  const std::span all(labels, static_cast<std::size_t>(num_labels));
+  sample(one_set(params, all), calls, candidates, workspace, stream);
+}
+
+void sample(const SampleRequest& request, std::uint64_t* calls, const Candidates& candidates,
+            const Workspace& workspace, const Stream& stream) {
+  validate_for_device(request);
+  require_device(stream.device);
   if (candidates.sampled == nullptr) throw InvalidValue("candidates.sampled: expected an array, not null");
   const runtime::CurrentDevice current(stream.device);
-  queue_candidates(params, calls, labels, num_labels, candidates, workspace, stream);
+  queue_candidates(request, calls, candidates, workspace, stream);
 }
 
 std::size_t table_bytes(const Distribution& distribution) {

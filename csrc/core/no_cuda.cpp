@@ -16,9 +16,8 @@ namespace {
 
 }  // namespace
 
-std::size_t sampler_workspace_bytes(const SamplerParams&) { refuse(); }
-void queue_candidates(const SamplerParams&, std::uint64_t*, const std::int64_t*, std::int64_t, const Candidates&,
-                      const Workspace&, const Stream&) {
+std::size_t sampler_workspace_bytes(const SampleRequest&) { refuse(); }
+void queue_candidates(const SampleRequest&, std::uint64_t*, const Candidates&, const Workspace&, const Stream&) {
   refuse();
 }
 LossPlan plan_loss(const LossRequest&, int) { refuse(); }

@@ -210,7 +210,8 @@ TEST(CudaGeometry, TheSamplersWorkspaceIsLinearInTheSamples) {
   for (const std::int64_t num_sampled : {1, 64, 8'192, 1'000'000}) {
     for (const std::int64_t range_max : {1'000'000, 1'000'000'000}) {
       const SamplerParams params{.distribution = {.range_max = range_max}, .num_sampled = num_sampled};
-      EXPECT_LE(sampler_workspace_bytes(params), 4'096u + 400u * static_cast<std::size_t>(num_sampled + 64));
+      const SampleRequest request{.sources = {&params, 1}, .true_classes = {}};
+      EXPECT_LE(sampler_workspace_bytes(request), 4'096u + 400u * static_cast<std::size_t>(num_sampled + 64));
     }
   }
 }

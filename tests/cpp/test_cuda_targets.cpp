@@ -376,6 +376,36 @@ TEST_F(CudaTargets, ASampleOfAGroupThatIsOutOfRangeMakesItsExamplesNaNAndIsRepor
   }
 }
 
+TEST_F(CudaTargets, GroupsDrawTheCandidatesThatTheCpuDraws) {
+  for (const bool lists : {false, true}) {
+    for (const std::int64_t groups : {2, 36}) {
+      Problem<float> p({.batch = 36, .num_true = 2, .num_sampled = 33, .dim = 5, .num_classes = 70});
+      p.request.loss = {.family = LossFamily::kSoftmax, .remove_accidental_hits = true};
+      p.make_groups(groups);
+      if (lists) p.make_lists();
+      const SamplerParams sampler{
+          .distribution = {.range_max = 70}, .num_sampled = 33, .seed = 1, .seed2 = 2, .call = 3};
+      const SampleRequest drawn{.sources = {&sampler, 1},
+                                .batch = 36,
+                                .groups = groups,
+                                .true_classes = p.labels,
+                                .true_offsets = lists ? p.offsets.data() : nullptr};
+      sample(drawn, p.sampled.data(), p.true_count.data(), p.sampled_count.data());
+      p.use_rows(plan_rows(p.labels, p.sampled));
+      const Solution expected = solve(p);
+      DeviceProblem device(p);
+      device.request.targets.expected_count = nullptr;
+      device.request.negatives = {.groups = groups, .count = 33, .sampler = sampler};
+      device.run();
+      EXPECT_EQ(device.ids, p.plan.ids);
+      EXPECT_LE(relative_error(p.loss, expected.loss), tolerance(Precision::kHighest));
+      EXPECT_LE(relative_error(p.grad_inputs, expected.grad_inputs), tolerance(Precision::kHighest));
+      EXPECT_LE(relative_error(p.grad_weights, expected.grad_weights), tolerance(Precision::kHighest));
+      EXPECT_LE(relative_error(p.grad_biases, expected.grad_biases), tolerance(Precision::kHighest));
+    }
+  }
+}
+
 // More entries than one block sorts, and rows that many pieces share.
 TEST_F(CudaTargets, GroupsOfManyExamplesAreRight) {
   for (const std::int64_t distinct : {5000, 3}) {

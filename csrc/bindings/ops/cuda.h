@@ -14,8 +14,9 @@ namespace fastnce::bindings {
 // B T + S; n is None where rows are to be padded.
 py::object cuda_loss(const LossArguments& arguments);
 
-// (sampled classes, true counts, sampled counts). `calls` is the address of a counter on the device or 0.
+// (sampled classes, true counts, sampled counts). `num_groups` may be None: one group, without its axis. `calls` is the
+// address of a counter on the device or 0.
 py::tuple cuda_candidates(py::handle true_classes, std::int64_t num_true, const SamplerParams& params,
-                          std::uintptr_t calls, py::handle device);
+                          py::handle num_groups, std::uintptr_t calls, py::handle device);
 
 }  // namespace fastnce::bindings

@@ -122,7 +122,7 @@ py::tuple candidates(py::handle distribution, py::handle true_classes, py::handl
   params.seed2 = seed2;
   params.call = call;
   const std::int64_t t = integer(num_true, "num_true");
-  if (!device.is_none()) return cuda_candidates(true_classes, t, params, calls, device);
+  if (!device.is_none()) return cuda_candidates(true_classes, t, params, num_groups, calls, device);
   Batch batch(true_classes, t, true_offsets, num_groups, exclude, exclude_offsets, params.distribution);
   return batch.sample_from({&params, 1});
 }

@@ -51,7 +51,7 @@ class LossCall : LossLayout {
 
  private:
   void draw(const Stream& stream) const {
-    queue_candidates(*r_.negatives.sampler, r_.negatives.calls, r_.targets.ids, num_labels(),
+    queue_candidates(drawn(), r_.negatives.calls,
                      {.sampled = const_cast<std::int64_t*>(m_.sampled),  // workspace, as are the counts
                       .sampled_count = const_cast<float*>(m_.sampled_q.values),
                       .true_count = const_cast<float*>(m_.true_q.values)},

@@ -21,8 +21,8 @@ namespace fastnce::cuda {
 // Intermediate results on the device; candidates among them where they are drawn. `x`, `w` and G are planes, padded
 // with zeros to whole tiles.
 struct Intermediates {
-  const std::int64_t* sampled;  // z [S]
-  GivenQ sampled_q;             // Q(z) [S]
+  const std::int64_t* sampled;  // z [G, S]
+  GivenQ sampled_q;             // Q(z) [G, S]
   GivenQ true_q;                // Q(y) [B, T]
   Workspace sampler;
   OperandPlanes x;            // [B, D]
@@ -95,6 +95,15 @@ class LossLayout {
             .example = m_.example};
   }
 
+  // What is drawn where no candidates are given.
+  SampleRequest drawn() const {
+    return {.sources = {&*r_.negatives.sampler, 1},
+            .batch = r_.batch,
+            .groups = r_.negatives.groups,
+            .true_classes = {r_.targets.ids, static_cast<std::size_t>(num_labels())},
+            .true_offsets = r_.targets.offsets};
+  }
+
   DeviceLists exclude() const { return {r_.exclude.offsets, r_.exclude.listed, m_.exclude_fault}; }
 
   // Whether the logits' kernels compare each sample with each label: no launches, but T comparisons for each logit.
@@ -109,10 +118,10 @@ class LossLayout {
     m_ = {};
     rows_ = {};
     if (r_.negatives.sampler) {
-      m_.sampled = memory.take<std::int64_t>(r_.negatives.count);
-      m_.sampled_q.values = memory.take<float>(r_.negatives.count);
+      m_.sampled = memory.take<std::int64_t>(samples());
+      m_.sampled_q.values = memory.take<float>(samples());
       m_.true_q.values = memory.take<float>(num_labels());
-      const std::size_t bytes = sampler_workspace_bytes(*r_.negatives.sampler);
+      const std::size_t bytes = sampler_workspace_bytes(drawn());
       m_.sampler = {memory.take<unsigned char>(static_cast<std::int64_t>(bytes)), bytes};
     } else {
       m_.sampled = r_.negatives.ids;

@@ -10,8 +10,6 @@
 
 namespace fastnce::cuda {
 
-inline constexpr int kListThreads = 1024;
-
 // Which draws of a round had integers rejected: their numbers within the round, ascending, each as often as it had.
 struct Rejections {
   std::uint32_t* draws;  // [capacity], or null where the distribution rejects none
@@ -22,29 +20,30 @@ struct Rejections {
 // At most a half of all integers is rejected. The odds that a round of this many draws has more are below 2^-900.
 constexpr std::int64_t rejection_capacity(std::int64_t draws) { return 4 * draws + 1024; }
 
-// In shared memory, for list_rejections().
+// In shared memory, for list_rejections() by a block of this many threads.
+template <int kThreads>
 struct ListMemory {
-  int warp_sums[kListThreads / kWarp];
-  std::uint32_t candidates[kListThreads];  // words, from the first that the block looks at
+  int warp_sums[kThreads / kWarp];
+  std::uint32_t candidates[kThreads];  // words, from the first that the block looks at
   std::int64_t found;
 };
 
 // Lists the rejections among the draws [begin, begin + count), `before` having come before. By one block of
-// kListThreads threads; the list may be read after a barrier. Rejected words are rare: one thread walks through them in
+// kThreads threads; the list may be read after a barrier. Rejected words are rare: one thread walks through them in
 // order, since whether a word holds an integer depends on the rejections before it.
-template <class D>
+template <int kThreads, class D>
 FASTNCE_DEVICE void list_rejections(const D& distribution, const math::CandidateStream& stream, std::int64_t begin,
                                     std::int64_t count, std::int64_t before, const Rejections& list,
-                                    ListMemory* memory) {
+                                    ListMemory<kThreads>* memory) {
   constexpr int kWords = D::kRetriedWords;
   std::int64_t found = 0;
   for (std::uint64_t at = math::first_word<D>(begin, before); at < math::first_word<D>(begin + count, before + found);
-       at += kListThreads * kWords) {
+       at += kThreads * kWords) {
     const std::uint64_t own = at + static_cast<std::uint64_t>(thread_index()) * kWords;
     std::uint32_t words[kWords];
     for (int i = 0; i < kWords; ++i) words[i] = stream.word(own + static_cast<std::uint64_t>(i));
     const bool rejected = !distribution.accepts(words);
-    const BlockSum sum = sum_over_block<kListThreads>(rejected ? 1 : 0, memory->warp_sums);
+    const BlockSum sum = sum_over_block<kThreads>(rejected ? 1 : 0, memory->warp_sums);
     if (sum.total == 0) continue;
     if (rejected) memory->candidates[sum.before] = static_cast<std::uint32_t>(own - at);
     sync_block();

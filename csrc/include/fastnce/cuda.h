@@ -48,8 +48,8 @@ struct Workspace {
 
 // What a candidate sampler writes, on the device.
 struct Candidates {
-  std::int64_t* sampled = nullptr;  // z [S]
-  float* sampled_count = nullptr;   // Q(z) [S]
+  std::int64_t* sampled = nullptr;  // z [S], or [G, S]
+  float* sampled_count = nullptr;   // Q(z), likewise
   float* true_count = nullptr;      // Q(y) of every label; NaN where a label is out of range
 };
 
@@ -61,8 +61,9 @@ std::size_t table_bytes(const Distribution& distribution);
 // stream is being captured.
 Distribution copy_tables(const Distribution& distribution, void* memory, const Stream& stream);
 
-// Of sample_candidates(). Throws as validate() does.
+// Of sample_candidates() and sample(). Throws as validate() does.
 std::size_t workspace_bytes(const SamplerParams& params);
+std::size_t workspace_bytes(const SampleRequest& request);
 
 // Draws the classes that fastnce::sample_candidates() draws and computes the counts of expected_counts().
 // `calls`, unless null, is a counter on the device that is used instead of params.call and incremented, so that replays
@@ -70,6 +71,11 @@ std::size_t workspace_bytes(const SamplerParams& params);
 void sample_candidates(const SamplerParams& params, std::uint64_t* calls, const std::int64_t* labels,
                        std::int64_t num_labels, const Candidates& candidates, const Workspace& workspace,
                        const Stream& stream);
+
+// The same for a batch, what fastnce::sample() draws, from one source and without `exclude`. Offsets of true classes
+// are not checked: where they are wrong, true counts are those of some group.
+void sample(const SampleRequest& request, std::uint64_t* calls, const Candidates& candidates,
+            const Workspace& workspace, const Stream& stream);
 
 // A request that was checked, and how it is computed.
 struct LossPlan {

@@ -155,7 +155,7 @@ class Sampler:
                 example.
             num_groups: G, a divisor of B: S classes for each of G groups of B / G consecutive examples. None: S for
                 all. Group g of call c draws what call c G + g draws without groups; each group has its own number of
-                tries. On the CPU only.
+                tries.
             exclude: A :class:`Ragged` with a list of classes for each example, which are drawn again; needs
                 ``num_groups`` = B. A class of probability p then has the probability p / (1 - the sum of those of the
                 excluded classes), at most 1. A list that leaves little probability takes 1 / that many draws for each
@@ -177,7 +177,7 @@ class Sampler:
     _own_call = __call__
 
     def _call_on_cuda(self, batch: Batch, device: Device) -> SampledValues:
-        batch.require_one_set()
+        batch.require_no_lists()
         with device.call():
             with self._lock:
                 self._settle_on(str(device))
@@ -188,7 +188,7 @@ class Sampler:
                     self._counter = Counter(device, self._calls)
                 seed, seed2, address = self._seed, self._seed2, self._counter.address
             arguments = (*self._arguments, seed, seed2, 0, device, address)
-            values = _core.candidates(self._on_device, batch.classes, *arguments)
+            values = _core.candidates(self._on_device, batch.classes, *arguments, *batch.lists)
         return SampledValues(*map(device.hand_over, values))
 
     def _settle_on(self, place: str) -> None:

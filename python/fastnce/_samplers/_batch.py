@@ -46,9 +46,9 @@ class Batch(NamedTuple):
             _list(self.exclude_offsets, "exclude.offsets"),
         )
 
-    def require_one_set(self) -> None:
+    def require_no_lists(self) -> None:
         """On a CUDA device."""
-        given = {"num_groups": self.num_groups, "exclude": self.exclude, "a Ragged of true classes": self.offsets}
+        given = {"exclude": self.exclude, "a Ragged of true classes": self.offsets}
         for name, value in given.items():
             if value is not None:
                 raise ValueError(f"{name} on a CUDA device: expected arrays on the CPU, where it is implemented")
