@@ -451,6 +451,20 @@ def test_progress_rises_and_ends_with_the_total(name):
 
 
 @pytest.mark.parametrize("name", CALLS)
+def test_progress_is_told_the_end_where_there_are_no_examples(name):
+    told = []
+    CALLS[name](*operands(0, 20, 4), progress=lambda done, total: told.append((done, total)))
+    assert told == [(0, 0)]
+
+
+def test_progress_is_told_the_end_where_nothing_is_wanted():
+    told = []
+    weights, biases, _, inputs = operands(5, 20, 4)
+    fastnce.top_k(weights, biases, inputs, 0, progress=lambda done, total: told.append((done, total)))
+    assert told == [(100, 100)]
+
+
+@pytest.mark.parametrize("name", CALLS)
 def test_what_progress_raises_ends_the_call(name):
     def stop(done, total):
         raise LookupError(f"at {done} of {total}")

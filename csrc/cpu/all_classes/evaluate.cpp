@@ -24,7 +24,7 @@ template <class T, class Epilogue>
 void evaluate(const Scoring& scoring, SweptExamples& examples, std::int64_t bytes_per_example, const Progress& report,
               Epilogue& epilogue) {
   const SweepKernels<T>& kernels = sweep_kernels<T>(current_isa(), scoring.precision);
-  if (examples.count() == 0) return;
+  if (examples.count() == 0) return report_all_done(report, 0);
   Interruption interruption;
   const int threads = SweepShape::threads_of(scoring, examples.count(), 1.0);
   const std::int64_t longest =
@@ -203,7 +203,7 @@ class Ranks {
 
 void top_k(const Scoring& scoring, std::int64_t k, const ClassLists& exclude, const Progress& progress, void* scores,
            std::int64_t* ids) {
-  if (k == 0) return;
+  if (k == 0) return report_all_done(progress, scoring.batch * scoring.num_classes);
   SweptExamples examples = examples_of(scoring.batch, exclude);
   const auto run = [&]<class T>(T) {
     TopK<T> epilogue(sweep_kernels<T>(current_isa(), scoring.precision), k, scoring.num_classes, scores, ids);

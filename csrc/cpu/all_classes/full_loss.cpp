@@ -344,7 +344,7 @@ void clear(const LossRequest& request, const LossOutputs& outputs, const SweptEx
 void full_loss(const LossRequest& request, const Progress& progress, const LossOutputs& outputs) {
   SweptExamples examples = examples_of(request.batch, request.targets, request.exclude, true);
   clear(request, outputs, examples);
-  if (examples.count() == 0) return;
+  if (examples.count() == 0) return report_all_done(progress, 0);
   if (request.dtype == DType::kFloat32) {
     FullLoss<float>(request, outputs, examples).run(progress);
   } else {

@@ -18,4 +18,10 @@ void SweepProgress::finish() {
   if (!report_.report(report_.context, total_, total_)) interruption_.request();
 }
 
+void report_all_done(const Progress& report, std::int64_t total) {
+  Interruption interruption;
+  SweepProgress(report, total, interruption).finish();
+  interruption.check();
+}
+
 }  // namespace fastnce::cpu

@@ -31,4 +31,7 @@ class SweepProgress {
   std::chrono::steady_clock::time_point next_ = std::chrono::steady_clock::now() + kInterval;
 };
 
+// The last report of a call that has nothing to compute.
+void report_all_done(const Progress& report, std::int64_t total);
+
 }  // namespace fastnce::cpu
