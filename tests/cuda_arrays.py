@@ -45,6 +45,9 @@ class HostBackedCudaArray(LegacyProducer):
         self.streams: list[int | None] = []
         """Those it was asked to be ready for."""
 
+    def __getitem__(self, rows: slice) -> HostBackedCudaArray:
+        return HostBackedCudaArray(self.array[rows], self.device[1])
+
     def __dlpack__(self, *, stream=None, max_version=None):
         self.streams.append(stream)
         return self.lend()
@@ -62,9 +65,6 @@ class PoisoningDevice(_devices.Device):
         start = -memory.ctypes.data % 256
         array = HostBackedCudaArray(memory[start : start + size].view(kind).reshape(shape), self.index)
         return array, array.array.ctypes.data
-
-    def head(self, array: Any, rows: int) -> Any:
-        return HostBackedCudaArray(array.array[:rows], self.index)
 
 
 USED_NAMES = (b"used_dltensor", b"used_dltensor_versioned")

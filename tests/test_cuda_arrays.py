@@ -303,9 +303,11 @@ def test_a_device_array_says_what_it_is(cuda_array):
     assert (array.shape, array.dtype, array.__dlpack_device__()) == ((3, 2), "bfloat16", (CUDA, 0))
     assert repr(array) == "DeviceArray(shape=[3, 2], dtype=bfloat16, device=cuda:0)"
     assert array.address % 256 == 0
-    assert array.head(1).shape == (1, 2) and array.head(1).address == array.address
-    with pytest.raises(ValueError, match="rows = 4"):
-        array.head(4)
+    assert array[:1].shape == (1, 2) and array[:1].address == array.address
+    assert array[1:].shape == (2, 2) and array[1:][1:].address == array.address + 2 * 2 * 2
+    assert array[2:1].shape == (0, 2) and array[:9].shape == (3, 2)
+    with pytest.raises(ValueError, match="step = 2: expected 1"):
+        array[::2]
 
 
 @cuda
@@ -330,7 +332,7 @@ def test_capsules_keep_the_memory_of_a_device_array(options, cuda_array):
     numbers = np.arange(6, dtype=np.float32).reshape(3, 2)
     array = device_array()
     write_memory(array.address, numbers)
-    first = array.head(2)
+    first = array[:2]
     capsules = [array.__dlpack__(**options) for _ in range(3)]
     del array, capsules[0]  # one is never consumed
     gc.collect()

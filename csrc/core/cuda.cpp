@@ -12,6 +12,7 @@
 #include "fastnce/error.h"
 
 #include "cuda/loss/loss.h"
+#include "cuda/runtime/copy.h"
 #include "cuda/runtime/ids.h"
 #include "cuda/runtime/limits.h"
 #include "cuda/runtime/runtime.h"
@@ -169,6 +170,15 @@ void copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream) {
   require_device(stream.device);
   const runtime::CurrentDevice current(stream.device);
   queue_copy_ids(ids, to, stream);
+}
+
+void copy_rows(const RowArray& rows, void* to, const Stream& stream) {
+  if (rows.element_bytes != 2 && rows.element_bytes != 4) {
+    throw InvalidValue(concat("rows.element_bytes = ", rows.element_bytes, ": expected 2 or 4"));
+  }
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  queue_copy_rows(rows, to, stream);
 }
 
 void count_up(std::int64_t count, std::int64_t* to, const Stream& stream) {

@@ -1,6 +1,7 @@
 // What takes the place of the CUDA backend in a build without it. There is no device, so that core/cuda.cpp refuses
 // every call that needs one before it comes here.
 #include "cuda/loss/loss.h"
+#include "cuda/runtime/copy.h"
 #include "cuda/runtime/ids.h"
 #include "cuda/runtime/runtime.h"
 #include "cuda/sampler/sampler.h"
@@ -23,6 +24,7 @@ void queue_candidates(const SampleRequest&, std::uint64_t*, const Candidates&, c
 LossPlan plan_loss(const LossRequest&, int) { refuse(); }
 void queue_loss(const LossPlan&, const LossOutputs&, const Workspace&, const Stream&) { refuse(); }
 void queue_copy_ids(const IdArray&, std::int64_t*, const Stream&) { refuse(); }
+void queue_copy_rows(const RowArray&, void*, const Stream&) { refuse(); }
 void queue_count_up(std::int64_t, std::int64_t*, const Stream&) { refuse(); }
 void check_ids() { refuse(); }
 

@@ -45,7 +45,7 @@ class Device:
         return contextlib.nullcontext()
 
     def empty(self, dtype: str, shape: tuple[int, ...]) -> tuple[Any, int]:
-        """A new array for the work on ``stream``, and its address."""
+        """A new array for the work on ``stream``, of which slices have the first rows or the last, and its address."""
         array = _core.new_device_array(dtype, list(shape), self)
         return array, array.address
 
@@ -54,10 +54,6 @@ class Device:
         array, address = self.empty("int64", (count,))
         _core.cuda_count_up(count, address, self)
         return array
-
-    def head(self, array: Any, rows: int) -> Any:
-        """The first rows of what :meth:`empty` gave."""
-        return array.head(rows)
 
     def hand_over(self, array: Any, _argument: Any = None) -> Any:
         """What :meth:`empty` gave as a result, given also the argument whose dtype it has, if there is one."""
@@ -108,9 +104,6 @@ class _Torch(Device):
         array = torch.empty(shape, dtype=getattr(torch, dtype), device=f"cuda:{self.index}")
         return array, array.data_ptr()
 
-    def head(self, array: Any, rows: int) -> Any:
-        return array[:rows]
-
 
 class _Cupy(Device):
     waits = False  # as PyTorch's
@@ -131,9 +124,6 @@ class _Cupy(Device):
         # bfloat16 as its bits: not every version has the type.
         array = sys.modules["cupy"].empty(shape, "uint16" if dtype == "bfloat16" else dtype)
         return array, array.data.ptr
-
-    def head(self, array: Any, rows: int) -> Any:
-        return array[:rows]
 
     def hand_over(self, array: Any, argument: Any = None) -> Any:
         first = argument[0] if isinstance(argument, list | tuple) else argument

@@ -103,7 +103,7 @@ def compute(fields: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
         with device.call(*(fields.get(name) for name in ARRAYS if name != "inputs")):
             *arrays, used = _core.compute_loss(fields | {"device": device})
         if used is not None:
-            arrays[2:] = [None if array is None else device.head(array, used) for array in arrays[2:]]
+            arrays[2:] = [None if array is None else array[:used] for array in arrays[2:]]
     loss, grad_inputs, ids, grad_weights, grad_biases = arrays
     return (
         convert(loss),

@@ -1,7 +1,5 @@
 #include "bindings/arrays/device_array.h"
 
-#include <functional>
-#include <numeric>
 #include <utility>
 
 #include "bindings/arrays/array.h"
@@ -18,6 +16,10 @@ dl::DataType dlpack_type(const std::string& dtype) {
   if (dtype == "int64") return {dl::kInt, 64, 1};
   if (dtype == "uint8") return {dl::kUInt, 8, 1};
   throw InvalidValue(concat("dtype = '", dtype, "': expected float32, float16, bfloat16, int64 or uint8"));
+}
+
+std::int64_t bytes_of(const std::string& dtype, const std::vector<std::int64_t>& shape) {
+  return count(shape) * (dlpack_type(dtype).bits / 8);
 }
 
 // What a capsule points to. No Python object among it: a consumer may delete it without Python's lock.
@@ -55,18 +57,16 @@ void destroy(PyObject* capsule, const char* name) {
 
 DeviceArray::DeviceArray(const std::string& dtype, std::vector<std::int64_t> shape, const cuda::Stream& stream)
     : dtype_(dtype), shape_(std::move(shape)), stream_(stream) {
-  const std::int64_t count = std::accumulate(shape_.begin(), shape_.end(), std::int64_t{1}, std::multiplies{});
-  const std::int64_t bytes = count * (dlpack_type(dtype).bits / 8);
+  const std::int64_t bytes = bytes_of(dtype_, shape_);
   if (bytes > 0) memory_ = DeviceAllocation::make(static_cast<std::size_t>(bytes), stream);
 }
 
-DeviceArray DeviceArray::head(std::int64_t rows) const {
-  DeviceArray first = *this;
-  if (first.shape_.empty() || rows < 0 || rows > first.shape_[0]) {
-    throw InvalidValue(concat("rows = ", rows, ": expected at most those of shape ", shape_text(shape_)));
-  }
-  first.shape_[0] = rows;
-  return first;
+DeviceArray DeviceArray::rows(std::int64_t begin, std::int64_t count) const {
+  DeviceArray some = *this;
+  some.shape_[0] = begin;
+  some.first_byte_ += bytes_of(dtype_, some.shape_);
+  some.shape_[0] = count;
+  return some;
 }
 
 void DeviceArray::make_wait(py::handle stream) const {

@@ -4,6 +4,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -21,8 +22,8 @@ class DeviceArray {
   // others. May wait for the device, so the caller should not hold the GIL.
   DeviceArray(const std::string& dtype, std::vector<std::int64_t> shape, const cuda::Stream& stream);
 
-  // The first rows; they share the memory.
-  DeviceArray head(std::int64_t rows) const;
+  // `count` rows from row `begin` on, which there must be; they share the memory.
+  DeviceArray rows(std::int64_t begin, std::int64_t count) const;
 
   // DLPack's producer protocol. A capsule shares ownership of the memory and may release it in any thread, with or
   // without the GIL. `stream` waits for what is queued on the array's own.
@@ -35,11 +36,12 @@ class DeviceArray {
 
  private:
   void make_wait(py::handle stream) const;
-  void* data() const { return memory_ != nullptr ? memory_->data() : nullptr; }
+  void* data() const { return memory_ != nullptr ? static_cast<std::byte*>(memory_->data()) + first_byte_ : nullptr; }
 
   std::string dtype_;
   std::vector<std::int64_t> shape_;
   cuda::Stream stream_;
+  std::int64_t first_byte_ = 0;
   std::shared_ptr<DeviceAllocation> memory_;  // null if there are no elements
 };
 

@@ -19,4 +19,9 @@ py::object cuda_loss(const LossArguments& arguments);
 py::tuple cuda_candidates(py::handle true_classes, std::int64_t num_true, const SamplerParams& params,
                           py::handle num_groups, std::uintptr_t calls, py::handle device);
 
+// A new array of the rows of two: matrices of one element type with as many columns, or a number for each row; ids
+// become int64.
+py::object cuda_joined(py::handle first, const char* first_name, std::int64_t first_rows, py::handle second,
+                       const char* second_name, std::int64_t second_rows, bool matrices, py::handle device);
+
 }  // namespace fastnce::bindings

@@ -8,6 +8,7 @@
 
 #include "bindings/arrays/device_array.h"
 #include "bindings/arrays/without_gil.h"
+#include "bindings/ops/cuda.h"
 #include "bindings/ops/cuda_call.h"
 #include "bindings/ops/register.h"
 #include "fastnce/cuda.h"
@@ -26,10 +27,19 @@ py::object cuda_device_of(py::handle object, const std::string& name) {
   return py::int_(device.id);
 }
 
+DeviceArray rows_of(const DeviceArray& array, const py::slice& rows) {
+  py::ssize_t begin = 0, end = 0, step = 0, count = 0;
+  if (array.shape().empty() || !rows.compute(array.shape()[0], &begin, &end, &step, &count)) {
+    throw InvalidValue(concat("shape ", shape_text(array.shape()), ": expected rows to take some of"));
+  }
+  if (step != 1) throw InvalidValue(concat("step = ", step, ": expected 1, rows that follow each other"));
+  return array.rows(begin, count);
+}
+
 void register_device_array(py::module_& module) {
   py::class_<DeviceArray>(module, "DeviceArray",
                           "An array in device memory of fastnce's own, to be fetched through ``__dlpack__``.")
-      .def("head", &DeviceArray::head, py::arg("rows"), "The first rows, in the same memory.")
+      .def("__getitem__", &rows_of, py::arg("rows"), "Rows that follow each other, in the same memory.")
       .def("__dlpack__", &DeviceArray::export_capsule, py::kw_only(), py::arg("stream") = py::none(),
            py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
       .def("__dlpack_device__", [](const DeviceArray& array) { return std::pair(int{dl::kCuda}, array.device()); })
@@ -85,6 +95,8 @@ void register_cuda(py::module_& module) {
   module.def("cuda_write", [](std::int64_t value, std::uintptr_t address, py::handle device) {
     cuda::write(value, reinterpret_cast<std::int64_t*>(address), stream_of(device));
   });
+  module.def("cuda_joined", &cuda_joined, py::arg("first"), py::arg("first_name"), py::arg("first_rows"),
+             py::arg("second"), py::arg("second_name"), py::arg("second_rows"), py::arg("matrices"), py::arg("device"));
   module.def("cuda_count_up", [](std::int64_t count, std::uintptr_t address, py::handle device) {
     cuda::count_up(count, reinterpret_cast<std::int64_t*>(address), stream_of(device));
   });

@@ -106,6 +106,17 @@ struct IdArray {
 // Writes them to `to` [rows, columns] as int64; an id of 2^63 or more becomes negative.
 void copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream);
 
+// Rows in device memory, each contiguous.
+struct RowArray {
+  const void* data = nullptr;
+  std::int64_t element_bytes = 4;  // or 2
+  std::int64_t rows = 0, columns = 0;
+  std::int64_t row_stride = 0;  // in elements
+};
+
+// Writes them to `to` [rows, columns].
+void copy_rows(const RowArray& rows, void* to, const Stream& stream);
+
 // Writes 0 to count - 1.
 void count_up(std::int64_t count, std::int64_t* to, const Stream& stream);
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fastnce import _core
 from fastnce._arrays import joined, no_losses
-from fastnce._devices import cuda_device_of
+from fastnce._devices import Device, cuda_device_of
 from fastnce._errors import is_a
 from fastnce._request import compute
 from fastnce._types import ArrayT, DLPackArray, FloatsLike, IdsLike, Precision, Ragged
@@ -45,7 +45,7 @@ def in_batch_softmax_loss(
     classes: ``log(B p + N / V)``, for the items of the batch and the extra ones alike.
 
     Arrays, devices and errors are those of :func:`nce_loss`. On a CUDA device (not yet run on a GPU) there is at least
-    one example and no ``extra``, and a ``log_q`` that is not finite gives NaN.
+    one example, and a ``log_q`` that is not finite gives NaN.
 
     Args:
         inputs: ``[B, D]`` embeddings of the examples, such as users or queries.
@@ -146,28 +146,49 @@ class _Batch:
             )
         self.size = items.shape[0]
         self.device = cuda_device_of(inputs, "inputs", self.size)
-        if self.device is not None:
-            if extra is not None or self.size == 0:
-                wrong = "extra is given" if extra is not None else "inputs has no rows"
-                raise ValueError(f"{wrong} on a CUDA device: expected arrays on the CPU, where it is implemented")
-            self.items, self.ids, self.log_q = items, item_ids, log_q
-            return
+        if self.device is not None and self.size == 0:
+            raise ValueError("inputs has no rows on a CUDA device: expected arrays on the CPU, where it is implemented")
         more: Any
         more, more_ids, more_log_q = (None, None, None) if extra is None else _three(extra)
         if more is not None and (len(more.shape) != 2 or more.shape[1] != items.shape[1]):
             raise ValueError(
                 f"extra: items have shape {list(more.shape)}, expected [N, D] with D = {items.shape[1]}, as of items"
             )
-        if more is not None and more.dtype != items.dtype and np.uint16 in (more.dtype, items.dtype):
-            # Joined they would be promoted as integers, not as the bits of bfloat16.
-            raise TypeError(f"extra: items have dtype {more.dtype}, expected {items.dtype}, as of items")
-        self.items = items if more is None else joined(items, more)
-        count = 0 if more is None else len(more)
-        self.ids = _for_all(item_ids, "item_ids", self.size, more_ids, "ids", count)
-        self.log_q = _for_all(log_q, "log_q", self.size, more_log_q, "log_q", count)
-        if self.log_q is not None:
+        self.count = self.size + (0 if more is None else more.shape[0])
+        self.items = items if more is None else self._join_items(items, more)
+        self.ids = self._for_all(item_ids, "item_ids", more_ids, "ids of extra")
+        self.log_q = self._for_all(log_q, "log_q", more_log_q, "log_q of extra")
+        self.own_log_q: Any = log_q
+        if self.device is None and self.log_q is not None:
+            self.own_log_q = self.log_q[: self.size, np.newaxis]
             with np.errstate(over="ignore"):
                 self._require_finite(self.log_q.astype(np.float64 if "float64" in str(inputs.dtype) else np.float32))
+
+    def _join_items(self, items: Any, more: Any) -> Any:
+        if self.device is not None:
+            made = self._join_on_device(self.device, (items, "items"), (more, "items of extra"), matrices=True)
+            return self.device.hand_over(made, items)
+        if more.dtype != items.dtype and np.uint16 in (more.dtype, items.dtype):
+            # Joined they would be promoted as integers, not as the bits of bfloat16.
+            raise TypeError(f"extra: items have dtype {more.dtype}, expected {items.dtype}, as of items")
+        return joined(items, more)
+
+    def _join_on_device(self, device: Device, own: tuple[Any, str], more: tuple[Any, str], *, matrices: bool) -> Any:
+        with device.call(own[0], more[0]):
+            return _core.cuda_joined(*own, self.size, *more, self.count - self.size, matrices, device)
+
+    def _for_all(self, own: Any, name: str, more: Any, more_name: str) -> Any:
+        """A number for each item of the batch and each extra one, or for none."""
+        if own is None and more is None:
+            return None
+        if own is None or (more is None and self.count > self.size):
+            given, missing = (more_name, name) if own is None else (name, more_name)
+            raise ValueError(f"{given} is given but {missing} is None: expected both or neither")
+        if self.device is None:
+            return _joined_numbers(own, name, self.size, more, more_name, self.count - self.size)
+        return (
+            own if more is None else self._join_on_device(self.device, (own, name), (more, more_name), matrices=False)
+        )
 
     def _require_finite(self, log_q: npt.NDArray[Any]) -> None:
         """Raises ValueError for what is not finite in the dtype of the computation."""
@@ -181,7 +202,7 @@ class _Batch:
     @property
     def is_empty(self) -> bool:
         """Whether there are no candidates, and so no table."""
-        return bool(self.items.shape[0] == 0)
+        return bool(self.count == 0)
 
     def fields(
         self, inputs: Any, exclude: Ragged | None, temperature: float, precision: Precision | None
@@ -189,14 +210,13 @@ class _Batch:
         """A sampled softmax whose table is the items: example i has label i, and all classes are candidates."""
         if exclude is not None and self.ids is None:
             raise ValueError("exclude is given but item_ids is None: expected the id of each item")
-        count = self.items.shape[0]
-        candidates = np.arange(count) if self.device is None else self.device.arange(count)
+        candidates = np.arange(self.count) if self.device is None else self.device.arange(self.count)
         return {
             "weights": self.items,
             "weights_name": "items",
-            "labels": candidates if count == self.size else candidates[: self.size],
+            "labels": candidates if self.count == self.size else candidates[: self.size],
             "inputs": inputs,
-            "sampled_values": (candidates, self._of_the_batch(self.log_q), self.log_q),
+            "sampled_values": (candidates, self.own_log_q, self.log_q),
             "log_q": True,
             "class_keys": self.ids,
             "exclude": exclude,
@@ -206,12 +226,6 @@ class _Batch:
             "remove_accidental_hits": True,
             "precision": precision,
         }
-
-    def _of_the_batch(self, values: Any) -> Any:
-        """Those of the examples' own items, ``[B]``, which are all where nothing is extra."""
-        if values is None or self.device is not None:
-            return values
-        return values[: self.size, np.newaxis]
 
 
 def _require_arrays(**arrays: Any) -> None:
@@ -229,18 +243,12 @@ def _three(extra: Any) -> ExtraItems:
     return items, ids, log_q
 
 
-def _for_all(own: Any, name: str, size: int, more: Any, more_name: str, count: int) -> npt.NDArray[Any] | None:
-    """A number for each item of the batch and each extra one, or for none."""
-    if own is None and more is None:
-        return None
-    if own is None or (more is None and count > 0):
-        given, missing = (f"{more_name} of extra", name) if own is None else (name, f"{more_name} of extra")
-        raise ValueError(f"{given} is given but {missing} is None: expected both or neither")
+def _joined_numbers(own: Any, name: str, size: int, more: Any, more_name: str, count: int) -> npt.NDArray[Any]:
     parts = [np.asarray(own)] if more is None else [np.asarray(own), np.asarray(more)]
     if more is not None and name == "item_ids" and all(part.ndim == 1 for part in parts):
         # As int64: NumPy joins uint64 and int64 to float64, in which large ids are not exact.
-        parts = [_core.id_array(own, name), _core.id_array(more, f"{more_name} of extra")]
-    for part, text, expected in zip(parts, (name, f"{more_name} of extra"), (size, count), strict=False):
+        parts = [_core.id_array(own, name), _core.id_array(more, more_name)]
+    for part, text, expected in zip(parts, (name, more_name), (size, count), strict=False):
         if part.shape != (expected,):
             raise ValueError(f"{text} has shape {list(part.shape)}: expected one for each item, [{expected}]")
     return np.concatenate(parts)
