@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import fastnce
 from fastnce import reference
+from fastnce._request import with_gradients
 from losses import LOSSES, NCE, Loss
 from rounding import magnitude, naive_float32
 from tolerances import Results, assert_accurate
@@ -258,6 +259,22 @@ def shape_sweep(dtype: str, rotations: int) -> list[Case]:
         for turn in range(rotations)
         for i in range(n)
     ]
+
+
+def assert_temperature_divides_products(
+    problem: Problem, put_all: Callable[[dict[str, Any]], dict[str, Any]] = dict, get: Callable[[Any], Any] = np.asarray
+) -> None:
+    """Of a request, as no function with candidates ``[G, S]`` takes it. The twin's inputs are divided, exactly, by a
+    power of 2."""
+    temperature = 0.25
+    fields = problem.arguments() | problem.twin_options() | {"sampled_values": problem.sampled_values}
+    fields.pop("sampled_candidates", None)
+    fields |= {"num_sampled": problem.num_sampled, "num_classes": problem.num_classes, "temperature": temperature}
+    loss, grads = with_gradients(put_all(fields))
+    ids, *results = map(get, (grads.rows.ids, loss, grads.inputs, grads.rows.weights, grads.rows.biases))
+    actual = Results(*results)
+    cooled = replace(problem, inputs=problem.inputs / np.asarray(temperature, problem.inputs.dtype))
+    assert_matches_twin((ids, actual._replace(inputs=actual.inputs * temperature)), cooled)
 
 
 def assert_matches_twin(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastnce
-from cases import Case, assert_matches_twin, sizes_id
+from cases import Case, assert_matches_twin, assert_temperature_divides_products, sizes_id
 from fastnce import Ragged
 from halves import HALVES
 from losses import EVERY_LOSS
@@ -39,6 +39,27 @@ def test_every_group_has_candidates_of_its_own(loss, options, groups, cuda_array
     problem = Case(loss=loss.name, batch=36, dim=9, sampled=33, num_true=2, groups=groups, **options).problem()
     assert_matches_twin(cuda_array.solve(problem), problem)
     fastnce.cuda.check()
+
+
+@pytest.mark.parametrize("groups", [2, 36])
+@pytest.mark.parametrize("name", ["nce", "softmax", "weighted"])
+def test_a_temperature_divides_the_products_of_every_group(name, groups, cuda_array):
+    problem = Case(loss=name, batch=36, dim=9, sampled=33, num_true=2, groups=groups, remove_hits=True).problem()
+    assert_temperature_divides_products(problem, cuda_array.put_all, cuda_array.get)
+
+
+@pytest.mark.parametrize("name", ["nce", "softmax"])
+@pytest.mark.parametrize("dtype", ["float32", *HALVES])
+def test_no_precision_rounds_what_groups_multiply(dtype, name, cuda_array):
+    problem = Case(loss=name, batch=6, dim=33, sampled=9, num_true=2, groups=3).problem()
+    if dtype in HALVES:
+        roles = ("weights", "biases", "inputs")
+        problem = replace(problem, **{role: getattr(problem, role).astype(HALVES[dtype]) for role in roles})
+    solved = [cuda_array.solve(problem, precision=level) for level in ("highest", "high", "medium")]
+    for ids, results in solved[1:]:
+        np.testing.assert_array_equal(ids, solved[0][0])
+        for one, other in zip(results, solved[0][1], strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", ["nce", "softmax"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastnce
-from cases import EVERYTHING, Case, assert_matches_twin, sizes_id
+from cases import EVERYTHING, Case, assert_matches_twin, assert_temperature_divides_products, sizes_id
 from differences import assert_slopes
 from fastnce import Ragged
 from losses import EVERY_LOSS, LOSSES
@@ -56,6 +56,14 @@ def test_every_element_is_accurate_at_every_shape(loss, sizes, groups, dtype):
 def test_every_option_holds_for_every_loss(loss, flag, groups):
     problem = Case(loss=loss.name, **groups, dim=19, sampled=37, num_true=2, **{flag: True}).problem()
     assert_matches_twin(problem.solve(), problem)
+
+
+@pytest.mark.parametrize("groups", [dict(batch=24, groups=24), dict(batch=28, groups=4), dict(batch=40, groups=4)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", EVERY_LOSS, ids=str)
+def test_a_temperature_divides_the_products_of_every_group(loss, dtype, groups):
+    problem = Case(loss=loss.name, **groups, dim=19, sampled=37, num_true=2, dtype=dtype, remove_hits=True).problem()
+    assert_temperature_divides_products(problem)
 
 
 @pytest.mark.parametrize("groups", [dict(batch=24, groups=24), dict(batch=28, groups=4), dict(batch=40, groups=4)])
