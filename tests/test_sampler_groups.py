@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 import fastnce
 from fastnce import Ragged, _core, reference
+from fastnce.reference._samplers import redrawn
 from samplers import KINDS, zipf
 from test_sampler import assert_same_values
-from tolerances import CHI_SQUARE_SIGMAS
+from tolerances import CHI_SQUARE_SIGMAS, assert_counts_match
 
 V, S, B, T = 50, 8, 6, 2
 LABELS = np.random.default_rng(0).integers(V, size=(B, T))
@@ -164,6 +168,43 @@ def test_a_label_that_is_excluded_counts_as_a_class_that_every_draw_gives_at_mos
     twin = reference.Unigram(unigrams, float32_sums=False)
     assert_same_values(values, reference.candidates(twin, labels, 4, 3, unique, (1, 2), 0, 1, exclude))
     assert values.true_expected_count[0, 0] == (1.0 if unique else 3.0)  # unique: more than 3 tries
+
+
+HEAVY = [3 * 2**20, 1, 2, 1]
+
+
+def learned_heavy(classes, num_sampled, **options):
+    sampler = fastnce.LearnedUnigramSampler(classes, num_sampled, **options)
+    sampler.state = (*sampler.state[:3], np.array(HEAVY, np.int32))
+    return sampler
+
+
+NEARLY_ALL = {
+    "uniform": (fastnce.UniformSampler, reference.Uniform, 300_000, 299_998),
+    "log_uniform": (fastnce.LogUniformSampler, reference.LogUniform, 300_000, 299_995),
+    "unigram": (lambda _, s, **how: fastnce.UnigramSampler(HEAVY, s, **how), lambda _: reference.Unigram(HEAVY), 4, 1),
+    "learned_unigram": (learned_heavy, lambda _: reference.LearnedUnigram(np.array(HEAVY, np.int32)), 4, 1),
+}
+
+
+@pytest.mark.parametrize("name", NEARLY_ALL)
+def test_counts_are_right_where_a_list_holds_nearly_all_probability(name):
+    """Against rational arithmetic. The first classes are excluded; the others have a probability of some 1e-6."""
+    make, twin, classes, excluded = NEARLY_ALL[name]
+    left = np.arange(excluded, classes)
+    if name == "log_uniform":  # the only one that is not rational; the sum over consecutive classes telescopes
+        all_left = math.log1p(len(left) / (excluded + 1))
+        share = [math.log1p(1 / (k + 1)) / all_left for k in left.tolist()]
+    else:
+        weights = HEAVY[1:] if classes == 4 else [1] * len(left)
+        share = [float(Fraction(weight, sum(weights))) for weight in weights]
+    expected = (2 * np.array(share)).astype(np.float32)
+    sampler = make(classes, 2, num_true=len(left), unique=False, seed=(1, 2))
+    values = sampler([left], num_groups=1, exclude=lists_of([range(excluded)]))
+    assert_counts_match(values.true_expected_count[0], expected)
+    distribution = twin(classes)
+    p = redrawn(distribution.probability(left), distribution.exact_probability(np.arange(excluded)))
+    assert_counts_match(reference.expected_count(p, 2, 2), expected)
 
 
 def test_counts_are_positive_where_rounding_leaves_no_probability():

@@ -12,6 +12,7 @@
 #include "cpu/runtime/interrupt.h"
 #include "cpu/sampler/sampler.h"
 #include "fastnce/error.h"
+#include "math/compensated_sum.h"
 #include "math/distribution/parameter.h"
 #include "math/distribution/registry.h"
 
@@ -86,16 +87,18 @@ void require_weights(std::span<const float> weights) {
   }
 }
 
+double exact_total_of(std::span<const float> weights) {
+  math::CompensatedSum sum;
+  for_each_class(std::ssize(weights), [&](std::size_t k) { sum.add(static_cast<double>(weights[k])); });
+  return sum.total();
+}
+
 // TensorFlow's running float32 sum is taken also for float64 sums where it is as good as theirs: within 2^-20, 16 units
 // in the last place of a count. So counts have its bits for tables of some hundred classes.
-double total_of(std::span<const float> weights, WeightSums sums) {
+double total_of(std::span<const float> weights, WeightSums sums, double wide) {
   constexpr double kExactEnough = 0x1p-20;
-  double wide = 0.0;
   float narrow = 0.0f;
-  for_each_class(std::ssize(weights), [&](std::size_t k) {
-    wide += static_cast<double>(weights[k]);
-    narrow += weights[k];
-  });
+  for_each_class(std::ssize(weights), [&](std::size_t k) { narrow += weights[k]; });
   const bool exact_enough = std::abs(static_cast<double>(narrow) - wide) <= kExactEnough * wide;
   if (sums == WeightSums::kFloat64 && !exact_enough) return wide;
   if (std::isinf(narrow)) {
@@ -126,17 +129,20 @@ bool is_all(const Distribution& distribution) { return distribution.kind == math
 UnigramTable::UnigramTable(std::vector<float> weights, WeightSums sums) : weights_(std::move(weights)), sums_(sums) {
   require_table_size(weights_.size(), "a table");
   require_weights(weights_);
-  total_ = total_of(weights_, sums);
+  exact_total_ = exact_total_of(weights_);
+  total_ = total_of(weights_, sums, exact_total_);
   alias_table_.resize(2 * weights_.size());
   reachable_ = cpu::build_alias_table(weights_, sums, alias_table_.data());
 }
 
 Distribution UnigramTable::distribution() const {
-  return {
-      .kind = math::kind_of<math::Unigram>(),
-      .range_max = std::ssize(weights_),
-      .unigram = {
-          .weights = weights_.data(), .alias_table = alias_table_.data(), .total = total_, .reachable = reachable_}};
+  return {.kind = math::kind_of<math::Unigram>(),
+          .range_max = std::ssize(weights_),
+          .unigram = {.weights = weights_.data(),
+                      .alias_table = alias_table_.data(),
+                      .total = total_,
+                      .exact_total = exact_total_,
+                      .reachable = reachable_}};
 }
 
 LearnedWeights::LearnedWeights(std::int64_t range_max) {

@@ -28,10 +28,6 @@ void probabilities_of(const math::LogUniform& distribution, std::span<const std:
       .log_uniform_counts(ids.data(), std::ssize(ids), distribution.log_range, kOneDraw, kOneDraw, p);
 }
 
-void probabilities_of(const math::All&, std::span<const std::int64_t> ids, float* p) {
-  std::fill_n(p, ids.size(), 1.0f);
-}
-
 template <class D>
 void count_in_set(const D& distribution, std::int64_t num_sampled, const DrawnSet& set,
                   std::span<const std::int64_t> ids, float* counts) {
@@ -57,8 +53,10 @@ void count_in_set(const math::All&, std::int64_t, const DrawnSet&, std::span<con
 
 }  // namespace
 
-void probabilities(const Distribution& distribution, std::span<const std::int64_t> ids, float* p) {
-  math::with_distribution(distribution, [&](const auto& known) { probabilities_of(known, ids, p); });
+void exact_probabilities(const Distribution& distribution, std::span<const std::int64_t> ids, double* p) {
+  math::with_distribution(distribution, [&](const auto& known) {
+    for (std::size_t i = 0; i < ids.size(); ++i) p[i] = known.exact_probability(ids[i]);
+  });
 }
 
 void expected_counts(const SamplerParams& params, std::span<const DrawnSet> sets, const ClassLists& lists,

@@ -11,7 +11,7 @@ namespace fastnce::cpu {
 // What expected counts follow from, beside the distribution.
 struct DrawnSet {
   std::int64_t tries = 0;  // draws that the set took, without those of excluded classes
-  double left = 1.0;       // 1 - the probabilities of excluded classes
+  double left = 1.0;       // 1 - the probabilities of excluded classes; above 0
 };
 
 // As in fastnce/sampler.h; parameters must be valid (core/sampler.cpp checks them).
@@ -26,8 +26,8 @@ void sample_sets(const SamplerParams& params, std::int64_t groups, const ClassLi
 void expected_counts(const SamplerParams& params, std::span<const DrawnSet> sets, const ClassLists& lists,
                      float* counts);
 
-// Of each class in one draw. On this thread.
-void probabilities(const Distribution& distribution, std::span<const std::int64_t> ids, float* p);
+// Of each class in one draw, not rounded to float32. On this thread.
+void exact_probabilities(const Distribution& distribution, std::span<const std::int64_t> ids, double* p);
 
 // Walker's alias table of `weights`, as TensorFlow builds it; returns the number of classes that it can draw.
 // `alias_table` has room for 2 numbers per class.

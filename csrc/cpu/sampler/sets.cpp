@@ -2,6 +2,7 @@
 // through the draws of a set in order.
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "cpu/sampler/draws.h"
 #include "cpu/sampler/sampler.h"
 #include "fastnce/error.h"
+#include "math/compensated_sum.h"
 #include "math/distribution/registry.h"
 
 namespace fastnce::cpu {
@@ -49,14 +51,14 @@ class SetSampler {
     if (!excludes_) return others;
     excluded_.clear(std::ssize(ids));
     probabilities_.resize(ids.size());
-    probabilities(params_.distribution, ids, probabilities_.data());
-    double sum = 0.0;
+    exact_probabilities(params_.distribution, ids, probabilities_.data());
+    math::CompensatedSum sum;
     for (std::size_t i = 0; i < ids.size(); ++i) {
       if (!excluded_.insert(ids[i])) continue;
-      sum += static_cast<double>(probabilities_[i]);
+      sum.add(probabilities_[i]);
       others -= can_draw(params_.distribution, ids[i]) ? 1 : 0;
     }
-    left_ = 1.0 - sum;
+    left_ = std::max(sum.missing_to(1.0), std::numeric_limits<double>::min());
     return others;
   }
 
@@ -100,7 +102,7 @@ class SetSampler {
   bool excludes_ = false;
   double left_ = 1.0;
   ClassSet excluded_, seen_;
-  std::vector<float> probabilities_;
+  std::vector<double> probabilities_;
   std::vector<std::int64_t> draws_;
 };
 

@@ -18,6 +18,7 @@ struct UnigramView {
   const float* weights = nullptr;              // [V]
   const std::uint32_t* alias_table = nullptr;  // [V, 2]: Walker's alias table
   double total = 0;                            // sum of the weights: p(k) = weights[k] / total
+  double exact_total = 0;                      // the same in float64, whatever the WeightSums
   std::int64_t reachable = 0;                  // classes that can be drawn
 };
 
@@ -90,7 +91,7 @@ class UnigramTable {
   std::vector<float> weights_;
   std::vector<std::uint32_t> alias_table_;
   WeightSums sums_;
-  double total_;
+  double total_, exact_total_;
   std::int64_t reachable_;
 };
 

@@ -13,6 +13,8 @@ struct All {
 
   template <class Given>
   explicit All(const Given&) {}
+
+  double exact_probability(std::int64_t) const { return 1.0; }
 };
 
 }  // namespace fastnce::math

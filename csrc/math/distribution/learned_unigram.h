@@ -51,6 +51,9 @@ struct LearnedUnigram {
     const float weight = weights == nullptr ? 1.0f : static_cast<float>(weights[k]);
     return static_cast<double>(weight / static_cast<float>(total));
   }
+  double exact_probability(std::int64_t k) const {
+    return static_cast<double>(weights == nullptr ? 1 : weights[k]) / static_cast<double>(total);
+  }
 
   const std::int32_t* weights;  // [V], or null
   const std::int32_t* tree;     // [1 + blocks]; node 0 is not used

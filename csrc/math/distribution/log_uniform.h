@@ -53,6 +53,13 @@ struct LogUniform {
     return log_uniform_probability(static_cast<double>(k), log_range);
   }
 
+  // log(1 + 1 / (k + 1)) is 2 atanh(s) with s = 1 / (2 k + 3), which is at most 1/3.
+  double exact_probability(std::int64_t k) const {
+    const double s = 1.0 / (2.0 * static_cast<double>(k) + 3.0);
+    const double s2 = s * s;
+    return ((s + s) + (s + s) * s2 * horner(s2, LogisticConstants<double>::atanh())) * (1.0 / log_range);
+  }
+
   std::int64_t range_max;
   double log_range;
 };

@@ -11,6 +11,7 @@
 //   id(fixed, integer)            the class that these words draw: the same on every machine, so that no product may be
 //                                 an operand of a sum, which some compilers contract; an explicit std::fma may
 //   probability(k)                of class k in one draw, rounded to float32: expected counts start from that
+//   exact_probability(k)          the same in float64, on the host: what excluded classes leave is 1 minus their sum
 #pragma once
 
 #include <cstddef>

@@ -17,7 +17,8 @@ struct Uniform {
   template <class Given>
   explicit Uniform(const Given& given)
       : integer(static_cast<std::uint64_t>(given.range_max)),
-        p(static_cast<double>(static_cast<float>(1.0 / static_cast<double>(given.range_max)))) {}
+        exact(1.0 / static_cast<double>(given.range_max)),
+        p(static_cast<double>(static_cast<float>(exact))) {}
 
   // The lower half comes first.
   FASTNCE_HD static std::uint64_t joined(const std::uint32_t* words) {
@@ -26,9 +27,11 @@ struct Uniform {
   FASTNCE_HD bool accepts(const std::uint32_t* words) const { return integer.accepts(joined(words)); }
   FASTNCE_HD std::int64_t id(const std::uint32_t*, const std::uint32_t* words) const { return integer(joined(words)); }
   FASTNCE_HD double probability(std::int64_t) const { return p; }
+  double exact_probability(std::int64_t) const { return exact; }
 
   UniformInteger<std::uint64_t> integer;
-  double p;
+  double exact;
+  double p;  // in float32
 };
 
 }  // namespace fastnce::math

@@ -28,6 +28,7 @@ struct Unigram {
       : integer(static_cast<std::uint64_t>(given.range_max)),
         weights(given.unigram.weights),
         total(given.unigram.total),
+        exact_total(given.unigram.exact_total),
         table(given.unigram.alias_table) {}
 
   FASTNCE_HD bool accepts(const std::uint32_t* word) const { return integer.accepts(*word); }
@@ -43,9 +44,12 @@ struct Unigram {
     return static_cast<double>(static_cast<float>(static_cast<double>(weights[k]) / total));
   }
 
+  double exact_probability(std::int64_t k) const { return static_cast<double>(weights[k]) / exact_total; }
+
   UniformInteger<std::uint32_t> integer;
-  const float* weights;        // [V]
-  double total;                // their sum
+  const float* weights;  // [V]
+  double total;          // their sum, maybe in float32
+  double exact_total;
   const std::uint32_t* table;  // [V, 2]: an AliasEntry each
 };
 

@@ -28,6 +28,10 @@ class Distribution(Protocol):
         """Of each class in one draw, rounded to float32; the shape of ``ids``."""
         ...
 
+    def exact_probability(self, ids: ArrayLike) -> Floats64:
+        """The same in float64, not rounded."""
+        ...
+
 
 # ---- random words ------------------------------------------------------------------------------------------
 
@@ -81,11 +85,16 @@ class InverseCdf:
     """A distribution whose draw is a function of one uniform number, in float64.
 
     ``ids(u)`` are the classes that the numbers u ``[n]`` in [0, 1) draw; ``probabilities(k)`` those of the classes k,
-    which are float64, in their shape.
+    which are float64, in their shape, by the formula that is then rounded; ``exact_probabilities`` by a better one.
     """
 
-    def __init__(self, ids: Callable[[Floats64], Ids], probabilities: Callable[[Floats64], Floats64]) -> None:
-        self.ids, self.probabilities = ids, probabilities
+    def __init__(
+        self,
+        ids: Callable[[Floats64], Ids],
+        probabilities: Callable[[Floats64], Floats64],
+        exact_probabilities: Callable[[Floats64], Floats64],
+    ) -> None:
+        self.ids, self.probabilities, self.exact_probabilities = ids, probabilities, exact_probabilities
 
     def draws(self, seed: int, seed2: int, call: int, num_sampled: int) -> Iterator[int]:
         drawn, count = 0, num_sampled
@@ -95,6 +104,9 @@ class InverseCdf:
 
     def probability(self, ids: ArrayLike) -> Floats32:
         return self.probabilities(np.asarray(ids, np.int64).astype(np.float64)).astype(np.float32)
+
+    def exact_probability(self, ids: ArrayLike) -> Floats64:
+        return self.exact_probabilities(np.asarray(ids, np.int64).astype(np.float64))
 
 
 # ---- log-uniform -------------------------------------------------------------------------------------------
@@ -112,6 +124,7 @@ class LogUniform(InverseCdf):
         super().__init__(
             lambda u: np.array([(int(math.exp(x)) - 1) % range_max for x in (u * log_range).tolist()], np.int64),
             lambda k: np.log((k + 2.0) / (k + 1.0)) / log_range,
+            lambda k: np.log1p(1.0 / (k + 1.0)) / log_range,
         )
 
 
@@ -139,6 +152,9 @@ class Uniform:
 
     def probability(self, ids: ArrayLike) -> Floats32:
         return np.full(np.shape(ids), 1.0 / self.range_max, np.float32)
+
+    def exact_probability(self, ids: ArrayLike) -> Floats64:
+        return np.full(np.shape(ids), 1.0 / self.range_max)
 
 
 # ---- unigram -----------------------------------------------------------------------------------------------
@@ -204,9 +220,9 @@ class Unigram:
     ) -> None:
         self.weights = unigram_weights(unigrams, distortion, num_reserved_ids, num_shards, shard)
         self.total = np.float64(np.add.accumulate(self.weights)[-1])  # one by one, in float32
-        exact = self.weights.sum(dtype=np.float64)
-        if not float32_sums and abs(self.total - exact) > 2**-20 * exact:
-            self.total = exact
+        self.exact_total = math.fsum(self.weights.tolist())
+        if not float32_sums and abs(self.total - self.exact_total) > 2**-20 * self.exact_total:
+            self.total = np.float64(self.exact_total)
         self.prob, self.alias = alias_table(self.weights, float32_sums)
 
     def draws(self, seed: int, seed2: int, call: int, num_sampled: int) -> Iterator[int]:
@@ -218,6 +234,9 @@ class Unigram:
 
     def probability(self, ids: ArrayLike) -> Floats32:
         return np.asarray(self.weights[np.asarray(ids, np.int64)] / self.total, np.float32)
+
+    def exact_probability(self, ids: ArrayLike) -> Floats64:
+        return self.weights[np.asarray(ids, np.int64)].astype(np.float64) / self.exact_total
 
 
 # ---- learned unigram ---------------------------------------------------------------------------------------
@@ -235,3 +254,6 @@ class LearnedUnigram:
 
     def probability(self, ids: ArrayLike) -> Floats32:
         return self.weights[np.asarray(ids, np.int64)].astype(np.float32) / np.float32(self.sums[-1])
+
+    def exact_probability(self, ids: ArrayLike) -> Floats64:
+        return self.weights[np.asarray(ids, np.int64)] / float(self.sums[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import TypedDict, Unpack
@@ -39,14 +40,16 @@ def expected_count(p: Floats32, num_sampled: int, tries: int) -> Floats32:
         return (-np.expm1(float(np.float32(tries)) * np.log1p(-p.astype(np.float64)))).astype(np.float32)
 
 
-def redrawn(p: Floats32, excluded: Floats32) -> Floats32:
+def redrawn(p: Floats32, excluded: Floats64) -> Floats32:
     """Probability of a class in one draw, where draws of excluded classes are drawn again: ``p / (1 - sum excluded)``.
 
-    ``excluded`` holds the probabilities of those classes, each once, which float64 adds up. The formula serves a label
-    that is itself excluded, too, up to 1.
+    ``excluded`` holds the probabilities of those classes, each once. They are not rounded to float32, nor is their sum
+    rounded: else little would be left of what they leave where that is little. The formula serves a label that is
+    itself excluded, too, up to 1.
     """
-    q: Floats64 = p / (1.0 - excluded.sum(dtype=np.float64))
-    return np.minimum(q, 1.0).astype(np.float32)
+    left = max(math.fsum([1.0, *(-excluded).tolist()]), float(np.finfo(np.float64).tiny))
+    with np.errstate(over="ignore"):
+        return np.minimum(p.astype(np.float64) / left, 1.0).astype(np.float32)
 
 
 def one_set(draws: Iterator[int], num_sampled: int, unique: bool, excluded: set[int]) -> tuple[Ids, int]:
@@ -104,7 +107,7 @@ def candidates(
         excluded = np.empty(0, np.int64) if exclude is None else np.unique(list_of(exclude, g))
         draws = distribution.draws(*pair, call * groups + g, num_sampled)
         ids[g], tries = one_set(draws, num_sampled, unique, set(excluded.tolist()))
-        p_excluded = distribution.probability(excluded)
+        p_excluded = distribution.exact_probability(excluded)
         own = group_of_label == g
         true_count[own], sampled_count[g] = (
             expected_count(redrawn(distribution.probability(k), p_excluded), num_sampled, tries)
