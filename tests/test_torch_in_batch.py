@@ -100,6 +100,33 @@ def test_an_empty_batch_has_no_loss():
     assert loss.item() == 0 and x.grad.shape == (0, 4)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("alone", ["input", "items", "extra", "example_weight", None])
+def test_an_empty_batch_has_gradients_of_whatever_wants_one(reduction, alone):
+    shapes = {"input": (0, 4), "items": (0, 4), "extra": (0, 4), "example_weight": (0,)}
+    given = {name: torch.zeros(shape, requires_grad=alone in (None, name)) for name, shape in shapes.items()}
+    loss = fastnce.torch.in_batch_softmax_loss(**{**given, "extra": (given["extra"], None, None)}, reduction=reduction)
+    assert loss.shape == ((0,) if reduction == "none" else ())
+    loss.sum().backward()
+    assert all(tensor.grad.shape == tensor.shape for tensor in given.values() if tensor.requires_grad)
+
+
+@pytest.mark.parametrize("extra", [False, True])
+def test_items_of_any_strides(extra):
+    x, columns, plain = torch.randn(5, 6), torch.randn(6, 5, requires_grad=True), torch.randn(5, 6, requires_grad=True)
+    with torch.no_grad():
+        plain.copy_(columns.T)
+    more = (torch.randn(6, 3).T, None, None) if extra else None
+    strided, usual = (fastnce.torch.in_batch_softmax_loss(x, items, extra=more) for items in (columns.T, plain))
+    assert torch.equal(strided, usual)
+    strided.backward()
+    usual.backward()
+    assert torch.equal(columns.grad.T, plain.grad)
+    one = torch.ones((), requires_grad=True)
+    fastnce.torch.in_batch_softmax_loss(x, one.expand(5, 6)).backward()  # items are all the same
+    torch.testing.assert_close(one.grad, torch.zeros(()), atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_the_dtype_of_the_loss_does_not_depend_on_the_size_of_the_batch(dtype):
     x = torch.zeros(1, 4, dtype=dtype)

@@ -84,6 +84,8 @@ def in_batch_softmax_loss(
         if more.dim() != 2 or more.shape[1] != items.shape[1]:
             raise ValueError(f"items of extra has shape {list(more.shape)}: expected [N, D], D = {items.shape[1]}")
         items = torch.cat([items, more])
+    elif items.stride(1) != 1:
+        items = items.contiguous()  # of a table, which is never copied, the library refuses such rows
     ids = _for_all("item_ids", item_ids, size, more_ids, items)
     logs = _for_all("log_q", log_q, size, more_log_q, items)
     if ids is None and exclude is not None:
@@ -114,7 +116,10 @@ def in_batch_softmax_loss(
         sparse=False,
     )
     if items.shape[0] == 0:
-        nothing = input.sum(-1, dtype=loss_dtype(input))
+        # Of everything that may want a gradient, so that a backward pass finds it.
+        nothing = (input * items).sum(-1, dtype=loss_dtype(input))
+        if example_weight is not None:
+            nothing = nothing * example_weight.to(nothing.dtype)
         return nothing if reduction == "none" else nothing.sum()
     return sampled_loss(fields, example_weight, reduction, is_eager(input, items), False)
 
