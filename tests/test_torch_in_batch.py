@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -183,8 +184,19 @@ IDS = torch.arange(5)
         ({"extra": (X[:2], None, None)}, ValueError, ["item_ids is given but item_ids of extra is None"]),
         ({"extra": (X[:2, :3], IDS[:2], None)}, ValueError, ["items of extra has shape [2, 3]", "D = 6"]),
         ({"extra": (X[:2], IDS[:2], X[:2, 0])}, ValueError, ["log_q of extra is given but log_q is None"]),
+        ({"extra": X}, TypeError, ["extra is a Tensor: expected a tuple, (items [N, D], ids [N], log_q [N])"]),
+        ({"extra": (X, IDS)}, ValueError, ["extra has 2 values: expected three"]),
+        ({"log_q": torch.tensor([0, 0, -math.inf, 0, 0])}, ValueError, ["log_q[2] = -inf: expected a finite float32"]),
+        ({"log_q": X[:, 0].double() + 1e300}, ValueError, ["log_q[0] = inf: expected a finite float32 number"]),
+        (
+            {"log_q": X[:, 0], "extra": (X[:3], IDS[:3], torch.tensor([0, math.nan, 0]))},
+            ValueError,
+            ["log_q[1] of extra = nan"],
+        ),
         ({"exclude": IDS}, TypeError, ["exclude is a Tensor", "fastnce.Ragged"]),
         ({"temperature": 0.0}, ValueError, ["temperature = 0"]),
+        ({"temperature": None}, TypeError, ["temperature is None: expected a number"]),
+        ({"temperature": torch.ones(2)}, TypeError, ["temperature is a Tensor: expected a number"]),
         ({"temperature": torch.ones((), requires_grad=True)}, ValueError, ["temperature requires a gradient"]),
         ({"reduction": "max"}, ValueError, ["reduction", "max"]),
         ({"example_weight": torch.zeros(4)}, ValueError, ["example_weight has shape [4]"]),
@@ -195,6 +207,13 @@ def test_it_refuses(change, error, words):
     with pytest.raises(error) as raised:
         fastnce.torch.in_batch_softmax_loss(**{"input": X, "items": X, "item_ids": IDS, "exclude": exclude, **change})
     assert all(word in str(raised.value) for word in words), str(raised.value)
+
+
+def test_ids_of_dtypes_without_a_common_one():
+    x, own = torch.randn(5, 6), torch.tensor([0, 1, 1, 3, 2**63 - 1])
+    expected = fastnce.torch.in_batch_softmax_loss(x, x, own, extra=(x[:3], own[2:], None))
+    given = own.to(torch.uint64)
+    assert torch.equal(fastnce.torch.in_batch_softmax_loss(x, x, given, extra=(x[:3], own[2:], None)), expected)
 
 
 def test_a_call_that_fails_is_not_learned():

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
+from fastnce._errors import is_a
 from fastnce._frequency import FrequencyEstimator
 from fastnce._types import Precision
 from fastnce.torch._arguments import (
@@ -77,7 +78,7 @@ def in_batch_softmax_loss(
     _require_items("items", items, input)
     if items.dim() != 2 or input.shape != items.shape:
         raise ValueError(f"items has shape {list(items.shape)}: expected [B, D] like input, {list(input.shape)}")
-    more, more_ids, more_log_q = (None, None, None) if extra is None else extra
+    more, more_ids, more_log_q = (None, None, None) if extra is None else _three(extra)
     size = items.shape[0]
     if more is not None:
         _require_items("items of extra", more, input)
@@ -94,8 +95,9 @@ def in_batch_softmax_loss(
     target = candidates[:size]
     require_loss_arguments(input, target, items, None, reduction, None)
     require_example_weight("example_weight", example_weight, input)
-    if isinstance(temperature, Tensor) and temperature.requires_grad:
-        raise ValueError("temperature requires a gradient, which the loss does not have: pass input / temperature")
+    temperature = _number(temperature)
+    if logs is not None and is_eager(logs) and logs.is_cpu:
+        _require_finite(logs.to(loss_dtype(input)), size)
     excluded, offsets = exclude_of(exclude, input.device)
     fields = fields_of(
         weights=items,
@@ -108,7 +110,7 @@ def in_batch_softmax_loss(
         class_keys=ids,
         exclude=excluded,
         exclude_offsets=offsets,
-        temperature=float(temperature),
+        temperature=temperature,
         family="softmax",
         true_target="one",
         remove_accidental_hits=True,
@@ -122,6 +124,34 @@ def in_batch_softmax_loss(
             nothing = nothing * example_weight.to(nothing.dtype)
         return nothing if reduction == "none" else nothing.sum()
     return sampled_loss(fields, example_weight, reduction, is_eager(input, items), False)
+
+
+def _three(extra: Any) -> ExtraItems:
+    # A tensor would be unpacked, too.
+    if not isinstance(extra, (tuple, list)):
+        raise TypeError(f"extra {is_a(extra)}: expected a tuple, (items [N, D], ids [N], log_q [N])")
+    if len(extra) != 3:
+        raise ValueError(f"extra has {len(extra)} values: expected three, (items [N, D], ids [N], log_q [N])")
+    items, ids, log_q = extra
+    return items, ids, log_q
+
+
+def _number(temperature: Any) -> float:
+    if isinstance(temperature, Tensor) and temperature.requires_grad:
+        raise ValueError("temperature requires a gradient, which the loss does not have: pass input / temperature")
+    try:
+        return float(temperature)
+    except (TypeError, ValueError):
+        raise TypeError(f"temperature {is_a(temperature)}: expected a number") from None
+
+
+def _require_finite(log_q: Tensor, size: int) -> None:
+    """Raises ValueError for what is not finite in the dtype of the loss; the library would name fields of its own."""
+    if not log_q.isfinite().all():
+        first = int(log_q.isfinite().to(torch.uint8).argmin())
+        where = f"log_q[{first}]" if first < size else f"log_q[{first - size}] of extra"
+        dtype = str(log_q.dtype).removeprefix("torch.")
+        raise ValueError(f"{where} = {log_q[first]:g}: expected a finite {dtype} number, the log of an expected count")
 
 
 def _require_items(name: str, items: Tensor, input: Tensor) -> None:
@@ -147,7 +177,8 @@ def _for_all(name: str, own: Tensor | None, size: int, more: Tensor | None, item
         require_constants(**{text: part})
         if part.shape != (expected,):
             raise ValueError(f"{text} has shape {list(part.shape)}: expected one for each item, [{expected}]")
-    return torch.cat([part for part, _ in parts.values()])
+    # Ids of two dtypes need not have a common one: int64 and uint64.
+    return torch.cat([part.long() if name == "item_ids" else part for part, _ in parts.values()])
 
 
 class InBatchSoftmaxLoss(nn.Module):
