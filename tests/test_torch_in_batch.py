@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -151,15 +152,78 @@ def test_the_module_learns_frequencies_in_training_only():
     np.testing.assert_equal(criterion.frequency.state, before)
 
 
-def test_the_state_holds_what_the_module_learned():
-    made = lambda: fastnce.torch.InBatchSoftmaxLoss(frequency=FrequencyEstimator(50))  # noqa: E731
-    first, second = made(), made()
-    x, items, ids = *torch.randn(2, 30, 8), torch.randint(50, (30,))
-    first(x, items, ids)
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    assert torch.equal(first(x, items, ids), second(x, items, ids))
-    with pytest.raises(ValueError, match="the state holds one of a frequency estimator, but the module has none"):
-        fastnce.torch.InBatchSoftmaxLoss().load_state_dict(first.state_dict())
+def made(num_items=50, **options):
+    return fastnce.torch.InBatchSoftmaxLoss(frequency=FrequencyEstimator(num_items, **options))
+
+
+def learned():
+    """A module that has learned a batch, which follows."""
+    first, batch = made(), (*torch.randn(2, 30, 8), torch.randint(50, (30,)))
+    first(*batch)
+    return first, batch
+
+
+def test_the_state_holds_what_the_module_learned(tmp_path):
+    first, batch = learned()
+    second = torch.nn.ModuleDict({"criterion": made()})
+    torch.save({f"criterion.{name}": value for name, value in first.state_dict().items()}, tmp_path / "state.pt")
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    np.testing.assert_equal(first.frequency.state, second["criterion"].frequency.state)
+    assert torch.equal(first(*batch), second["criterion"](*batch))
+
+
+def test_what_a_state_dict_holds_are_tensors():
+    first, _ = learned()
+    state = first.state_dict()
+    assert list(state) == ["frequency_examples", "frequency_last", "frequency_interval"]
+    second = made()
+    second.load_state_dict({name: value.clone() for name, value in state.items()})
+    assert second.frequency.state.examples == 30
+    first(*learned()[1])
+    assert state["frequency_examples"] == 30, "a copy, not a view"
+    assert not fastnce.torch.InBatchSoftmaxLoss().state_dict()
+
+
+STATE = learned()[0].state_dict()
+
+
+@pytest.mark.parametrize(
+    ("module", "state", "words"),
+    [
+        (fastnce.torch.InBatchSoftmaxLoss(), STATE, 'Unexpected key(s) in state_dict: "frequency_examples"'),
+        (made(), {}, 'Missing key(s) in state_dict: "frequency_examples"'),
+        (made(40), STATE, "frequency: state.last has shape [1, 50]: expected [num_hashes, num_buckets] = [1, 40]"),
+        (made(), {**STATE, "frequency_last": STATE["frequency_last"].half()}, "frequency_last has dtype torch.float16"),
+        (made(), {**STATE, "frequency_last": [1]}, "frequency: frequency_last is a list: expected a torch.Tensor"),
+        (made(), {**STATE, "frequency_interval": STATE["frequency_interval"] * math.nan}, "expected finite numbers"),
+        (made(), {**STATE, "frequency_examples": torch.tensor(3)}, "state.last: expected numbers of examples"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(module, state, words):
+    with pytest.raises(RuntimeError, match="in loading state_dict for InBatchSoftmaxLoss") as raised:
+        module.load_state_dict(state)
+    assert words in str(raised.value)
+    assert module.frequency is None or module.frequency.state.examples == 0
+
+
+@pytest.mark.parametrize("module", [made(), fastnce.torch.InBatchSoftmaxLoss()])
+def test_a_state_without_frequencies_leaves_them_unless_strict(module):
+    module.load_state_dict({}, strict=False)
+    module.load_state_dict(STATE, strict=False)
+    assert module.frequency is None or module.frequency.state.examples == 30
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_a_copy_learns_for_itself(copied):
+    first, batch = learned()
+    second = copied(first)
+    assert torch.equal(second(*batch), first(*batch))
+    second(*batch)
+    assert (first.frequency.state.examples, second.frequency.state.examples) == (60, 90)
+
+
+def test_its_text_shows_the_options():
+    first = made()
     assert repr(first) == (
         "InBatchSoftmaxLoss(temperature=1.0, frequency=FrequencyEstimator(num_buckets=50, num_hashes=1, rate=0.01))"
     )
@@ -216,6 +280,28 @@ def test_ids_of_dtypes_without_a_common_one():
     assert torch.equal(fastnce.torch.in_batch_softmax_loss(x, x, given, extra=(x[:3], own[2:], None)), expected)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"reduction": "max"}, ValueError, "reduction = 'max': expected 'mean', 'sum' or 'none'"),
+        ({"precision": "low"}, ValueError, "precision = 'low'"),
+        ({"frequency": 50}, TypeError, "frequency is an int: expected a fastnce.FrequencyEstimator"),
+    ],
+)
+def test_the_module_refuses_options_when_it_is_made(options, error, words):
+    with pytest.raises(error) as raised:
+        fastnce.torch.InBatchSoftmaxLoss(**options)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("ids", [IDS.tolist(), IDS.float(), IDS[:, None], IDS[:4]], ids=str)
+def test_ids_that_cannot_be_learned_are_refused(ids):
+    criterion = made(9)
+    with pytest.raises((TypeError, ValueError), match="item_ids"):
+        criterion(X, X, ids)
+    assert criterion.frequency.state.examples == 0
+
+
 def test_a_call_that_fails_is_not_learned():
     criterion = fastnce.torch.InBatchSoftmaxLoss(frequency=FrequencyEstimator(9))
     criterion(X, X, IDS)
@@ -243,6 +329,16 @@ def test_a_compiled_module_learns_as_an_eager_one():
     x, items, ids = *torch.randn(2, 30, 8), torch.randint(50, (30,))
     for _ in range(3):
         torch.testing.assert_close(compiled(x, items, ids), eager(x, items, ids))
+
+
+def test_an_exported_program_takes_log_q():
+    criterion, log_q = made(9), torch.linspace(-1, 1, 5)
+    x = torch.randn(5, 6)
+    with pytest.raises(NotImplementedError, match="expected log_q as an argument"):
+        torch.export.export(criterion, (x, X, IDS))
+    program = torch.export.export(criterion, (x, X, IDS), {"log_q": log_q}).module()
+    torch.testing.assert_close(program(x, X, IDS, log_q=log_q), criterion(x, X, IDS, log_q=log_q))
+    assert criterion.frequency.state.examples == 0
 
 
 def test_the_module_refuses_what_it_cannot_learn():

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from fastnce._errors import is_a
-from fastnce._frequency import FrequencyEstimator
+from fastnce._frequency import FrequencyEstimator, FrequencyState
 from fastnce._types import Precision
 from fastnce.torch._arguments import (
+    PRECISIONS,
+    REDUCTIONS,
     Reduction,
     is_eager,
     require_constants,
@@ -21,10 +23,12 @@ from fastnce.torch._arguments import (
     require_integers,
     require_loss_arguments,
     require_mixable,
+    require_option,
     require_tensors,
 )
 from fastnce.torch._functional import sampled_loss
 from fastnce.torch._lists import Classes, exclude_of
+from fastnce.torch._sampling import is_exporting
 from fastnce.torch._schema import fields_of
 from fastnce.torch._shapes import loss_dtype
 from fastnce.torch._stream import repeats
@@ -181,6 +185,9 @@ def _for_all(name: str, own: Tensor | None, size: int, more: Tensor | None, item
     return torch.cat([part.long() if name == "item_ids" else part for part, _ in parts.values()])
 
 
+_ENTRIES = tuple(f"frequency_{name}" for name in FrequencyState._fields)
+
+
 class InBatchSoftmaxLoss(nn.Module):
     """In-batch softmax, :func:`in_batch_softmax_loss`, which may learn how frequent items are.
 
@@ -190,8 +197,9 @@ class InBatchSoftmaxLoss(nn.Module):
     Args:
         temperature: Divides the products.
         frequency: A :class:`fastnce.FrequencyEstimator` that gives ``log_q`` where a call does not. In training mode it
-            learns the items of each call; ``state_dict`` holds what it has learned. On the CPU only. Under activation
-            checkpointing give ``log_q`` instead: what is computed again would be learned again.
+            learns the items of each call; ``state_dict`` holds what it has learned. On the CPU only, outside of the
+            graph under ``torch.compile``. Under activation checkpointing and in exported programs give ``log_q``
+            instead: what is computed again would be learned again.
         reduction: ``"mean"``, ``"sum"``, or ``"none"``.
         precision: As in :func:`nce_loss`.
     """
@@ -206,6 +214,11 @@ class InBatchSoftmaxLoss(nn.Module):
     ) -> None:
         """Hold the options; see the class."""
         super().__init__()
+        require_option("reduction", reduction, REDUCTIONS)
+        if precision is not None:
+            require_option("precision", precision, PRECISIONS)
+        if frequency is not None and not isinstance(frequency, FrequencyEstimator):
+            raise TypeError(f"frequency {is_a(frequency)}: expected a fastnce.FrequencyEstimator")
         self.temperature, self.frequency, self.reduction, self.precision = temperature, frequency, reduction, precision
 
     def forward(
@@ -251,6 +264,10 @@ class InBatchSoftmaxLoss(nn.Module):
     def learned_log_q(self, item_ids: Tensor) -> tuple[Tensor, Callable[[], None] | None]:
         """``log_q`` of the items of a batch, ``[B]``, which the estimator learns in training mode; and what undoes
         that."""
+        if is_exporting():
+            raise NotImplementedError(
+                "torch.export: a program cannot hold a FrequencyEstimator: expected log_q as an argument"
+            )
         if torch.compiler.is_compiling():  # as a decorator it would load the compiler with this module
             outside: Any = torch.compiler.disable(self._learned_log_q)
             return cast(tuple[Tensor, Callable[[], None] | None], outside(item_ids))
@@ -258,6 +275,8 @@ class InBatchSoftmaxLoss(nn.Module):
 
     def _learned_log_q(self, item_ids: Tensor) -> tuple[Tensor, Callable[[], None] | None]:
         assert self.frequency is not None
+        require_tensors(item_ids=item_ids)
+        require_integers("item_ids", item_ids)
         ids = item_ids.detach().cpu()
         if not self.training:
             return self.frequency.log_q(ids, max(len(ids), 1)).to(item_ids.device), None
@@ -269,20 +288,36 @@ class InBatchSoftmaxLoss(nn.Module):
         found, take_back = self.frequency._call(ids)
         return found.to(item_ids.device), take_back
 
-    def get_extra_state(self) -> Any:
-        """What the estimator has learned, as tensors."""
-        if self.frequency is None:
-            return None
-        examples, last, interval = self.frequency.state
-        return {"examples": examples, "last": torch.from_numpy(last), "interval": torch.from_numpy(interval)}
-
-    def set_extra_state(self, state: Any) -> None:
-        """Restores it."""
-        if (state is None) != (self.frequency is None):
-            holds, has = ("none", "one") if state is None else ("one", "none")
-            raise ValueError(f"the state holds {holds} of a frequency estimator, but the module has {has}")
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.frequency is not None:
-            self.frequency.state = (state["examples"], state["last"].numpy(), state["interval"].numpy())
+            examples, last, interval = self.frequency.state
+            values = torch.tensor(examples, device="cpu"), torch.from_numpy(last), torch.from_numpy(interval)
+            destination.update(zip((prefix + name for name in _ENTRIES), values, strict=True))
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str], *lists: Any
+    ) -> None:
+        error_messages: list[str] = lists[-1]
+        state_dict, missing = dict(state_dict), list[str]()
+        if self.frequency is not None:
+            given = {name: state_dict.pop(prefix + name) for name in _ENTRIES if prefix + name in state_dict}
+            missing = [prefix + name for name in _ENTRIES if strict and name not in given]
+            if len(given) == len(_ENTRIES):
+                try:
+                    self._restore(**given)
+                except (TypeError, ValueError) as error:
+                    error_messages.append(f"{prefix}frequency: {error}")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *lists)
+        missing_keys.extend(missing)
+
+    def _restore(self, **entries: Any) -> None:
+        assert self.frequency is not None
+        require_tensors(**entries)
+        for name in _ENTRIES[:2]:
+            require_integers(name, entries[name], ", which a cast may round; save the state before it is cast")
+        examples, last, interval = (entries[name].detach().cpu() for name in _ENTRIES)
+        self.frequency.state = (int(examples), last.numpy(), interval.double().numpy())
 
     def extra_repr(self) -> str:
         """The options that differ from their defaults."""

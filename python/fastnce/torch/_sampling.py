@@ -39,7 +39,7 @@ _values: OrderedDict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = OrderedDi
 _tables: dict[int, tuple[Tensor, _core.UnigramTable]] = {}  # of modules, by the address of the weights
 _rebuilt = WeakTensorKeyDictionary()
 
-_is_exporting = getattr(torch.compiler, "is_exporting", bool)  # always false where PyTorch cannot tell
+is_exporting = getattr(torch.compiler, "is_exporting", bool)  # always false where PyTorch cannot tell
 
 
 def require_sampler(sampler: Any, sizes: dict[str, int]) -> None:
@@ -91,7 +91,7 @@ def _sampler_of(key: int) -> Any:
 
 def refuse_export() -> None:
     """Raises NotImplementedError where ``torch.export`` would put the key of a callable into a program."""
-    if _is_exporting():
+    if is_exporting():
         raise NotImplementedError(
             "torch.export: a program cannot hold a sampler that learns, a mixture or a callable of your own: expected "
             "'log_uniform' or a sampler of fastnce that does not learn; or draw samples outside and pass them to a "
