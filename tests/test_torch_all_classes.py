@@ -185,6 +185,10 @@ def test_modules_evaluate_their_table(loss):
     )
 
 
+def nested(x):
+    return torch.nested.nested_tensor_from_jagged(x, torch.tensor([0, len(x)]))
+
+
 X, W = torch.zeros(4, 6), torch.zeros(10, 6)
 T = torch.tensor([0, 1, 2, 3])
 
@@ -201,6 +205,13 @@ T = torch.tensor([0, 1, 2, 3])
         (lambda: fastnce.torch.top_k(X, W, None, -1), ValueError, "k = -1"),
         (lambda: fastnce.torch.top_k(X, W, None, 2.5), TypeError, "k is a float"),
         (lambda: fastnce.torch.top_k(X, W.double(), None, 2), TypeError, "weight has dtype torch.float64"),
+        (lambda: fastnce.torch.top_k(X.numpy(), W, None, 2), TypeError, "input is an ndarray: expected a torch.Tensor"),
+        (lambda: fastnce.torch.top_k(nested(X), W, None, 2), TypeError, "expected torch.strided; call input.values()"),
+        (lambda: fastnce.torch.softmax_loss(nested(X), T, W, None), TypeError, "call input.values()"),
+        (lambda: fastnce.torch.top_k(X.to_sparse(), W, None, 2), TypeError, "call input.to_dense()"),
+        (lambda: fastnce.torch.top_k(X, W, None, 2, precision="low"), ValueError, "precision = 'low'"),
+        (lambda: fastnce.torch.top_k(X, W, None, 2, precision=1), ValueError, "precision = 1: expected 'highest'"),
+        (lambda: fastnce.torch.rank_of_labels(X, T, W, None, precision=1), ValueError, "precision = 1"),
         (lambda: fastnce.torch.rank_of_labels(X, T.float(), W, None), TypeError, "target has dtype torch.float32"),
         (lambda: fastnce.torch.rank_of_labels(X, T - 1, W, None), ValueError, "labels[0, 0] = -1 is outside"),
     ],

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fastnce._seed import int64
 from fastnce._types import Precision
-from fastnce.torch._arguments import Reduction, TrueTarget, require_loss_arguments
+from fastnce.torch._arguments import (
+    PRECISIONS,
+    Reduction,
+    TrueTarget,
+    require_loss_arguments,
+    require_option,
+    require_tensors,
+)
 from fastnce.torch._functional import loss_of_labels
 from fastnce.torch._lists import Classes, exclude_of, split_lists
 
@@ -102,7 +111,9 @@ def top_k(
         exclude: Lists of classes that each example leaves out, as :func:`nce_loss` takes them.
         precision: As in :func:`nce_loss`.
     """
+    require_tensors(input=input)
     require_loss_arguments(input, _no_target(input), weight, bias, "none", None)
+    _require_precision(precision)
     excluded, offsets = exclude_of(exclude, input.device)
     constants = (input.detach(), weight.detach(), None if bias is None else bias.detach())
     scores, ids = torch.ops.fastnce.top_k(*constants, int64(k, "k"), excluded, offsets, precision)
@@ -128,12 +139,18 @@ def rank_of_labels(
     """
     target, target_offsets = split_lists("target", target)
     require_loss_arguments(input, target, weight, bias, "none", ignore_index)
+    _require_precision(precision)
     excluded, offsets = exclude_of(exclude, input.device)
     tables = (weight.detach(), None if bias is None else bias.detach())
     ranks: Tensor = torch.ops.fastnce.rank_of_labels(
         input.detach(), target, target_offsets, *tables, excluded, offsets, ignore_index, precision
     )
     return ranks
+
+
+def _require_precision(precision: Any) -> None:
+    if precision is not None:
+        require_option("precision", precision, PRECISIONS)
 
 
 def _no_target(input: Tensor) -> Tensor:

@@ -50,7 +50,8 @@ def require_tensors(**tensors: Any) -> None:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} {is_a(tensor)}: expected a torch.Tensor")
         if tensor.layout is not torch.strided:
-            raise TypeError(f"{name} has layout {tensor.layout}: expected torch.strided; call {name}.to_dense()")
+            call = "values" if tensor.layout is torch.jagged else "to_dense"
+            raise TypeError(f"{name} has layout {tensor.layout}: expected torch.strided; call {name}.{call}()")
 
 
 def require_integers(name: str, tensor: Tensor, remedy: str = "") -> None:
