@@ -62,8 +62,8 @@ With more than one seed: mean, and in brackets the range. A training ends after 
 
 {cost}
 
-An epoch is {steps} steps. Seconds are medians of three short runs in turn on an idle machine; memory is the peak of the
-process, PyTorch's own part included.
+An epoch is {steps} steps. Seconds are medians of three epochs on an idle machine; memory is the peak of the process,
+PyTorch's own part included.
 
 {where}
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ from report import save
 
 SEEDS = {"softmax": 3, "mixed": 3}
 """Of the full and of the sampled softmax; one of the others."""
-TIMED_EPOCHS, ROUNDS, WORKERS = 3, 3, 2
+TIMED_EPOCHS, WORKERS = 3, 2
 
 
 def train(log: Path, results: Path, loss: str, seed: int, threads: int, *more: str) -> None:
@@ -53,23 +52,15 @@ def trained(log: Path, path: Path) -> list[dict[str, Any]]:
 
 
 def timed(log: Path, path: Path) -> list[dict[str, Any]]:
-    """Medians over rounds, in each of which all losses have a turn, for one and for two threads."""
+    """A few epochs of each loss, on one thread and on two."""
     path.unlink(missing_ok=True)
-    runs = []
-    for threads in (1, 2):
-        for _ in range(ROUNDS):
-            for loss in LOSSES:
-                train(log, path, loss, 1, threads, "--epochs", str(TIMED_EPOCHS))
-                runs.append({**read(path)[-1], "threads": threads})
-
-    def median(loss: str, threads: int, key: str) -> float:
-        return statistics.median(run[key] for run in runs if run["loss"] == loss and run["threads"] == threads)
-
+    runs = [(loss, threads) for threads in (1, 2) for loss in LOSSES]
+    for loss, threads in runs:
+        train(log, path, loss, 1, threads, "--epochs", str(TIMED_EPOCHS))
     keys = ("seconds_per_epoch", "peak_mib")
     return [
-        {"loss": loss, "threads": threads, **{key: median(loss, threads, key) for key in keys}}
-        for threads in (1, 2)
-        for loss in LOSSES
+        {"loss": loss, "threads": threads, **{key: run[key] for key in keys}}
+        for (loss, threads), run in zip(runs, read(path), strict=True)
     ]
 
 
