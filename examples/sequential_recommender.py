@@ -76,8 +76,11 @@ def synthetic_log(users: int = 2000, items: int = 500, seed: int = 7) -> list[li
 def ranked(log: list[list[int]]) -> Log:
     """Items in the order of their frequency, as samplers and caches like it; users of at least three items."""
     users = [items for items in log if len(items) >= 3]
-    if not users:
-        raise SystemExit("the log has no user of three items or more: expected one a line, `user item item item ...`")
+    if max(map(len, users), default=0) < 4:
+        raise SystemExit(
+            "the log has no user of four items or more, two of which to learn from: expected one a line, "
+            "`user item item item item ...`"
+        )
     counts: dict[int, int] = {}
     for items in users:
         for at, item in enumerate(items):

@@ -71,9 +71,10 @@ def test_the_program_tells_what_it_found(tmp_path: Path) -> None:
     assert written["loss"] == "softmax" and written["epochs"] == 2 and 0 <= written["NDCG@10"] <= written["HR@10"] <= 1
 
 
-def test_the_program_says_that_a_log_is_too_short(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["", "1 2 3\n", "1 2 3 4\n2 3 4 2\n"])  # of three items, one is left to train on
+def test_the_program_says_that_a_log_is_too_short(tmp_path: Path, text: str) -> None:
     log = tmp_path / "log.txt"
-    log.write_text("1 2 3\n")
+    log.write_text(text)
     run = subprocess.run([sys.executable, str(PROGRAM), f"--log={log}"], capture_output=True, text=True, timeout=300)
     assert run.returncode == 1
-    assert "the log has no user of three items or more" in run.stderr
+    assert "the log has no user of four items or more" in run.stderr
