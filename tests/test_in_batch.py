@@ -146,6 +146,7 @@ def test_an_empty_batch_has_no_losses():
         ({"exclude": [[1]] * 5}, TypeError, ["exclude is a list", "fastnce.Ragged"]),
         ({"temperature": 0.0}, ValueError, ["temperature = 0", "positive"]),
         ({"temperature": np.nan}, ValueError, ["temperature = nan"]),
+        ({"temperature": 1e-39}, ValueError, ["temperature = 1e-39", "inverse"]),
         ({"temperature": "cold"}, TypeError, ["temperature is a str", "number"]),
         ({"grad_loss": np.ones(4)}, ValueError, ["grad_loss", "[4]", "[5]"]),
     ],

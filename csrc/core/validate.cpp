@@ -205,6 +205,9 @@ void validate_shapes(const LossRequest& r) {
   if (!(r.temperature > 0.0) || std::isinf(r.temperature)) {
     throw InvalidValue(concat("temperature = ", r.temperature, ": expected a positive, finite number"));
   }
+  if (r.dtype == DType::kFloat32 && std::isinf(static_cast<float>(1.0 / r.temperature))) {
+    throw InvalidValue(concat("temperature = ", r.temperature, ": expected a number whose inverse float32 holds"));
+  }
   const std::int64_t num_labels = r.targets.count(r.batch);
   require(num_labels == 0 || r.targets.ids != nullptr, "labels", "an array, not null");
   require(r.batch * r.dim == 0 || r.inputs != nullptr, "inputs", "an array, not null");
