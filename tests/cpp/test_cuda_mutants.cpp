@@ -120,13 +120,18 @@ std::string solve_on_device(const Sizes& sizes, Precision precision, const Varia
   return "";
 }
 
-std::string draw_on_device(const SamplerParams& params) {
-  std::vector<std::int64_t> expected(static_cast<std::size_t>(params.num_sampled));
-  sample_candidates(params, expected.data());
+std::string draw_on_device(const SamplerParams& params, std::int64_t groups = 1) {
+  std::vector<std::int64_t> expected(static_cast<std::size_t>(groups * params.num_sampled));
+  for (std::int64_t group = 0; group < groups; ++group) {
+    SamplerParams set = params;
+    set.call = static_cast<std::uint64_t>(group);
+    sample_candidates(set, expected.data() + group * params.num_sampled);
+  }
+  const SampleRequest request{.sources = {&params, 1}, .batch = groups, .groups = groups, .true_classes = {}};
   const DeviceArray<std::int64_t> ids(expected.size());
-  const DeviceArray<unsigned char> workspace(cuda::workspace_bytes(params));
-  cuda::sample_candidates(params, nullptr, nullptr, 0, {ids.data()}, {workspace.data(), cuda::workspace_bytes(params)},
-                          {});
+  const std::size_t bytes = cuda::workspace_bytes(request);
+  const DeviceArray<unsigned char> workspace(bytes);
+  cuda::sample(request, nullptr, {ids.data()}, {workspace.data(), bytes}, {});
   return ids.values() == expected ? "" : "wrong classes";
 }
 
@@ -187,6 +192,17 @@ std::vector<Probe> probes() {
                                 .seed = 5,
                                 .seed2 = 6});
        }},
+      {"sets", [] { return draw_on_device({.distribution = {.range_max = 300}, .num_sampled = 300, .seed = 5}, 3); }},
+      {"sets with replacement, integers rejected",
+       [] {
+         return draw_on_device({.distribution = distribution_named("uniform", (std::int64_t{1} << 62) + 1),
+                                .num_sampled = 700,
+                                .unique = false,
+                                .seed = 5},
+                               3);
+       }},
+      {"more sets than run at once",
+       [] { return draw_on_device({.distribution = {.range_max = 50}, .num_sampled = 3, .seed = 5}, 1'030); }},
       {"medium", [] { return solve_on_device({60, 2, 140, 70, 200}, Precision::kMedium); }},
       {"medium, float16", [] { return solve_on_device({60, 1, 40, 60, 200}, Precision::kMedium, {.float16 = true}); }},
       {"padded", [] { return solve_on_device({40, 3, 20, 10, 200}, Precision::kMedium, {.padded = true}); }},

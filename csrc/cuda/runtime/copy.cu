@@ -24,7 +24,7 @@ copy_rows_kernel(FASTNCE_ARGUMENTS CopyRowsArguments args) {
   const std::int64_t i = block_x() * kThreads + thread_index();
   if (i >= from.rows * from.columns) return;
   static_cast<Word*>(args.to)[i] =
-      static_cast<const Word*>(from.data)[row_offset(i / from.columns, from.row_stride) + i % from.columns];
+      static_cast<const Word*>(from.data)[i / from.columns * from.row_stride + i % from.columns];
 }
 
 }  // namespace
