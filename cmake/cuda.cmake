@@ -13,6 +13,7 @@ set(kernels
   csrc/cuda/loss/groups.cu
   csrc/cuda/loss/logistic_logits.cu
   csrc/cuda/loss/loss.cu
+  csrc/cuda/loss/merged_labels.cu
   csrc/cuda/loss/removed.cu
   csrc/cuda/loss/softmax.cu
   csrc/cuda/loss/softmax_logits.cu

@@ -157,6 +157,23 @@ LossPlan plan(const LossRequest& request, int device) {
   return plan_loss(request, device);
 }
 
+LossPlan plan_full_loss(const LossRequest& request, int device) {
+  validate_all_classes(request);
+  validate_for_device(request);
+  if (request.num_classes > kMostSamples) {
+    throw InvalidValue(concat("num_classes = ", request.num_classes, ": expected at most ", kMostSamples,
+                              " on a CUDA device, for a loss over all classes"));
+  }
+  require_at_most(kMostEntries, "number of labels + num_classes",
+                  request.targets.count(request.batch) + request.num_classes);
+  require_device(device);
+  LossRequest all = request;
+  all.negatives.count = request.num_classes;
+  all.loss.remove_accidental_hits = true;
+  const runtime::CurrentDevice current(device);
+  return plan_loss(all, device, true);
+}
+
 void run(const LossPlan& plan, const LossOutputs& outputs, const Workspace& workspace, const Stream& stream) {
   require_device(stream.device);
   const runtime::CurrentDevice current(stream.device);

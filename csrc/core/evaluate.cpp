@@ -42,17 +42,7 @@ void rank_of_labels(const Scoring& scoring, const Targets& targets, const ClassL
 }
 
 void full_loss(const LossRequest& request, const LossOutputs& outputs, const Progress& progress) {
-  const Negatives& negatives = request.negatives;
-  const Loss& loss = request.loss;
-  const auto refuse = [](bool given, const char* name, const char* expected) {
-    if (given) throw InvalidValue(concat(name, ": expected ", expected, " for a loss over all classes"));
-  };
-  refuse(negatives.total() != 0 || negatives.sampler.has_value(), "negatives", "none");
-  refuse(loss.positive_weight.values != nullptr || loss.positive_weight.all != 1.0, "positive_weight", "1");
-  refuse(loss.negative_weight.values != nullptr || loss.negative_weight.all != 1.0, "negative_weight", "1");
-  refuse(request.targets.expected_count != nullptr || request.targets.log_q != nullptr, "true_count", "null");
-  refuse(request.class_keys != nullptr, "class_keys", "null");
-  refuse(request.temperature != 1.0, "temperature", "1");
+  validate_all_classes(request);
   validate_shapes(request);
   validate_labels(request);
   validate_dtypes(request, outputs);

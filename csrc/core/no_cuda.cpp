@@ -21,7 +21,7 @@ std::size_t sampler_workspace_bytes(const SampleRequest&) { refuse(); }
 void queue_candidates(const SampleRequest&, std::uint64_t*, const Candidates&, const Workspace&, const Stream&) {
   refuse();
 }
-LossPlan plan_loss(const LossRequest&, int) { refuse(); }
+LossPlan plan_loss(const LossRequest&, int, bool) { refuse(); }
 void queue_loss(const LossPlan&, const LossOutputs&, const Workspace&, const Stream&) { refuse(); }
 void queue_copy_ids(const IdArray&, std::int64_t*, const Stream&) { refuse(); }
 void queue_copy_rows(const RowArray&, void*, const Stream&) { refuse(); }

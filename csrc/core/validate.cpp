@@ -222,6 +222,20 @@ void validate_shapes(const LossRequest& r) {
   require(!of_true || negatives.total() == 0 || of_sampled, "sampled_count", "an array, not null");
 }
 
+void validate_all_classes(const LossRequest& request) {
+  const Negatives& negatives = request.negatives;
+  const Loss& loss = request.loss;
+  const auto refuse = [](bool given, const char* name, const char* expected) {
+    if (given) throw InvalidValue(concat(name, ": expected ", expected, " for a loss over all classes"));
+  };
+  refuse(negatives.total() != 0 || negatives.sampler.has_value(), "negatives", "none");
+  refuse(loss.positive_weight.values != nullptr || loss.positive_weight.all != 1.0, "positive_weight", "1");
+  refuse(loss.negative_weight.values != nullptr || loss.negative_weight.all != 1.0, "negative_weight", "1");
+  refuse(request.targets.expected_count != nullptr || request.targets.log_q != nullptr, "true_count", "null");
+  refuse(request.class_keys != nullptr, "class_keys", "null");
+  refuse(request.temperature != 1.0, "temperature", "1");
+}
+
 void validate_dtypes(const LossRequest& request, const LossOutputs& outputs) {
   validate_dtype(request, "grad_inputs_dtype", outputs.grad_inputs_dtype);
   validate_dtype(request, "grad_weights_dtype", outputs.grad_weights_dtype);

@@ -8,6 +8,9 @@ namespace fastnce {
 // What reads no array: it holds wherever the arrays are.
 void validate_shapes(const LossRequest& request);
 
+// That a request asks for nothing that a loss over all classes has not.
+void validate_all_classes(const LossRequest& request);
+
 // That gradients can be stored in what is computed.
 void validate_dtypes(const LossRequest& request, const LossOutputs& outputs);
 

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, SupportsIndex
 
 from fastnce import _core
-from fastnce._arrays import like
-from fastnce._request import split_lists
+from fastnce._arrays import Convert, like
+from fastnce._devices import cuda_device_of
+from fastnce._request import ARRAYS, split_lists
 from fastnce._types import DenseGrads, GradTables, Progress
 
 
 def full_loss(fields: dict[str, Any], progress: Progress | None) -> Any:
     """Losses ``[B]``, where ``inputs`` is. ``fields`` are those of ``_request.compute``."""
-    _prepare(fields)
-    loss, *_ = _core.full_loss(fields, None, progress)
-    return like(fields["inputs"])(loss)
+    (loss, *_), convert = _run(_core.full_loss, fields, None, progress)
+    return convert(loss)
 
 
 def full_loss_and_grad(
     fields: dict[str, Any], out: GradTables | None, progress: Progress | None
 ) -> tuple[Any, DenseGrads]:
     """The same and all gradients. Adds to ``fields``."""
-    _prepare(fields)
     fields["gradients"] = (True, True, True)
-    loss, grad_inputs, grad_weights, grad_biases = _core.full_loss(fields, out, progress)
-    convert = like(fields["inputs"])
+    (loss, grad_inputs, grad_weights, grad_biases), convert = _run(_core.full_loss, fields, out, progress)
     return convert(loss), DenseGrads(
         convert(grad_inputs, fields["inputs"]),
         convert(grad_weights, fields["weights"]),
@@ -34,20 +33,22 @@ def full_loss_and_grad(
 
 def top_k(fields: dict[str, Any], k: SupportsIndex, progress: Progress | None) -> tuple[Any, Any]:
     """Scores and ids ``[B, k]``."""
-    _prepare(fields)
-    scores, ids = _core.top_k(fields, k, progress)
-    convert = like(fields["inputs"])
+    (scores, ids), convert = _run(_core.top_k, fields, k, progress)
     return convert(scores), convert(ids)
 
 
 def rank_of_labels(fields: dict[str, Any], progress: Progress | None) -> Any:
     """Ranks in the shape of the labels."""
-    _prepare(fields)
-    return like(fields["inputs"])(_core.rank_of_labels(fields, progress))
+    ranks, convert = _run(_core.rank_of_labels, fields, progress)
+    return convert(ranks)
 
 
-def _prepare(fields: dict[str, Any]) -> None:
-    device = _core.cuda_device_of(fields["inputs"], "inputs")
-    if device is not None:
-        raise ValueError(f"inputs is on device cuda:{device}: expected cpu, where all classes are gone through")
+def _run(compute: Callable[..., Any], fields: dict[str, Any], *options: Any) -> tuple[Any, Convert]:
+    """What the core computes where ``inputs`` is, and what makes its arrays those of the library of ``inputs``."""
     split_lists(fields)
+    inputs = fields["inputs"]
+    device = cuda_device_of(inputs, "inputs", 0)
+    if device is None:
+        return compute(fields, *options), like(inputs)
+    with device.call(*(fields.get(name) for name in ARRAYS if name != "inputs")):
+        return compute(fields | {"device": device}, *options), device.hand_over

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "bindings/ops/loss_arguments.h"
+#include "bindings/ops/python_progress.h"
 #include "fastnce/sampler.h"
 
 namespace fastnce::bindings {
@@ -13,6 +14,10 @@ namespace fastnce::bindings {
 // The loss, or with gradients: (loss, grad_inputs, row_ids, grad_weights, grad_biases, n), all rows of which there are
 // B T + S; n is None where rows are to be padded.
 py::object cuda_loss(const LossArguments& arguments);
+
+// Over all classes: (loss, grad_inputs, grad_weights, grad_biases), all new arrays; `out` must be None. Progress is
+// reported once the work is done, for which the call then waits.
+py::tuple cuda_full_loss(const LossArguments& arguments, py::handle out, PythonProgress& progress);
 
 // (sampled classes, true counts, sampled counts). `num_groups` may be None: one group, without its axis. `calls` is the
 // address of a counter on the device or 0.

@@ -4,6 +4,7 @@
 
 #include "bindings/arrays/without_gil.h"
 #include "bindings/ops/cuda.h"
+#include "bindings/ops/cuda_arguments.h"
 #include "bindings/ops/cuda_call.h"
 #include "bindings/ops/loss_arguments.h"
 #include "fastnce/cuda.h"
@@ -12,48 +13,6 @@
 namespace fastnce::bindings {
 
 namespace {
-
-Array borrow_inputs(py::handle inputs, const Place& place) {
-  Array array = borrow_differentiable(inputs, "inputs", place);
-  if (floating_type(array) == DType::kFloat64) {
-    throw InvalidType("inputs has dtype float64: expected float32, float16 or bfloat16 on a CUDA device");
-  }
-  return array;
-}
-
-// A number for each label.
-const float* per_label(py::handle given, const char* name, const Place& place, const LossCall& call, CudaCall& gpu) {
-  Array values = borrow_per_label(given, name, call, place);
-  if (!call.has_label_lists() && values.rank() == 1 && call.request.targets.per_example == 1) {  // of a batch of one
-    values.shape.push_back(1);
-    values.strides.push_back(1);
-  }
-  return gpu.floats(std::move(values), call.label_shape(), call.has_label_lists() ? "[n]" : "[B, num_true]");
-}
-
-void use_targets(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {
-  Targets& targets = call.request.targets;
-  Array labels = borrow_labels(args.labels, call, place);
-  if (call.has_label_lists()) {
-    targets.ids = gpu.ids(std::move(labels), 1);
-    targets.offsets = gpu.ids(borrow_offsets(args.label_offsets, "labels.offsets", call, place), 1);
-  } else {
-    merge_leading_axes(labels, labels.rank() == std::ssize(call.batch_shape()) ? 0 : 1);
-    targets.ids = gpu.ids(std::move(labels), targets.per_example);
-  }
-  if (is_given(args.label_weights)) targets.weights = per_label(args.label_weights, "label_weights", place, call, gpu);
-}
-
-void use_exclusions(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {
-  LossRequest& request = call.request;
-  if (is_given(args.class_keys)) request.class_keys = gpu.ids(borrow_class_keys(args.class_keys, call, place), 1);
-  if (!is_given(args.exclude)) return;
-  Array values = borrow_or_convert(args.exclude, "exclude.values", place);
-  require_rank(values, 1, "[n]");
-  request.exclude.listed = values.shape[0];
-  request.exclude.ids = gpu.ids(std::move(values), 1);
-  request.exclude.offsets = gpu.ids(borrow_offsets(args.exclude_offsets, "exclude.offsets", call, place), 1);
-}
 
 void use_candidates(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {
   LossRequest& request = call.request;
@@ -64,7 +23,7 @@ void use_candidates(const LossArguments& args, const Place& place, LossCall& cal
   if (values[1].is_none() && values[2].is_none()) return;
   const bool logs = is_given(args.log_q) && boolean(args.log_q, "log_q");
   (logs ? request.targets.log_q : request.targets.expected_count) =
-      per_label(values[1], logs ? "true_log_q" : "true_expected_count", place, call, gpu);
+      floats_per_label(values[1], logs ? "true_log_q" : "true_expected_count", place, call, gpu);
   (logs ? request.negatives.log_q : request.negatives.expected_count) =
       gpu.floats(borrow_or_convert(values[2], logs ? "sampled_log_q" : "sampled_expected_count", place), sampled_shape,
                  "that of sampled_candidates");
@@ -85,14 +44,12 @@ void use_weight(py::handle given, const char* name, const Place& place, const Lo
 py::object cuda_loss(const LossArguments& args) {
   const cuda::Stream stream = stream_of(args.device);
   const Place place = place_on(stream, "inputs");
-  LossCall call(borrow_inputs(args.inputs, place), args, place);
+  LossCall call(borrow_cuda_inputs(args.inputs, place), args, place);
   CudaCall gpu(args.device, stream);
   LossRequest& request = call.request;
   use_targets(args, place, call, gpu);
   use_exclusions(args, place, call, gpu);
-  if (is_given(args.grad_loss)) {
-    request.grad_loss = gpu.floats(borrow_or_convert(args.grad_loss, "grad_loss", place), call.batch_shape(), "[B]");
-  }
+  use_grad_loss(args, place, call, gpu);
   use_weight(args.positive_weight, "positive_weight", place, call, gpu, request.loss.positive_weight);
   use_weight(args.negative_weight, "negative_weight", place, call, gpu, request.loss.negative_weight);
   if (is_given(args.sampled_values)) {

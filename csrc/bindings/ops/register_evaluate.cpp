@@ -1,4 +1,4 @@
-// What is computed over all classes, on the CPU: the best classes, ranks of labels, exact losses.
+// What is computed over all classes: the best classes, ranks of labels, exact losses.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -9,9 +9,10 @@
 #include <utility>
 #include <vector>
 
-#include "bindings/arrays/without_gil.h"
+#include "bindings/ops/cuda.h"
 #include "bindings/ops/host_call.h"
 #include "bindings/ops/loss_arguments.h"
+#include "bindings/ops/python_progress.h"
 #include "bindings/ops/register.h"
 #include "fastnce/error.h"
 #include "fastnce/evaluate.h"
@@ -19,45 +20,6 @@
 namespace fastnce::bindings {
 
 namespace {
-
-// A callable of Python's that is told how far a call is. What it raises ends the call.
-class PythonProgress {
- public:
-  explicit PythonProgress(py::handle callback) : callback_(callback) {
-    if (!callback.is_none() && PyCallable_Check(callback.ptr()) == 0) {
-      throw InvalidType(concat("progress", is_a(callback), ": expected None or a callable of (done, total)"));
-    }
-  }
-
-  // Calls compute(progress) without the GIL.
-  template <class Compute>
-  void follow(const Compute& compute) {
-    try {
-      const WithoutGil released;
-      compute(callback_.is_none() ? Progress{} : Progress{&report, this});
-    } catch (const Interrupted&) {
-      if (raised_) throw py::error_already_set(*raised_);
-      throw;
-    }
-  }
-
- private:
-  static bool report(void* context, std::int64_t done, std::int64_t total) {
-    auto& self = *static_cast<PythonProgress*>(context);
-    const InterruptScope nothing(nullptr);  // the callable may call the library
-    const PyGILState_STATE state = PyGILState_Ensure();
-    try {
-      self.callback_(done, total);
-    } catch (py::error_already_set& error) {
-      self.raised_.emplace(std::move(error));
-    }
-    PyGILState_Release(state);
-    return !self.raised_;
-  }
-
-  const py::handle callback_;
-  std::optional<py::error_already_set> raised_;
-};
 
 py::tuple top_k_of(Array inputs, const LossArguments& args, py::handle given_k, PythonProgress& progress) {
   const std::int64_t k = integer(given_k, "k");
@@ -221,6 +183,7 @@ void register_evaluate(py::module_& module) {
       [](const py::dict& fields, py::handle out, py::handle progress) {
         const LossArguments args(fields);
         PythonProgress follower(progress);
+        if (is_given(args.device)) return cuda_full_loss(args, out, follower);
         return full_loss_of(borrow_host_inputs(args.inputs), args, out, follower);
       },
       py::arg("fields"), py::arg("out"), py::arg("progress"));

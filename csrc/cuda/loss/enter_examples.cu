@@ -176,9 +176,9 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
     args.true_grad[at] = valid ? label_weight : not_a_number();
     return;
   }
-  const float target = args.mean ? 1.0f / static_cast<float>(classes) : 1.0f;
+  const float target = args.weights_are_targets ? label_weight : args.mean ? 1.0f / static_cast<float>(classes) : 1.0f;
   const auto term = math::positive_term<float>(u, target);
-  const float weight = args.positive_weight.of(b) * label_weight;
+  const float weight = args.weights_are_targets ? 1.0f : args.positive_weight.of(b) * label_weight;
   result[at] = term.loss * weight;
   args.true_grad[at] = valid ? term.slope * weight * factor : 0.0f;
 }

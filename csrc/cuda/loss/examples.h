@@ -35,6 +35,7 @@ struct EnterExamplesArguments {
   GivenQ q;                    // Q(y) [L]
   const float* label_weights;  // [L]; null: 1
   bool mean;                   // a true class has target 1 / T, else 1
+  bool weights_are_targets;    // of the logistic loss; they multiply nothing then
   Factor positive_weight, grad_loss;
   float input_scale;  // multiplies x: 1 / temperature
   std::int64_t batch, dim, num_classes;

@@ -1,4 +1,5 @@
-// A sampled loss as a sequence of kernels.
+// A sampled loss, or one over all classes, as a sequence of kernels. The latter is the former with all classes as
+// samples and hits removed, once the labels of an example that are equal have become one: then each class stands once.
 #include "cuda/loss/loss.h"
 
 #include <memory>
@@ -34,6 +35,7 @@ class LossCall : LossLayout {
     memory.require_within(workspace);
     if (r_.negatives.sampler) draw(stream);
     check_lists(stream);
+    if (all_classes_) enter_all_classes(stream);
     // First, so that the order of rows, which takes one multiprocessor, starts before the products take them all.
     std::optional<SideStream> side;
     if (r_.wanted.rows()) {
@@ -56,6 +58,17 @@ class LossCall : LossLayout {
                       .sampled_count = const_cast<float*>(m_.sampled_q.values),
                       .true_count = const_cast<float*>(m_.true_q.values)},
                      m_.sampler, stream);
+  }
+
+  void enter_all_classes(const Stream& stream) const {
+    queue_count_up(samples(), const_cast<std::int64_t*>(m_.sampled), stream);
+    queue_merge_labels({.targets = given_targets(),
+                        .num_labels = num_labels(),
+                        .weights = static_cast<const float*>(r_.targets.weights),
+                        .mean = r_.loss.true_target == TrueTarget::kMean,
+                        .ids = m_.labels,
+                        .label_targets = m_.label_targets},
+                       stream);
   }
 
   void check_lists(const Stream& stream) const {
@@ -136,6 +149,7 @@ class LossCall : LossLayout {
                           .q = m_.true_q,
                           .label_weights = label_weights(),
                           .mean = is_mean(),
+                          .weights_are_targets = all_classes_,
                           .positive_weight = factor(r_.loss.positive_weight),
                           .grad_loss = grad_loss(),
                           .input_scale = input_scale(),
@@ -225,10 +239,10 @@ class LossCall : LossLayout {
         .scale = input_scale(),
         .offset = m_.offset,
         .sampled = m_.sampled,
-        .labels = compares_labels() ? r_.targets.ids + first * r_.targets.per_example : nullptr,
+        .labels = compares_labels() ? targets().ids + first * r_.targets.per_example : nullptr,
         .removed = reinterpret_cast<const std::uint32_t*>(m_.removed),  // whose lower half comes first, as on every GPU
         .removed_pitch = 2 * removed_pitch(),
-        .padding = padding(),
+        .padding = targets().padding,
         .takes_part = m_.takes_part != nullptr ? m_.takes_part + first : nullptr,
         .grad_loss = grad_loss().from(first),
         .negative_weight = factor(r_.loss.negative_weight).from(first),
@@ -309,9 +323,9 @@ class LossCall : LossLayout {
 
 }  // namespace
 
-LossPlan plan_loss(const LossRequest& request, int device) {
+LossPlan plan_loss(const LossRequest& request, int device, bool all_classes) {
   auto made = std::make_shared<PlannedLoss>(
-      PlannedLoss{request, geometry_of(request, runtime::limits(device)), parts_of(request)});
+      PlannedLoss{request, geometry_of(request, runtime::limits(device)), parts_of(request), all_classes});
   const std::size_t bytes = LossCall(*made, {}).workspace_bytes();
   return {bytes, std::move(made)};
 }

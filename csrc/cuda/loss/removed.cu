@@ -104,6 +104,11 @@ FASTNCE_DEVICE void remove_listed(const RemovedArguments& args, AtomicWord* word
     const std::int64_t i = first + thread_index() % kWarp;
     std::int64_t key = 0;
     const bool has_key = i < end && key_at(i, key);
+    if (args.keys.slots == 0) {
+      const std::int64_t s = key - args.keys.first_class;
+      if (has_key && is_valid_id(s, args.keys.num_sampled)) atomic_or(words + s / 64, AtomicWord{1} << s % 64);
+      continue;
+    }
     remove_runs(args, words, group, has_key ? find(args.keys, key, group) : Run{0, 0});
   }
 }
@@ -133,7 +138,9 @@ FASTNCE_KERNEL(kThreads, 1) removed_kernel(FASTNCE_ARGUMENTS RemovedArguments ar
                 [&](std::int64_t i, std::int64_t& key) {
                   key = args.excluded[i];
                   if (args.keys.class_keys != nullptr || is_valid_id(key, num_classes)) return true;
-                  record_fault(args.faults, IdArgument::kExcludeValues, i, key, 0, num_classes);
+                  if (args.keys.first_class == 0) {  // once for all blocks of classes
+                    record_fault(args.faults, IdArgument::kExcludeValues, i, key, 0, num_classes);
+                  }
                   return false;
                 });
 }
@@ -144,6 +151,7 @@ void queue_sampled_keys(const SampledKeys& keys, const Stream& stream) {
   const auto fill = [&](AtomicWord* words, int byte, std::int64_t count) {
     runtime::fill_bytes(words, byte, static_cast<std::size_t>(count) * sizeof *words, stream);
   };
+  if (keys.slots == 0) return;
   fill(keys.first, 0xFF, keys.slots);
   fill(keys.count, 0, keys.num_sampled);
   fill(keys.used, 0, 1);

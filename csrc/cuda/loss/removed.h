@@ -8,20 +8,22 @@
 
 namespace fastnce::cuda {
 
-// The samples by key: a hash table whose slots name a sample of a key, and the positions of each key's samples.
+// The samples by key: a hash table whose slots name a sample of a key, and the positions of each key's samples. Without
+// a table they are the classes from `first_class` on, in order.
 struct SampledKeys {
-  const std::int64_t* sampled;     // z [G, S]
-  const std::int64_t* class_keys;  // [V]; null: a class is its key
-  std::int64_t num_sampled;        // G S
-  std::int64_t of_group;           // S
+  std::int64_t first_class = 0;
+  const std::int64_t* sampled = nullptr;     // z [G, S]
+  const std::int64_t* class_keys = nullptr;  // [V]; null: a class is its key
+  std::int64_t num_sampled;                  // G S
+  std::int64_t of_group = 0;                 // S
   std::int64_t num_classes;
-  std::int64_t slots;        // a power of two, at least 2 G S
-  AtomicWord* first;         // [slots]: a sample; all ones: the slot is empty
-  AtomicWord* count;         // [G S]: of a sample in a slot, how many of its group have its key
-  AtomicWord* end;           // [G S]: likewise, where those end in `positions`
-  AtomicWord* used;          // [1], of `positions`
-  std::uint32_t* slot_of;    // [G S]: of each sample; meaningless for those out of range
-  std::uint32_t* positions;  // [G S]
+  std::int64_t slots = 0;              // a power of two, at least 2 G S; 0: there is no table
+  AtomicWord* first = nullptr;         // [slots]: a sample; all ones: the slot is empty
+  AtomicWord* count = nullptr;         // [G S]: of a sample in a slot, how many of its group have its key
+  AtomicWord* end = nullptr;           // [G S]: likewise, where those end in `positions`
+  AtomicWord* used = nullptr;          // [1], of `positions`
+  std::uint32_t* slot_of = nullptr;    // [G S]: of each sample; meaningless for those out of range
+  std::uint32_t* positions = nullptr;  // [G S]
 };
 void queue_sampled_keys(const SampledKeys& keys, const Stream& stream);
 

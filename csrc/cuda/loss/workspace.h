@@ -10,6 +10,7 @@
 #include "cuda/loss/factor.cuh"
 #include "cuda/loss/groups.h"
 #include "cuda/loss/log_q.cuh"
+#include "cuda/loss/merged_labels.h"
 #include "cuda/loss/removed.h"
 #include "cuda/rows/row_sort.h"
 #include "cuda/rows/rows.h"
@@ -22,6 +23,8 @@ namespace fastnce::cuda {
 // with zeros to whole tiles.
 struct Intermediates {
   const std::int64_t* sampled;  // z [G, S]
+  std::int64_t* labels;         // y [L], each class once in an example; over all classes alone, as targets
+  float* label_targets;         // [L]
   GivenQ sampled_q;             // Q(z) [G, S]
   GivenQ true_q;                // Q(y) [B, T]
   Workspace sampler;
@@ -52,12 +55,14 @@ struct PlannedLoss {
   LossRequest request;
   Geometry geometry;
   Parts parts;
+  // The samples are all classes, in order; hits are removed. Gradients of tables are dense: they have a row for each.
+  bool all_classes;
 };
 
 class LossLayout {
  public:
   LossLayout(const PlannedLoss& plan, const LossOutputs& outputs)
-      : r_(plan.request), g_(plan.geometry), parts_(plan.parts), out_(outputs) {}
+      : r_(plan.request), g_(plan.geometry), parts_(plan.parts), all_classes_(plan.all_classes), out_(outputs) {}
 
  protected:
   // Candidates of groups: all products in one chunk. Without examples there are no products, and samples are samples.
@@ -71,8 +76,11 @@ class LossLayout {
   std::int64_t loss_tiles() const { return has_groups() ? ceiling(r_.negatives.count, kGroupTile) : g_.sample_tiles(); }
   bool is_softmax() const { return r_.loss.family == LossFamily::kSoftmax; }
   std::int64_t num_labels() const { return r_.targets.count(r_.batch); }
-  const float* label_weights() const { return static_cast<const float*>(r_.targets.weights); }
-  bool is_mean() const { return r_.loss.true_target == TrueTarget::kMean; }
+  const float* label_weights() const {
+    return all_classes_ ? m_.label_targets : static_cast<const float*>(r_.targets.weights);
+  }
+  // Targets of labels, unless the weights are.
+  bool is_mean() const { return r_.loss.true_target == TrueTarget::kMean && !all_classes_; }
   Padding padding() const { return {r_.targets.padding.has_value(), r_.targets.padding.value_or(0)}; }
   static Factor factor(const ExampleFactor& of) {
     return {static_cast<const float*>(of.values), static_cast<float>(of.all)};
@@ -87,12 +95,20 @@ class LossLayout {
   DeviceTable biases() const { return {r_.biases, r_.biases_dtype.value_or(r_.dtype)}; }
   std::int64_t removed_pitch() const { return g_.samples / 64; }
 
-  DeviceTargets targets() const {
+  DeviceTargets given_targets() const {
     return {.ids = r_.targets.ids,
             .padding = padding(),
             .per_example = r_.targets.per_example,
             .lists = {r_.targets.offsets, r_.targets.listed, m_.label_fault},
             .example = m_.example};
+  }
+  DeviceTargets targets() const {
+    DeviceTargets of = given_targets();
+    if (all_classes_) {
+      of.padding = merged_padding(of.padding);
+      of.ids = m_.labels;
+    }
+    return of;
   }
 
   // What is drawn where no candidates are given.
@@ -117,7 +133,11 @@ class LossLayout {
   void take_workspace(Carver& memory) {
     m_ = {};
     rows_ = {};
-    if (r_.negatives.sampler) {
+    if (all_classes_) {
+      m_.sampled = memory.take<std::int64_t>(samples());
+      m_.labels = memory.take<std::int64_t>(num_labels());
+      m_.label_targets = memory.take<float>(num_labels());
+    } else if (r_.negatives.sampler) {
       m_.sampled = memory.take<std::int64_t>(samples());
       m_.sampled_q.values = memory.take<float>(samples());
       m_.true_q.values = memory.take<float>(num_labels());
@@ -155,6 +175,7 @@ class LossLayout {
   const LossRequest& r_;
   const Geometry& g_;
   const Parts parts_;
+  const bool all_classes_;
   const LossOutputs& out_;
   Intermediates m_{};
   RowsArguments rows_{};
@@ -182,6 +203,11 @@ class LossLayout {
   }
 
   void take_keys(Carver& memory) {
+    m_.removed = memory.take<AtomicWord>(chunk_rows() * removed_pitch());
+    if (all_classes_) {
+      m_.keys = {.num_sampled = samples(), .num_classes = r_.num_classes};
+      return;
+    }
     const auto slots = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(2 * samples())));
     m_.keys = {.sampled = m_.sampled,
                .class_keys = r_.class_keys,
@@ -195,7 +221,6 @@ class LossLayout {
                .used = memory.take<AtomicWord>(1),
                .slot_of = memory.take<std::uint32_t>(samples()),
                .positions = memory.take<std::uint32_t>(samples())};
-    m_.removed = memory.take<AtomicWord>(chunk_rows() * removed_pitch());
   }
 
   void take_rows(Carver& memory) {
@@ -204,7 +229,7 @@ class LossLayout {
     order.sampled = m_.sampled;
     order.num_labels = num_labels();
     order.num_sampled = samples();
-    order.room = order.entries();
+    order.room = all_classes_ ? r_.num_classes : order.entries();
     if (has_groups()) {
       order.num_sampled = r_.batch * r_.negatives.count;
       order.of_group = r_.negatives.count;
@@ -221,7 +246,7 @@ class LossLayout {
       order.sort_scratch_bytes = sort_bytes(entries);
       order.sort_scratch = memory.take<unsigned char>(static_cast<std::int64_t>(order.sort_scratch_bytes));
     }
-    order.row_count = out_.row_count;
+    order.row_count = all_classes_ ? memory.take<std::int64_t>(1) : out_.row_count;
     rows_.dim = r_.dim;
     rows_.inputs = inputs();
     rows_.input_scale = input_scale();
@@ -233,7 +258,7 @@ class LossLayout {
     rows_.bias_sums = m_.bias_sums;
     rows_.row_parts = memory.take<float>(2 * rows_.pieces() * rows_.dim);
     rows_.bias_parts = memory.take<float>(2 * rows_.pieces());
-    rows_.row_ids = out_.row_ids;
+    rows_.row_ids = all_classes_ ? memory.take<std::int64_t>(order.room) : out_.row_ids;
     rows_.grad_weights = r_.wanted.grad_weights ? out_.grad_weights : nullptr;
     rows_.grad_biases = r_.wanted.grad_biases ? out_.grad_biases : nullptr;
     rows_.grad_weights_dtype = out_.grad_weights_dtype.value_or(r_.dtype);

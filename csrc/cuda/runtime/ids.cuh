@@ -19,7 +19,7 @@ enum class IdArgument : std::int64_t {
   kExcludeOffsets
 };
 
-// An id that no sampled class has, in range or not.
+// An id that no sampled class has, in range or not. As padding it is nobody's that could be named.
 inline constexpr std::int64_t kNoClass = std::numeric_limits<std::int64_t>::min();
 
 FASTNCE_DEVICE bool is_valid_id(std::int64_t id, std::int64_t num_classes) {
@@ -39,7 +39,7 @@ FASTNCE_DEVICE void record_fault(runtime::FaultRecord* faults, IdArgument argume
   faults->value = value;
   faults->columns = columns;
   faults->num_classes = num_classes;
-  faults->has_padding = padding.given;
+  faults->has_padding = padding.given && padding.id != kNoClass;
   faults->padding = padding.id;
 }
 

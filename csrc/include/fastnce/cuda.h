@@ -94,6 +94,11 @@ struct LossPlan {
 LossPlan plan(const LossRequest& request, int device);
 void run(const LossPlan& plan, const LossOutputs& outputs, const Workspace& workspace, const Stream& stream);
 
+// A plan of fastnce::full_loss(), for at most 2^22 classes. run() then writes dense gradients of tables, and neither
+// row_ids nor row_count. The workspace has some 2 to 6 bytes for each element of the table, as many for each class and
+// 128 examples, and 4 for each element of its gradient.
+LossPlan plan_full_loss(const LossRequest& request, int device);
+
 // Ids of any integer type and layout in device memory.
 struct IdArray {
   const void* data = nullptr;

@@ -1,0 +1,68 @@
+// What is computed over all classes, on a CUDA device.
+#include <cstdint>
+
+#include "bindings/ops/cuda.h"
+#include "bindings/ops/cuda_arguments.h"
+#include "bindings/ops/cuda_call.h"
+#include "fastnce/cuda.h"
+#include "fastnce/error.h"
+
+namespace fastnce::bindings {
+
+namespace {
+
+// Queues the work without the GIL, and tells Python when it is done.
+template <class Queue>
+void follow_on_device(PythonProgress& progress, const LossRequest& request, const cuda::Stream& stream,
+                      const Queue& queue) {
+  progress.follow([&](const Progress& report) {  // safe: whatever is borrowed or made is held by the caller
+    queue();
+    if (report.report == nullptr) return;
+    cuda::synchronize(stream);
+    const std::int64_t total = request.batch * request.num_classes;
+    if (!report.report(report.context, total, total)) throw Interrupted();
+  });
+}
+
+}  // namespace
+
+py::tuple cuda_full_loss(const LossArguments& args, py::handle out, PythonProgress& progress) {
+  if (!out.is_none()) {
+    throw InvalidValue("out: expected None on a CUDA device, where the gradients of tables are new arrays");
+  }
+  const cuda::Stream stream = stream_of(args.device);
+  const Place place = place_on(stream, "inputs");
+  LossCall call(borrow_cuda_inputs(args.inputs, place), args, place);
+  CudaCall gpu(args.device, stream);
+  const LossRequest& request = call.request;
+  use_targets(args, place, call, gpu);
+  use_exclusions(args, place, call, gpu);
+  use_grad_loss(args, place, call, gpu);
+  const cuda::LossPlan planned = cuda::plan_full_loss(request, stream.device);
+
+  LossOutputs outputs;
+  call.set_grad_dtypes(outputs);
+  py::object grad_inputs = py::none(), grad_weights = py::none(), grad_biases = py::none();
+  const auto output = [](py::object& result, const CudaCall::Output& made) {
+    result = made.array;
+    return made.data;
+  };
+  py::object loss;
+  outputs.loss = output(loss, gpu.empty(DType::kFloat32, call.batch_shape()));
+  if (request.wanted.grad_inputs) {
+    outputs.grad_inputs = output(grad_inputs, gpu.empty(*outputs.grad_inputs_dtype, call.inputs_shape()));
+  }
+  if (request.wanted.grad_weights) {
+    outputs.grad_weights =
+        output(grad_weights, gpu.empty(*outputs.grad_weights_dtype, {request.num_classes, request.dim}));
+  }
+  if (request.wanted.grad_biases) {
+    outputs.grad_biases = output(grad_biases, gpu.empty(*outputs.grad_biases_dtype, {request.num_classes}));
+  }
+  const cuda::Workspace workspace = gpu.workspace(planned.workspace_bytes);
+  follow_on_device(progress, request, stream, [&] { cuda::run(planned, outputs, workspace, stream); });
+  gpu.finish();
+  return py::make_tuple(loss, grad_inputs, grad_weights, grad_biases);
+}
+
+}  // namespace fastnce::bindings
