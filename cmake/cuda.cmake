@@ -6,6 +6,10 @@ set_property(CACHE FASTNCE_CUDA PROPERTY STRINGS AUTO ON OFF EMULATED)
 set(FASTNCE_CUDA_BACKEND "")
 
 set(kernels
+  csrc/cuda/all_classes/evaluate.cu
+  csrc/cuda/all_classes/ranks.cu
+  csrc/cuda/all_classes/scores.cu
+  csrc/cuda/all_classes/top_k.cu
   csrc/cuda/gemm/grad_inputs.cu
   csrc/cuda/gemm/grad_weights.cu
   csrc/cuda/loss/enter_examples.cu

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 import cuda_arrays
 import fastnce
-from fastnce import Ragged
+from fastnce import Ragged, reference
 from halves import HALVES, half_cases
 from rounding import magnitude, naive_float32
-from test_all_classes import LOSS, OPTIONS, TWIN, VALUE, as_sampled, operands, random_lists, results, sharded
-from tolerances import assert_accurate
+from test_all_classes import (
+    LOSS,
+    OPTIONS,
+    TWIN,
+    VALUE,
+    as_sampled,
+    operands,
+    random_lists,
+    results,
+    sharded,
+    small_integers,
+)
+from tolerances import allowed_error, assert_accurate
 
 pytestmark = pytest.mark.cuda
 
@@ -195,7 +208,202 @@ def test_out_is_for_the_cpu_alone(cuda_array):
 def test_progress_is_reported_at_the_end(cuda_array):
     arguments = cuda_array.put_all(named(*operands(3, 5, 2)))
     calls = []
-    fastnce.softmax_loss(**arguments, progress=lambda *numbers: calls.append(numbers))
-    assert calls == [(15, 15)]
+    report = lambda *numbers: calls.append(numbers)  # noqa: E731
+    fastnce.softmax_loss(**arguments, progress=report)
+    fastnce.rank_of_labels(**arguments, progress=report)
+    fastnce.top_k(*(arguments[name] for name in ROLES), 2, progress=report)
+    assert calls == [(15, 15)] * 3
     with pytest.raises(ZeroDivisionError):
         fastnce.sigmoid_loss_and_grad(**arguments, progress=lambda done, total: 1 / 0)
+
+
+# ---- evaluation ----------------------------------------------------------------------------------------------
+
+
+def assert_evaluates_as_twin(cuda_array, weights, biases, inputs, labels, k, exclude=None, padding=None, **options):
+    """Where scores are exact."""
+    arguments = dict(weights=weights, biases=biases, inputs=inputs, exclude=exclude)
+    wide = {
+        name: array if array is None or name == "exclude" or isinstance(array, list) else array.astype(np.float64)
+        for name, array in arguments.items()
+    }
+    strategy = {name: value for name, value in options.items() if name == "partition_strategy"}
+    on_device = cuda_array.put_all({**arguments, **options})
+    pair = fastnce.top_k(**on_device, k=k)
+    assert all(map(cuda_array.is_own, pair))
+    scores, ids = map(cuda_array.get, pair)
+    true_scores, true_ids = reference.top_k(**wide, k=k, **strategy)
+    assert scores.dtype == np.float32
+    np.testing.assert_array_equal(ids, true_ids)
+    np.testing.assert_array_equal(scores, true_scores)
+    ranks = fastnce.rank_of_labels(**on_device, **cuda_array.put_all({"labels": labels}), padding=padding)
+    assert cuda_array.is_own(ranks)
+    ranks = cuda_array.get(ranks)
+    assert ranks.dtype == np.float64
+    np.testing.assert_array_equal(ranks, reference.rank_of_labels(**wide, labels=labels, padding=padding, **strategy))
+
+
+EVALUATED = [
+    (1, 1, 1, 1, "highest", "float32"),
+    (2, 3, 2, 3, "high", "bfloat16"),
+    (127, 129, 64, 1, "medium", "float16"),
+    (128, 128, 65, 2, "high", "float32"),
+    (129, 384, 3, 1, "highest", "bfloat16"),
+    (3, 385, 130, 2, "medium", "bfloat16"),
+    (1, 2500, 9, 4, "medium", "float32"),
+]
+"""B, V, D, T around tiles, blocks of 384 classes on the emulated device, and segments that are sorted; precision and
+dtype."""
+
+
+@one_framework
+@pytest.mark.parametrize("shape", half_cases(EVALUATED), ids=str)
+def test_evaluation_is_the_twins_at_every_shape(shape, cuda_array):
+    batch, classes, dim, num_true, precision, dtype = shape
+    tables = small_integers(batch, classes, dim, HALVES.get(dtype, dtype))
+    labels = np.random.default_rng(1).integers(classes, size=(batch, num_true))
+    for k in {1, min(classes, 10), min(classes + 1, 300)}:
+        assert_evaluates_as_twin(cuda_array, *tables, labels, k, precision=precision)
+
+
+@one_framework
+@pytest.mark.parametrize("most", [0, 5, 390])
+def test_excluded_classes_are_left_out(most, cuda_array):
+    rng = np.random.default_rng(2)
+    exclude = random_lists(rng, 70, 400, most)
+    labels = rng.integers(400, size=(70, 2))
+    labels[:, 0] = [exclude.values[begin] if begin < end else 0 for begin, end in itertools.pairwise(exclude.offsets)]
+    assert_evaluates_as_twin(cuda_array, *small_integers(70, 400, 20), labels, 60, exclude)
+    fastnce.cuda.check()
+
+
+@one_framework
+@pytest.mark.parametrize("k", [0, 1, 40, 41, 100])
+def test_fewer_classes_than_k_leave_places_empty(k, cuda_array):
+    exclude = Ragged(np.r_[np.arange(40), np.arange(39), 5, 5], [0, 40, 79, 81])
+    assert_evaluates_as_twin(cuda_array, *small_integers(3, 40, 2), np.zeros(3, int), k, exclude)
+
+
+@one_framework
+@pytest.mark.parametrize("strategy", ["div", "mod"])
+def test_tables_may_be_in_shards(strategy, cuda_array):
+    weights, biases, inputs = small_integers(10, 300, 6)
+    shards = [sharded(table, strategy) for table in (weights, biases)]
+    assert_evaluates_as_twin(cuda_array, *shards, inputs, np.arange(10), 20, partition_strategy=strategy)
+
+
+@one_framework
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("dtype", half_cases(["float32", "float16", "bfloat16"]))
+def test_equal_rows_tie_bit_for_bit_wherever_they_stand(dtype, precision, cuda_array):
+    """In any tile, any lane, any block, and as labels."""
+    kind = HALVES.get(dtype, np.dtype(dtype))
+    rng = np.random.default_rng(0)
+    classes, batch, dim = 500, 5, 131
+    row = rng.permutation(classes) % 50
+    weights = rng.standard_normal((50, dim)).astype(kind)[row]
+    biases = rng.standard_normal(50).astype(kind)[row]
+    inputs = rng.standard_normal((batch, dim)).astype(kind)
+    labels = np.array([np.flatnonzero(row == b) for b in range(batch)])
+    arguments = cuda_array.put_all(named(weights, biases, labels, inputs, precision=precision))
+    ranks = cuda_array.get(fastnce.rank_of_labels(**arguments))
+    assert (ranks == ranks[:, :1]).all()
+    np.testing.assert_array_equal(ranks % 10, np.full(ranks.shape, 1 + 9 / 2))
+    del arguments["labels"]
+    scores, ids = map(cuda_array.get, fastnce.top_k(**arguments, k=classes))
+    for b in range(batch):
+        own = ids[b][np.isin(ids[b], labels[b])]
+        np.testing.assert_array_equal(own, labels[b])
+        assert len(np.unique(scores[b][np.isin(ids[b], labels[b])])) == 1
+    np.testing.assert_array_equal(np.sort(ids), np.tile(np.arange(classes), (batch, 1)))
+    assert (np.diff(scores) <= 0).all()
+
+
+@one_framework
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_scores_keep_the_promise_of_their_precision(precision, cuda_array):
+    weights, biases, _, inputs = operands(5, 300, 70)
+    arguments = cuda_array.put_all(dict(weights=weights, biases=biases, inputs=inputs, precision=precision))
+    scores, ids = map(cuda_array.get, fastnce.top_k(**arguments, k=300))
+    wide = [array.astype(np.float64) for array in (weights, biases, inputs)]
+    true = np.take_along_axis(wide[2] @ wide[0].T + wide[1], ids, axis=1)
+    scale = np.take_along_axis(np.abs(wide[2]) @ np.abs(wide[0].T) + np.abs(wide[1]), ids, axis=1)
+    naive = np.take_along_axis(inputs @ weights.T + biases, ids, axis=1)
+    assert (np.abs(scores - true) <= allowed_error(true, scale, naive, scores.dtype, precision)).all()
+
+
+@one_framework
+def test_scores_that_are_not_finite(cuda_array):
+    """Products of parts make NaN of an infinite weight: biases are infinite."""
+    biases = np.array([np.nan, -np.inf, 1.0, np.inf, np.nan, 2.0, -np.inf, -0.0, 0.0], np.float32)
+    weights, inputs = np.zeros((9, 1), np.float32), np.ones((3, 1), np.float32)
+    labels = np.tile(np.arange(9), (3, 1))
+    for k in (9, 2):
+        assert_evaluates_as_twin(cuda_array, weights, biases, inputs, labels, k)
+    many = np.tile(weights, (60, 1)), np.tile(biases, 60)
+    assert_evaluates_as_twin(cuda_array, *many, inputs, labels, 400)
+    nan = np.full((3, 1), np.nan, np.float32)
+    assert_evaluates_as_twin(cuda_array, *many, nan, labels, 4)
+
+
+def test_ranks_have_the_shape_of_the_labels(cuda_array):
+    tables = small_integers(4, 50, 3)
+    matrix = np.array([[3, 5], [0, -1], [-1, -1], [49, 49]])
+    for labels in (matrix, matrix[:, 0], Ragged(np.array([3, 5, 0, 49, 49]), np.array([0, 2, 3, 3, 5]))):
+        assert_evaluates_as_twin(cuda_array, *tables, labels, 2, padding=-1)
+    weights, biases, inputs = tables
+    nested = cuda_array.put_all(named(weights, biases, matrix.reshape(2, 2, 2), inputs.reshape(2, 2, 3), padding=-1))
+    expected = reference.rank_of_labels(weights, biases, matrix, inputs, padding=-1)
+    np.testing.assert_array_equal(cuda_array.get(fastnce.rank_of_labels(**nested)), expected.reshape(2, 2, 2))
+    del nested["labels"], nested["padding"]
+    assert [cuda_array.get(array).shape for array in fastnce.top_k(**nested, k=3)] == [(2, 2, 3)] * 2
+
+
+@one_framework
+def test_one_example_may_have_more_labels_than_a_block_has_classes(cuda_array):
+    lists = Ragged(np.r_[np.arange(400), np.zeros(30, int)], np.r_[0, 1, 400, np.linspace(401, 430, 18).astype(int)])
+    assert_evaluates_as_twin(cuda_array, *small_integers(20, 400, 4), lists, 1)
+
+
+@one_framework
+@pytest.mark.parametrize("sizes", [(0, 7, 3), (2, 7, 0)])
+def test_nothing_to_evaluate(sizes, cuda_array):
+    assert_evaluates_as_twin(cuda_array, *small_integers(*sizes), np.zeros((sizes[0], 2), int), 3)
+    assert_evaluates_as_twin(cuda_array, *small_integers(*sizes), np.zeros((sizes[0], 0), int), 0)
+
+
+@one_framework
+def test_a_label_out_of_range_has_rank_nan_and_is_reported_once(cuda_array):
+    weights, biases, inputs = small_integers(3, 800, 4)
+    labels = np.array([[3, 800], [4, 5], [-1, 6]])
+    arguments = cuda_array.put_all(named(weights, biases, labels, inputs))
+    ranks = cuda_array.get(fastnce.rank_of_labels(**arguments, padding=-1))
+    np.testing.assert_array_equal(np.isnan(ranks), [[False, True], [False, False], [True, False]])
+    with pytest.raises(ValueError, match=r"labels\[0, 1\] = 800 is outside .*not padding = -1$"):
+        fastnce.cuda.check()
+
+
+@one_framework
+def test_wrong_lists_are_reported_and_give_no_ranks(cuda_array):
+    """Nor best classes: nothing that should be left out is taken for one."""
+    weights, biases, inputs = small_integers(3, 800, 4)
+    arguments = dict(weights=weights, biases=biases, inputs=inputs)
+    broken = cuda_array.put_all(arguments | {"exclude": Ragged(np.array([1, 2]), np.array([0, 1, 3, 3]))})
+    scores, ids = map(cuda_array.get, fastnce.top_k(**broken, k=2))
+    np.testing.assert_array_equal(ids[1:], np.full((2, 2), -1))
+    np.testing.assert_array_equal(np.isnan(scores), np.repeat([[False], [True], [True]], 2, axis=1))
+    ranks = cuda_array.get(fastnce.rank_of_labels(**broken, labels=cuda_array.put(np.arange(3))))
+    np.testing.assert_array_equal(np.isnan(ranks), [False, True, True])
+    with pytest.raises(ValueError, match=r"exclude.offsets\[2\] = 3"):
+        fastnce.cuda.check()
+    wrong = cuda_array.put_all(arguments | {"exclude": Ragged(np.array([800, 2]), np.array([0, 1, 2, 2]))})
+    _, ids = fastnce.top_k(**wrong, k=800)
+    np.testing.assert_array_equal((cuda_array.get(ids) == -1).sum(axis=1), [0, 1, 0])
+    with pytest.raises(ValueError, match=r"exclude.values\[0\] = 800 is outside \[0, num_classes = 800\)$"):
+        fastnce.cuda.check()
+
+
+def test_a_negative_k_is_refused(cuda_array):
+    weights, biases, inputs = map(cuda_array.put, small_integers(3, 8, 4))
+    with pytest.raises(ValueError, match="k = -1: expected at least 0"):
+        fastnce.top_k(weights, biases, inputs, -1)

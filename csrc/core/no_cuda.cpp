@@ -1,5 +1,6 @@
 // What takes the place of the CUDA backend in a build without it. There is no device, so that core/cuda.cpp refuses
 // every call that needs one before it comes here.
+#include "cuda/all_classes/evaluate.h"
 #include "cuda/loss/loss.h"
 #include "cuda/runtime/copy.h"
 #include "cuda/runtime/ids.h"
@@ -23,6 +24,15 @@ void queue_candidates(const SampleRequest&, std::uint64_t*, const Candidates&, c
 }
 LossPlan plan_loss(const LossRequest&, int, bool) { refuse(); }
 void queue_loss(const LossPlan&, const LossOutputs&, const Workspace&, const Stream&) { refuse(); }
+std::size_t top_k_bytes(const Scoring&, std::int64_t, const ClassLists&, int) { refuse(); }
+void queue_top_k(const Scoring&, std::int64_t, const ClassLists&, float*, std::int64_t*, const Workspace&,
+                 const Stream&) {
+  refuse();
+}
+std::size_t ranks_bytes(const Scoring&, const Targets&, const ClassLists&, int) { refuse(); }
+void queue_ranks(const Scoring&, const Targets&, const ClassLists&, double*, const Workspace&, const Stream&) {
+  refuse();
+}
 void queue_copy_ids(const IdArray&, std::int64_t*, const Stream&) { refuse(); }
 void queue_copy_rows(const RowArray&, void*, const Stream&) { refuse(); }
 void queue_count_up(std::int64_t, std::int64_t*, const Stream&) { refuse(); }

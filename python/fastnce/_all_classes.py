@@ -14,7 +14,7 @@ from fastnce._types import DenseGrads, GradTables, Progress
 
 def full_loss(fields: dict[str, Any], progress: Progress | None) -> Any:
     """Losses ``[B]``, where ``inputs`` is. ``fields`` are those of ``_request.compute``."""
-    (loss, *_), convert = _run(_core.full_loss, fields, None, progress)
+    (loss, *_), convert = run(_core.full_loss, fields, None, progress)
     return convert(loss)
 
 
@@ -23,7 +23,7 @@ def full_loss_and_grad(
 ) -> tuple[Any, DenseGrads]:
     """The same and all gradients. Adds to ``fields``."""
     fields["gradients"] = (True, True, True)
-    (loss, grad_inputs, grad_weights, grad_biases), convert = _run(_core.full_loss, fields, out, progress)
+    (loss, grad_inputs, grad_weights, grad_biases), convert = run(_core.full_loss, fields, out, progress)
     return convert(loss), DenseGrads(
         convert(grad_inputs, fields["inputs"]),
         convert(grad_weights, fields["weights"]),
@@ -33,22 +33,25 @@ def full_loss_and_grad(
 
 def top_k(fields: dict[str, Any], k: SupportsIndex, progress: Progress | None) -> tuple[Any, Any]:
     """Scores and ids ``[B, k]``."""
-    (scores, ids), convert = _run(_core.top_k, fields, k, progress)
+    (scores, ids), convert = run(_core.top_k, fields, k, progress)
     return convert(scores), convert(ids)
 
 
 def rank_of_labels(fields: dict[str, Any], progress: Progress | None) -> Any:
     """Ranks in the shape of the labels."""
-    ranks, convert = _run(_core.rank_of_labels, fields, progress)
+    ranks, convert = run(_core.rank_of_labels, fields, progress)
     return convert(ranks)
 
 
-def _run(compute: Callable[..., Any], fields: dict[str, Any], *options: Any) -> tuple[Any, Convert]:
+def run(compute: Callable[..., Any], fields: dict[str, Any], *options: Any) -> tuple[Any, Convert]:
     """What the core computes where ``inputs`` is, and what makes its arrays those of the library of ``inputs``."""
     split_lists(fields)
-    inputs = fields["inputs"]
+    inputs, weights = fields["inputs"], fields["weights"]
     device = cuda_device_of(inputs, "inputs", 0)
     if device is None:
         return compute(fields, *options), like(inputs)
     with device.call(*(fields.get(name) for name in ARRAYS if name != "inputs")):
-        return compute(fields | {"device": device}, *options), device.hand_over
+        results = compute(fields | {"device": device}, *options)
+    shards = weights if isinstance(weights, list | tuple) else (weights,)
+    device.num_classes = sum(getattr(shard, "shape", (0,))[0] for shard in shards)  # whose ids results hold
+    return results, device.hand_over

@@ -11,11 +11,12 @@ namespace {
 
 dl::DataType dlpack_type(const std::string& dtype) {
   if (dtype == "float32") return {dl::kFloat, 32, 1};
+  if (dtype == "float64") return {dl::kFloat, 64, 1};
   if (dtype == "float16") return {dl::kFloat, 16, 1};
   if (dtype == "bfloat16") return {dl::kBfloat, 16, 1};
   if (dtype == "int64") return {dl::kInt, 64, 1};
   if (dtype == "uint8") return {dl::kUInt, 8, 1};
-  throw InvalidValue(concat("dtype = '", dtype, "': expected float32, float16, bfloat16, int64 or uint8"));
+  throw InvalidValue(concat("dtype = '", dtype, "': expected float32, float64, float16, bfloat16, int64 or uint8"));
 }
 
 std::int64_t bytes_of(const std::string& dtype, const std::vector<std::int64_t>& shape) {

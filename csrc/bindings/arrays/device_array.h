@@ -18,8 +18,8 @@ namespace fastnce::bindings {
 
 class DeviceArray {
  public:
-  // Uninitialised memory. `dtype` is "float32", "float16", "bfloat16", "int64" or "uint8". Throws InvalidValue for
-  // others. May wait for the device, so the caller should not hold the GIL.
+  // Uninitialised memory. `dtype` is "float32", "float64", "float16", "bfloat16", "int64" or "uint8". Throws
+  // InvalidValue for others. May wait for the device, so the caller should not hold the GIL.
   DeviceArray(const std::string& dtype, std::vector<std::int64_t> shape, const cuda::Stream& stream);
 
   // `count` rows from row `begin` on, which there must be; they share the memory.

@@ -19,6 +19,10 @@ py::object cuda_loss(const LossArguments& arguments);
 // reported once the work is done, for which the call then waits.
 py::tuple cuda_full_loss(const LossArguments& arguments, py::handle out, PythonProgress& progress);
 
+// (scores, ids), and ranks in the shape of the labels; likewise.
+py::tuple cuda_top_k(const LossArguments& arguments, std::int64_t k, PythonProgress& progress);
+py::object cuda_rank_of_labels(const LossArguments& arguments, PythonProgress& progress);
+
 // (sampled classes, true counts, sampled counts). `num_groups` may be None: one group, without its axis. `calls` is the
 // address of a counter on the device or 0.
 py::tuple cuda_candidates(py::handle true_classes, std::int64_t num_true, const SamplerParams& params,

@@ -1,5 +1,6 @@
 // What is computed over all classes, on a CUDA device.
 #include <cstdint>
+#include <vector>
 
 #include "bindings/ops/cuda.h"
 #include "bindings/ops/cuda_arguments.h"
@@ -63,6 +64,46 @@ py::tuple cuda_full_loss(const LossArguments& args, py::handle out, PythonProgre
   follow_on_device(progress, request, stream, [&] { cuda::run(planned, outputs, workspace, stream); });
   gpu.finish();
   return py::make_tuple(loss, grad_inputs, grad_weights, grad_biases);
+}
+
+py::tuple cuda_top_k(const LossArguments& args, std::int64_t k, PythonProgress& progress) {
+  const cuda::Stream stream = stream_of(args.device);
+  const Place place = place_on(stream, "inputs");
+  LossCall call(borrow_cuda_inputs(args.inputs, place), args, place);
+  CudaCall gpu(args.device, stream);
+  const LossRequest& request = call.request;
+  use_exclusions(args, place, call, gpu);
+  const cuda::Workspace workspace =
+      gpu.workspace(cuda::top_k_workspace_bytes(request, k, request.exclude, stream.device));
+  std::vector<std::int64_t> shape = call.batch_shape();
+  shape.push_back(k);
+  const CudaCall::Output scores = gpu.empty(DType::kFloat32, shape);
+  const CudaCall::Output ids = gpu.empty("int64", shape);
+  follow_on_device(progress, request, stream, [&] {
+    cuda::top_k(request, k, request.exclude, static_cast<float*>(scores.data), static_cast<std::int64_t*>(ids.data),
+                workspace, stream);
+  });
+  gpu.finish();
+  return py::make_tuple(scores.array, ids.array);
+}
+
+py::object cuda_rank_of_labels(const LossArguments& args, PythonProgress& progress) {
+  const cuda::Stream stream = stream_of(args.device);
+  const Place place = place_on(stream, "inputs");
+  LossCall call(borrow_cuda_inputs(args.inputs, place), args, place);
+  CudaCall gpu(args.device, stream);
+  const LossRequest& request = call.request;
+  const std::vector<std::int64_t> shape = use_targets(args, place, call, gpu);
+  use_exclusions(args, place, call, gpu);
+  const cuda::Workspace workspace =
+      gpu.workspace(cuda::rank_of_labels_workspace_bytes(request, request.targets, request.exclude, stream.device));
+  const CudaCall::Output ranks = gpu.empty(DType::kFloat64, shape);
+  follow_on_device(progress, request, stream, [&] {
+    cuda::rank_of_labels(request, request.targets, request.exclude, static_cast<double*>(ranks.data), workspace,
+                         stream);
+  });
+  gpu.finish();
+  return ranks.array;
 }
 
 }  // namespace fastnce::bindings

@@ -24,9 +24,10 @@ const float* floats_per_label(py::handle given, const char* name, const Place& p
   return gpu.floats(std::move(values), call.label_shape(), call.has_label_lists() ? "[n]" : "[B, num_true]");
 }
 
-void use_targets(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {
+std::vector<std::int64_t> use_targets(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {
   Targets& targets = call.request.targets;
   Array labels = borrow_labels(args.labels, call, place);
+  const std::vector<std::int64_t> shape = labels.shape;
   if (call.has_label_lists()) {
     targets.ids = gpu.ids(std::move(labels), 1);
     targets.offsets = gpu.ids(borrow_offsets(args.label_offsets, "labels.offsets", call, place), 1);
@@ -36,6 +37,7 @@ void use_targets(const LossArguments& args, const Place& place, LossCall& call, 
   }
   if (is_given(args.label_weights))
     targets.weights = floats_per_label(args.label_weights, "label_weights", place, call, gpu);
+  return shape;
 }
 
 void use_exclusions(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {

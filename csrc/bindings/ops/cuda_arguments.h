@@ -2,6 +2,9 @@
 // holds.
 #pragma once
 
+#include <cstdint>
+#include <vector>
+
 #include "bindings/arrays/array.h"
 #include "bindings/ops/cuda_call.h"
 #include "bindings/ops/loss_arguments.h"
@@ -15,7 +18,8 @@ Array borrow_cuda_inputs(py::handle inputs, const Place& place);
 const float* floats_per_label(py::handle given, const char* name, const Place& place, const LossCall& call,
                               CudaCall& gpu);
 
-void use_targets(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu);
+// Labels and their weights; returns the shape of the labels as passed.
+std::vector<std::int64_t> use_targets(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu);
 void use_exclusions(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu);
 void use_grad_loss(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu);
 

@@ -167,14 +167,16 @@ void register_evaluate(py::module_& module) {
       [](const py::dict& fields, py::handle k, py::handle progress) {
         const LossArguments args(fields);
         PythonProgress follower(progress);
+        if (is_given(args.device)) return cuda_top_k(args, integer(k, "k"), follower);
         return top_k_of(borrow_host_inputs(args.inputs), args, k, follower);
       },
       py::arg("fields"), py::arg("k"), py::arg("progress"));
   module.def(
       "rank_of_labels",
-      [](const py::dict& fields, py::handle progress) {
+      [](const py::dict& fields, py::handle progress) -> py::object {
         const LossArguments args(fields);
         PythonProgress follower(progress);
+        if (is_given(args.device)) return cuda_rank_of_labels(args, follower);
         return ranks_of(borrow_host_inputs(args.inputs), args, follower);
       },
       py::arg("fields"), py::arg("progress"));

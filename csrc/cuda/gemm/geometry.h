@@ -28,7 +28,7 @@ struct Parts {
   int operands;          // of X and W: 1 or `order`
   bool float16 = false;  // the logits' operands
 };
-inline Parts parts_of(const LossRequest& r) {
+inline Parts parts_of(const Scoring& r) {
   const int order = r.precision == Precision::kHighest ? 3 : r.precision == Precision::kHigh ? 2 : 1;
   const auto both_are = [&](DType dtype) {
     return r.weights_dtype.value_or(r.dtype) == dtype && r.inputs_dtype.value_or(r.dtype) == dtype;

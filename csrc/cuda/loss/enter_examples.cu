@@ -50,7 +50,7 @@ enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
   if (s >= args.rows) return;
   const bool exists = s < args.num_sampled;
   const bool leads = exists && lane_index() == 0;
-  const std::int64_t id = exists ? args.sampled[s] : -1;
+  const std::int64_t id = !exists ? -1 : args.sampled != nullptr ? args.sampled[s] : args.first_class + s;
   const float q = leads ? args.q.load(s) : 0.0f;
   const bool valid = is_valid_id(id, args.num_classes);
   const std::uint32_t bias_bits = leads ? load_bias(args.biases, valid ? id : 0) : 0;
@@ -61,7 +61,8 @@ enter_samples_kernel(FASTNCE_ARGUMENTS EnterSamplesArguments args) {
   });
   if (!leads) return;
   if (!is_valid_id(id, args.num_classes)) record_fault(args.faults, IdArgument::kSampled, s, id, 0, args.num_classes);
-  args.offset[s] = valid ? widened(bias_bits, args.biases.dtype) - args.q.log_of(q) : not_a_number();
+  if (args.offset != nullptr)
+    args.offset[s] = valid ? widened(bias_bits, args.biases.dtype) - args.q.log_of(q) : not_a_number();
 }
 
 // The inputs of an example beside the row of a true class.

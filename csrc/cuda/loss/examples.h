@@ -16,12 +16,13 @@ namespace fastnce::cuda {
 // Gathers sampled rows of the table into an operand; their biases and expected counts become an offset.
 struct EnterSamplesArguments {
   DeviceTable weights, biases;
-  const std::int64_t* sampled;  // z [S]
-  GivenQ q;                     // Q(z) [S]
+  const std::int64_t* sampled;  // z [S]; null: the rows from `first_class` on
+  std::int64_t first_class = 0;
+  GivenQ q;  // Q(z) [S]
   std::int64_t num_sampled, dim, num_classes;
   std::int64_t rows;  // S, padded
   OperandPlanes planes;
-  float* offset;  // [S]
+  float* offset;  // [S]; null: not wanted
   runtime::FaultRecord* faults;
 };
 void queue_enter_samples(const EnterSamplesArguments& arguments, const Stream& stream);

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastnce import _core
+from fastnce._all_classes import run
 from fastnce._arrays import like
 from fastnce._devices import Device, cuda_device_of
 from fastnce._request import compute
@@ -131,36 +134,40 @@ def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_los
         # No result is of 16 bits, and row counts are exact.
         *results, _ = _core.compute_loss(request)
         return tuple(None if result is None else torch.from_numpy(result) for result in results)
-    if inputs.dim() > 1 and inputs.stride(-1) != 1:
-        request["inputs"] = request["inputs"].contiguous()
+    request["inputs"] = _whole_rows(request["inputs"])
     return compute(request)
+
+
+def _whole_rows(inputs: Tensor) -> Tensor:
+    """Inputs whose rows are contiguous, as a CUDA device takes them."""
+    return inputs.contiguous() if inputs.dim() > 1 and inputs.stride(-1) != 1 else inputs
 
 
 def _full_loss(request: dict[str, Any], gradients: Gradients, grad_loss: Any) -> tuple[Any, ...]:
     """The same over all classes, without row ids: gradients of tables are dense."""
     inputs: Any = request["inputs"]
-    refuse_cuda(inputs.device if isinstance(inputs, Tensor) else "cpu")
     request = {name: value for name, value in request.items() if value is not None}
     request.update(
         gradients=gradients,
         grad_loss=_array(grad_loss) if isinstance(grad_loss, Tensor) else grad_loss,
         grad_dtype=None if str(inputs.dtype).endswith("float64") else "float32",
     )
-    results = _core.full_loss(request, None, None)
-    loss, grad_inputs, *tables = (None if result is None else torch.from_numpy(result) for result in results)
+    loss, grad_inputs, *tables = _over_all_classes(_core.full_loss, request, None, None)
     return loss, grad_inputs, None, *tables
 
 
-def refuse_cuda(device: Any) -> None:
-    """What goes over all classes is computed on the CPU only."""
-    if str(device) != "cpu":
-        raise ValueError(f"input is on device {device}: expected cpu, where all classes are gone through")
+def _over_all_classes(compute_all: Callable[..., Any], request: dict[str, Any], *options: Any) -> tuple[Any, ...]:
+    """What the core computes, as tensors where the inputs are."""
+    if isinstance(request["inputs"], Tensor) and not request["inputs"].is_cpu:
+        request["inputs"] = _whole_rows(request["inputs"])
+    results, _ = run(compute_all, request, *options)
+    arrays = results if isinstance(results, tuple) else (results,)
+    return tuple(torch.from_numpy(array) if isinstance(array, np.ndarray) else array for array in arrays)
 
 
 def _evaluated(
     input: Tensor, weight: Tensor, bias: Tensor | None, exclude: Tensor | None, offsets: Tensor | None, precision: Any
 ) -> dict[str, Any]:
-    refuse_cuda(input.device)
     tensors = {"inputs": input, "weights": weight, "biases": bias, "exclude": exclude, "exclude_offsets": offsets}
     return {**{name: _array(tensor) for name, tensor in tensors.items()}, "precision": precision}
 
@@ -175,8 +182,8 @@ def top_k(
     precision: str,
 ) -> tuple[Tensor, Tensor]:
     """Scores and ids ``[..., k]``."""
-    scores, ids = _core.top_k(_evaluated(input, weight, bias, exclude, offsets, precision), k, None)
-    return torch.from_numpy(scores), torch.from_numpy(ids)
+    scores, ids = _over_all_classes(_core.top_k, _evaluated(input, weight, bias, exclude, offsets, precision), k, None)
+    return scores, ids
 
 
 def rank_of_labels(
@@ -193,8 +200,9 @@ def rank_of_labels(
     """Ranks in the shape of the target."""
     fields = _evaluated(input, weight, bias, exclude, offsets, precision)
     fields.update(labels=_array(target), label_offsets=_array(target_offsets), padding=ignore_index)
-    ranks: Tensor = torch.from_numpy(_core.rank_of_labels(fields, None))
-    return ranks
+    (ranks,) = _over_all_classes(_core.rank_of_labels, fields, None)
+    tensor: Tensor = ranks
+    return tensor
 
 
 _OF_PYTORCH = ("sampled_candidates", "true_expected_count", "sampled_expected_count", "sparse", "all_classes")
