@@ -86,9 +86,14 @@ def read_device_array(array: Any, **options: Any) -> np.ndarray:
 def read_tensor(tensor: DLTensor) -> np.ndarray:
     """A copy of a compact tensor in the host's memory."""
     shape = tuple(tensor.shape[: tensor.ndim])
-    kind = {(0, 64): np.int64, (1, 8): np.uint8, (2, 32): np.float32, (2, 64): np.float64, (2, 16): np.float16, (4, 16): BFLOAT16}[
-        tensor.dtype_code, tensor.dtype_bits
-    ]
+    kind = {
+        (0, 64): np.int64,
+        (1, 8): np.uint8,
+        (2, 32): np.float32,
+        (2, 64): np.float64,
+        (2, 16): np.float16,
+        (4, 16): BFLOAT16,
+    }[tensor.dtype_code, tensor.dtype_bits]
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
     data = ctypes.string_at(tensor.data, size) if size else b""
     return np.frombuffer(data, kind).reshape(shape).copy()

@@ -125,10 +125,11 @@ arch = sm_80
 
 
 def test_every_kernel_that_spills_is_a_fault():
-    multiply = [kernel(name="logits_kernel<>", tensor_core=32), kernel(name="product_kernel<>", tensor_core=32)]
+    names = ("logits_kernel<>", "product_kernel<>", "scores_kernel<>")
+    multiply = [kernel(name=name, tensor_core=32) for name in names]
     assert list(faults(multiply)) == []
     assert list(faults([*multiply, kernel(name="f", local_accesses=3)])) == [
         "f on sm_90: 0 bytes of stack, 3 accesses to local memory"
     ]
-    assert list(faults([multiply[0]])) == ["no product_kernel was found"]
+    assert list(faults(multiply[:2])) == ["no scores_kernel was found"]
     assert "| `f` | sm_90 | 256 | 32 | 0 | 8 | 100% | 0 / 0 | 0 | 0 | 16 (4) |" in page([kernel(loads=Loads(16, 4))])

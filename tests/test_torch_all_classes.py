@@ -220,3 +220,24 @@ def test_they_refuse(call, error, words):
     with pytest.raises(error) as raised:
         call()
     assert words in str(raised.value), str(raised.value)
+
+
+@pytest.mark.cuda
+def test_on_a_cuda_device_the_results_are_the_cpus():
+    if not torch.cuda.is_available() or not fastnce.cuda.is_available():
+        pytest.skip(f"no CUDA device: {fastnce.cuda.unavailable_reason()}")
+    on_cpu = leaves(torch.float32)
+    on_gpu = [tensor.detach().cuda().requires_grad_() for tensor in on_cpu]
+    for ours, _, _ in LOSSES.values():
+        for reduction in ("mean", "none"):
+            expected = with_gradients(ours(on_cpu[0], TARGET, *on_cpu[1:], reduction=reduction), on_cpu)
+            results = with_gradients(ours(on_gpu[0], TARGET.cuda(), *on_gpu[1:], reduction=reduction), on_gpu)
+            for result, true in zip(results, expected, strict=True):
+                torch.testing.assert_close(result.cpu(), true, rtol=1e-5, atol=1e-6)
+    lists = Ragged(*(tensor.cuda() for tensor in LISTS))
+    ranks = fastnce.torch.rank_of_labels(on_cpu[0], TARGET, *on_cpu[1:], LISTS)
+    assert torch.equal(fastnce.torch.rank_of_labels(on_gpu[0], TARGET.cuda(), *on_gpu[1:], lists).cpu(), ranks)
+    scores, ids = fastnce.torch.top_k(on_gpu[0], *on_gpu[1:], 7, lists)
+    expected_scores, expected_ids = fastnce.torch.top_k(on_cpu[0], *on_cpu[1:], 7, LISTS)
+    assert torch.equal(ids.cpu(), expected_ids)
+    torch.testing.assert_close(scores.cpu(), expected_scores)

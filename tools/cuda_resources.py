@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from sass import Loads, loads_in_flight
 
-HOT = ("logits_kernel", "product_kernel")
+HOT = ("logits_kernel", "product_kernel", "scores_kernel")
 """Kernels that multiply: they must use tensor cores."""
 
 ELEMENT_TYPES = ("float32", "float64", "float16", "bfloat16")

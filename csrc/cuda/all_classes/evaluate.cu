@@ -241,7 +241,7 @@ class Ranks : Sweep {
       queue_pairs(ranks_.examples, ranks_.classes, ranks_.num_labels, pairs_, ranks_.scores, stream);
     }
     queue_begin_ranks(ranks_, stream);
-    queue_sweep(stream, [&](const ScoreBlock& block) { queue_count(ranks_, block, stream); });
+    queue_sweep(stream, [&](const ScoreBlock& block) { queue_count_higher(ranks_, block, stream); });
   }
 
  private:

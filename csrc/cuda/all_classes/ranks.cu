@@ -7,7 +7,7 @@ namespace fastnce::cuda {
 
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
 
 FASTNCE_DEVICE bool has_class(const RanksArguments& args, std::int64_t e) {
   return args.targets.is_class(e, args.targets.ids[e]) && is_valid_id(args.targets.ids[e], args.num_classes);
@@ -37,13 +37,13 @@ FASTNCE_KERNEL(kThreads, 1) begin_ranks_kernel(FASTNCE_ARGUMENTS RanksArguments 
   if (!is_finite) args.scores[e] = __builtin_nanf("");
 }
 
-struct CountArguments {
+struct CountHigherArguments {
   RanksArguments ranks;
   ScoreBlock block;
 };
 
 // A block of threads per example; counts of one launch fit 32 bits.
-FASTNCE_KERNEL(kThreads, 4) count_kernel(FASTNCE_ARGUMENTS CountArguments args) {
+FASTNCE_KERNEL(kThreads, 8) count_higher_kernel(FASTNCE_ARGUMENTS CountHigherArguments args) {
   auto* const warp_sums = reinterpret_cast<int*>(shared_memory());
   const ScoreBlock& block = args.block;
   const std::int64_t b = block.first + block_x();
@@ -75,9 +75,9 @@ void queue_begin_ranks(const RanksArguments& args, const Stream& stream) {
   launch(begin_ranks_kernel, {.x = ceiling(args.num_labels, kThreads)}, kThreads, 0, stream, args);
 }
 
-void queue_count(const RanksArguments& args, const ScoreBlock& block, const Stream& stream) {
-  launch(count_kernel, {.x = block.examples}, kThreads, kThreads / kWarp * static_cast<int>(sizeof(int)), stream,
-         CountArguments{args, block});
+void queue_count_higher(const RanksArguments& args, const ScoreBlock& block, const Stream& stream) {
+  launch(count_higher_kernel, {.x = block.examples}, kThreads, kThreads / kWarp * static_cast<int>(sizeof(int)), stream,
+         CountHigherArguments{args, block});
 }
 
 }  // namespace fastnce::cuda

@@ -25,6 +25,6 @@ void queue_label_entries(const RanksArguments& arguments, const Stream& stream);
 void queue_begin_ranks(const RanksArguments& arguments, const Stream& stream);
 
 // Adds what the classes of a block add to the ranks: 1 if they score higher, 1 / 2 if the same.
-void queue_count(const RanksArguments& arguments, const ScoreBlock& block, const Stream& stream);
+void queue_count_higher(const RanksArguments& arguments, const ScoreBlock& block, const Stream& stream);
 
 }  // namespace fastnce::cuda

@@ -14,7 +14,7 @@ namespace fastnce::cuda {
 
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
 constexpr int kItems = 8;
 using Sort = BlockSort<kThreads, kItems>;
 constexpr int kSegment = Sort::kWords;
@@ -81,7 +81,7 @@ struct MergeArguments {
   ScoreBlock block;
 };
 
-FASTNCE_KERNEL(kThreads, 2) merge_top_k_kernel(FASTNCE_ARGUMENTS MergeArguments args) {
+FASTNCE_KERNEL(kThreads, 4) merge_top_k_kernel(FASTNCE_ARGUMENTS MergeArguments args) {
   auto* const words = reinterpret_cast<std::uint64_t*>(shared_memory());
   auto* const warp_sums = reinterpret_cast<int*>(shared_memory() + Sort::kSharedBytes);
   const ScoreBlock& block = args.block;

@@ -86,7 +86,9 @@ def softmax_loss(
     A label given twice counts twice in the target; each class stands once in the softmax. What a sampled loss estimates
     from some classes this computes from all: in time proportional to V.
 
-    Ctrl-C on the main thread ends a call within about a tenth of a second. On the CPU only.
+    Ctrl-C on the main thread ends a call within about a tenth of a second. On a CUDA device (not yet run on a GPU)
+    nothing ends a call, ``progress`` is called once, at the end, and V is at most 2^22; ids are not checked
+    (:mod:`fastnce.cuda`).
 
     Args:
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never
@@ -195,7 +197,7 @@ def softmax_loss_and_grad(
         grad_dtype: ``"float32"`` returns gradients of float16 and bfloat16 arrays in float32; ``None`` rounds each once
             to the dtype of its array. Tables of 16 bits take memory for B D numbers more per thread, never for V D.
         out: ``(weights [V, D], biases [V])``, NumPy arrays in row-major order to hold the gradients of the tables;
-            either may be ``None``. They are overwritten, and returned.
+            either may be ``None``. They are overwritten, and returned. On the CPU only.
 
     The other arguments and the errors are those of :func:`softmax_loss`. Where weights are in shards, their gradient is
     one array, in the order of the classes.

@@ -36,7 +36,8 @@ def softmax_loss(
     precision: Precision | None = None,
 ) -> Tensor:
     """Cross entropy of ``input @ weight.T + bias`` over all V classes, :func:`fastnce.softmax_loss`: that of
-    ``torch.nn.functional.cross_entropy``, without the ``[B, V]`` logits in memory. On the CPU only.
+    ``torch.nn.functional.cross_entropy``, without the ``[B, V]`` logits in memory. On a CUDA device (not yet run on a
+    GPU) V is at most 2^22.
 
     Args:
         input: ``[B, D]``, or with more axes of examples.
@@ -56,7 +57,7 @@ def softmax_loss(
         dense.
 
     Raises:
-        ValueError: Shapes that do not match, tensors on different devices, on a CUDA device, classes out of range.
+        ValueError: Shapes that do not match, tensors on different devices, classes out of range (on the CPU).
         TypeError: Unsupported or mixed dtypes.
     """
     return loss_of_labels(
@@ -80,7 +81,7 @@ def sigmoid_loss(
     precision: Precision | None = None,
 ) -> Tensor:
     """Binary cross entropy of ``input @ weight.T + bias``, summed over all V classes, :func:`fastnce.sigmoid_loss`: the
-    true classes of an example have target 1, all others 0. ``[B, V]`` is never in memory. On the CPU only.
+    true classes of an example have target 1, all others 0. ``[B, V]`` is never in memory.
 
     ``exclude`` leaves classes out of the sum. The other arguments, results and errors are those of
     :func:`softmax_loss`.
@@ -101,7 +102,7 @@ def top_k(
     precision: Precision | None = "highest",
 ) -> tuple[Tensor, Tensor]:
     """The k classes that score highest, :func:`fastnce.top_k`: ``(scores [B, k], ids int64 [B, k])``, without a
-    ``[B, V]`` matrix. Scores are ``input @ weight.T + bias``; they have no gradient. On the CPU only.
+    ``[B, V]`` matrix. Scores are ``input @ weight.T + bias``; they have no gradient.
 
     Args:
         input: ``[B, D]``, or with more axes of examples.
@@ -132,7 +133,7 @@ def rank_of_labels(
 ) -> Tensor:
     """The rank of each label among all classes, :func:`fastnce.rank_of_labels`: float64 in the shape of ``target``
     (``[n]`` of lists), 1 for the best; ties count half. NaN where the target is ``ignore_index``. ``fastnce.metrics``
-    makes recall, NDCG and MRR of ranks. On the CPU only.
+    makes recall, NDCG and MRR of ranks.
 
     ``exclude`` holds classes that do not compete: all that a user knows, for instance. A label is ranked even if it is
     among them. The other arguments are those of :func:`top_k`.
