@@ -95,6 +95,24 @@ TEST(CudaGeometry, GridsStayWithinTheLimitsOfCuda) {
   }
 }
 
+TEST(CudaGeometry, ScoresOfABlockFitHalfTheL2CacheUnlessOneTileDoesNot) {
+  for (const runtime::Limits& limits : kLimits) {
+    for (const LossRequest& p : problems()) {
+      Scoring scoring = p;
+      scoring.num_classes = p.negatives.count;
+      const ScoreGeometry g = score_geometry(scoring, limits);
+      EXPECT_EQ(g.rows % kTileRows, 0);
+      EXPECT_EQ(g.columns % kSampleColumns, 0);
+      EXPECT_LT(g.columns - scoring.num_classes, kSampleColumns);
+      EXPECT_LT(g.rows - p.batch, kTileRows + (p.batch == 0 ? 1 : 0));
+      EXPECT_GE(g.dim, p.dim);
+      if (g.rows > kTileRows || g.columns > kSampleColumns) {
+        EXPECT_LE(g.rows * g.columns * 4, limits.l2_bytes / 2);
+      }
+    }
+  }
+}
+
 TEST(CudaGeometry, SplittingASumFillsTheDeviceWithoutLeavingIdleParts) {
   const std::int64_t slots = kH100.multiprocessors * product_plan(128, {1, 1}).blocks(kH100.shared_bytes);
   EXPECT_EQ(splits(1'000, 256, slots), 1);

@@ -24,10 +24,12 @@
 #include "device_problem.h"
 #include "fastnce/cuda.h"
 #include "fastnce/error.h"
+#include "fastnce/evaluate.h"
 #include "fastnce/sampler.h"
 #include "memory.h"
 #include "mutation.h"
 #include "problem.h"
+#include "work.h"
 
 namespace fastnce {
 namespace {
@@ -135,6 +137,43 @@ std::string draw_on_device(const SamplerParams& params, std::int64_t groups = 1)
   return ids.values() == expected ? "" : "wrong classes";
 }
 
+// Best classes and ranks where scores are exact, and many tie. `l2_bytes` says how many classes a block has.
+std::string evaluate_on_device(const Sizes& sizes, std::int64_t k, std::int64_t l2_bytes) {
+  struct Cache {
+    explicit Cache(std::int64_t bytes) { cuda::emulated::limits.l2_bytes = bytes; }
+    ~Cache() { cuda::emulated::limits.l2_bytes = before; }
+    std::int64_t before = cuda::emulated::limits.l2_bytes;
+  } const cache(l2_bytes);
+  Problem<float> p(sizes);
+  p.make_lists();
+  p.exclude(1, 40);
+  for (std::vector<float>* values : {&p.weights, &p.biases, &p.inputs}) {
+    for (float& value : *values) value = std::nearbyint(value * 4);
+  }
+  const LossRequest& host = p.request;
+  const auto places = static_cast<std::size_t>(sizes.batch * k);
+  std::vector<float> scores(places);
+  std::vector<std::int64_t> ids(places);
+  std::vector<double> ranks(p.labels.size());
+  top_k(host, k, host.exclude, scores.data(), ids.data());
+  rank_of_labels(host, host.targets, host.exclude, ranks.data());
+
+  const DeviceProblem device(p);
+  const LossRequest& request = device.request;
+  const DeviceArray<float> device_scores(places);
+  const DeviceArray<std::int64_t> device_ids(places);
+  const DeviceArray<double> device_ranks(ranks.size());
+  const std::size_t bytes =
+      std::max(cuda::top_k_workspace_bytes(request, k, request.exclude, 0),
+               cuda::rank_of_labels_workspace_bytes(request, request.targets, request.exclude, 0));
+  const DeviceArray<unsigned char> workspace(bytes);
+  cuda::top_k(request, k, request.exclude, device_scores.data(), device_ids.data(), {workspace.data(), bytes}, {});
+  cuda::rank_of_labels(request, request.targets, request.exclude, device_ranks.data(), {workspace.data(), bytes}, {});
+  if (device_ids.values() != ids) return "wrong best classes";
+  if (device_scores.values() != scores) return "wrong scores";
+  return device_ranks.values() == ranks ? "" : "wrong ranks";
+}
+
 // The rows of weights and inputs lie so far apart that the second is beyond 2^31 elements: in memory that is mapped but
 // for its rows not there.
 std::string read_rows_beyond_32_bits() {
@@ -220,6 +259,8 @@ std::vector<Probe> probes() {
       {"softmax, highest", [] { return solve_on_device({40, 1, 60, 10, 200}, Precision::kHighest, kSoftmax); }},
       {"high", [] { return solve_on_device({40, 1, 60, 60, 200}, Precision::kHigh); }},
       {"highest", [] { return solve_on_device({40, 1, 140, 130, 200}, Precision::kHighest); }},
+      {"evaluation", [] { return evaluate_on_device({6, 3, 1, 10, 200}, 7, 200 << 10); }},
+      {"evaluation, segments", [] { return evaluate_on_device({3, 1, 1, 5, 2'100}, 40, 3 << 20); }},
   };
 }
 
@@ -262,7 +303,8 @@ constexpr Survivor kSurvivors[] = {
     {Mutation::kNarrowRow, "args.pitch)", kBounded},     {Mutation::kNarrowRow, "planes.", kTooLarge},
     {Mutation::kNarrowRow, "operand", kTooLarge},        {Mutation::kNarrowRow, "args.input_p", kTooLarge},
     {Mutation::kNarrowRow, "(b, args.dim)", kTooLarge},  {Mutation::kNarrowRow, "Product::row()", kTooLarge},
-    {Mutation::kNarrowRow, "args.part)", kTooLarge},
+    {Mutation::kNarrowRow, "args.part)", kTooLarge},     {Mutation::kNarrowRow, "block.pitch)", kBounded},
+    {Mutation::kNarrowRow, "top.wanted)", kTooLarge},    {Mutation::kNarrowRow, "(row, k)", kTooLarge},
 };
 
 const char* why_it_survives(const Mutant& mutant) {

@@ -41,8 +41,9 @@ void queue_scores(const ScoresArguments& args, std::int64_t rows, std::int64_t c
                   const Stream& stream) {
   const Grid grid{.x = columns / kSampleColumns, .y = args.diagonal ? 1 : rows / kTileRows};
   const auto queue = [&]<int kOperandParts, int kOrder, DType kOperands = DType::kBFloat16> {
-    using Product =
-        TileProduct<Contiguous::kReduced, Contiguous::kReduced, logits_plan({kOrder, kOperandParts}), kOperands>;
+    // The plan of the softmax, whose epilogue takes as many registers: within 128 this would spill above order 1, too.
+    using Product = TileProduct<Contiguous::kReduced, Contiguous::kReduced,
+                                softmax_logits_plan({kOrder, kOperandParts}), kOperands>;
     launch(scores_kernel<Product>, grid, Product::kThreads, Product::kSharedBytes, stream, args);
   };
   if (parts.float16) return queue.template operator()<1, 1, DType::kFloat16>();

@@ -96,20 +96,22 @@ FASTNCE_KERNEL(kThreads, 4) merge_top_k_kernel(FASTNCE_ARGUMENTS MergeArguments 
 #pragma unroll 1
   for (std::int64_t first = 0; first < block.classes; first += kSegment) {
     const Scored last = list[k - 1];
+    float score[kItems];  // all under way before the first is looked at
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+      const std::int64_t column = first + i * kThreads + thread_index();
+      score[i] = column < block.classes ? scores[column] : __builtin_nanf("");  // better than none
+    }
     int own = 0;
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
-      const int at = i * kThreads + thread_index();
-      const std::int64_t column = first + at;
+      const std::int64_t column = first + i * kThreads + thread_index();
       std::uint64_t word = ~std::uint64_t{0};  // behind all others
-      if (column < block.classes && !block.is_left_out(row, column)) {
-        const float score = scores[column];
-        if (is_better({score, block.first_class + column}, last)) {
-          word = word_of(score, column);
-          ++own;
-        }
+      if (is_better({score[i], block.first_class + column}, last) && !block.is_left_out(row, column)) {
+        word = word_of(score[i], column);
+        ++own;
       }
-      words[at] = word;
+      words[i * kThreads + thread_index()] = word;
     }
     const std::int64_t better = sum_over_block<kThreads>(own, warp_sums).total;
     if (better == 0) continue;

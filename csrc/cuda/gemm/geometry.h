@@ -124,4 +124,24 @@ inline Geometry geometry_of(const LossRequest& r, const runtime::Limits& limits)
   return g;
 }
 
+// Of what goes over all classes and stores scores: a block of classes for a chunk of examples at a time, which fit half
+// of the L2 cache.
+struct ScoreGeometry {
+  std::int64_t dim;      // D, padded to whole tiles, as are those below
+  std::int64_t rows;     // examples of a chunk
+  std::int64_t columns;  // classes of a block
+};
+
+inline ScoreGeometry score_geometry(const Scoring& scoring, const runtime::Limits& limits) {
+  constexpr std::int64_t kMostRows = 1024;
+  const std::int64_t cells = limits.l2_bytes / 2 / static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t most_rows = std::clamp<std::int64_t>(padded(scoring.batch, kTileRows), kTileRows, kMostRows);
+  std::int64_t rows = kTileRows;
+  while (rows < most_rows && (rows + kTileRows) * (rows + kTileRows) <= cells) rows += kTileRows;
+  const std::int64_t columns = std::max<std::int64_t>(cells / rows / kSampleColumns, 1) * kSampleColumns;
+  return {.dim = padded(std::max<std::int64_t>(scoring.dim, 1), 64),
+          .rows = rows,
+          .columns = std::min(columns, padded(scoring.num_classes, kSampleColumns))};
+}
+
 }  // namespace fastnce::cuda
