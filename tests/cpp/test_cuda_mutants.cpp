@@ -137,6 +137,48 @@ std::string draw_on_device(const SamplerParams& params, std::int64_t groups = 1)
   return ids.values() == expected ? "" : "wrong classes";
 }
 
+// Labels in lists, some twice, with weights; classes that are excluded, labels among them.
+std::string solve_all_classes_on_device(const Sizes& sizes, LossFamily family) {
+  Problem<float> p(sizes, 20);
+  p.make_lists();
+  p.exclude(1, 40);
+  p.weigh_labels();
+  p.request.loss = {.family = family};
+  p.request.negatives = {};
+  p.request.targets.expected_count = nullptr;
+  const std::size_t table = p.weights.size(), classes = p.biases.size();
+  struct Results {
+    std::vector<float> loss, inputs, weights, biases;
+  } expected{p.loss, p.inputs, p.weights, p.biases};
+  full_loss(p.request, {.loss = expected.loss.data(),
+                        .grad_inputs = expected.inputs.data(),
+                        .grad_weights = expected.weights.data(),
+                        .grad_biases = expected.biases.data()});
+  DeviceProblem device(p);
+  device.request.negatives = {};
+  const DeviceArray<float> loss(p.loss.size()), inputs(p.inputs.size()), weights(table), biases(classes);
+  const cuda::LossPlan plan = cuda::plan_full_loss(device.request, 0);
+  const DeviceArray<unsigned char> workspace(plan.workspace_bytes);
+  cuda::run(
+      plan,
+      {.loss = loss.data(), .grad_inputs = inputs.data(), .grad_weights = weights.data(), .grad_biases = biases.data()},
+      {workspace.data(), plan.workspace_bytes}, {});
+  const auto differs = [](const DeviceArray<float>& got, const std::vector<float>& wanted) {
+    float error = 0.0f, largest = 0.0f;
+    const std::vector<float> values = got.values();
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const float own = std::abs(values[i] - wanted[i]);
+      error = own <= error ? error : own;  // a NaN stays
+      largest = std::max(largest, std::abs(wanted[i]));
+    }
+    return !(error <= 1e-5f * largest);
+  };
+  if (differs(loss, expected.loss)) return "wrong losses";
+  if (differs(inputs, expected.inputs)) return "wrong gradients of inputs";
+  if (differs(weights, expected.weights)) return "wrong gradients of weights";
+  return differs(biases, expected.biases) ? "wrong gradients of biases" : "";
+}
+
 // Best classes and ranks where scores are exact, and many tie. `l2_bytes` says how many classes a block has.
 std::string evaluate_on_device(const Sizes& sizes, std::int64_t k, std::int64_t l2_bytes) {
   struct Cache {
@@ -259,6 +301,8 @@ std::vector<Probe> probes() {
       {"softmax, highest", [] { return solve_on_device({40, 1, 60, 10, 200}, Precision::kHighest, kSoftmax); }},
       {"high", [] { return solve_on_device({40, 1, 60, 60, 200}, Precision::kHigh); }},
       {"highest", [] { return solve_on_device({40, 1, 140, 130, 200}, Precision::kHighest); }},
+      {"all classes", [] { return solve_all_classes_on_device({40, 3, 0, 10, 200}, LossFamily::kLogistic); }},
+      {"all classes, softmax", [] { return solve_all_classes_on_device({40, 3, 0, 10, 200}, LossFamily::kSoftmax); }},
       {"evaluation", [] { return evaluate_on_device({6, 3, 1, 10, 200}, 7, 200 << 10); }},
       {"evaluation, segments", [] { return evaluate_on_device({3, 1, 1, 5, 2'100}, 40, 3 << 20); }},
   };

@@ -16,7 +16,9 @@ scores_kernel(FASTNCE_ARGUMENTS ScoresArguments args) {
 #pragma unroll
   for (int j = 0; j < Product::kColumnTiles; ++j) {
     const std::int64_t column = first_column + Product::column() + 8 * j;
-    const Words2 offset = load_8_bytes(args.offset + column);
+    float offset[2];
+#pragma unroll
+    for (int odd = 0; odd < 2; ++odd) offset[odd] = column + odd < args.classes ? args.offset[column + odd] : 0.0f;
 #pragma unroll
     for (int i = 0; i < Product::kRowTiles; ++i) {
 #pragma unroll
@@ -25,7 +27,7 @@ scores_kernel(FASTNCE_ARGUMENTS ScoresArguments args) {
         Words2 pair;
 #pragma unroll
         for (int odd = 0; odd < 2; ++odd) {
-          const float score = product.sum[i][j][2 * second + odd] + std::bit_cast<float>(offset.word[odd]);
+          const float score = product.sum[i][j][2 * second + odd] + offset[odd];
           pair.word[odd] = std::bit_cast<std::uint32_t>(score);
           if (args.diagonal && row == column + odd) args.scores[row] = score;
         }

@@ -10,10 +10,11 @@
 namespace fastnce::cuda {
 
 struct ScoresArguments {
-  Operand x, w;         // [rows, D], [columns, D]
-  std::int64_t slices;  // of D
-  const float* offset;  // [columns]: biases
-  float* scores;        // [rows, pitch]; of a diagonal [rows]
+  Operand x, w;          // [rows, D], [columns, D]
+  std::int64_t slices;   // of D
+  std::int64_t classes;  // columns that are not padding
+  const float* offset;   // [classes]: biases
+  float* scores;         // [rows, pitch]; of a diagonal [rows]
   std::int64_t pitch;
   bool diagonal;  // scores of row i and column i alone, by the same products as all others
 };
