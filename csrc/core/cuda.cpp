@@ -184,20 +184,12 @@ void run(const LossPlan& plan, const LossOutputs& outputs, const Workspace& work
 namespace {
 
 void validate_for_device(const Scoring& scoring, const Targets& targets, const ClassLists& exclude) {
-  LossRequest request;
-  static_cast<Scoring&>(request) = scoring;
-  request.targets = targets;
-  request.exclude = exclude;
-  validate_for_device(request);
+  validate_for_device(request_of(scoring, targets, exclude));
 }
 
 void validate_top_k(const Scoring& scoring, std::int64_t k, const ClassLists& exclude) {
   validate_for_device(scoring, {.per_example = 0}, exclude);
-  if (k < 0) throw InvalidValue(concat("k = ", k, ": expected at least 0"));
-}
-
-void require(std::int64_t elements, const void* array, const char* name) {
-  if (elements > 0 && array == nullptr) throw InvalidValue(concat(name, ": expected an array, not null"));
+  validate_k(k);
 }
 
 }  // namespace
@@ -212,8 +204,8 @@ std::size_t top_k_workspace_bytes(const Scoring& scoring, std::int64_t k, const 
 void top_k(const Scoring& scoring, std::int64_t k, const ClassLists& exclude, float* scores, std::int64_t* ids,
            const Workspace& workspace, const Stream& stream) {
   validate_top_k(scoring, k, exclude);
-  require(scoring.batch * k, scores, "scores");
-  require(scoring.batch * k, ids, "ids");
+  require_array(scoring.batch * k, scores, "scores");
+  require_array(scoring.batch * k, ids, "ids");
   require_device(stream.device);
   const runtime::CurrentDevice current(stream.device);
   queue_top_k(scoring, k, exclude, scores, ids, workspace, stream);
@@ -230,7 +222,7 @@ std::size_t rank_of_labels_workspace_bytes(const Scoring& scoring, const Targets
 void rank_of_labels(const Scoring& scoring, const Targets& targets, const ClassLists& exclude, double* ranks,
                     const Workspace& workspace, const Stream& stream) {
   validate_for_device(scoring, targets, exclude);
-  require(targets.count(scoring.batch), ranks, "ranks");
+  require_array(targets.count(scoring.batch), ranks, "ranks");
   require_device(stream.device);
   const runtime::CurrentDevice current(stream.device);
   queue_ranks(scoring, targets, exclude, ranks, workspace, stream);

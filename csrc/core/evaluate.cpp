@@ -11,16 +11,9 @@ namespace fastnce {
 namespace {
 
 void validate(const Scoring& scoring, const Targets& targets, const ClassLists& exclude) {
-  LossRequest request;
-  static_cast<Scoring&>(request) = scoring;
-  request.targets = targets;
-  request.exclude = exclude;
+  const LossRequest request = request_of(scoring, targets, exclude);
   validate_shapes(request);
   validate_labels(request);
-}
-
-void require(std::int64_t elements, const void* array, const char* name) {
-  if (elements > 0 && array == nullptr) throw InvalidValue(concat(name, ": expected an array, not null"));
 }
 
 }  // namespace
@@ -28,16 +21,16 @@ void require(std::int64_t elements, const void* array, const char* name) {
 void top_k(const Scoring& scoring, std::int64_t k, const ClassLists& exclude, void* scores, std::int64_t* ids,
            const Progress& progress) {
   validate(scoring, {.per_example = 0}, exclude);
-  if (k < 0) throw InvalidValue(concat("k = ", k, ": expected at least 0"));
-  require(scoring.batch * k, scores, "scores");
-  require(scoring.batch * k, ids, "ids");
+  validate_k(k);
+  require_array(scoring.batch * k, scores, "scores");
+  require_array(scoring.batch * k, ids, "ids");
   cpu::top_k(scoring, k, exclude, progress, scores, ids);
 }
 
 void rank_of_labels(const Scoring& scoring, const Targets& targets, const ClassLists& exclude, double* ranks,
                     const Progress& progress) {
   validate(scoring, targets, exclude);
-  require(targets.count(scoring.batch), ranks, "ranks");
+  require_array(targets.count(scoring.batch), ranks, "ranks");
   cpu::rank_of_labels(scoring, targets, exclude, progress, ranks);
 }
 
@@ -47,10 +40,10 @@ void full_loss(const LossRequest& request, const LossOutputs& outputs, const Pro
   validate_labels(request);
   validate_dtypes(request, outputs);
   const WantedOutputs& wanted = request.wanted;
-  require(wanted.loss ? request.batch : 0, outputs.loss, "loss");
-  require(wanted.grad_inputs ? request.batch * request.dim : 0, outputs.grad_inputs, "grad_inputs");
-  require(wanted.grad_weights ? request.dim : 0, outputs.grad_weights, "grad_weights");
-  require(wanted.grad_biases ? 1 : 0, outputs.grad_biases, "grad_biases");
+  require_array(wanted.loss ? request.batch : 0, outputs.loss, "loss");
+  require_array(wanted.grad_inputs ? request.batch * request.dim : 0, outputs.grad_inputs, "grad_inputs");
+  require_array(wanted.grad_weights ? request.dim : 0, outputs.grad_weights, "grad_weights");
+  require_array(wanted.grad_biases ? 1 : 0, outputs.grad_biases, "grad_biases");
   cpu::full_loss(request, progress, outputs);
 }
 

@@ -236,6 +236,22 @@ void validate_all_classes(const LossRequest& request) {
   refuse(request.temperature != 1.0, "temperature", "1");
 }
 
+LossRequest request_of(const Scoring& scoring, const Targets& targets, const ClassLists& exclude) {
+  LossRequest request;
+  static_cast<Scoring&>(request) = scoring;
+  request.targets = targets;
+  request.exclude = exclude;
+  return request;
+}
+
+void validate_k(std::int64_t k) {
+  if (k < 0) throw InvalidValue(concat("k = ", k, ": expected at least 0"));
+}
+
+void require_array(std::int64_t elements, const void* array, const char* name) {
+  if (elements > 0 && array == nullptr) throw InvalidValue(concat(name, ": expected an array, not null"));
+}
+
 void validate_dtypes(const LossRequest& request, const LossOutputs& outputs) {
   validate_dtype(request, "grad_inputs_dtype", outputs.grad_inputs_dtype);
   validate_dtype(request, "grad_weights_dtype", outputs.grad_weights_dtype);

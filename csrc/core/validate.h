@@ -11,6 +11,13 @@ void validate_shapes(const LossRequest& request);
 // That a request asks for nothing that a loss over all classes has not.
 void validate_all_classes(const LossRequest& request);
 
+// What evaluation reads, as a request of which the checks here make sense.
+LossRequest request_of(const Scoring& scoring, const Targets& targets, const ClassLists& exclude);
+void validate_k(std::int64_t k);  // of top_k()
+
+// That an array of so many elements is there.
+void require_array(std::int64_t elements, const void* array, const char* name);
+
 // That gradients can be stored in what is computed.
 void validate_dtypes(const LossRequest& request, const LossOutputs& outputs);
 
