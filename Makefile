@@ -131,8 +131,9 @@ bench-peers: $(VENV)/.built
 	$(PEERS)/accuracy.py
 	$(PEERS)/page.py --results build/peers --output build/peers
 
-# Frameworks bring their own NumPy and protobuf: an environment for each. One build serves them in turn, without CUDA and
-# not isolated, to save time.
+# Frameworks bring their own NumPy and protobuf: an environment for each. One wheel serves them all, without CUDA. The
+# environment that builds the extension builds it, too: scikit-build-core clears a build directory that another
+# installation of it comes to.
 JAX-OLDEST     := 0.5.0
 JAX-NEWEST     := 0.10.2
 PACKAGES-tf    := tensorflow-cpu==2.21.0
@@ -142,10 +143,12 @@ TESTS-tf       := tests/test_tensorflow*.py
 TESTS-torch    := tests/test_torch*.py tests/test_examples_torch.py tests/test_example_recommender.py
 TESTS-jax      := tests/test_jax*.py
 test-tf test-torch test-jax: test-%: $(VENV)/.tools
-	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	.venv-$*/bin/python -m pip install --quiet --group build $(PACKAGES-$*) pytest ml-dtypes
-	tools/build_extension.sh .venv-$*/bin/python build/ext OFF
+	test -x .venv-$*/bin/python || $(BIN)/python -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet $(PACKAGES-$*) pytest ml-dtypes
+	rm -rf build/ext/wheel
+	tools/build_extension.sh $(BIN)/python build/ext OFF --wheel build/ext/wheel
+	.venv-$*/bin/python -m pip uninstall --quiet --yes fastnce
+	.venv-$*/bin/python -m pip install --quiet build/ext/wheel/fastnce-*.whl
 	.venv-$*/bin/python -m pytest -p no:cacheprovider tests/test_dlpack.py tests/test_element_types.py \
 		tests/test_examples.py tests/test_snippets.py tests/test_peers.py $(TESTS-$*)
 

@@ -19,11 +19,14 @@ environment tensorflow tensorflow-cpu==2.21.0 numpy
 environment pytorch torch==2.13.0 numpy
 environment jax jax==0.10.2 jaxlib==0.10.2 numpy
 
-# The front ends are measured in their frameworks' environments.
+# The front ends are measured in their frameworks' environments: one wheel for both, without CUDA.
 cd "$root"
+environment build "pip>=25.1"
+"$venvs/build/bin/python" -m pip install --quiet --group build
+wheel=$(mktemp -d)
+trap 'rm -rf "$wheel"' EXIT
+tools/build_extension.sh "$venvs/build/bin/python" build/ext-frameworks OFF --wheel "$wheel"
 for name in pytorch jax; do
-    "$venvs/$name/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-    "$venvs/$name/bin/python" -m pip install --quiet --group build
-    "$venvs/$name/bin/python" -m pip install --quiet --no-build-isolation --config-settings=build-dir=build/ext-frameworks \
-        --config-settings=cmake.define.FASTNCE_CUDA=OFF .
+    "$venvs/$name/bin/python" -m pip uninstall --quiet --yes fastnce
+    "$venvs/$name/bin/python" -m pip install --quiet --disable-pip-version-check "$wheel"/fastnce-*.whl
 done
