@@ -27,6 +27,7 @@ def test_readme_has_the_figures_of_the_results() -> None:
         ("peers/page.py", "benchmarks.md"),
         ("language_model/page.py", "language_model.md"),
         ("loss_choice/page.py", "which_loss.md"),
+        ("recommender/page.py", "recommender_losses.md"),
     ],
 )
 def test_generated_pages_are_those_of_their_scripts(script: str, page: str, tmp_path: Path) -> None:

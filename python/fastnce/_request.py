@@ -74,9 +74,9 @@ OPTIONS = tuple(field for field in FIELDS if field.kind in ("integer", "number",
 
 def split_lists(fields: dict[str, Any]) -> None:
     """Puts the values and the offsets of each :class:`Ragged` in its place."""
-    labels, exclude = fields.get("labels"), fields.get("exclude")
-    if isinstance(labels, Ragged):
-        fields["labels"], fields["label_offsets"] = labels
+    if isinstance(fields.get("labels"), Ragged):
+        fields["labels"], fields["label_offsets"] = fields["labels"]
+    exclude = fields.get("exclude")
     if exclude is None or fields.get("exclude_offsets") is not None:
         return
     if not isinstance(exclude, Ragged):

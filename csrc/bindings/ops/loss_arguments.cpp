@@ -109,33 +109,33 @@ struct Field {
 
 constexpr Field kFields[] = {
     {"weights", &LossArguments::weights},
-    {"weights_name", &LossArguments::weights_name},
     {"biases", &LossArguments::biases},
     {"labels", &LossArguments::labels},
-    {"label_offsets", &LossArguments::label_offsets},
-    {"label_weights", &LossArguments::label_weights},
     {"inputs", &LossArguments::inputs},
     {"num_sampled", &LossArguments::num_sampled},
     {"num_classes", &LossArguments::num_classes},
     {"num_true", &LossArguments::num_true},
-    {"padding", &LossArguments::padding},
-    {"sampled_values", &LossArguments::sampled_values},
-    {"log_q", &LossArguments::log_q},
-    {"exclude", &LossArguments::exclude},
-    {"exclude_offsets", &LossArguments::exclude_offsets},
-    {"class_keys", &LossArguments::class_keys},
-    {"temperature", &LossArguments::temperature},
-    {"family", &LossArguments::family},
-    {"true_target", &LossArguments::true_target},
-    {"positive_weight", &LossArguments::positive_weight},
-    {"negative_weight", &LossArguments::negative_weight},
     {"remove_accidental_hits", &LossArguments::remove_accidental_hits},
     {"partition_strategy", &LossArguments::partition_strategy},
     {"precision", &LossArguments::precision},
+    {"padding", &LossArguments::padding},
+    {"label_weights", &LossArguments::label_weights},
+    {"exclude", &LossArguments::exclude},
+    {"true_target", &LossArguments::true_target},
+    {"family", &LossArguments::family},
+    {"positive_weight", &LossArguments::positive_weight},
+    {"negative_weight", &LossArguments::negative_weight},
+    {"sampled_values", &LossArguments::sampled_values},
     {"seed", &LossArguments::seed},
+    {"gradients", &LossArguments::gradients},
+    {"weights_name", &LossArguments::weights_name},
+    {"label_offsets", &LossArguments::label_offsets},
+    {"log_q", &LossArguments::log_q},
+    {"exclude_offsets", &LossArguments::exclude_offsets},
+    {"class_keys", &LossArguments::class_keys},
+    {"temperature", &LossArguments::temperature},
     {"call", &LossArguments::call},
     {"calls", &LossArguments::calls},
-    {"gradients", &LossArguments::gradients},
     {"grad_loss", &LossArguments::grad_loss},
     {"grad_dtype", &LossArguments::grad_dtype},
     {"pad_rows", &LossArguments::pad_rows},
@@ -152,13 +152,14 @@ const std::array<PyObject*, std::size(kFields)>& field_names() {
   return names;
 }
 
-const Field& field_of(PyObject* key) {
+// The place of a field in kFields. Callers name fields in that order, so that most are found where the search begins.
+std::size_t place_of(PyObject* key, std::size_t begin) {
   const auto& names = field_names();
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    if (names[i] == key) return kFields[i];
+  for (std::size_t i = begin; i < names.size(); ++i) {
+    if (names[i] == key) return i;
   }
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (PyUnicode_Compare(names[i], key) == 0) return kFields[i];
+    if (names[i] == key || PyUnicode_Compare(names[i], key) == 0) return i;
   }
   throw InvalidType(concat("a loss has no argument ", py::repr(key).cast<std::string>()));
 }
@@ -174,7 +175,12 @@ py::tuple loss_fields() {
 LossArguments::LossArguments(const py::dict& given) {
   PyObject* key = nullptr;
   PyObject* value = nullptr;
-  for (Py_ssize_t at = 0; PyDict_Next(given.ptr(), &at, &key, &value);) this->*field_of(key).member = value;
+  std::size_t next = 0;
+  for (Py_ssize_t at = 0; PyDict_Next(given.ptr(), &at, &key, &value);) {
+    const std::size_t place = place_of(key, next);
+    this->*kFields[place].member = value;
+    next = place + 1;
+  }
 }
 
 TableArgument::TableArgument(py::handle object, const char* name, const Array& inputs, std::int64_t columns,
@@ -292,7 +298,10 @@ std::array<py::object, 3> three_sampled_values(py::handle given) {
 
 Array borrow_candidates(py::handle object, LossCall& call, const Place& place) {
   Array ids = borrow_or_convert(object, "sampled_candidates", place);
-  if (ids.rank() != 2) require_rank(ids, 1, "[S], or [G, S]");
+  if (ids.rank() != 1 && ids.rank() != 2) {
+    throw InvalidValue(concat("sampled_candidates has shape ", ids.shape_text(), " of rank ", ids.rank(),
+                              ": expected [S], or [G, S] of groups"));
+  }
   Negatives& negatives = call.request.negatives;
   if (ids.rank() == 2) negatives.groups = ids.shape[0];
   if (!call.names_num_sampled()) negatives.count = ids.shape.back();
