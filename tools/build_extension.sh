@@ -8,16 +8,16 @@ cd "$(dirname "$0")/.."
 python=$1 build=$2 cuda=$3
 shift 3
 if [[ ${1-} == --wheel ]]; then
-  pip=(wheel --no-deps --wheel-dir "$2")
+  command=wheel options=(--no-deps --wheel-dir "$2")
 else
-  pip=(install "$@")
+  command=install options=("$@")
 fi
 
 mkdir -p "$build"
 log=$build/build.log
 echo "compiling fastnce into $build"
-if ! "$python" -m pip "${pip[@]}" --verbose --no-build-isolation --config-settings=build-dir="$build" \
-  --config-settings=cmake.define.FASTNCE_CUDA="$cuda" . 2>&1 | tee "$log" |
+if ! "$python" -m pip "$command" --verbose --no-build-isolation --config-settings=build-dir="$build" \
+  --config-settings=cmake.define.FASTNCE_CUDA="$cuda" "${options[@]}" . 2>&1 | tee "$log" |
   { grep --line-buffered -oE '(\[[0-9]+/[0-9]+\] (Building|Linking).*|fastnce: .*)' || true; }; then
   cat "$log"
   exit 1
