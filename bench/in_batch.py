@@ -14,11 +14,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
+from per_example import Call, ratio, rounds_of
 from torch import Tensor
 
 import fastnce
 import fastnce.torch
-from per_example import Call, ratio, rounds_of
 
 BATCH, ITEMS, TEMPERATURE = 4096, 20_000, 0.05
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

@@ -95,6 +95,18 @@ def build_extension(copy: Path) -> None:
     shutil.copy(extension, copy / "python/fastnce")
 
 
+def test_a_sampler_has_all_that_is_asked_of_a_distribution(tmp_path):
+    """What visits every distribution compiles, without a build."""
+    compiler = os.environ.get("CXX", "c++").split()[0]
+    if shutil.which(compiler) is None:
+        pytest.skip(f"needs {compiler}, which compiles the distribution")
+    follow("sampler", tmp_path, "csrc")
+    sources = [path for path in sorted(tmp_path.glob("csrc/**/*.cpp")) if "with_distribution(" in path.read_text()]
+    assert len(sources) > 2
+    folders = [f"-I{tmp_path / folder}" for folder in ("csrc", "csrc/include")]
+    run([compiler, "-std=gnu++20", "-fsyntax-only", *folders, *sources], tmp_path)
+
+
 @pytest.mark.skipif(not os.environ.get("FASTNCE_TEST_ALL"), reason="builds the extension: make test-all")
 def test_a_sampler_passes_the_tests_of_every_sampler(tmp_path):
     follow("sampler", tmp_path, "csrc", "cmake", "CMakeLists.txt")

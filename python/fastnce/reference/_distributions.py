@@ -85,16 +85,17 @@ class InverseCdf:
     """A distribution whose draw is a function of one uniform number, in float64.
 
     ``ids(u)`` are the classes that the numbers u ``[n]`` in [0, 1) draw; ``probabilities(k)`` those of the classes k,
-    which are float64, in their shape, by the formula that is then rounded; ``exact_probabilities`` by a better one.
+    which are float64, in their shape, by the formula that is then rounded; ``exact_probabilities`` by a better one, if that is too rough.
     """
 
     def __init__(
         self,
         ids: Callable[[Floats64], Ids],
         probabilities: Callable[[Floats64], Floats64],
-        exact_probabilities: Callable[[Floats64], Floats64],
+        exact_probabilities: Callable[[Floats64], Floats64] | None = None,
     ) -> None:
-        self.ids, self.probabilities, self.exact_probabilities = ids, probabilities, exact_probabilities
+        self.ids, self.probabilities = ids, probabilities
+        self.exact_probabilities = exact_probabilities or probabilities
 
     def draws(self, seed: int, seed2: int, call: int, num_sampled: int) -> Iterator[int]:
         drawn, count = 0, num_sampled
