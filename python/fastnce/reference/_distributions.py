@@ -85,7 +85,8 @@ class InverseCdf:
     """A distribution whose draw is a function of one uniform number, in float64.
 
     ``ids(u)`` are the classes that the numbers u ``[n]`` in [0, 1) draw; ``probabilities(k)`` those of the classes k,
-    which are float64, in their shape, by the formula that is then rounded; ``exact_probabilities`` by a better one, if that is too rough.
+    which are float64, in their shape, by the formula that is then rounded; ``exact_probabilities`` by a better one, if
+    that is too rough.
     """
 
     def __init__(
