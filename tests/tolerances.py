@@ -33,6 +33,14 @@ IN_BATCH_RELATIVE = {"float32": 4e-6, "float64": 1e-14, "float16": 1e-3, "uint16
 """Results of the in-batch softmax, relative to the largest element of the array, by their dtype (uint16: bfloat16).
 Halves are rounded once, by at most half a unit: 2^-11 and 2^-8. A temperature of 0.05 costs a digit."""
 
+PARTS_RELATIVE = {"float32": 2e-6, "float64": 1e-14}
+"""A loss in parts against the whole, relative to the largest element of the array, by the dtype of the computation:
+the sums are the same in another order."""
+
+SHARDED_RELATIVE = {"float32": 2e-5, "float64": 1e-12, "bfloat16": 4e-2}
+"""Losses, gradients and tables of sharded modules after some steps of training against those of whole tables, relative
+to the largest element of the array, by the dtype of the tables. A bfloat16 table rounds each step, by up to 2^-8."""
+
 CURVE_RELATIVE = 1e-5
 """Losses along one training in several frameworks, which round sums differently and carry the differences on."""
 

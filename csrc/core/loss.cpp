@@ -58,6 +58,7 @@ void run(const LossPlan& plan, const LossOutputs& outputs) {
   require(request.wanted.grad_inputs, request.batch * request.dim, outputs.grad_inputs, "grad_inputs");
   require(request.wanted.grad_weights, has_rows ? request.dim : 0, outputs.grad_weights, "grad_weights");
   require(request.wanted.grad_biases, has_rows, outputs.grad_biases, "grad_biases");
+  require(request.wanted.log_sum_exp, request.batch, outputs.log_sum_exp, "log_sum_exp");
   cpu::run_loss(request, made.prepared, outputs);
 }
 

@@ -122,7 +122,8 @@ std::int64_t key_of(const LossRequest& r, std::int64_t id) { return r.class_keys
 bool uses_sample(const LossRequest& r, std::int64_t b, std::int64_t sampled) {
   const Targets& targets = r.targets;
   const std::int64_t key = key_of(r, sampled);
-  bool has_class = targets.offsets == nullptr && targets.per_example == 0;
+  bool has_class = r.parts.label_count != nullptr ? r.parts.label_count[b] > 0
+                                                  : targets.offsets == nullptr && targets.per_example == 0;
   for (std::int64_t at = targets.begin(b); at < targets.begin(b + 1); ++at) {
     if (targets.padding && targets.ids[at] == *targets.padding) continue;
     has_class = true;
@@ -160,6 +161,33 @@ void validate_sampler(const LossRequest& r) {
   if (sampler.distribution.range_max != r.num_classes) {
     throw InvalidValue(concat("sampler.distribution.range_max = ", sampler.distribution.range_max,
                               ": expected num_classes = ", r.num_classes));
+  }
+}
+
+void validate_parts(const LossRequest& r) {
+  const OtherParts& parts = r.parts;
+  const bool softmax = r.loss.family == LossFamily::kSoftmax;
+  require(softmax || !r.wanted.log_sum_exp, "log_sum_exp", "the family softmax");
+  require(softmax || parts.label_weight == nullptr, "label_weight_sums", "null for the family logistic");
+  require(softmax || parts.log_sum_exp == nullptr, "other_log_sum_exp", "null for the family logistic");
+  require(parts.label_count != nullptr || (parts.label_weight == nullptr && parts.log_sum_exp == nullptr),
+          "label_counts", "an array, not null, beside label_weight_sums or other_log_sum_exp");
+}
+
+// Labels of an example that are no padding.
+std::int64_t count_labels(const Targets& targets, std::int64_t b) {
+  const std::int64_t* const begin = targets.ids + targets.begin(b);
+  const std::int64_t* const end = targets.ids + targets.begin(b + 1);
+  return end - begin - (targets.padding ? std::count(begin, end, *targets.padding) : 0);
+}
+
+void validate_label_counts(const LossRequest& r) {
+  const std::int64_t* const counts = r.parts.label_count;
+  for (std::int64_t b = 0; counts != nullptr && b < r.batch; ++b) {
+    const std::int64_t own = count_labels(r.targets, b);
+    if (counts[b] >= own) continue;
+    throw InvalidValue(concat("label_counts[", b, "] = ", counts[b], ": expected at least ", own,
+                              ", the labels of the example in this part"));
   }
 }
 
@@ -208,6 +236,7 @@ void validate_shapes(const LossRequest& r) {
   if (r.dtype == DType::kFloat32 && std::isinf(static_cast<float>(1.0 / r.temperature))) {
     throw InvalidValue(concat("temperature = ", r.temperature, ": expected a number whose inverse float32 holds"));
   }
+  validate_parts(r);
   const std::int64_t num_labels = r.targets.count(r.batch);
   require(num_labels == 0 || r.targets.ids != nullptr, "labels", "an array, not null");
   require(r.batch * r.dim == 0 || r.inputs != nullptr, "inputs", "an array, not null");
@@ -234,6 +263,7 @@ void validate_all_classes(const LossRequest& request) {
   refuse(request.targets.expected_count != nullptr || request.targets.log_q != nullptr, "true_count", "null");
   refuse(request.class_keys != nullptr, "class_keys", "null");
   refuse(request.temperature != 1.0, "temperature", "1");
+  refuse(request.parts.label_count != nullptr, "label_counts", "null");
 }
 
 LossRequest request_of(const Scoring& scoring, const Targets& targets, const ClassLists& exclude) {
@@ -264,6 +294,7 @@ void validate_labels(const LossRequest& r) {
   if (listed) validate_offsets("labels", targets.offsets, r.batch, targets.listed);
   validate_ids(listed ? "labels.values" : "labels", targets.ids, targets.count(r.batch),
                listed ? 0 : targets.per_example, r.num_classes, targets.padding);
+  validate_label_counts(r);
   if (r.exclude.offsets == nullptr) return;
   validate_offsets("exclude", r.exclude.offsets, r.batch, -1);
   if (r.class_keys != nullptr) return;  // which may be any

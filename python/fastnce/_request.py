@@ -11,11 +11,13 @@ from fastnce._seed import Seed, seed_words
 from fastnce._types import Grads, Ragged, RowGrads
 
 Kind: TypeAlias = Literal[
-    "array", "factor", "samples", "integer", "number", "flag", "choice", "stream", "sharding", "call"
+    "array", "factor", "samples", "integer", "number", "flag", "choice", "stream", "sharding", "part", "call"
 ]
 """What a field holds. ``factor``: a number or an array ``[B]``. ``samples``: sampled classes and the expected counts of
 true and of sampled classes. ``stream``: which samples are drawn where none are given. ``sharding``: of tables in
-shards, which only the NumPy functions take. ``call``: how the call runs; each front end fills these in its own way."""
+shards, which only the NumPy functions take. ``part``: of a loss whose classes are spread over several calls, each of
+which computes a part of it (``OtherParts`` in csrc/include/fastnce/loss.h). ``call``: how the call runs; each front end
+fills these in its own way."""
 
 REQUIRED: Any = object()
 
@@ -55,6 +57,10 @@ FIELDS = (
     Field("temperature", "number", 1.0),
     Field("precision", "choice"),
     Field("partition_strategy", "sharding", "div"),
+    Field("label_counts", "part"),
+    Field("label_weight_sums", "part"),
+    Field("other_log_sum_exp", "part"),
+    Field("log_sum_exp", "part", False),
     Field("weights_name", "call", "weights"),
     Field("calls", "call"),
     Field("gradients", "call"),
@@ -103,8 +109,8 @@ def compute(fields: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
         with device.call(*(fields.get(name) for name in ARRAYS if name != "inputs")):
             *arrays, used = _core.compute_loss(fields | {"device": device})
         if used is not None:
-            arrays[2:] = [None if array is None else array[:used] for array in arrays[2:]]
-    loss, grad_inputs, ids, grad_weights, grad_biases = arrays
+            arrays[2:5] = [None if array is None else array[:used] for array in arrays[2:5]]
+    loss, grad_inputs, ids, grad_weights, grad_biases, _ = arrays
     return (
         convert(loss),
         None if grad_inputs is None else convert(grad_inputs, inputs),

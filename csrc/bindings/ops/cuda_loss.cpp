@@ -45,6 +45,10 @@ py::object cuda_loss(const LossArguments& args) {
   const cuda::Stream stream = stream_of(args.device);
   const Place place = place_on(stream, "inputs");
   LossCall call(borrow_cuda_inputs(args.inputs, place), args, place);
+  if (is_given(args.label_counts) || call.request.wanted.log_sum_exp) {
+    throw InvalidValue(
+        "label_counts and log_sum_exp: a loss in parts is not on CUDA devices yet; expected arrays on the CPU");
+  }
   CudaCall gpu(args.device, stream);
   LossRequest& request = call.request;
   use_targets(args, place, call, gpu);
@@ -95,7 +99,7 @@ py::object cuda_loss(const LossArguments& args) {
     }());
   }
   gpu.finish();
-  return py::make_tuple(loss.array, grad_inputs, row_ids, grad_weights, grad_biases, used);
+  return py::make_tuple(loss.array, grad_inputs, row_ids, grad_weights, grad_biases, py::none(), used);
 }
 
 }  // namespace fastnce::bindings

@@ -36,6 +36,7 @@ class HostCall {
       request.targets.per_example = 0;
     }
     use_exclusions(args);
+    use_parts(args);
     if (is_given(args.grad_loss)) {
       grad_loss_.emplace(borrow_or_convert(args.grad_loss, "grad_loss", kHost), call.batch_shape(),
                          "a shape that broadcasts to [B]");
@@ -90,6 +91,29 @@ class HostCall {
     }
   }
 
+  void use_parts(const LossArguments& args) {
+    OtherParts& parts = call.request.parts;
+    if (is_given(args.label_counts)) {
+      const Array counts = borrow_or_convert(args.label_counts, "label_counts", kHost);
+      require_one_per_example(counts);
+      label_counts_ = copy_ids(counts);
+      parts.label_count = label_counts_.data();
+    }
+    const auto per_example = [&](py::handle given, const char* name, std::optional<Values<double>>& values) {
+      if (!is_given(given)) return static_cast<const double*>(nullptr);
+      const Array array = borrow_or_convert(given, name, kHost);
+      require_one_per_example(array);
+      return values.emplace(array, call.batch_shape(), "[B]").data();
+    };
+    parts.label_weight = per_example(args.label_weight_sums, "label_weight_sums", label_weight_sums_);
+    parts.log_sum_exp = per_example(args.other_log_sum_exp, "other_log_sum_exp", other_log_sum_exp_);
+  }
+
+  void require_one_per_example(const Array& array) const {
+    if (array.shape == call.batch_shape()) return;
+    throw InvalidValue(concat(array.name, " has shape ", array.shape_text(), ": expected one number for each example"));
+  }
+
   const T* per_label(py::handle given, const char* name, std::optional<Values<T>>& values) {
     values.emplace(
         borrow_per_label(given, name, call, kHost), call.label_shape(),
@@ -124,8 +148,9 @@ class HostCall {
     (logs ? negatives.log_q : negatives.expected_count) = sampled_q_->data();
   }
 
-  std::vector<std::int64_t> labels_, label_offsets_, sampled_, exclude_, exclude_offsets_, class_keys_;
+  std::vector<std::int64_t> labels_, label_offsets_, sampled_, exclude_, exclude_offsets_, class_keys_, label_counts_;
   std::optional<Values<T>> grad_loss_, positive_weight_, negative_weight_, label_weights_, true_q_, sampled_q_;
+  std::optional<Values<double>> label_weight_sums_, other_log_sum_exp_;
 };
 
 }  // namespace fastnce::bindings

@@ -84,6 +84,7 @@ LossRequest request_from(const Array& inputs, const LossArguments& args) {
     request.wanted.grad_weights = wanted[1];
     request.wanted.grad_biases = wanted[2] && is_given(args.biases);
   }
+  request.wanted.log_sum_exp = args.log_sum_exp.ptr() != nullptr && boolean(args.log_sum_exp, "log_sum_exp");
   require_matrix(inputs, "[B, D]");
   request.batch = inputs.shape[0];
   request.dim = inputs.shape[1];
@@ -139,6 +140,10 @@ constexpr Field kFields[] = {
     {"grad_loss", &LossArguments::grad_loss},
     {"grad_dtype", &LossArguments::grad_dtype},
     {"pad_rows", &LossArguments::pad_rows},
+    {"label_counts", &LossArguments::label_counts},
+    {"label_weight_sums", &LossArguments::label_weight_sums},
+    {"other_log_sum_exp", &LossArguments::other_log_sum_exp},
+    {"log_sum_exp", &LossArguments::log_sum_exp},
     {"device", &LossArguments::device},
 };
 

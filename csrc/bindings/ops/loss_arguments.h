@@ -30,6 +30,8 @@ struct LossArguments {
   // Which gradients are wanted: of inputs, weights, biases.
   py::handle gradients;
   py::handle grad_loss, grad_dtype, pad_rows;
+  // Of a loss in parts, see OtherParts; and whether log_sum_exp is wanted.
+  py::handle label_counts, label_weight_sums, other_log_sum_exp, log_sum_exp;
   py::handle device;  // a Device of python/fastnce/_devices.py; None: the CPU
 };
 

@@ -61,8 +61,12 @@ py::object run(Array inputs, const LossArguments& args) {
     result = std::move(array);
     return data;
   };
-  py::object loss, grad_inputs = py::none(), row_ids = py::none(), grad_weights = py::none(), grad_biases = py::none();
+  py::object loss, log_sum_exp = py::none(), grad_inputs = py::none(), row_ids = py::none(), grad_weights = py::none(),
+                   grad_biases = py::none();
   outputs.loss = output(loss, filled(request.dtype, call.batch_shape()));
+  if (request.wanted.log_sum_exp) {
+    outputs.log_sum_exp = static_cast<double*>(output(log_sum_exp, filled(DType::kFloat64, call.batch_shape())));
+  }
   if (request.wanted.grad_inputs) {
     outputs.grad_inputs = output(grad_inputs, filled(*outputs.grad_inputs_dtype, call.inputs_shape()));
   }
@@ -80,7 +84,7 @@ py::object run(Array inputs, const LossArguments& args) {
     const WithoutGil released;
     fastnce::run(planned, outputs);
   }
-  return py::make_tuple(loss, grad_inputs, row_ids, grad_weights, grad_biases, py::none());
+  return py::make_tuple(loss, grad_inputs, row_ids, grad_weights, grad_biases, log_sum_exp, py::none());
 }
 
 py::object compute_loss(const py::dict& fields) {

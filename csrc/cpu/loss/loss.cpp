@@ -120,6 +120,7 @@ void clear_left_out(const LossRequest& request, const LossPlan& plan, const Loss
       continue;
     }
     if (request.wanted.loss) clear(outputs.loss, row, element_bytes(request.dtype));
+    if (request.wanted.log_sum_exp) clear(outputs.log_sum_exp, row, element_bytes(DType::kFloat64));
     if (request.wanted.grad_inputs) {
       const DType dtype = outputs.grad_inputs_dtype.value_or(request.dtype);
       clear(outputs.grad_inputs, row, request.dim * element_bytes(dtype));
@@ -159,7 +160,7 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
   const TileKernels<T>& tiles = tiles_for<T>(request);
   Interruption interruption;
   LossTask<T> task = typed<T>(request, plan, outputs, interruption);
-  if (!task.wants_gradients() && task.loss == nullptr) return;
+  if (!task.wants_gradients() && task.loss == nullptr && task.log_sum_exp == nullptr) return;
 
   const std::int64_t useful = std::max<std::int64_t>(request.batch, 1);
   const int threads = static_cast<int>(std::min<std::int64_t>(threads_for(flops(request), kFlopsPerThread), useful));

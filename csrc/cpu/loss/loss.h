@@ -29,6 +29,7 @@ struct LossPlan {
   std::vector<std::int64_t> entry_example;  // an index into `examples`
   std::vector<std::int64_t> entry_offsets;  // [examples + 1]: the entries of each
   std::vector<std::byte> entry_log_q, entry_weights;
+  std::vector<std::int64_t> label_counts;  // of the examples that take part, where there are other parts; else empty
 
   // Of several groups of samples, if listed: the examples of each, [G + 1].
   std::vector<std::int64_t> group_offsets;

@@ -30,11 +30,13 @@ void gather_entries(const void*& values, std::span<const std::int64_t> places, s
   values = gathered.data();
 }
 
-// Makes a list of the labels that are no padding, without the examples that have none.
+// Makes a list of the labels that are no padding, without the examples that have none in any part of the loss.
 void list_entries(const LossRequest& request, LossPlan& plan) {
   const Targets& targets = request.targets;
+  const std::int64_t* const counts = request.parts.label_count;
   plan.target_weights = targets.weights;
-  plan.listed = !is_dense(targets, targets.count(request.batch));
+  plan.label_counts.clear();
+  plan.listed = counts != nullptr || !is_dense(targets, targets.count(request.batch));
   if (!plan.listed) return;
   plan.examples.clear();
   plan.entries.clear();
@@ -49,7 +51,8 @@ void list_entries(const LossRequest& request, LossPlan& plan) {
       plan.entry_example.push_back(std::ssize(plan.examples));
       places.push_back(at);
     }
-    if (std::ssize(plan.entries) == plan.entry_offsets.back()) continue;
+    if (counts != nullptr ? counts[b] == 0 : std::ssize(plan.entries) == plan.entry_offsets.back()) continue;
+    if (counts != nullptr) plan.label_counts.push_back(counts[b]);
     plan.examples.push_back(b);
     plan.entry_offsets.push_back(std::ssize(plan.entries));
   }

@@ -31,6 +31,7 @@ TargetsView<T> targets_of(const LossRequest& request, const LossPlan& plan) {
           .per_example = request.targets.per_example,
           .offsets = listed ? plan.entry_offsets.data() : nullptr,
           .example = listed ? plan.entry_example.data() : nullptr,
+          .counts = plan.label_counts.empty() ? nullptr : plan.label_counts.data(),
           .mean = request.loss.true_target == TrueTarget::kMean};
 }
 
@@ -73,11 +74,13 @@ LossTask<T> typed(const LossRequest& r, const LossPlan& plan, const LossOutputs&
   task.grad_loss = static_cast<const T*>(r.grad_loss);
   task.positive_weight = view<T>(r.loss.positive_weight);
   task.negative_weight = view<T>(r.loss.negative_weight);
+  task.parts = r.parts;
   task.hits = hits_of(plan, task.targets);
   task.removed = removed_of(r);
   task.groups = groups_of(r, plan);
   task.interruption = &interruption;
   task.loss = r.wanted.loss ? static_cast<T*>(out.loss) : nullptr;
+  task.log_sum_exp = r.wanted.log_sum_exp ? out.log_sum_exp : nullptr;
   task.grad_inputs = r.wanted.grad_inputs ? static_cast<T*>(out.grad_inputs) : nullptr;
   task.grad_weights = r.wanted.grad_weights ? static_cast<T*>(out.grad_weights) : nullptr;
   task.grad_biases = r.wanted.grad_biases ? static_cast<T*>(out.grad_biases) : nullptr;

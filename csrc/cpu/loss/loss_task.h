@@ -50,6 +50,7 @@ struct TargetsView {
   std::int64_t per_example;     // T where dense
   const std::int64_t* offsets;  // null: dense
   const std::int64_t* example;  // of an entry; null: dense
+  const std::int64_t* counts;   // T of an example, of all parts of the loss; null: count(b)
   bool mean;                    // r is 1 / T, else 1
 
   [[gnu::always_inline]] std::int64_t begin(std::int64_t b) const {
@@ -60,7 +61,12 @@ struct TargetsView {
     return example == nullptr ? entry / per_example : example[entry];
   }
   [[gnu::always_inline]] T weight(std::int64_t entry) const { return weights == nullptr ? T{1} : weights[entry]; }
-  [[gnu::always_inline]] T target(std::int64_t b) const { return mean ? T{1} / static_cast<T>(count(b)) : T{1}; }
+  [[gnu::always_inline]] std::int64_t count_of_all_parts(std::int64_t b) const {
+    return counts == nullptr ? count(b) : counts[b];
+  }
+  [[gnu::always_inline]] T target(std::int64_t b) const {
+    return mean ? T{1} / static_cast<T>(count_of_all_parts(b)) : T{1};
+  }
 };
 
 // Samples that examples remove. Those of example b are of the classes e in [first(b), first(b + 1)): its true classes
@@ -135,6 +141,7 @@ struct LossTask {
   const T* sampled_log_q;       // likewise; null: 0
   const T* grad_loss;           // null: 1
   FactorView<T> positive_weight, negative_weight;
+  OtherParts parts;        // by rows of the batch
   HitLists hits;           // of one group
   RemovedClasses removed;  // of several
   GroupView groups;
@@ -145,6 +152,7 @@ struct LossTask {
   T* grad_inputs;
   T* grad_weights;
   T* grad_biases;
+  double* log_sum_exp;  // of a softmax
 
   // The row plan; null if no row gradients are wanted.
   const std::int64_t* row_offsets;
@@ -161,8 +169,8 @@ struct LossTask {
   T* weight_copies;  // [weight_copy_count, S, D]: G^T X of the teams that do not write to grad_weights directly
   std::int64_t copies;
   std::int64_t weight_copy_count;
-  // Of the softmax: the largest logit so far, the sum of exp(v - largest) over the samples, and what exp(v - largest)
-  // is multiplied by to make dloss/dv, the upstream factor included.
+  // Of the softmax: the largest logit so far, the sum of exp(v - largest) over the samples and the other parts, and
+  // what exp(v - largest) is multiplied by to make dloss/dv, the upstream factor included.
   T* true_exp;          // [entries]: exp(u - largest)
   T* softmax_max;       // [batch]
   double* softmax_sum;  // [batch]; float64, as loss_sum

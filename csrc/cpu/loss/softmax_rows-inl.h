@@ -1,12 +1,24 @@
 // The true classes of the softmax losses, before and after the samples. Compiled once per instruction set; the rules
 // are in simd-inl.h.
 
+// exp(others - largest). Where the others have the largest logit, the difference is what rounding to T leaves: at most
+// a half, but for numbers so large that they have no fraction.
+template <class T>
+double others_exponential(double others, T largest) {
+  double above = others - static_cast<double>(largest);
+  if (largest == static_cast<T>(others)) above = above < -0.5 ? -0.5 : above > 0.5 ? 0.5 : above;
+  return __builtin_exp(above);
+}
+
 template <class T>
 void softmax_true_logits(const LossTask<T>& task, Range examples, T* row) {
   const std::int64_t last = task.targets.begin(examples.end);
   for (std::int64_t b = examples.begin; b < examples.end; ++b) {
     const T* x = task.input(b);
+    const bool has_others = task.parts.log_sum_exp != nullptr;
+    const double others = has_others ? task.parts.log_sum_exp[task.row_of_batch(b)] : 0.0;
     T largest = math::kLeastLogit<T>;
+    if (has_others && others > static_cast<double>(largest)) largest = static_cast<T>(others);
     for (std::int64_t e = task.targets.begin(b); e < task.targets.begin(b + 1); ++e) {
       prefetch_true_class(task, e, last);
       const T u = true_logit(task, e, x, row);
@@ -14,7 +26,7 @@ void softmax_true_logits(const LossTask<T>& task, Range examples, T* row) {
       largest = u > largest ? u : largest;
     }
     task.softmax_max[b] = largest;
-    task.softmax_sum[b] = 0.0;
+    task.softmax_sum[b] = has_others ? others_exponential<T>(others, largest) : 0.0;
   }
 }
 
@@ -37,6 +49,14 @@ void true_exponentials(const LossTask<T>& task, Range examples) {
   }
 }
 
+// The sum of the weights of an example's labels, of which `own` is that of the labels of this call.
+template <class T>
+double shares_of_all_parts(const LossTask<T>& task, std::int64_t b, double own) {
+  if (task.targets.counts == nullptr) return own;
+  const double* const weights = task.parts.label_weight;
+  return weights != nullptr ? weights[task.row_of_batch(b)] : static_cast<double>(task.targets.counts[b]);
+}
+
 template <class T>
 void softmax_true_classes(const LossTask<T>& task, Range examples, T* row) {
   true_exponentials(task, examples);
@@ -49,9 +69,10 @@ void softmax_true_classes(const LossTask<T>& task, Range examples, T* row) {
     for (std::int64_t e = begin; e < end; ++e) of_true += static_cast<double>(task.true_exp[e]);
     const math::SoftmaxSums sums{of_true, task.softmax_sum[b]};
     const double total = sums.total();
-    double shares = 0.0;
-    for (std::int64_t e = begin; e < end; ++e) shares += static_cast<double>(targets.weight(e));
-    const double q = end > begin ? static_cast<double>(targets.target(b)) : 0.0;
+    double own_shares = 0.0;
+    for (std::int64_t e = begin; e < end; ++e) own_shares += static_cast<double>(targets.weight(e));
+    const double shares = shares_of_all_parts(task, b, own_shares);
+    const double q = targets.count_of_all_parts(b) > 0 ? static_cast<double>(targets.target(b)) : 0.0;
     const double upstream = static_cast<double>(task.upstream(b));
     const double factor = q * upstream / total;
     double loss = 0.0;
@@ -65,7 +86,9 @@ void softmax_true_classes(const LossTask<T>& task, Range examples, T* row) {
       add_true_grad_input(task, e, b, row);
     }
     if (task.grad_inputs != nullptr && begin == end) clear_grad_input(task, b);
-    task.loss_sum[b] = end > begin ? q * (loss + shares * __builtin_log(total)) : 0.0;
-    task.softmax_factor[b] = end > begin ? static_cast<T>(shares * factor) : T{0};
+    const double log_total = __builtin_log(total);
+    task.loss_sum[b] = end > begin ? q * (loss + own_shares * log_total) : 0.0;
+    task.softmax_factor[b] = q > 0.0 ? static_cast<T>(shares * factor) : T{0};
+    if (task.log_sum_exp != nullptr) task.log_sum_exp[task.row_of_batch(b)] = largest + log_total;
   }
 }

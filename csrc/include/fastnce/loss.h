@@ -72,8 +72,22 @@ struct Negatives {
   std::int64_t total() const { return groups * count; }
 };
 
+// What a call has to know of the other parts of a loss whose classes are spread over several calls, as over the shards
+// of a table: each part has some of the labels and some of the samples of the same examples. Losses and gradients of
+// inputs are then shares, which add up over the parts. A logistic loss is a sum over its classes and needs the counts
+// alone; a softmax needs two calls: the first for the log_sum_exp of each part, the second with those of the others.
+struct OtherParts {
+  // T [B]: the labels of an example, padding not counted, in all parts and this one. Examples with 0 contribute
+  // nothing. Null: there are no other parts.
+  const std::int64_t* label_count = nullptr;
+  const double* label_weight = nullptr;  // [B], of a softmax: the sum of the labels' weights; null: label_count
+  // [B], of a softmax: of the logits of the other parts, u and v; -inf: they have none. Null: as if all were -inf.
+  const double* log_sum_exp = nullptr;
+};
+
 struct WantedOutputs {
   bool loss = true, grad_inputs = false, grad_weights = false, grad_biases = false;
+  bool log_sum_exp = false;
   bool rows() const { return grad_weights || grad_biases; }
   bool gradients() const { return grad_inputs || rows(); }
 };
@@ -102,7 +116,8 @@ struct LossRequest : Scoring {
   // What tells classes apart where sampled ones are removed: two with the same key are one. [V]; null: the class.
   const std::int64_t* class_keys = nullptr;
   ClassLists exclude;  // keys of sampled classes that contribute nothing to an example, hits or not; log Q is as it is
-  double temperature = 1.0;         // x is divided by it
+  double temperature = 1.0;  // x is divided by it
+  OtherParts parts;
   const void* grad_loss = nullptr;  // upstream factor per example [B]; null means 1. The loss is not scaled.
   WantedOutputs wanted;
 
@@ -116,6 +131,9 @@ struct LossOutputs {
   void* grad_inputs = nullptr;   // dX [B, D]
   void* grad_weights = nullptr;  // [rows, D]: row r is the gradient of class row_ids[r]
   void* grad_biases = nullptr;   // [rows]
+  // [B], of a softmax: the log of the sum of exp(logit), of this part and of parts.log_sum_exp; 0 where an example
+  // contributes nothing.
+  double* log_sum_exp = nullptr;
   std::optional<DType> grad_inputs_dtype = {}, grad_weights_dtype = {}, grad_biases_dtype = {};
   // On a CUDA device alone. All row outputs there have room for B T + G S rows, of which the first n are used; the
   // others repeat the last id with zero gradients.

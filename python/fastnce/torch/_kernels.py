@@ -93,7 +93,7 @@ def _with_table_on(device: Device, distribution: _core.Distribution) -> _core.Di
     return copies[device.index]
 
 
-def _array(tensor: Tensor | None) -> Any:
+def as_array(tensor: Tensor | None) -> Any:
     """A tensor as the core takes it: on the CPU a NumPy array, which costs a quarter of an import by DLPack."""
     if tensor is None:
         return None
@@ -113,26 +113,26 @@ def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_los
     for name in ARRAYS:
         array = fields[name]
         if array is not None:
-            request[name] = _array(array)
+            request[name] = as_array(array)
     for name in FACTORS:
         factor = fields[name]
         if isinstance(factor, Tensor):
-            request[name] = _array(factor) if factor.dim() > 0 else factor.item()  # scalars are numbers
+            request[name] = as_array(factor) if factor.dim() > 0 else factor.item()  # scalars are numbers
     if fields["all_classes"]:
         return _full_loss(request, gradients, grad_loss)
     request.update(
-        sampled_values=None if sampled is None else tuple(map(_array, (sampled, *counts))),
+        sampled_values=None if sampled is None else tuple(map(as_array, (sampled, *counts))),
         seed=_words(fields["seed"]),
         call=call,
         calls=0 if counter is None else counter.data_ptr(),
         gradients=gradients,
-        grad_loss=_array(grad_loss) if isinstance(grad_loss, Tensor) else grad_loss,
+        grad_loss=as_array(grad_loss) if isinstance(grad_loss, Tensor) else grad_loss,
         # 16-bit gradients are rounded once the upstream factor is known, which may be what keeps them from vanishing.
         grad_dtype=None if inputs.dtype == torch.float64 else "float32",
     )
     if inputs.is_cpu:
         # No result is of 16 bits, and row counts are exact.
-        *results, _ = _core.compute_loss(request)
+        *results, _, _ = _core.compute_loss(request)
         return tuple(None if result is None else torch.from_numpy(result) for result in results)
     request["inputs"] = _whole_rows(request["inputs"])
     return compute(request)
@@ -149,7 +149,7 @@ def _full_loss(request: dict[str, Any], gradients: Gradients, grad_loss: Any) ->
     request = {name: value for name, value in request.items() if value is not None}
     request.update(
         gradients=gradients,
-        grad_loss=_array(grad_loss) if isinstance(grad_loss, Tensor) else grad_loss,
+        grad_loss=as_array(grad_loss) if isinstance(grad_loss, Tensor) else grad_loss,
         grad_dtype=None if str(inputs.dtype).endswith("float64") else "float32",
     )
     loss, grad_inputs, *tables = _over_all_classes(_core.full_loss, request, None, None)
@@ -169,7 +169,7 @@ def _evaluated(
     input: Tensor, weight: Tensor, bias: Tensor | None, exclude: Tensor | None, offsets: Tensor | None, precision: Any
 ) -> dict[str, Any]:
     tensors = {"inputs": input, "weights": weight, "biases": bias, "exclude": exclude, "exclude_offsets": offsets}
-    return {**{name: _array(tensor) for name, tensor in tensors.items()}, "precision": precision}
+    return {**{name: as_array(tensor) for name, tensor in tensors.items()}, "precision": precision}
 
 
 def top_k(
@@ -199,7 +199,7 @@ def rank_of_labels(
 ) -> Tensor:
     """Ranks in the shape of the target."""
     fields = _evaluated(input, weight, bias, exclude, offsets, precision)
-    fields.update(labels=_array(target), label_offsets=_array(target_offsets), padding=ignore_index)
+    fields.update(labels=as_array(target), label_offsets=as_array(target_offsets), padding=ignore_index)
     (ranks,) = _over_all_classes(_core.rank_of_labels, fields, None)
     tensor: Tensor = ranks
     return tensor
