@@ -40,7 +40,7 @@ def _kept(fields: Fields, wanted: Gradients) -> _Kept:
     return (inputs.shape, weights.shape, biases.shape), (inputs.dtype, weights.dtype, biases.dtype), wanted, *layout
 
 
-def _gradients(ctx: Any, kept: _Kept, results: Any) -> _Three:
+def gradients_of(ctx: Any, kept: _Kept, results: Any) -> _Three:
     """The gradients of the receivers from those of inputs and rows, in the dtypes of their tensors."""
     grad_inputs, ids, *rows = results
     shapes, dtypes, wanted, sparse, padded_rows, all_classes = kept
@@ -84,7 +84,7 @@ class _OnlyFirst(torch.autograd.Function):
         raise RuntimeError("cannot differentiate twice: the losses of fastnce have first derivatives only")
 
 
-def _once(backward: Callable[..., _Three]) -> Callable[..., _Three]:
+def once(backward: Callable[..., _Three]) -> Callable[..., _Three]:
     """Makes second derivatives errors.
 
     PyTorch's ``once_differentiable`` would not do: its results depend on nothing, so that a second derivative that
@@ -122,7 +122,7 @@ def _keep_total(ctx: Any, fields: Fields, wanted: Gradients, results: Any) -> No
     ctx.save_for_backward(None if ctx.padding is None and offsets is None else labels, offsets, *results)
 
 
-@_once
+@once
 def _of_total(ctx: Any, grad_total: Tensor | None) -> _Three:
     """All examples' losses have ``grad_total`` in common, so that it may multiply sums over examples."""
     if grad_total is None:
@@ -142,7 +142,7 @@ def _of_total(ctx: Any, grad_total: Tensor | None) -> _Three:
         if ignored is not None:
             grad_inputs = grad_inputs.masked_fill(ignored.unsqueeze(-1), 0)
     rows = [values * grad_total if is_wanted else None for values, is_wanted in zip(rows, wanted[1:], strict=True)]
-    return _gradients(ctx, kept, (grad_inputs, ids, *rows))
+    return gradients_of(ctx, kept, (grad_inputs, ids, *rows))
 
 
 def _keep_examples(ctx: Any, fields: Fields) -> None:
@@ -151,7 +151,7 @@ def _keep_examples(ctx: Any, fields: Fields) -> None:
     ctx.options = {name: value for name, value in fields.items() if not isinstance(value, Tensor)}
 
 
-@_once
+@once
 def _of_examples(ctx: Any, grad_loss: Tensor) -> _Three:
     """Every example has a factor of its own, and row gradients are sums over examples: they are made only now."""
     wanted: Gradients = ctx.needs_input_grad[:3]
@@ -159,7 +159,7 @@ def _of_examples(ctx: Any, grad_loss: Tensor) -> _Three:
     fields = {name: ctx.options[name] if name in ctx.options else tensors[name] for name in ARGUMENTS}
     grad_loss = grad_loss.contiguous()
     _, *results = _loss_and_grad(is_eager(grad_loss), fields, grad_loss, False, wanted)
-    return _gradients(ctx, _kept(fields, wanted), results)
+    return gradients_of(ctx, _kept(fields, wanted), results)
 
 
 class _Total(torch.autograd.Function):

@@ -1,0 +1,13 @@
+"""Losses over tables that are spread over the ranks of a ``torch.distributed`` process group."""
+
+from fastnce.torch.distributed._even_batches import even_batches
+from fastnce.torch.distributed._in_batch import in_batch_softmax_loss
+from fastnce.torch.distributed._modules import ShardedNCELoss, ShardedNegativeSamplingLoss, ShardedSampledSoftmaxLoss
+
+__all__ = [
+    "ShardedNCELoss",
+    "ShardedNegativeSamplingLoss",
+    "ShardedSampledSoftmaxLoss",
+    "even_batches",
+    "in_batch_softmax_loss",
+]

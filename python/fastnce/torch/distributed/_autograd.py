@@ -1,0 +1,93 @@
+"""The step as autograd functions. All ranks of the process group run them together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastnce.torch._autograd import gradients_of, once
+from fastnce.torch._kernels import Gradients
+from fastnce.torch.distributed._shard import Result
+
+
+class Step(NamedTuple):
+    """A step of this rank, whose collectives all ranks run."""
+
+    run: Callable[[Tensor | None, float, Gradients], Result]
+    """Computes for factors ``[b]`` of the losses, the scale of their sum over all ranks, and the gradients wanted."""
+    gradients: Gradients
+    """What is computed: all that one of the ranks asks for."""
+    size: int
+    """P. Gradients of a table are averages over the ranks: those of its rows belong to a sum that is divided by P,
+    those of this rank's inputs to its own loss."""
+    sparse: bool
+
+
+def _keep(ctx: Any, step: Step, receivers: tuple[Tensor, Tensor, Tensor | None]) -> None:
+    inputs, weights, biases = ctx.receivers = receivers
+    shapes = inputs.shape, weights.shape, None if biases is None else biases.shape
+    dtypes = inputs.dtype, weights.dtype, None if biases is None else biases.dtype
+    wanted = ctx.needs_input_grad[:3]
+    ctx.kept = shapes, dtypes, wanted, step.sparse, False, False
+
+
+def _gradients(ctx: Any, factor: Tensor | float, grad_inputs: Tensor | None, rows: Any, *tables: Tensor | None) -> Any:
+    if grad_inputs is not None:
+        grad_inputs = grad_inputs.reshape(ctx.kept[0][0])
+    scaled = [None if values is None else values * factor for values in (grad_inputs, *tables)]
+    return gradients_of(ctx, ctx.kept, (scaled[0], rows, *scaled[1:]))
+
+
+@once
+def _of_total(ctx: Any, grad_total: Tensor) -> Any:
+    ctx.note(float(grad_total))
+    return _gradients(ctx, grad_total, *ctx.saved_tensors)
+
+
+@once
+def _of_examples(ctx: Any, grad_losses: Tensor) -> Any:
+    step: Step = ctx.step
+    _, grad_inputs, *rows = step.run(grad_losses.reshape(-1), 1 / step.size, step.gradients)
+    return _gradients(ctx, 1.0, None if grad_inputs is None else grad_inputs * step.size, *rows)
+
+
+class Total(torch.autograd.Function):
+    """The sum of the losses. Gradients are computed along with it: its backward pass has no collectives."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        weights: Tensor,
+        biases: Tensor | None,
+        call: tuple[Step, Tensor | None, float, Callable[[float], None]],
+    ) -> Tensor:
+        """``call``: the step, factors of the losses, the scale of their sum over all ranks, and what is told the factor
+        of the backward pass."""
+        step, factors, scale, note = call
+        losses, grad_inputs, *rows = step.run(factors, scale, step.gradients)
+        ctx.save_for_backward(None if grad_inputs is None else grad_inputs * step.size, *rows)
+        ctx.note = note
+        _keep(ctx, step, (inputs, weights, biases))
+        return (losses if factors is None else losses * factors).sum() * (scale * step.size)
+
+    @staticmethod
+    def backward(ctx: Any, grad_total: Tensor) -> Any:
+        return *_of_total(ctx, grad_total), None
+
+
+class Examples(torch.autograd.Function):
+    """The loss of each example. Its backward pass computes the gradients, with the collectives of another step."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weights: Tensor, biases: Tensor | None, step: Step) -> Tensor:
+        ctx.step = step
+        _keep(ctx, step, (inputs, weights, biases))
+        return step.run(None, 1.0, (False, False, False)).loss.reshape(inputs.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, grad_losses: Tensor) -> Any:
+        return *_of_examples(ctx, grad_losses), None

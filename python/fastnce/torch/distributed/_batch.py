@@ -1,0 +1,176 @@
+"""The examples of a rank, as both schemes take them, and what all ranks tell each other before a step."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastnce.torch._kernels import Gradients
+from fastnce.torch._shapes import loss_dtype
+from fastnce.torch.distributed._exchange import Exchange, as_floats, as_words
+from fastnce.torch.distributed._layout import offsets_of
+
+
+@dataclass
+class Lists:
+    """A list of classes for each of n examples."""
+
+    values: Tensor
+    """int64: the lists, one after the other."""
+    counts: Tensor
+    """int64 ``[n]`` lengths of the lists."""
+
+    @functools.cached_property
+    def distinct(self) -> tuple[Tensor, Tensor]:
+        """The classes, each once, ascending; and the place of each value among them."""
+        classes, places = torch.unique(self.values, return_inverse=True)
+        return classes, places
+
+    @property
+    def examples(self) -> Tensor:
+        """The example of each value."""
+        return torch.repeat_interleave(self.counts, output_size=self.values.shape[0])
+
+    @property
+    def offsets(self) -> Tensor:
+        """int64 ``[n + 1]``."""
+        return offsets_of(self.counts)
+
+    def select(self, mask: Tensor) -> Lists:
+        """The lists without the values that the mask leaves out."""
+        counts = torch.bincount(self.examples[mask], minlength=self.counts.shape[0])
+        return Lists(self.values[mask], counts)
+
+
+@dataclass
+class Batch:
+    """Examples without what is ignored: a true class that is ``ignore_index`` is not among the labels."""
+
+    inputs: Tensor
+    """``[b, D]``."""
+    labels: Lists
+    label_weights: Tensor | None = None
+    """One for each label."""
+    exclude: Lists | None = None
+    factors: Tensor | None = None
+    """``[b]``: of the losses; ``None``: all 1."""
+
+    @property
+    def label_weight_sums(self) -> Tensor | None:
+        """float64 ``[b]``; ``None``: the counts."""
+        if self.label_weights is None:
+            return None
+        sums = torch.zeros(self.labels.counts.shape[0], dtype=torch.float64)
+        return sums.index_add_(0, self.labels.examples, self.label_weights.double())
+
+
+def batch_of(
+    inputs: Tensor,
+    labels: Tensor,
+    offsets: Tensor | None,
+    ignore_index: int | None,
+    label_weights: Tensor | None,
+    excluded: Tensor | None,
+    exclude_offsets: Tensor | None,
+    factors: Tensor | None,
+) -> Batch:
+    """The examples of arguments that were checked."""
+    rows = inputs.detach().reshape(-1, inputs.shape[-1])
+    if offsets is None:
+        num_true = labels.shape[-1] if labels.dim() == inputs.dim() else 1
+        counts = torch.full((rows.shape[0],), num_true, dtype=torch.int64)
+    else:
+        counts = offsets.long().diff()
+    lists = Lists(labels.reshape(-1).long(), counts)
+    weights = None if label_weights is None else label_weights.reshape(-1).to(loss_dtype(inputs))
+    if ignore_index is not None:
+        kept = lists.values != ignore_index
+        if not bool(kept.all()):
+            weights = None if weights is None else weights[kept]
+            lists = lists.select(kept)
+    exclude = None
+    if excluded is not None and exclude_offsets is not None:
+        exclude = Lists(excluded.long(), exclude_offsets.long().diff())
+    return Batch(rows, lists, weights, exclude, None if factors is None else factors.detach().reshape(-1))
+
+
+@dataclass
+class Header:
+    """What the ranks know of each other's batches: lists have a number for each rank."""
+
+    examples: list[int]
+    labels: list[int]
+    distinct: list[int]
+    """Classes among the labels; 0 where inputs travel, whatever these are."""
+    excluded: list[int]
+    taking_part: int
+    """Examples of all ranks that have a true class."""
+    gradients: Gradients
+    """What one of the ranks asks for: all compute it, since all have a share in it."""
+    label_weights: bool
+    """Whether the ranks have such."""
+    exclude: bool
+    factors: bool
+
+
+def header_of(
+    exchange: Exchange,
+    batch: Batch,
+    wanted: Gradients,
+    agreed: tuple[str, int],
+    upstream: float,
+    *,
+    fault: bool,
+    rows_may_travel: bool,
+) -> Header:
+    """Exchanges the sizes of the batches. ``agreed``: the name and the value of a number that the ranks share.
+
+    Raises:
+        RuntimeError: On every rank, if one has a fault, another number, arguments that another has not, or had another
+            ``upstream`` factor in the backward pass before.
+    """
+    excluded = 0 if batch.exclude is None else batch.exclude.values.shape[0]
+    taking_part = int((batch.labels.counts > 0).sum())
+    classes = batch.labels.distinct[0].shape[0] if rows_may_travel else 0
+    sizes = [batch.inputs.shape[0], batch.labels.values.shape[0], classes, excluded, taking_part]
+    given = [values is not None for values in (batch.label_weights, batch.exclude, batch.factors)]
+    factor = as_words(torch.tensor(upstream, dtype=torch.float64))
+    ranks = exchange.gather(
+        "sizes of the batches", torch.tensor([fault, agreed[1], factor, *given, *wanted, *sizes], dtype=torch.int64)
+    ).wait()
+    faults, numbers, factors, *options = ranks.T.tolist()
+    if not fault:
+        raise_if_refused(faults)
+    require_equal(agreed[0], numbers)
+    if len(set(factors)) > 1:
+        require_equal(
+            "gradient of the loss in the last backward pass",
+            as_floats(ranks[:, 2]).tolist(),
+            '; factors that differ need reduction="none"',
+        )
+    for name, values in zip(("label_weights", "exclude", "weight"), options, strict=False):
+        require_equal(f"argument {name} given", [bool(value) for value in values])
+    of_any = [any(values) for values in options[3:6]]
+    examples, labels, distinct, excludes, counts = options[6:]
+    return Header(examples, labels, distinct, excludes, sum(counts), (of_any[0], of_any[1], of_any[2]), *given)
+
+
+def raise_if_refused(faults: list[int]) -> None:
+    """Raises RuntimeError if a rank has a fault."""
+    if any(faults):
+        raise RuntimeError(
+            f"rank {faults.index(1)} refused its arguments, so that no rank can compute the loss: see its error"
+        )
+
+
+def require_equal(what: str, values: list[Any], remedy: str = "") -> None:
+    """Raises RuntimeError unless all ranks have the same value."""
+    for rank, value in enumerate(values):
+        if value != values[0]:
+            raise RuntimeError(
+                f"{what}: {value} on rank {rank}, {values[0]} on rank 0: expected the same on all ranks{remedy}"
+            )

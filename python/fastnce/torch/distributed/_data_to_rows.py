@@ -1,0 +1,97 @@
+"""Inputs travel to the rows: every rank scores the examples of all ranks against its own classes.
+
+A rank receives (P - 1) b rows of inputs and as many of their gradients, as shares that are summed on the way; no row of
+the table moves, and gradients of rows stay where the rows are. The loss is a sum over the ranks' classes; a softmax
+first exchanges the sum of exponentials that each rank has, one number for each example.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastnce.torch._kernels import Gradients
+from fastnce.torch._shapes import loss_dtype
+from fastnce.torch.distributed._batch import Batch, Header, Lists
+from fastnce.torch.distributed._exchange import Exchange, padded, without_padding
+from fastnce.torch.distributed._layout import row_of
+from fastnce.torch.distributed._parts import Part, part_of_loss
+from fastnce.torch.distributed._shard import Result, Shard
+
+
+def data_to_rows(shard: Shard, batch: Batch, header: Header, scale: float, gradients: Gradients) -> Result:
+    """Losses of this rank's examples, and gradients of ``scale`` times the sum over all ranks' examples of factor times
+    loss: of this rank's inputs, and of its rows."""
+    exchange = shard.exchange
+    everything = of_all_ranks(exchange, batch, header)
+    own_examples, rows = batch.inputs.shape[0], max(header.examples)
+    part = _part_of(shard, everything, scale, gradients)
+    losses = exchange.reduce_scatter("losses", part.loss.view(exchange.size, rows))
+    grad_inputs = None
+    if part.grad_inputs is not None:
+        shares = part.grad_inputs.view(exchange.size, rows, -1)
+        grad_inputs = exchange.reduce_scatter("gradients of inputs", shares).wait()[:own_examples]
+    return Result(losses.wait()[:own_examples], grad_inputs, part.row_ids, part.grad_weights, part.grad_biases)
+
+
+def of_all_ranks(exchange: Exchange, batch: Batch, header: Header) -> Batch:
+    """The examples of all ranks, as many of each: those beyond a rank's own have no class."""
+    rows, most_labels, most_excluded = max(header.examples), max(header.labels), max(header.excluded)
+    none = batch.labels.values[:0]
+    exclude = batch.exclude or Lists(none, none)
+    inputs = exchange.gather("inputs", padded(batch.inputs, rows))
+    own = [padded(batch.labels.counts, rows), padded(batch.labels.values, most_labels)]
+    if header.exclude:
+        own += [padded(exclude.counts, rows), padded(exclude.values, most_excluded)]
+    counts, values, *excluded = exchange.gather("labels", torch.cat(own)).wait().split([len(part) for part in own], 1)
+    labels = Lists(without_padding(values, header.labels), counts.flatten())
+    weights = factors = None
+    dtype = loss_dtype(batch.inputs)
+    if header.label_weights:
+        given = _values(batch.label_weights, dtype)
+        gathered = exchange.gather("label_weights", padded(given, most_labels)).wait()
+        weights = without_padding(gathered, header.labels)
+    if header.factors:
+        given = _values(batch.factors, dtype)
+        factors = exchange.gather("weight", padded(given, rows)).wait().flatten()
+    of_all = Lists(without_padding(excluded[1], header.excluded), excluded[0].flatten()) if excluded else None
+    return Batch(inputs.wait().flatten(0, 1), labels, weights, of_all, factors)
+
+
+def _values(values: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """In this dtype; none of a rank that has run out of data."""
+    return torch.empty(0, dtype=dtype) if values is None else values.to(dtype)
+
+
+def _part_of(shard: Shard, batch: Batch, scale: float, gradients: Gradients) -> Part:
+    """The part of the loss that is of this shard's rows."""
+    size = shard.exchange.size
+    own = shard.owns(batch.labels.values)
+    labels = batch.labels.select(own)
+    samples = shard.own_samples(labels.values)
+    fields = {
+        **shard.fields,
+        "inputs": batch.inputs,
+        "labels": row_of(labels.values, size),
+        "label_offsets": labels.offsets,
+        "label_weights": None if batch.label_weights is None else batch.label_weights[own],
+        "label_counts": batch.labels.counts,
+        "sampled": (row_of(samples.classes, size), samples.true_count, samples.sampled_count),
+        "grad_loss": scale if batch.factors is None else batch.factors * scale,
+    }
+    if batch.exclude is not None:
+        exclude = batch.exclude.select(shard.owns(batch.exclude.values))
+        fields["exclude"], fields["exclude_offsets"] = row_of(exclude.values, size), exclude.offsets
+    if shard.options["family"] == "softmax":
+        own_sums = part_of_loss(log_sum_exp=True, **fields).log_sum_exp
+        assert own_sums is not None
+        fields["label_weight_sums"] = batch.label_weight_sums
+        fields["other_log_sum_exp"] = _of_others(shard.exchange, own_sums)
+    return part_of_loss(gradients, **fields)
+
+
+def _of_others(exchange: Exchange, own: Tensor) -> Tensor:
+    """log of the sum of exp over the other ranks, float64 ``[n]``."""
+    sums = exchange.gather("log_sum_exp", own).wait().clone()
+    sums[exchange.rank] = -torch.inf
+    return sums.logsumexp(0)

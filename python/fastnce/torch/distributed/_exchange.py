@@ -1,0 +1,113 @@
+"""The collectives of a step over one process group. An error names the collective, what it carried, and the rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+# PyTorch 2.13 renamed these.
+_all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
+_reduce_scatter = dist.reduce_scatter_single if hasattr(dist, "reduce_scatter_single") else dist.reduce_scatter_tensor
+
+
+class Pending:
+    """A collective under way: its result, once it is there."""
+
+    def __init__(self, what: str, work: Any, result: Callable[[], Tensor]) -> None:
+        self._what, self._work, self._result = what, work, result
+
+    def wait(self) -> Tensor:
+        """The result. Raises RuntimeError if the collective failed."""
+        try:
+            if self._work is not None:
+                self._work.wait()
+        except RuntimeError as error:
+            raise RuntimeError(f"{self._what} failed: {error}") from error
+        return self._result()
+
+    def then(self, change: Callable[[Tensor], Tensor]) -> Pending:
+        """What ``change`` makes of the result, once it is there."""
+        return Pending(self._what, self._work, lambda: change(self._result()))
+
+
+class Exchange:
+    """The process group of a sharded table. With one process nothing is sent."""
+
+    def __init__(self, group: dist.ProcessGroup | None) -> None:
+        self.group = group
+        self.rank = dist.get_rank(group)
+        self.size = dist.get_world_size(group)
+
+    def gather(self, name: str, own: Tensor) -> Pending:
+        """``[P, ...]`` of the tensors ``[...]`` of all ranks, which have one shape."""
+        own = own.contiguous()
+        if self.size == 1:
+            return Pending("", None, lambda: own.unsqueeze(0))
+        gathered = own.new_empty((self.size, *own.shape))
+        return self._start(
+            f"all_gather of {name}",
+            lambda: _all_gather(gathered.view(-1), own.view(-1), group=self.group, async_op=True),
+            lambda: gathered,
+        )
+
+    def reduce_scatter(self, name: str, parts: Tensor) -> Pending:
+        """``[...]``: the sum over the ranks of what each has for this one, in ``[P, ...]``."""
+        parts = parts.contiguous()
+        if self.size == 1:
+            return Pending("", None, lambda: parts[0])
+        own = parts.new_empty(parts.shape[1:])
+        return self._start(
+            f"reduce_scatter of {name}",
+            lambda: _reduce_scatter(own.view(-1), parts.view(-1), group=self.group, async_op=True),
+            lambda: own,
+        )
+
+    def all_to_all(self, name: str, rows: Tensor, send: list[int], receive: list[int]) -> Pending:
+        """``[sum(receive), ...]``: from rank r ``receive[r]`` rows, in the order of ranks; ``rows`` holds what goes to
+        rank 0, then what goes to rank 1, and so on."""
+        rows = rows.contiguous()
+        if self.size == 1:
+            return Pending("", None, lambda: rows)
+        received = rows.new_empty((sum(receive), *rows.shape[1:]))
+        return self._start(
+            f"all_to_all of {name}",
+            lambda: dist.all_to_all_single(received, rows, receive, send, group=self.group, async_op=True),
+            lambda: received,
+        )
+
+    def _start(self, what: str, start: Callable[[], Any], result: Callable[[], Tensor]) -> Pending:
+        what = f"{what} on rank {self.rank} of {self.size}"
+        try:
+            return Pending(what, start(), result)
+        except RuntimeError as error:
+            raise RuntimeError(f"{what} failed: {error}") from error
+
+
+def padded(own: Tensor, rows: int) -> Tensor:
+    """``[rows, ...]``: ``own``, then zeros."""
+    if own.shape[0] == rows:
+        return own
+    result = own.new_zeros((rows, *own.shape[1:]))
+    result[: own.shape[0]] = own
+    return result
+
+
+def without_padding(gathered: Tensor, counts: list[int]) -> Tensor:
+    """The first ``counts[r]`` rows of each rank r, one after the other, of ``[P, rows, ...]``."""
+    if all(count == gathered.shape[1] for count in counts):
+        return gathered.flatten(0, 1)
+    return torch.cat([part[:count] for part, count in zip(gathered, counts, strict=True)])
+
+
+def as_words(numbers: Tensor) -> Tensor:
+    """float64 numbers as int64 words, to travel beside such."""
+    return numbers.contiguous().view(torch.int64)
+
+
+def as_floats(words: Tensor) -> Tensor:
+    """What :func:`as_words` was given."""
+    return words.contiguous().view(torch.float64)

@@ -1,0 +1,123 @@
+"""The items of all ranks' batches as each other's negatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fastnce._types import Precision
+from fastnce.torch._arguments import (
+    REDUCTIONS,
+    Reduction,
+    require_floats,
+    require_integers,
+    require_option,
+    require_tensors,
+)
+from fastnce.torch._in_batch import in_batch_softmax_loss as of_one_rank
+from fastnce.torch._lists import Classes
+from fastnce.torch.distributed._batch import raise_if_refused, require_equal
+from fastnce.torch.distributed._exchange import Exchange, as_floats, as_words, padded, without_padding
+
+
+class _Gathered(torch.autograd.Function):
+    """``[P, rows, ...]`` of all ranks' tensors; gradients go back and are summed."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, exchange: Exchange, rows: int) -> Tensor:
+        ctx.exchange, ctx.count = exchange, own.shape[0]
+        return exchange.gather("items", padded(own, rows)).wait()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return ctx.exchange.reduce_scatter("gradients of items", gradient).wait()[: ctx.count], None, None
+
+
+def in_batch_softmax_loss(
+    input: Tensor,
+    items: Tensor,
+    item_ids: Tensor,
+    *,
+    log_q: Tensor | None = None,
+    exclude: Classes | None = None,
+    temperature: float = 1.0,
+    reduction: Reduction = "mean",
+    precision: Precision | None = None,
+    process_group: dist.ProcessGroup | None = None,
+) -> Tensor:
+    """:func:`fastnce.torch.in_batch_softmax_loss` with the items of all ranks as negatives of each example.
+
+    All ranks call it together, each with its own examples, as many as it likes. The items travel to all ranks, and
+    their gradients back, where those of all ranks' losses are added up; averaged over the ranks, as
+    ``DistributedDataParallel`` does with those of the towers, they are the gradients of the average of the losses.
+
+    Args:
+        input: ``[b, D]`` embeddings of this rank's examples.
+        items: ``[b, D]`` embeddings of their items.
+        item_ids: ``[b]`` integers; other items of any rank with the id of an example's own are removed.
+        log_q: ``[b]`` logarithms of how often each item is expected in the batch of all ranks, ``log(P)`` more than in
+            that of one. All ranks give it, or none.
+        exclude: As in :func:`fastnce.torch.in_batch_softmax_loss`.
+        temperature: Likewise.
+        reduction: ``"mean"`` over the examples of all ranks, times P for each rank's share, so that the ranks' average
+            is the mean; ``"sum"``, or ``"none"``.
+        precision: As in :func:`fastnce.torch.nce_loss`.
+        process_group: The ranks that take part; ``None`` for all.
+
+    Raises:
+        RuntimeError: On every rank, if one refused its arguments, has ``log_q`` where another has not, or stopped.
+    """
+    exchange = Exchange(process_group)
+    refusal = None
+    try:
+        _require_arguments(input, items, item_ids, log_q, reduction)
+    except (TypeError, ValueError) as error:  # raised once the others know
+        refusal = error
+    rows_of = 0 if refusal is not None else items.shape[0]
+    sizes = exchange.gather(
+        "sizes of the batches", torch.tensor([rows_of, log_q is not None, refusal is not None], dtype=torch.int64)
+    ).wait()
+    if refusal is not None:
+        raise refusal
+    raise_if_refused(sizes[:, 2].tolist())
+    require_equal("argument log_q given", [bool(given) for given in sizes[:, 1]])
+    counts: list[int] = sizes[:, 0].tolist()
+    rows = max(counts)
+    everywhere = _Gathered.apply(items, exchange, rows)
+    numbers = [item_ids.long()] + ([] if log_q is None else [as_words(log_q.double())])
+    ids, *logs = exchange.gather("item_ids", padded(torch.stack(numbers, 1), rows)).wait().unbind(-1)
+    others = [rank for rank in range(exchange.size) if rank != exchange.rank]
+    extra = None
+    if others:
+        of_others = [counts[rank] for rank in others]
+        extra = (
+            without_padding(everywhere[others], of_others),
+            without_padding(ids[others], of_others),
+            None if log_q is None else without_padding(as_floats(logs[0])[others], of_others).to(log_q.dtype),
+        )
+    result = of_one_rank(
+        *(input, items, item_ids),
+        log_q=log_q,
+        extra=extra,
+        exclude=exclude,
+        temperature=temperature,
+        reduction="none" if reduction == "none" else "sum",
+        precision=precision,
+    )
+    return result * (exchange.size / max(sum(counts), 1)) if reduction == "mean" else result
+
+
+def _require_arguments(input: Any, items: Any, item_ids: Any, log_q: Any, reduction: Any) -> None:
+    require_option("reduction", reduction, REDUCTIONS)
+    require_tensors(input=input, items=items, item_ids=item_ids)
+    require_floats("input", input)
+    require_floats("items", items)
+    require_integers("item_ids", item_ids)
+    if items.dim() != 2 or input.shape != items.shape:
+        raise ValueError(f"items has shape {list(items.shape)}: expected [b, D] like input, {list(input.shape)}")
+    for name, tensor in (("item_ids", item_ids), ("log_q", log_q)):
+        if tensor is not None and tensor.shape != items.shape[:1]:
+            raise ValueError(f"{name} has shape {list(tensor.shape)}: expected [b] = [{items.shape[0]}]")

@@ -1,0 +1,335 @@
+"""What the sharded modules share: this rank's rows of the table, the samples, the scheme, and a loss that is data."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from fastnce import _core
+from fastnce._seed import Seed, int64
+from fastnce._types import Precision
+from fastnce.torch._arguments import (
+    FLOATS,
+    PRECISIONS,
+    REDUCTIONS,
+    TRUE_TARGETS,
+    Reduction,
+    TrueTarget,
+    require_example_weight,
+    require_flag,
+    require_loss_arguments,
+    require_option,
+    seed_tensor,
+)
+from fastnce.torch._kernels import Gradients
+from fastnce.torch._lists import Classes, exclude_of, label_weights_of, split_lists
+from fastnce.torch._sampling import is_fixed, require_sampler
+from fastnce.torch._state import bytes_of, words_of
+from fastnce.torch.distributed._autograd import Examples, Step, Total
+from fastnce.torch.distributed._batch import Batch, Header, Lists, batch_of, header_of
+from fastnce.torch.distributed._data_to_rows import data_to_rows
+from fastnce.torch.distributed._evaluate import top_k
+from fastnce.torch.distributed._exchange import Exchange
+from fastnce.torch.distributed._layout import rows_of_rank
+from fastnce.torch.distributed._rows_to_data import rows_to_data
+from fastnce.torch.distributed._shard import Result, Shard, stratum_of
+
+Scheme: TypeAlias = Literal["auto", "rows_to_data", "data_to_rows"]
+Sampling: TypeAlias = Literal["global", "stratified"]
+SCHEMES = ("auto", "rows_to_data", "data_to_rows")
+SAMPLINGS = ("global", "stratified")
+
+
+class ShardedLoss(nn.Module):
+    """A table of class embeddings spread over the ranks of a process group, and a loss against samples of it."""
+
+    weight: Tensor
+    bias: Tensor | None
+    calls: Tensor
+
+    _family: ClassVar[str] = "logistic"
+    _true_target: ClassVar[TrueTarget] = "mean"
+    _removes_hits: ClassVar[bool] = False
+    _corrects: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        num_sampled: int,
+        *,
+        process_group: dist.ProcessGroup | None = None,
+        scheme: Scheme = "auto",
+        sampling: Sampling = "global",
+        bias: bool = True,
+        sampler: Any = "log_uniform",
+        remove_accidental_hits: bool | None = None,
+        true_target: TrueTarget | None = None,
+        sparse: bool = True,
+        reduction: Reduction = "mean",
+        ignore_index: int | None = -100,
+        precision: Precision | None = None,
+        seed: Seed = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Initialise this rank's rows and the stream of samples; see the class for the arguments."""
+        super().__init__()
+        self._exchange = exchange = Exchange(process_group)
+        self.num_classes = int64(num_classes, "num_classes")
+        self.embedding_dim = int64(embedding_dim, "embedding_dim")
+        self.num_sampled = int64(num_sampled, "num_sampled")
+        self.scheme, self.sampling, self.sampler = scheme, sampling, sampler
+        self.sparse, self.reduction, self.ignore_index = require_flag("sparse", sparse), reduction, ignore_index
+        self.precision = precision
+        self.true_target = true_target or self._true_target
+        hits = self._removes_hits if remove_accidental_hits is None else remove_accidental_hits
+        self.remove_accidental_hits = require_flag("remove_accidental_hits", hits)
+        self._require_options(require_flag("bias", bias), dtype)
+        rows = rows_of_rank(self.num_classes, exchange.rank, exchange.size)
+        self.weight = nn.Parameter(torch.empty((rows, self.embedding_dim), dtype=dtype))
+        self.register_parameter("bias", nn.Parameter(torch.empty(rows, dtype=dtype)) if bias else None)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self._distribution, self._unique = "log_uniform", True
+        if is_fixed(sampler):
+            first, second, calls = sampler.state
+            seed = (first, second)
+            self.calls.fill_(calls)
+            self._distribution, self._unique = sampler._distribution, sampler.unique
+        self._seed = self._agree(seed)
+        stratified = sampling == "stratified"
+        self._stratum = stratum_of(self._distribution, self.num_classes, exchange) if stratified else None
+        self._upstream = 1.0
+        self.reset_parameters()
+
+    def _require_options(self, bias: bool, dtype: torch.dtype | None) -> None:
+        require_option("scheme", self.scheme, SCHEMES)
+        require_option("sampling", self.sampling, SAMPLINGS)
+        require_option("reduction", self.reduction, REDUCTIONS)
+        require_option("true_target", self.true_target, TRUE_TARGETS)
+        if self.precision is not None:
+            require_option("precision", self.precision, PRECISIONS)
+        if self.ignore_index is not None:
+            int64(self.ignore_index, "ignore_index")
+        if dtype is not None and dtype not in FLOATS:
+            raise TypeError(f"dtype is {dtype}: expected float32, float64, float16 or bfloat16")
+        if self.embedding_dim < 0:
+            raise ValueError(f"embedding_dim = {self.embedding_dim}: expected at least 0")
+        sampler, size = self.sampler, self._exchange.size
+        drawn = isinstance(sampler, str)
+        if not drawn and not is_fixed(sampler):
+            raise TypeError(
+                "sampler: expected 'log_uniform' or a sampler of fastnce that does not learn, whose samples all ranks "
+                "can draw alike"
+            )
+        sizes = {"num_classes": self.num_classes, "num_sampled": self.num_sampled}
+        require_sampler(sampler, {**sizes, "num_true": 1 if drawn else sampler.num_true})
+        _core.check_sampler("log_uniform" if drawn else "uniform", 1, self.num_sampled, drawn, self.num_classes)
+        if self.num_classes < size:
+            raise ValueError(f"num_classes = {self.num_classes}: expected at least one for each of {size} ranks")
+        if self.sampling == "stratified" and self.num_sampled < size:
+            raise ValueError(
+                f"num_sampled = {self.num_sampled}: expected at least one on each of {size} ranks; or sampling='global'"
+            )
+        self._configuration = {
+            "loss": type(self).__name__,
+            **sizes,
+            "embedding_dim": self.embedding_dim,
+            "bias": bias,
+            "dtype": str(dtype or torch.get_default_dtype()),
+            "sampler": repr(sampler),
+            **{name: getattr(self, name) for name in ("scheme", "sampling", "remove_accidental_hits", "true_target")},
+            **{name: getattr(self, name) for name in ("sparse", "reduction", "ignore_index")},
+            **self._options(),
+        }
+
+    def _agree(self, seed: Seed) -> Tensor:
+        """The seed of all ranks: where none was given, rank 0's.
+
+        Raises:
+            ValueError: On every rank, if one was given other arguments.
+        """
+        own = seed_tensor(seed)
+        configuration = {**self._configuration, "seed": None if seed is None else own.tolist()}
+        everywhere: list[Any] = [None] * self._exchange.size
+        dist.all_gather_object(everywhere, (configuration, own), group=self._exchange.group)
+        first, agreed = everywhere[0]
+        for rank, (other, _) in enumerate(everywhere):
+            for name, value in other.items():
+                if value != first[name]:
+                    raise ValueError(
+                        f"{name}: {value!r} on rank {rank}, {first[name]!r} on rank 0: expected the same on all ranks"
+                    )
+        result: Tensor = agreed
+        return result
+
+    def reset_parameters(self) -> None:
+        """Initialise this rank's rows again, with PyTorch's generator, and set ``calls`` to 0; the seed stays."""
+        bound = 1 / math.sqrt(max(self.embedding_dim, 1))
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.constant_(self.bias, self._initial_bias())
+
+    def _initial_bias(self) -> float:
+        return 0.0
+
+    def _options(self) -> dict[str, Any]:
+        """Fields of the request that make it this loss."""
+        return {
+            "family": self._family,
+            "true_target": self.true_target,
+            "remove_accidental_hits": self.remove_accidental_hits,
+            "precision": self.precision,
+        }
+
+    def forward(
+        self,
+        input: Tensor,
+        target: Classes,
+        weight: Tensor | None = None,
+        *,
+        label_weights: Tensor | None = None,
+        exclude: Classes | None = None,
+    ) -> Tensor:
+        """The loss of this rank's batch. All ranks call it together; arguments are those of an unsharded module."""
+        call = int(self.calls)
+        recorded = torch.is_grad_enabled()
+        receivers = (input, self.weight, self.bias)
+        wanted = [recorded and isinstance(tensor, Tensor) and tensor.requires_grad for tensor in receivers]
+        gradients = (wanted[0], wanted[1], wanted[2])
+        arguments = (input, target, weight, label_weights, exclude)
+        batch, header = self._exchanged(lambda: self._checked(*arguments), ("number of the call", call), gradients)
+        self.calls += 1
+        return self._loss_of(input, batch, header, weight, call)
+
+    def _exchanged(
+        self, make: Callable[[], Batch], agreed: tuple[str, int], gradients: Gradients = (False, False, False)
+    ) -> tuple[Batch, Header]:
+        """This rank's batch, once it is known that all ranks have theirs. Raises what ``make`` raises."""
+        refusal = None
+        try:
+            batch = make()
+        except (TypeError, ValueError) as error:  # raised once the others know
+            refusal = error
+            none = torch.empty(0, dtype=torch.int64)
+            batch = Batch(self.weight.detach()[:0], Lists(none, none))
+        header = header_of(
+            *(self._exchange, batch, gradients, agreed, self._upstream),
+            fault=refusal is not None,
+            rows_may_travel=self.scheme != "data_to_rows",
+        )
+        if refusal is not None:
+            raise refusal
+        return batch, header
+
+    def _checked(
+        self,
+        input: Tensor,
+        target: Classes,
+        weight: Tensor | None,
+        label_weights: Tensor | None,
+        exclude: Classes | None,
+    ) -> Batch:
+        labels, offsets = split_lists("target", target)
+        require_loss_arguments(input, labels, self.weight, self.bias, self.reduction, self.ignore_index)
+        if not input.is_cpu:
+            raise ValueError(f"input is on {input.device}: expected the CPU; sharded losses are not on other devices yet")
+        if weight is not None:
+            require_example_weight("weight", weight, input)
+        label_weights = label_weights_of(label_weights, offsets, input)
+        excluded, exclude_offsets = exclude_of(exclude, input.device)
+        factors = None if weight is None or self._has_own_factors(weight) else weight
+        batch = batch_of(
+            *(input, labels, offsets, self.ignore_index, label_weights, excluded, exclude_offsets, factors)
+        )
+        self._require_classes("target", batch.labels.values)
+        if batch.exclude is not None:
+            self._require_classes("exclude", batch.exclude.values)
+        return batch
+
+    def _require_classes(self, name: str, classes: Tensor) -> None:
+        outside = (classes < 0) | (classes >= self.num_classes)
+        if bool(outside.any()):
+            raise ValueError(f"{name} has class {int(classes[outside][0])}: expected one in [0, {self.num_classes})")
+
+    def _has_own_factors(self, weight: Tensor | None) -> bool:
+        """Whether losses leave the step one by one, since their factors are not constants of it."""
+        return self.reduction == "none" or (weight is not None and weight.requires_grad and torch.is_grad_enabled())
+
+    def _loss_of(self, input: Tensor, batch: Batch, header: Header, weight: Tensor | None, call: int) -> Tensor:
+        size = self._exchange.size
+        scale = 1 / max(header.taking_part, 1) if self.reduction == "mean" else 1 / size
+
+        def run(factors: Tensor | None, scale: float, gradients: Gradients) -> Result:
+            step = Batch(batch.inputs, batch.labels, batch.label_weights, batch.exclude, factors)
+            return self._run(step, replace(header, factors=factors is not None), scale, gradients, call)
+
+        step = Step(run, header.gradients, size, self.sparse)
+        if not self._has_own_factors(weight):
+            note = functools.partial(setattr, self, "_upstream")
+            total: Tensor = Total.apply(input, self.weight, self.bias, (step, batch.factors, scale, note))
+            return total
+        losses: Tensor = Examples.apply(input, self.weight, self.bias, step)
+        if self.reduction == "mean":
+            losses = losses * (scale * size)
+        if weight is not None:
+            losses = losses * weight.to(losses.dtype)
+        return losses if self.reduction == "none" else losses.sum()
+
+    def _run(self, batch: Batch, header: Header, scale: float, gradients: Gradients, call: int) -> Result:
+        shard = self._shard(call)
+        if self.moves_rows(header):
+            return rows_to_data(shard, batch, scale, gradients)
+        return data_to_rows(shard, batch, header, scale, gradients)
+
+    def _shard(self, call: int) -> Shard:
+        return Shard(
+            exchange=self._exchange,
+            weights=self.weight.detach(),
+            biases=None if self.bias is None else self.bias.detach(),
+            num_classes=self.num_classes,
+            num_sampled=self.num_sampled,
+            options=self._options(),
+            corrects=self._corrects,
+            distribution=self._distribution,
+            unique=self._unique,
+            seed=self._seed,
+            call=call,
+            stratum=self._stratum,
+        )
+
+    @torch.no_grad()
+    def top_k(self, input: Tensor, k: int, exclude: Classes | None = None) -> tuple[Tensor, Tensor]:
+        """The classes that score highest for this rank's ``input [b, D]``: :func:`fastnce.torch.top_k` over the whole
+        table. All ranks call it together, with the same k."""
+        none = input.new_empty((*input.shape[:-1], 0), dtype=torch.int64)
+        k = int64(k, "k")
+        batch, header = self._exchanged(lambda: self._checked(input, none, None, None, exclude), ("k", k))
+        scores, classes = top_k(self._shard(0), batch, header, k)
+        return scores.reshape(*input.shape[:-1], k), classes.reshape(*input.shape[:-1], k)
+
+    def moves_rows(self, header: Header) -> bool:
+        """Whether rows travel to the inputs: by ``scheme``, or where these are fewer than inputs travelling to rows."""
+        if self.scheme != "auto":
+            return self.scheme == "rows_to_data"
+        return self._exchange.size * max(header.examples) > self.num_sampled + max(header.distinct)
+
+    def get_extra_state(self) -> Tensor:
+        """The seed of the samples, for ``state_dict``."""
+        return bytes_of(self._seed)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Set the seed from the value that ``get_extra_state`` returned."""
+        self._seed = words_of(state)
+
+    def extra_repr(self) -> str:
+        """The sizes and this rank's part, for ``repr``."""
+        exchange = self._exchange
+        sizes = f"{self.num_classes}, {self.embedding_dim}, num_sampled={self.num_sampled}"
+        return f"{sizes}, scheme={self.scheme!r}, sampling={self.sampling!r}, rank={exchange.rank} of {exchange.size}"

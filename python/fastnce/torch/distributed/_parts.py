@@ -1,0 +1,47 @@
+"""A part of a loss, for some of its classes: one call of the core (csrc/include/fastnce/loss.h, ``OtherParts``)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastnce import _core
+from fastnce.torch._kernels import Gradients, as_array
+
+
+class Part(NamedTuple):
+    """What a call computed. Shares of loss and gradients of inputs add up over the parts; rows are of this part."""
+
+    loss: Tensor
+    """``[B]``."""
+    grad_inputs: Tensor | None
+    """``[B, D]``."""
+    row_ids: Tensor | None
+    """int64 ``[rows]``, ascending."""
+    grad_weights: Tensor | None
+    """``[rows, D]``."""
+    grad_biases: Tensor | None
+    """``[rows]``."""
+    log_sum_exp: Tensor | None
+    """float64 ``[B]``, of a softmax: of the logits of this part and of ``other_log_sum_exp``."""
+
+
+def part_of_loss(
+    gradients: Gradients = (False, False, False),
+    sampled: tuple[Tensor, Tensor | None, Tensor | None] | None = None,
+    **fields: Any,
+) -> Part:
+    """Computes a part. ``sampled`` are sampled classes and expected counts; other fields have the names of a request.
+
+    Gradients are float32, of float64 tables float64.
+    """
+    arrays = {name: as_array(field) if isinstance(field, Tensor) else field for name, field in fields.items()}
+    if sampled is not None:
+        arrays["sampled_values"] = tuple(None if values is None else as_array(values) for values in sampled)
+    arrays["gradients"] = gradients
+    if fields["inputs"].dtype != torch.float64:
+        arrays["grad_dtype"] = "float32"
+    *results, _ = _core.compute_loss(arrays)
+    return Part(*(None if result is None else torch.from_numpy(result) for result in results))

@@ -1,0 +1,113 @@
+"""fastnce.torch.distributed: several processes, each with rows of the table, compute what one with all of it does."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs PyTorch")
+import torch
+
+import fastnce
+import sharded_cases
+import sharded_killed
+from fastnce.torch.distributed import _shard
+from tolerances import CHI_SQUARE_SIGMAS
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+
+
+def launch(program: Any, size: int, *arguments: object) -> list[tuple[int, str, str]]:
+    """Runs so many processes; the exit status and what each wrote. None is left behind."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, program.__file__, str(rank), str(size), *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    try:
+        outputs = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_ranks_together_compute_what_one_process_does(size: int, tmp_path: Path) -> None:
+    """One launch runs all of sharded_cases.py."""
+    results = tmp_path / "results.jsonl"
+    done = launch(sharded_cases, size, tmp_path / "store", results)
+    assert all(status == 0 for status, *_ in done), "\n".join(errors for *_, errors in done)
+    found = [json.loads(line) for line in results.read_text().splitlines()]
+    names = [*map(str, sharded_cases.pairwise()), *sharded_cases.checks_of(size)]
+    assert [case["name"] for case in found] == names
+    failed = [f"{case['name']}\n{''.join(case['failures'])}" for case in found if any(case["failures"])]
+    assert not failed, f"{len(failed)} of {len(found)} cases:\n" + "\n".join(failed)
+
+
+def test_a_killed_rank_ends_the_others_with_the_name_of_the_collective(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    done = launch(sharded_killed, 3, tmp_path / "store")
+    assert time.monotonic() - begin < 60, "the time-out of the process group is 20 s"
+    assert [status for status, *_ in done] == [0, -9, 0], done
+    for rank in (0, 2):
+        assert re.match(rf"call 4: \w+ of [\w ]+ on rank {rank} of 3 failed: ", done[rank][1]), done[rank][1]
+
+
+def stratum(rank: int, size: int, num_classes: int, num_sampled: int, call: int) -> _shard.Shard:
+    """A rank's shard as if others held the rest; samples with replacement, of log-uniform frequencies."""
+    place: Any = SimpleNamespace(rank=rank, size=size)
+    rows = torch.empty(-(-(num_classes - rank) // size), 1)
+    distribution = _shard.stratum_of("log_uniform", num_classes, place)
+    return _shard.Shard(
+        *(place, rows, None, num_classes, num_sampled, {}, True, "log_uniform", False),
+        seed=torch.tensor([1, 2]),
+        call=call,
+        stratum=distribution,
+    )
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_strata_are_sampled_as_often_as_their_expected_counts_say(rank: int) -> None:
+    """V = 40, and 5 + 5 + 4 samples of three ranks."""
+    num_classes, num_sampled, calls = 40, 14, 3000
+    own = torch.arange(rank, num_classes, 3)
+    counts = np.zeros(num_classes)
+    for call in range(calls):
+        sampled, _, expected = stratum(rank, 3, num_classes, num_sampled, call).own_samples(own)
+        counts += np.bincount(sampled.numpy(), minlength=num_classes)
+    assert counts[own].sum() == counts.sum() == calls * (5 if rank < 2 else 4)
+    frequency = np.log1p(1 / (own.numpy() + 1.0))
+    assert expected is not None
+    np.testing.assert_allclose(expected, (5 if rank < 2 else 4) * frequency / frequency.sum(), rtol=1e-6)
+    mean = calls * expected.double().numpy()
+    statistic, freedom = ((counts[own] - mean) ** 2 / mean).sum(), len(own) - 1
+    assert statistic < freedom + CHI_SQUARE_SIGMAS * np.sqrt(2 * freedom)
+
+
+def test_ranks_draw_their_strata_independently() -> None:
+    """Not row k on all ranks together: two of equal frequencies agree about as often as chance has it."""
+    agree = [
+        torch.equal(*(stratum(rank, 2, 2000, 2, call).own_samples(torch.arange(0))[0] // 2 for rank in range(2)))
+        for call in range(400)
+    ]
+    assert np.mean(agree) < 0.2
+
+
+def test_even_batches_refuses_what_is_no_group() -> None:
+    with pytest.raises((ValueError, RuntimeError), match="process group"):
+        next(iter(fastnce.torch.distributed.even_batches([torch.ones(1)])))
