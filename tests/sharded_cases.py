@@ -27,10 +27,12 @@ from torch import Tensor
 import fastnce.torch
 from counting_group import CountingGroup
 from fastnce.torch import distributed
-from fastnce.torch.distributed import _exchange, _rows_to_data, _shard
+from fastnce.torch.distributed import _checkpoint, _exchange, _natural_order, _rows_to_data, _shard
 from tolerances import SHARDED_RELATIVE
 
 V, D, S, STEPS = 61, 9, 13, 20
+FOLDER = Path(sys.argv[3]).parent if len(sys.argv) > 3 else Path()
+"""Of checkpoints: that of the store."""
 MODULES = {
     "nce": (distributed.ShardedNCELoss, fastnce.torch.NCELoss, {}),
     "softmax": (distributed.ShardedSampledSoftmaxLoss, fastnce.torch.SampledSoftmaxLoss, {}),
@@ -443,6 +445,108 @@ def check_rows_of_true_classes_travel_while_samples_are_scored(rank: int, size: 
             first = names.index("score")
             assert names.index("start all_to_all of weights of true classes") < first, names
             assert names.index("wait all_to_all of weights of true classes") > first, names
+
+
+def trained(criterion: Any, optimizer: torch.optim.Optimizer, rank: int, steps: range) -> list[float]:
+    """The losses of some steps, whose batches depend on rank and step."""
+    losses = []
+    for step in steps:
+        generator = torch.Generator().manual_seed(100 * step + rank)
+        optimizer.zero_grad()
+        loss = criterion(torch.randn(4, D, generator=generator), torch.randint(0, V, (4,), generator=generator))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def check_a_run_resumed_from_a_checkpoint_is_the_one_that_went_on(rank: int, size: int) -> None:
+    for make in (
+        lambda parameters: torch.optim.Adagrad(parameters, lr=0.3),
+        lambda parameters: torch.optim.SparseAdam(parameters, lr=0.02, betas=(0.8, 0.99)),
+    ):
+        criterion = small()
+        optimizer = make(list(criterion.parameters()))
+        trained(criterion, optimizer, rank, range(3))
+        distributed.save_checkpoint(FOLDER / "resumed", criterion, optimizer, {"step": 3})
+        went_on = trained(criterion, optimizer, rank, range(3, 6))
+        again = distributed.ShardedNCELoss(*(V, D, S), seed=99)
+        optimizer_again = make(list(again.parameters()))
+        optimizer_again.param_groups[0]["lr"] = 7.0
+        assert distributed.load_checkpoint(FOLDER / "resumed", again, optimizer_again) == {"step": 3}
+        assert optimizer_again.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
+        assert trained(again, optimizer_again, rank, range(3, 6)) == went_on
+        assert torch.equal(again.weight, criterion.weight)
+
+
+def check_any_number_of_ranks_reads_a_checkpoint(rank: int, size: int) -> None:
+    criterion = small()
+    optimizer = torch.optim.Adagrad(criterion.parameters(), lr=0.3)
+    trained(criterion, optimizer, rank, range(2))
+    folder = FOLDER / "any number"
+    distributed.save_checkpoint(folder, criterion, optimizer)
+    sums = {name: optimizer.state[table]["sum"] for name, table in criterion.named_parameters()}
+    whole = {name: whole_of(table, rank, size) for name, table in criterion.named_parameters()}
+    whole_sums = {name: whole_of(table, rank, size) for name, table in sums.items()}
+    for fewer in range(1, size + 1):
+        group = dist.new_group(range(fewer))
+        if rank >= fewer:
+            continue
+        other = small(process_group=group)
+        own = torch.optim.Adagrad(other.parameters(), lr=0.3)
+        distributed.load_checkpoint(folder, other, own)
+        for name, table in other.named_parameters():
+            assert torch.equal(table, whole[name][rank::fewer]), (fewer, name)
+            assert torch.equal(own.state[table]["sum"], whole_sums[name][rank::fewer]), (fewer, name)
+        assert own.state[other.weight]["step"] == 2
+    if rank == 0:
+        distributed.consolidate_checkpoint(folder, FOLDER / "table.safetensors")
+        content = (FOLDER / "table.safetensors").read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        for name, entry in json.loads(content[8 : 8 + length]).items():
+            first, end = (8 + length + offset for offset in entry["data_offsets"])
+            found = torch.frombuffer(bytearray(content[first:end]), dtype=torch.float32).view(entry["shape"])
+            assert torch.equal(found, whole[name]), name
+
+
+def check_rows_are_reshuffled_in_blocks(rank: int, size: int) -> None:
+    criterion = small()
+    natural = _natural_order.to_natural_order(criterion._exchange, criterion.weight.detach(), V)
+    with mock.patch.object(_natural_order, "BLOCK_BYTES", 5 * 4 * D):
+        again = _natural_order.to_natural_order(criterion._exchange, criterion.weight.detach(), V)
+        back = _natural_order.from_natural_order(criterion._exchange, natural, V)
+    assert torch.equal(again, natural)
+    assert torch.equal(back, criterion.weight)
+
+
+def check_a_checkpoint_that_is_not_whole_is_refused(rank: int, size: int) -> None:
+    folder, criterion = FOLDER / "cut", small()
+    distributed.save_checkpoint(folder, criterion)
+    dist.barrier()
+    if rank == 0:
+        part = next(folder.glob("save-*"))
+        victim = sorted(part.glob("*.distcp"))[0]
+        victim.write_bytes(victim.read_bytes()[:-1])
+    dist.barrier()
+    message = r"save-0/__0_0.distcp has \d+ bytes: expected \d+ bytes; the checkpoint .*cut is not whole"
+    fails(ValueError, message, lambda: distributed.load_checkpoint(folder, criterion))
+    fails(FileNotFoundError, "no checkpoint", lambda: distributed.load_checkpoint(FOLDER / "none", criterion))
+
+
+def check_a_save_that_fails_leaves_the_one_before_it(rank: int, size: int) -> None:
+    folder, criterion = FOLDER / "failed", small()
+    distributed.save_checkpoint(folder, criterion, extra="first")
+    with mock.patch.object(_checkpoint, "_finish", side_effect=OSError("No space left on device")):
+        fails(
+            RuntimeError,
+            "the checkpoint was not written: " + ("No space left" if rank == 0 else "see the error of rank 0"),
+            lambda: distributed.save_checkpoint(folder, criterion, extra="second"),
+        )
+    assert distributed.load_checkpoint(folder, criterion) == "first"
+    distributed.save_checkpoint(folder, criterion, extra="third")
+    assert distributed.load_checkpoint(folder, criterion) == "third"
+    dist.barrier()
+    assert len(list(folder.glob("save-*"))) == 1
 
 
 def check_a_state_dict_goes_on_with_the_same_samples(rank: int, size: int) -> None:

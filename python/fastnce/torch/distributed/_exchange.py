@@ -42,6 +42,11 @@ class Exchange:
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
 
+    @property
+    def process_group(self) -> dist.ProcessGroup:
+        """That of all ranks in place of ``None``."""
+        return dist.group.WORLD if self.group is None else self.group
+
     def gather(self, name: str, own: Tensor) -> Pending:
         """``[P, ...]`` of the tensors ``[...]`` of all ranks, which have one shape."""
         own = own.contiguous()
