@@ -64,3 +64,25 @@ def test_language_model_says_that_a_text_is_too_short(tmp_path: Path, text: str,
     run = language_model(corpus, "")
     assert run.returncode == 1
     assert message in run.stderr
+
+
+def sharded_language_model(corpus: Path, processes: int, options: str) -> str:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += [str(LANGUAGE_MODEL.with_name("sharded_language_model.py")), f"--corpus={corpus}", *options.split()]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_a_sharded_language_model_learns_and_goes_on_with_fewer_processes(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text(counting(documents=41))
+    options = f"--sampled 20 --dim 16 --checkpoint {tmp_path / 'checkpoint'}"
+    first = sharded_language_model(corpus, 2, f"{options} --epochs 1")
+    assert first.startswith("2 processes, 52 words, 26 rows on rank 0\nepoch 1: loss ")
+    second = sharded_language_model(corpus, 1, f"{options} --epochs 3")
+    assert second.startswith("1 processes, 52 words, 52 rows on rank 0\nepoch 2: loss ")
+    perplexities = [float(number) for number in re.findall(r"held-out perplexity ([\d.]+)", first + second)]
+    assert len(perplexities) == 3
+    assert perplexities == sorted(perplexities, reverse=True)
+    assert perplexities[0] < 52
