@@ -20,6 +20,10 @@ class Step(NamedTuple):
     """Computes for factors ``[b]`` of the losses, the scale of their sum over all ranks, and the gradients wanted."""
     gradients: Gradients
     """What is computed: all that one of the ranks asks for."""
+    ignored: Tensor
+    """``[b]``: which of this rank's examples have no true class."""
+    is_empty: bool
+    """Whether no example of any rank has one."""
     size: int
     """P. Gradients of a table are averages over the ranks: those of its rows belong to a sum that is divided by P,
     those of this rank's inputs to its own loss."""
@@ -44,12 +48,19 @@ def _gradients(ctx: Any, factor: Tensor | float, grad_inputs: Tensor | None, row
 @once
 def _of_total(ctx: Any, grad_total: Tensor) -> Any:
     ctx.note(float(grad_total))
-    return _gradients(ctx, grad_total, *ctx.saved_tensors)
+    ignored, grad_inputs, *rows = ctx.saved_tensors
+    if ctx.is_empty:
+        grad_total = torch.zeros_like(grad_total)  # rows stay 0, where 0 * inf is NaN
+    gradients = _gradients(ctx, grad_total, grad_inputs, *rows)
+    if gradients[0] is not None:
+        gradients[0].view(-1, gradients[0].shape[-1]).masked_fill_(ignored.unsqueeze(1), 0)
+    return gradients
 
 
 @once
 def _of_examples(ctx: Any, grad_losses: Tensor) -> Any:
     step: Step = ctx.step
+    _ = ctx.saved_tensors  # raises RuntimeError where one was changed since, or is freed
     _, grad_inputs, *rows = step.run(grad_losses.reshape(-1), 1 / step.size, step.gradients)
     return _gradients(ctx, 1.0, None if grad_inputs is None else grad_inputs * step.size, *rows)
 
@@ -69,8 +80,9 @@ class Total(torch.autograd.Function):
         of the backward pass."""
         step, factors, scale, note = call
         losses, grad_inputs, *rows = step.run(factors, scale, step.gradients)
-        ctx.save_for_backward(None if grad_inputs is None else grad_inputs * step.size, *rows)
-        ctx.note = note
+        scaled = None if grad_inputs is None else grad_inputs * step.size
+        ctx.save_for_backward(step.ignored, scaled, *rows)
+        ctx.note, ctx.is_empty = note, step.is_empty
         _keep(ctx, step, (inputs, weights, biases))
         return (losses if factors is None else losses * factors).sum() * (scale * step.size)
 
@@ -85,6 +97,7 @@ class Examples(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weights: Tensor, biases: Tensor | None, step: Step) -> Tensor:
         ctx.step = step
+        ctx.save_for_backward(inputs, weights, biases)
         _keep(ctx, step, (inputs, weights, biases))
         return step.run(None, 1.0, (False, False, False)).loss.reshape(inputs.shape[:-1])
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
+import struct
+import zlib
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastnce.torch._kernels import Gradients
 from fastnce.torch._shapes import loss_dtype
-from fastnce.torch.distributed._exchange import Exchange, as_floats, as_words
+from fastnce.torch.distributed._exchange import Exchange
 from fastnce.torch.distributed._layout import offsets_of
 
 
@@ -60,6 +62,11 @@ class Batch:
     """``[b]``: of the losses; ``None``: all 1."""
 
     @property
+    def ignored(self) -> Tensor:
+        """``[b]``: which examples have no true class; their factors are not read."""
+        return self.labels.counts == 0
+
+    @property
     def label_weight_sums(self) -> Tensor | None:
         """float64 ``[b]``; ``None``: the counts."""
         if self.label_weights is None:
@@ -79,7 +86,7 @@ def batch_of(
     factors: Tensor | None,
 ) -> Batch:
     """The examples of arguments that were checked."""
-    rows = inputs.detach().reshape(-1, inputs.shape[-1])
+    rows = inputs.detach().reshape(math.prod(inputs.shape[:-1]), inputs.shape[-1])
     if offsets is None:
         num_true = labels.shape[-1] if labels.dim() == inputs.dim() else 1
         counts = torch.full((rows.shape[0],), num_true, dtype=torch.int64)
@@ -95,7 +102,10 @@ def batch_of(
     exclude = None
     if excluded is not None and exclude_offsets is not None:
         exclude = Lists(excluded.long(), exclude_offsets.long().diff())
-    return Batch(rows, lists, weights, exclude, None if factors is None else factors.detach().reshape(-1))
+    batch = Batch(rows, lists, weights, exclude)
+    if factors is not None:
+        batch.factors = factors.detach().reshape(-1).to(loss_dtype(inputs)).masked_fill(batch.ignored, 0)
+    return batch
 
 
 @dataclass
@@ -117,46 +127,71 @@ class Header:
     factors: bool
 
 
-def header_of(
-    exchange: Exchange,
-    batch: Batch,
-    wanted: Gradients,
-    agreed: tuple[str, int],
-    upstream: float,
-    *,
-    fault: bool,
-    rows_may_travel: bool,
-) -> Header:
-    """Exchanges the sizes of the batches. ``agreed``: the name and the value of a number that the ranks share.
+@dataclass
+class Own:
+    """What a rank tells the others of itself before a step, besides the sizes of its batch."""
+
+    gradients: Gradients
+    """Those that it asks for."""
+    agreed: dict[str, int]
+    """Numbers that all ranks share, by what they are."""
+    factors: list[float]
+    """Gradients of the losses, in the backward passes since the step before."""
+    has_own_factors: bool = False
+    """Whether its losses leave the step one by one."""
+    fault: bool = False
+    rows_may_travel: bool = True
+
+
+def header_of(exchange: Exchange, batch: Batch, own: Own) -> Header:
+    """Exchanges the sizes of the batches.
 
     Raises:
-        RuntimeError: On every rank, if one has a fault, another number, arguments that another has not, or had another
-            ``upstream`` factor in the backward pass before.
+        RuntimeError: On every rank, if one has a fault, another number that all share, arguments that another has not,
+            or had other factors in the backward passes before.
     """
     excluded = 0 if batch.exclude is None else batch.exclude.values.shape[0]
-    taking_part = int((batch.labels.counts > 0).sum())
-    classes = batch.labels.distinct[0].shape[0] if rows_may_travel else 0
+    classes = batch.labels.distinct[0].shape[0] if own.rows_may_travel else 0
+    taking_part = batch.inputs.shape[0] - int(batch.ignored.sum())
     sizes = [batch.inputs.shape[0], batch.labels.values.shape[0], classes, excluded, taking_part]
     given = [values is not None for values in (batch.label_weights, batch.exclude, batch.factors)]
-    factor = as_words(torch.tensor(upstream, dtype=torch.float64))
-    ranks = exchange.gather(
-        "sizes of the batches", torch.tensor([fault, agreed[1], factor, *given, *wanted, *sizes], dtype=torch.int64)
-    ).wait()
-    faults, numbers, factors, *options = ranks.T.tolist()
-    if not fault:
+    agreed = {
+        **own.agreed,
+        "dtype of input": DTYPES.index(batch.inputs.dtype),
+        "losses with factors of their own": own.has_own_factors,
+        **dict(zip(("label_weights given", "exclude given", "weight given"), given, strict=True)),
+    }
+    factors = [len(own.factors), bits_of(*own.factors)]
+    numbers = [own.fault, *factors, *own.gradients, *sizes, *agreed.values()]
+    columns = exchange.gather("sizes of the batches", torch.tensor(numbers, dtype=torch.int64)).wait().T.tolist()
+    faults, passes, factor_bits = columns[:3]
+    if not own.fault:
         raise_if_refused(faults)
-    require_equal(agreed[0], numbers)
-    if len(set(factors)) > 1:
-        require_equal(
-            "gradient of the loss in the last backward pass",
-            as_floats(ranks[:, 2]).tolist(),
-            '; factors that differ need reduction="none"',
-        )
-    for name, values in zip(("label_weights", "exclude", "weight"), options, strict=False):
-        require_equal(f"argument {name} given", [bool(value) for value in values])
-    of_any = [any(values) for values in options[3:6]]
-    examples, labels, distinct, excludes, counts = options[6:]
+        require_equal(dict(zip(agreed, columns[11:], strict=True)))
+        _require_equal_factors(passes, factor_bits)
+    of_any = [any(values) for values in columns[3:6]]
+    examples, labels, distinct, excludes, counts = columns[6:11]
     return Header(examples, labels, distinct, excludes, sum(counts), (of_any[0], of_any[1], of_any[2]), *given)
+
+
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+
+
+def bits_of(*numbers: float) -> int:
+    """A hash that is the same on all ranks, of 31 bits; of NaN, too."""
+    return zlib.crc32(
+        struct.pack(f"{len(numbers)}d", *(math.nan if number != number else number for number in numbers))
+    )
+
+
+def _require_equal_factors(passes: list[int], bits: list[int]) -> None:
+    """Of the ranks that had backward passes: one whose gradients nobody asked for has none."""
+    of_some = {(count, word) for count, word in zip(passes, bits, strict=True) if count > 0}
+    if len(of_some) > 1:
+        raise RuntimeError(
+            "the backward passes since the last call differ between the ranks, in their number or in the gradient of "
+            f'the loss that they began with: {passes} passes; losses of different factors need reduction="none"'
+        )
 
 
 def raise_if_refused(faults: list[int]) -> None:
@@ -167,10 +202,11 @@ def raise_if_refused(faults: list[int]) -> None:
         )
 
 
-def require_equal(what: str, values: list[Any], remedy: str = "") -> None:
-    """Raises RuntimeError unless all ranks have the same value."""
-    for rank, value in enumerate(values):
-        if value != values[0]:
-            raise RuntimeError(
-                f"{what}: {value} on rank {rank}, {values[0]} on rank 0: expected the same on all ranks{remedy}"
-            )
+def require_equal(of_ranks: dict[str, list[int]]) -> None:
+    """Raises RuntimeError unless all ranks have the same numbers."""
+    for what, values in of_ranks.items():
+        for rank, value in enumerate(values):
+            if value != values[0]:
+                raise RuntimeError(
+                    f"{what}: {value} on rank {rank}, {values[0]} on rank 0: expected the same on all ranks"
+                )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -66,6 +67,9 @@ def save_checkpoint(
     exchange, path = criterion._exchange, Path(folder)
     number = int(exchange.gather("numbers of the save", torch.tensor([_next_number(path)])).wait().max())
     part = path / f"save-{number}"
+    about: dict[str, Any] = {"number": number, "folder": part.name, "extra": extra}
+    about |= {"optimizer": _name_of(optimizer), "options": _options_of(criterion, optimizer)}
+    json.dumps(about)  # raises TypeError for an extra that JSON has not
     state: dict[str, Tensor] = {"calls": criterion.calls, "seed": criterion._seed}
     numbers = {}
     for key, value in _values_of(criterion, optimizer):
@@ -77,9 +81,7 @@ def save_checkpoint(
         state[str(key)] = value
     _on_first(exchange, lambda: shutil.rmtree(part, ignore_errors=True))
     dcp.save(state, checkpoint_id=part, process_group=exchange.group)
-    about = {"number": number, "folder": part.name, "extra": extra}
-    about |= {"options": _options_of(criterion, optimizer), "numbers": numbers}
-    _on_first(exchange, lambda: _finish(path, part, about))
+    _on_first(exchange, lambda: _finish(path, part, about | {"numbers": numbers}))
 
 
 def load_checkpoint(
@@ -89,10 +91,15 @@ def load_checkpoint(
 
     Raises:
         FileNotFoundError: The folder has no checkpoint.
-        ValueError: The checkpoint is not whole, or of another table.
+        ValueError: The checkpoint is not whole, of another table or of another optimizer.
     """
     exchange, path = criterion._exchange, Path(folder)
     about, part = _latest(path)
+    if optimizer is not None and about["optimizer"] != _name_of(optimizer):
+        raise ValueError(
+            f"{part} holds the state of optimizer {about['optimizer']}: expected {_name_of(optimizer)}; leave the "
+            "optimizer out to load the table alone"
+        )
     known = dcp.FileSystemReader(part).read_metadata().state_dict_metadata
     _require_table(part, known, criterion)
     state: dict[str, Tensor] = {}
@@ -108,7 +115,10 @@ def load_checkpoint(
     dcp.load(state, checkpoint_id=part, process_group=exchange.group)
     criterion.calls.copy_(state.pop("calls"))
     criterion._seed = state.pop("seed")
-    parameters = dict(criterion.named_parameters())
+    parameters = _parameters_of(criterion)
+    if optimizer is not None:
+        for parameter in parameters.values():
+            optimizer.state.pop(parameter, None)
     for name, value in state.items():
         key = Key.of(name)
         if isinstance(value, DTensor):
@@ -170,17 +180,35 @@ def _as_dtensor(criterion: ShardedLoss, natural: Tensor) -> DTensor:
     return DTensor.from_local(natural, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
 
 
+def _parameters_of(criterion: ShardedLoss) -> dict[str, Tensor]:
+    """The tables; a subclass may have other parameters."""
+    return {
+        name: table for name, table in (("weight", criterion.weight), ("bias", criterion.bias)) if table is not None
+    }
+
+
+def _name_of(optimizer: torch.optim.Optimizer | None) -> str | None:
+    return None if optimizer is None else type(optimizer).__name__
+
+
 def _values_of(criterion: ShardedLoss, optimizer: torch.optim.Optimizer | None) -> Iterator[tuple[Key, Any]]:
     """Tables and scalars; numbers that are no tensors stay such, since optimizers compute with them in float64."""
-    for name, parameter in criterion.named_parameters():
+    for name, parameter in _parameters_of(criterion).items():
         yield Key(name), parameter.detach()
         kept = {} if optimizer is None else optimizer.state.get(parameter, {})
         for entry, value in kept.items():
-            yield Key(name, entry), value.to_dense() if isinstance(value, Tensor) and value.is_sparse else value
+            if isinstance(value, Tensor):
+                value = value.to_dense() if value.is_sparse else value
+                if value.dim() > 0 and value.shape[0] != parameter.shape[0]:
+                    raise ValueError(
+                        f"the optimizer keeps {entry} of shape {list(value.shape)} for {name}: expected a number, or a "
+                        f"row for each of its {parameter.shape[0]} rows"
+                    )
+            yield Key(name, entry), value
 
 
 def _groups_of(criterion: ShardedLoss, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, dict[str, Any]]]:
-    names = {parameter: name for name, parameter in criterion.named_parameters()}
+    names = {parameter: name for name, parameter in _parameters_of(criterion).items()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if parameter in names:
@@ -221,8 +249,8 @@ def _on_first(exchange: Exchange, action: Callable[[], None]) -> None:
     if exchange.rank == 0:
         try:
             action()
-        except OSError as error:
-            failure = str(error)
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
     failed = exchange.gather("the end of the save", torch.tensor([bool(failure)])).wait()
     if bool(failed.any()):
         raise RuntimeError(f"the checkpoint was not written: {failure or 'see the error of rank 0'}")
@@ -237,8 +265,8 @@ def _finish(path: Path, part: Path, about: dict[str, Any]) -> None:
         out.flush()
         os.fsync(out.fileno())
     os.replace(unfinished, path / LATEST)
-    for other in path.glob("save-*"):
-        if other != part:
+    for other in path.iterdir():  # what earlier calls wrote, and nothing else
+        if re.fullmatch(r"save-\d+", other.name) and other != part and not (other / LATEST).exists():
             shutil.rmtree(other, ignore_errors=True)
 
 

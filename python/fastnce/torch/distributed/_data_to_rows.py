@@ -29,7 +29,7 @@ def data_to_rows(shard: Shard, batch: Batch, header: Header, scale: float, gradi
     losses = exchange.reduce_scatter("losses", part.loss.view(exchange.size, rows))
     grad_inputs = None
     if part.grad_inputs is not None:
-        shares = part.grad_inputs.view(exchange.size, rows, -1)
+        shares = part.grad_inputs.view(exchange.size, rows, batch.inputs.shape[1])
         grad_inputs = exchange.reduce_scatter("gradients of inputs", shares).wait()[:own_examples]
     return Result(losses.wait()[:own_examples], grad_inputs, part.row_ids, part.grad_weights, part.grad_biases)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from fastnce._seed import int64
 from fastnce._types import Ragged
 from fastnce.torch._all_classes import top_k as of_table
 from fastnce.torch.distributed._batch import Batch, Header
@@ -28,12 +31,11 @@ def top_k(shard: Shard, batch: Batch, header: Header, k: int) -> tuple[Tensor, T
     of_scores = exchange.all_to_all("scores", scores, counts, counts)
     of_classes = exchange.all_to_all("classes", classes, counts, counts)
     b = batch.inputs.shape[0]
-    return _best(_beside(of_scores.wait(), rows)[:b], _beside(of_classes.wait(), rows)[:b], k)
-
-
-def _beside(received: Tensor, rows: int) -> Tensor:
-    """``[rows, P k]`` of what came from the ranks, ``[P rows, k]``."""
-    return received.view(-1, rows, received.shape[1]).transpose(0, 1).flatten(1)
+    beside_scores, beside_classes = (
+        pending.wait().view(exchange.size, rows, k).transpose(0, 1)[:b].reshape(b, exchange.size * k)
+        for pending in (of_scores, of_classes)
+    )
+    return _best(beside_scores, beside_classes, k)
 
 
 def _best(scores: Tensor, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -41,3 +43,9 @@ def _best(scores: Tensor, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
     classes, by_class = classes.sort(1)
     scores, by_score = scores.gather(1, by_class).sort(dim=1, descending=True, stable=True)
     return scores[:, :k], classes.gather(1, by_score)[:, :k]
+
+
+def require_k(k: Any) -> None:
+    """Raises TypeError or ValueError for what is no k."""
+    if int64(k, "k") < 0:
+        raise ValueError(f"k = {k}: expected at least 0")

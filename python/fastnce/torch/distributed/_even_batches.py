@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch.utils import _pytree
 
+from fastnce._types import Ragged
+
 T = TypeVar("T")
 
 
@@ -22,7 +24,7 @@ def even_batches(batches: Iterable[T], process_group: dist.ProcessGroup | None =
 
     Args:
         batches: What a ``DataLoader`` gives, for instance: tensors in lists, tuples, dicts, whose first axis is that of
-            the examples.
+            the examples; lists of classes of either kind. What has no axis stays as it is.
         process_group: The ranks that take part; ``None`` for all.
 
     Raises:
@@ -43,4 +45,17 @@ def even_batches(batches: Iterable[T], process_group: dist.ProcessGroup | None =
         for rank, (_, without) in enumerate(states):
             if without:
                 raise ValueError(f"rank {rank} has no batch: expected at least one on every rank")
-        yield _pytree.tree_map_only(torch.Tensor, lambda tensor: tensor[:0], batch) if ended else batch
+        yield _without_examples(batch) if ended else batch
+
+
+def _without_examples(batch: Any) -> Any:
+    def empty(value: Any) -> Any:
+        if isinstance(value, Ragged):
+            return Ragged(value.values[:0], value.offsets[:1])
+        if not isinstance(value, torch.Tensor) or value.dim() == 0:
+            return value
+        if value.is_nested:
+            return torch.nested.nested_tensor_from_jagged(value.values()[:0], value.offsets()[:1])
+        return value[:0]
+
+    return _pytree.tree_map(empty, batch, is_leaf=lambda value: isinstance(value, Ragged))

@@ -42,6 +42,9 @@ class Exchange:
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
 
+    def __deepcopy__(self, memo: Any) -> Exchange:
+        return self  # of a copy of the module, whose ranks are the same
+
     @property
     def process_group(self) -> dist.ProcessGroup:
         """That of all ranks in place of ``None``."""

@@ -19,7 +19,7 @@ from fastnce.torch._arguments import (
 )
 from fastnce.torch._in_batch import in_batch_softmax_loss as of_one_rank
 from fastnce.torch._lists import Classes
-from fastnce.torch.distributed._batch import raise_if_refused, require_equal
+from fastnce.torch.distributed._batch import DTYPES, raise_if_refused, require_equal
 from fastnce.torch.distributed._exchange import Exchange, as_floats, as_words, padded, without_padding
 
 
@@ -74,17 +74,24 @@ def in_batch_softmax_loss(
     refusal = None
     try:
         _require_arguments(input, items, item_ids, log_q, reduction)
-    except (TypeError, ValueError) as error:  # raised once the others know
+        with torch.no_grad():  # raises what the call below would
+            of_one_rank(input, items, item_ids, log_q=log_q, exclude=exclude, temperature=temperature)
+    except Exception as error:  # raised once the others know
         refusal = error
-    rows_of = 0 if refusal is not None else items.shape[0]
-    sizes = exchange.gather(
-        "sizes of the batches", torch.tensor([rows_of, log_q is not None, refusal is not None], dtype=torch.int64)
-    ).wait()
+    wanted = isinstance(items, Tensor) and items.requires_grad and torch.is_grad_enabled()
+    own = [refusal is not None, 0, wanted, 0, 0, 0]
+    if refusal is None:
+        own[3:] = [items.shape[0], items.shape[1], DTYPES.index(items.dtype)]
+        own[1] = log_q is not None
+    refused, with_q, recorded, counts, *agreed = (
+        exchange.gather("sizes of the batches", torch.tensor(own, dtype=torch.int64)).wait().T.tolist()
+    )
     if refusal is not None:
         raise refusal
-    raise_if_refused(sizes[:, 2].tolist())
-    require_equal("argument log_q given", [bool(given) for given in sizes[:, 1]])
-    counts: list[int] = sizes[:, 0].tolist()
+    raise_if_refused(refused)
+    require_equal({"log_q given": with_q, "width of items": agreed[0], "dtype of items": agreed[1]})
+    if any(recorded) and not wanted:
+        items = items.detach().requires_grad_()  # so that this rank, too, sends gradients of the others' items back
     rows = max(counts)
     everywhere = _Gathered.apply(items, exchange, rows)
     numbers = [item_ids.long()] + ([] if log_q is None else [as_words(log_q.double())])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -28,18 +28,19 @@ from fastnce.torch._arguments import (
     require_option,
     seed_tensor,
 )
-from fastnce.torch._kernels import Gradients
+from fastnce.torch._kernels import Gradients, as_array
 from fastnce.torch._lists import Classes, exclude_of, label_weights_of, split_lists
 from fastnce.torch._sampling import is_fixed, require_sampler
 from fastnce.torch._state import bytes_of, words_of
+from fastnce.torch._stream import give_back, next_call
 from fastnce.torch.distributed._autograd import Examples, Step, Total
-from fastnce.torch.distributed._batch import Batch, Header, Lists, batch_of, header_of
+from fastnce.torch.distributed._batch import Batch, Header, Lists, Own, batch_of, header_of, raise_if_refused
 from fastnce.torch.distributed._data_to_rows import data_to_rows
-from fastnce.torch.distributed._evaluate import top_k
+from fastnce.torch.distributed._evaluate import require_k, top_k
 from fastnce.torch.distributed._exchange import Exchange
 from fastnce.torch.distributed._layout import rows_of_rank
 from fastnce.torch.distributed._rows_to_data import rows_to_data
-from fastnce.torch.distributed._shard import Result, Shard, stratum_of
+from fastnce.torch.distributed._shard import Result, Shard, require_strata, stratum_of
 
 Scheme: TypeAlias = Literal["auto", "rows_to_data", "data_to_rows"]
 Sampling: TypeAlias = Literal["global", "stratified"]
@@ -91,24 +92,31 @@ class ShardedLoss(nn.Module):
         self.true_target = true_target or self._true_target
         hits = self._removes_hits if remove_accidental_hits is None else remove_accidental_hits
         self.remove_accidental_hits = require_flag("remove_accidental_hits", hits)
-        self._require_options(require_flag("bias", bias), dtype)
+        self._distribution, self._unique = "log_uniform", True
+        calls = 0
+        if is_fixed(sampler):
+            first, second, calls = sampler.state
+            self._distribution, self._unique = sampler._distribution, sampler.unique
+        refusal = None
+        try:
+            self._require_options(dtype)
+            if seed is not None and is_fixed(sampler):
+                raise ValueError("seed: expected None beside a sampler, which has a seed of its own")
+        except (TypeError, ValueError) as error:  # raised once the others know
+            refusal = error
+        configuration = self._configuration(require_flag("bias", bias), str(dtype or torch.get_default_dtype()))
+        self._seed = self._agree(configuration, (first, second) if is_fixed(sampler) else seed, refusal)
         rows = rows_of_rank(self.num_classes, exchange.rank, exchange.size)
         self.weight = nn.Parameter(torch.empty((rows, self.embedding_dim), dtype=dtype))
         self.register_parameter("bias", nn.Parameter(torch.empty(rows, dtype=dtype)) if bias else None)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
-        self._distribution, self._unique = "log_uniform", True
-        if is_fixed(sampler):
-            first, second, calls = sampler.state
-            seed = (first, second)
-            self.calls.fill_(calls)
-            self._distribution, self._unique = sampler._distribution, sampler.unique
-        self._seed = self._agree(seed)
         stratified = sampling == "stratified"
         self._stratum = stratum_of(self._distribution, self.num_classes, exchange) if stratified else None
-        self._upstream = 1.0
+        self._factors: list[float] = []  # gradients of the losses in the backward passes since the last call
         self.reset_parameters()
+        self.calls.fill_(calls)
 
-    def _require_options(self, bias: bool, dtype: torch.dtype | None) -> None:
+    def _require_options(self, dtype: torch.dtype | None) -> None:
         require_option("scheme", self.scheme, SCHEMES)
         require_option("sampling", self.sampling, SAMPLINGS)
         require_option("reduction", self.reduction, REDUCTIONS)
@@ -133,38 +141,55 @@ class ShardedLoss(nn.Module):
         _core.check_sampler("log_uniform" if drawn else "uniform", 1, self.num_sampled, drawn, self.num_classes)
         if self.num_classes < size:
             raise ValueError(f"num_classes = {self.num_classes}: expected at least one for each of {size} ranks")
-        if self.sampling == "stratified" and self.num_sampled < size:
-            raise ValueError(
-                f"num_sampled = {self.num_sampled}: expected at least one on each of {size} ranks; or sampling='global'"
-            )
-        self._configuration = {
+        if self.sampling == "stratified":
+            require_strata(self._distribution, self._unique, self.num_classes, self.num_sampled, size)
+        self._options()
+
+    def _configuration(self, bias: bool, dtype: str) -> dict[str, Any]:
+        """What all ranks have to agree on."""
+        distribution = self._distribution
+        if isinstance(distribution, _core.UnigramTable):
+            distribution = f"unigram, weights of hash {zlib.crc32(distribution.weights.tobytes())}"
+        names = (
+            "num_classes",
+            "num_sampled",
+            "embedding_dim",
+            "scheme",
+            "sampling",
+            "sparse",
+            "reduction",
+            "ignore_index",
+        )
+        return {
             "loss": type(self).__name__,
-            **sizes,
-            "embedding_dim": self.embedding_dim,
+            **{name: getattr(self, name) for name in names},
             "bias": bias,
-            "dtype": str(dtype or torch.get_default_dtype()),
-            "sampler": repr(sampler),
-            **{name: getattr(self, name) for name in ("scheme", "sampling", "remove_accidental_hits", "true_target")},
-            **{name: getattr(self, name) for name in ("sparse", "reduction", "ignore_index")},
+            "dtype": dtype,
+            "sampler": f"{distribution}, {'unique' if self._unique else 'repeated'}",
             **self._options(),
         }
 
-    def _agree(self, seed: Seed) -> Tensor:
+    def _agree(self, configuration: dict[str, Any], seed: Seed, refusal: Exception | None) -> Tensor:
         """The seed of all ranks: where none was given, rank 0's.
 
         Raises:
             ValueError: On every rank, if one was given other arguments.
+            RuntimeError: On the others, if one refused its arguments, which is ``refusal`` there.
         """
         own = seed_tensor(seed)
-        configuration = {**self._configuration, "seed": None if seed is None else own.tolist()}
+        configuration = {**configuration, "seed": None if seed is None else own.tolist()}
         everywhere: list[Any] = [None] * self._exchange.size
-        dist.all_gather_object(everywhere, (configuration, own), group=self._exchange.group)
-        first, agreed = everywhere[0]
-        for rank, (other, _) in enumerate(everywhere):
-            for name, value in other.items():
-                if value != first[name]:
+        dist.all_gather_object(everywhere, (refusal is not None, configuration, own), group=self._exchange.group)
+        if refusal is not None:
+            raise refusal
+        raise_if_refused([int(refused) for refused, *_ in everywhere])
+        _, first, agreed = everywhere[0]
+        for rank, (_, other, _) in enumerate(everywhere):
+            for name in {**first, **other}:
+                values = other.get(name), first.get(name)
+                if values[0] != values[1]:
                     raise ValueError(
-                        f"{name}: {value!r} on rank {rank}, {first[name]!r} on rank 0: expected the same on all ranks"
+                        f"{name}: {values[0]!r} on rank {rank}, {values[1]!r} on rank 0: expected the same on all ranks"
                     )
         result: Tensor = agreed
         return result
@@ -175,6 +200,7 @@ class ShardedLoss(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
             nn.init.constant_(self.bias, self._initial_bias())
+        self.calls.zero_()
 
     def _initial_bias(self) -> float:
         return 0.0
@@ -198,35 +224,54 @@ class ShardedLoss(nn.Module):
         exclude: Classes | None = None,
     ) -> Tensor:
         """The loss of this rank's batch. All ranks call it together; arguments are those of an unsharded module."""
-        call = int(self.calls)
         recorded = torch.is_grad_enabled()
         receivers = (input, self.weight, self.bias)
         wanted = [recorded and isinstance(tensor, Tensor) and tensor.requires_grad for tensor in receivers]
-        gradients = (wanted[0], wanted[1], wanted[2])
-        arguments = (input, target, weight, label_weights, exclude)
-        batch, header = self._exchanged(lambda: self._checked(*arguments), ("number of the call", call), gradients)
-        self.calls += 1
-        return self._loss_of(input, batch, header, weight, call)
-
-    def _exchanged(
-        self, make: Callable[[], Batch], agreed: tuple[str, int], gradients: Gradients = (False, False, False)
-    ) -> tuple[Batch, Header]:
-        """This rank's batch, once it is known that all ranks have theirs. Raises what ``make`` raises."""
-        refusal = None
+        batch, refusal = self._attempt(lambda: self._checked(input, target, weight, label_weights, exclude))
+        number = int(self.calls)
+        if refusal is None:
+            number = int(next_call(self.calls, batch.labels.values, self._seed, recorded))
         try:
-            batch = make()
-        except (TypeError, ValueError) as error:  # raised once the others know
-            refusal = error
+            gradients = (wanted[0], wanted[1], wanted[2])
+            own_factors = refusal is None and self._has_own_factors(weight)
+            header = self._header(batch, refusal, {"number of the call": number}, gradients, own_factors)
+            return self._loss_of(input, batch, header, weight, number)
+        except BaseException:
+            if refusal is None:
+                give_back(self.calls, number)
+            raise
+
+    def _attempt(self, make: Callable[[], Batch]) -> tuple[Batch, Exception | None]:
+        """This rank's batch, or why it is refused: to be raised once the other ranks know."""
+        try:
+            return make(), None
+        except Exception as error:
             none = torch.empty(0, dtype=torch.int64)
-            batch = Batch(self.weight.detach()[:0], Lists(none, none))
-        header = header_of(
-            *(self._exchange, batch, gradients, agreed, self._upstream),
+            return Batch(self.weight.detach()[:0], Lists(none, none)), error
+
+    def _header(
+        self,
+        batch: Batch,
+        refusal: Exception | None,
+        agreed: dict[str, int],
+        gradients: Gradients = (False, False, False),
+        own_factors: bool = False,
+    ) -> Header:
+        """What the ranks tell each other. Raises ``refusal``, once the others know of it."""
+        options = repr((self._seed.tolist(), self.reduction, self.scheme, self.num_sampled, self._options()))
+        own = Own(
+            gradients,
+            {**agreed, "hash of the seed and the options": zlib.crc32(options.encode())},
+            self._factors,
+            has_own_factors=own_factors,
             fault=refusal is not None,
             rows_may_travel=self.scheme != "data_to_rows",
         )
+        header = header_of(self._exchange, batch, own)
         if refusal is not None:
             raise refusal
-        return batch, header
+        self._factors = []
+        return header
 
     def _checked(
         self,
@@ -244,19 +289,36 @@ class ShardedLoss(nn.Module):
             require_example_weight("weight", weight, input)
         label_weights = label_weights_of(label_weights, offsets, input)
         excluded, exclude_offsets = exclude_of(exclude, input.device)
+        self._require_request(input, labels, offsets, label_weights, excluded, exclude_offsets)
+        if label_weights is not None:
+            label_weights = label_weights.expand(labels.shape)
         factors = None if weight is None or self._has_own_factors(weight) else weight
-        batch = batch_of(
-            *(input, labels, offsets, self.ignore_index, label_weights, excluded, exclude_offsets, factors)
-        )
-        self._require_classes("target", batch.labels.values)
-        if batch.exclude is not None:
-            self._require_classes("exclude", batch.exclude.values)
-        return batch
+        return batch_of(*(input, labels, offsets, self.ignore_index, label_weights, excluded, exclude_offsets, factors))
 
-    def _require_classes(self, name: str, classes: Tensor) -> None:
-        outside = (classes < 0) | (classes >= self.num_classes)
-        if bool(outside.any()):
-            raise ValueError(f"{name} has class {int(classes[outside][0])}: expected one in [0, {self.num_classes})")
+    def _require_request(
+        self,
+        input: Tensor,
+        labels: Tensor,
+        offsets: Tensor | None,
+        label_weights: Tensor | None,
+        excluded: Tensor | None,
+        exclude_offsets: Tensor | None,
+    ) -> None:
+        """Raises what the library does for a table of all classes, of which a row stands for each here."""
+        fields = {
+            "weights": self.weight.detach().new_zeros((1, self.embedding_dim)).expand(self.num_classes, -1),
+            "labels": labels,
+            "label_offsets": offsets,
+            "label_weights": label_weights,
+            "inputs": input.detach(),
+            "exclude": excluded,
+            "exclude_offsets": exclude_offsets,
+            "sampled_values": (labels.new_zeros(1, dtype=torch.int64), None, None),
+        }
+        arrays = {name: as_array(field) if isinstance(field, Tensor) else field for name, field in fields.items()}
+        arrays["sampled_values"] = (as_array(fields["sampled_values"][0]), None, None)
+        num_true = labels.shape[-1] if offsets is None and labels.dim() == input.dim() else 1
+        _core.check_loss({**arrays, "num_true": num_true, "padding": self.ignore_index})
 
     def _has_own_factors(self, weight: Tensor | None) -> bool:
         """Whether losses leave the step one by one, since their factors are not constants of it."""
@@ -267,20 +329,25 @@ class ShardedLoss(nn.Module):
         scale = 1 / max(header.taking_part, 1) if self.reduction == "mean" else 1 / size
 
         def run(factors: Tensor | None, scale: float, gradients: Gradients) -> Result:
+            if factors is not None:
+                factors = factors.masked_fill(batch.ignored, 0)
             step = Batch(batch.inputs, batch.labels, batch.label_weights, batch.exclude, factors)
             return self._run(step, replace(header, factors=factors is not None), scale, gradients, call)
 
-        step = Step(run, header.gradients, size, self.sparse)
+        step = Step(run, header.gradients, batch.ignored, header.taking_part == 0, size, self.sparse)
         if not self._has_own_factors(weight):
-            note = functools.partial(setattr, self, "_upstream")
-            total: Tensor = Total.apply(input, self.weight, self.bias, (step, batch.factors, scale, note))
+            call_of_total = (step, batch.factors, scale, self._note)
+            total: Tensor = Total.apply(input, self.weight, self.bias, call_of_total)
             return total
         losses: Tensor = Examples.apply(input, self.weight, self.bias, step)
         if self.reduction == "mean":
             losses = losses * (scale * size)
         if weight is not None:
-            losses = losses * weight.to(losses.dtype)
+            losses = losses * weight.to(losses.dtype).masked_fill(batch.ignored.view(weight.shape), 0)
         return losses if self.reduction == "none" else losses.sum()
+
+    def _note(self, factor: float) -> None:
+        self._factors.append(factor)
 
     def _run(self, batch: Batch, header: Header, scale: float, gradients: Gradients, call: int) -> Result:
         shard = self._shard(call)
@@ -308,9 +375,14 @@ class ShardedLoss(nn.Module):
     def top_k(self, input: Tensor, k: int, exclude: Classes | None = None) -> tuple[Tensor, Tensor]:
         """The classes that score highest for this rank's ``input [b, D]``: :func:`fastnce.torch.top_k` over the whole
         table. All ranks call it together, with the same k."""
-        none = input.new_empty((*input.shape[:-1], 0), dtype=torch.int64)
-        k = int64(k, "k")
-        batch, header = self._exchanged(lambda: self._checked(input, none, None, None, exclude), ("k", k))
+
+        def make() -> Batch:
+            require_k(k)
+            none = input.new_empty((*input.shape[:-1], 0), dtype=torch.int64)
+            return self._checked(input, none, None, None, exclude)
+
+        batch, refusal = self._attempt(make)
+        header = self._header(batch, refusal, {"k": 0 if refusal is not None else k})
         scores, classes = top_k(self._shard(0), batch, header, k)
         return scores.reshape(*input.shape[:-1], k), classes.reshape(*input.shape[:-1], k)
 

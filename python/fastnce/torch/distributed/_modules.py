@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
+
+from fastnce.torch._arguments import require_number
 from fastnce.torch.distributed._module import ShardedLoss
 
 
@@ -86,12 +89,13 @@ class ShardedNegativeSamplingLoss(ShardedLoss):
         **options: Any,
     ) -> None:
         """Initialise this rank's rows and the stream of samples; see the class for the arguments."""
-        self.positive_weight, self.negative_weight = float(positive_weight), float(negative_weight)
+        self.positive_weight, self.negative_weight = positive_weight, negative_weight
         super().__init__(num_classes, embedding_dim, num_sampled, **options)
 
     def _options(self) -> dict[str, Any]:
+        table = torch.empty(0)
         return {
             **super()._options(),
-            "positive_weight": self.positive_weight,
-            "negative_weight": self.negative_weight,
+            "positive_weight": require_number("positive_weight", self.positive_weight, table),
+            "negative_weight": require_number("negative_weight", self.negative_weight, table),
         }

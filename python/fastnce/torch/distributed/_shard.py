@@ -88,7 +88,7 @@ class Shard:
 
     def stratum_samples(self, rank: int) -> int:
         """How many a rank draws from its own rows."""
-        return self.num_sampled // self.exchange.size + (rank < self.num_sampled % self.exchange.size)
+        return samples_of_rank(self.num_sampled, rank, self.exchange.size)
 
     def _draw(self, distribution: Any, true_classes: Tensor, seed: Tensor, count: int, range_max: int) -> Samples:
         classes = true_classes if self.corrects else true_classes[:0]
@@ -101,13 +101,35 @@ class Shard:
 
 def stratum_of(distribution: Any, num_classes: int, exchange: Exchange) -> Any:
     """A distribution, given that the class is a row of this shard: an alias table of 12 bytes for each."""
-    rank, size = exchange.rank, exchange.size
-    rows = rows_of_rank(num_classes, rank, size)
-    weights: Any
-    if isinstance(distribution, _core.UnigramTable):
-        weights = np.ascontiguousarray(distribution.weights[rank::size])
-    elif distribution == "log_uniform":
-        weights = np.log1p(1.0 / (np.arange(rank, num_classes, size, dtype=np.float64) + 1.0))
-    else:
-        weights = np.ones(rows)
+    weights = _weights_of(distribution, num_classes, exchange.rank, exchange.size)
     return _core.UnigramTable.of_unigrams(weights, 1.0, 0, 1, 0, False)
+
+
+def _weights_of(distribution: Any, num_classes: int, rank: int, size: int) -> Any:
+    """What the probabilities of a rank's classes are in proportion to."""
+    if isinstance(distribution, _core.UnigramTable):
+        return np.ascontiguousarray(distribution.weights[rank::size])
+    if distribution == "log_uniform":
+        return np.log1p(1.0 / (np.arange(rank, num_classes, size, dtype=np.float64) + 1.0))
+    if distribution == "uniform":
+        return np.ones(rows_of_rank(num_classes, rank, size))
+    raise ValueError(
+        f"sampling = 'stratified' with the distribution {distribution}: expected log-uniform, uniform or unigram"
+    )
+
+
+def require_strata(distribution: Any, unique: bool, num_classes: int, num_sampled: int, size: int) -> None:
+    """Raises ValueError unless each rank has classes enough for its share of the samples."""
+    for rank in range(size):
+        count = samples_of_rank(num_sampled, rank, size)
+        possible = np.count_nonzero(_weights_of(distribution, num_classes, rank, size))
+        if count < 1 or possible < (count if unique else 1):
+            raise ValueError(
+                f"sampling = 'stratified': rank {rank} of {size} draws {count} of num_sampled = {num_sampled} samples "
+                f"from {possible} classes: expected at least one sample, and as many classes; or sampling='global'"
+            )
+
+
+def samples_of_rank(num_sampled: int, rank: int, size: int) -> int:
+    """How many a rank draws from its own rows: the first ranks draw one more where they are not a multiple."""
+    return num_sampled // size + (rank < num_sampled % size)
