@@ -20,6 +20,7 @@ import torch
 import fastnce
 import sharded_cases
 import sharded_killed
+import sharded_processes
 from fastnce.torch.distributed import _shard
 from tolerances import CHI_SQUARE_SIGMAS
 
@@ -48,12 +49,12 @@ def launch(program: Any, size: int, *arguments: object) -> list[tuple[int, str, 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_ranks_together_compute_what_one_process_does(size: int, tmp_path: Path) -> None:
-    """One launch runs all of sharded_cases.py."""
+    """One launch runs all of sharded_processes.py."""
     results = tmp_path / "results.jsonl"
-    done = launch(sharded_cases, size, tmp_path / "store", results)
+    done = launch(sharded_processes, size, tmp_path / "store", results)
     assert all(status == 0 for status, *_ in done), "\n".join(errors for *_, errors in done)
     found = [json.loads(line) for line in results.read_text().splitlines()]
-    names = [*map(str, sharded_cases.pairwise()), *sharded_cases.checks_of(size)]
+    names = [*map(str, sharded_cases.pairwise()), *sharded_processes.checks_of(size)]
     assert [case["name"] for case in found] == names
     failed = [f"{case['name']}\n{''.join(case['failures'])}" for case in found if any(case["failures"])]
     assert not failed, f"{len(failed)} of {len(found)} cases:\n" + "\n".join(failed)

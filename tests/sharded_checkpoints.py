@@ -1,0 +1,136 @@
+"""Checkpoints of sharded losses: written and read by any number of ranks, whole or refused; in every process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from unittest import mock
+
+import torch
+import torch.distributed as dist
+
+from fastnce.torch import distributed
+from fastnce.torch.distributed import _checkpoint, _natural_order
+from sharded_table import D, S, V, fails, small, trained, whole_of
+
+FOLDER = Path(sys.argv[3]).parent if len(sys.argv) > 3 else Path()
+"""Of checkpoints: that of the store."""
+
+
+def check_a_run_resumed_from_a_checkpoint_is_the_one_that_went_on(rank: int, size: int) -> None:
+    for make in (
+        lambda parameters: torch.optim.Adagrad(parameters, lr=0.3),
+        lambda parameters: torch.optim.SparseAdam(parameters, lr=0.02, betas=(0.8, 0.99)),
+    ):
+        criterion = small()
+        optimizer = make(list(criterion.parameters()))
+        trained(criterion, optimizer, rank, range(3))
+        distributed.save_checkpoint(FOLDER / "resumed", criterion, optimizer, {"step": 3})
+        went_on = trained(criterion, optimizer, rank, range(3, 6))
+        again = distributed.ShardedNCELoss(*(V, D, S), seed=99)
+        optimizer_again = make(list(again.parameters()))
+        optimizer_again.param_groups[0]["lr"] = 7.0
+        assert distributed.load_checkpoint(FOLDER / "resumed", again, optimizer_again) == {"step": 3}
+        assert optimizer_again.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
+        assert trained(again, optimizer_again, rank, range(3, 6)) == went_on
+        assert torch.equal(again.weight, criterion.weight)
+
+
+def check_any_number_of_ranks_reads_a_checkpoint(rank: int, size: int) -> None:
+    criterion = small()
+    optimizer = torch.optim.Adagrad(criterion.parameters(), lr=0.3)
+    trained(criterion, optimizer, rank, range(2))
+    folder = FOLDER / "any number"
+    distributed.save_checkpoint(folder, criterion, optimizer)
+    sums = {name: optimizer.state[table]["sum"] for name, table in criterion.named_parameters()}
+    whole = {name: whole_of(table, rank, size) for name, table in criterion.named_parameters()}
+    whole_sums = {name: whole_of(table, rank, size) for name, table in sums.items()}
+    for fewer in range(1, size + 1):
+        group = dist.new_group(range(fewer))
+        if rank >= fewer:
+            continue
+        other = small(process_group=group)
+        own = torch.optim.Adagrad(other.parameters(), lr=0.3)
+        distributed.load_checkpoint(folder, other, own)
+        for name, table in other.named_parameters():
+            assert torch.equal(table, whole[name][rank::fewer]), (fewer, name)
+            assert torch.equal(own.state[table]["sum"], whole_sums[name][rank::fewer]), (fewer, name)
+        assert own.state[other.weight]["step"] == 2
+    if rank == 0:
+        distributed.consolidate_checkpoint(folder, FOLDER / "table.safetensors")
+        content = (FOLDER / "table.safetensors").read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        for name, entry in json.loads(content[8 : 8 + length]).items():
+            first, end = (8 + length + offset for offset in entry["data_offsets"])
+            found = torch.frombuffer(bytearray(content[first:end]), dtype=torch.float32).view(entry["shape"])
+            assert torch.equal(found, whole[name]), name
+
+
+def check_rows_are_reshuffled_in_blocks(rank: int, size: int) -> None:
+    criterion = small()
+    natural = _natural_order.to_natural_order(criterion._exchange, criterion.weight.detach(), V)
+    with mock.patch.object(_natural_order, "BLOCK_BYTES", 5 * 4 * D):
+        again = _natural_order.to_natural_order(criterion._exchange, criterion.weight.detach(), V)
+        back = _natural_order.from_natural_order(criterion._exchange, natural, V)
+    assert torch.equal(again, natural)
+    assert torch.equal(back, criterion.weight)
+
+
+def check_a_checkpoint_that_is_not_whole_is_refused(rank: int, size: int) -> None:
+    folder, criterion = FOLDER / "cut", small()
+    distributed.save_checkpoint(folder, criterion)
+    dist.barrier()
+    if rank == 0:
+        part = next(folder.glob("save-*"))
+        victim = sorted(part.glob("*.distcp"))[0]
+        victim.write_bytes(victim.read_bytes()[:-1])
+    dist.barrier()
+    message = r"save-0/__0_0.distcp has \d+ bytes: expected \d+ bytes; the checkpoint .*cut is not whole"
+    fails(ValueError, message, lambda: distributed.load_checkpoint(folder, criterion))
+    fails(FileNotFoundError, "no checkpoint", lambda: distributed.load_checkpoint(FOLDER / "none", criterion))
+
+
+def check_loading_replaces_the_state_of_the_optimizer(rank: int, size: int) -> None:
+    folder, criterion = FOLDER / "rolled back", small()
+    optimizer = torch.optim.SparseAdam(list(criterion.parameters()), lr=0.02)
+    distributed.save_checkpoint(folder, criterion, optimizer)
+    first = trained(criterion, optimizer, rank, range(3))
+    distributed.load_checkpoint(folder, criterion, optimizer)
+    assert trained(criterion, optimizer, rank, range(3)) == first
+    other = torch.optim.Adagrad(criterion.parameters())
+    message = "holds the state of optimizer SparseAdam: expected Adagrad"
+    fails(ValueError, message, lambda: distributed.load_checkpoint(folder, criterion, other))
+
+
+def check_what_cannot_be_saved_is_refused_on_all_ranks(rank: int, size: int) -> None:
+    folder, criterion = FOLDER / "refused", small(sparse=False)
+    fails(TypeError, "JSON", lambda: distributed.save_checkpoint(folder, criterion, extra={"a": torch.ones(1)}))
+    optimizer = torch.optim.Adafactor(criterion.parameters())
+    trained(criterion, optimizer, rank, range(1))
+    message = r"the optimizer keeps col_var of shape \[1, 9\] for weight"
+    fails(ValueError, message, lambda: distributed.save_checkpoint(folder, criterion, optimizer))
+
+
+def check_a_save_removes_nothing_but_saves(rank: int, size: int) -> None:
+    criterion = small()
+    distributed.save_checkpoint(FOLDER / "outer" / "save-best", criterion)
+    for _ in range(2):
+        distributed.save_checkpoint(FOLDER / "outer", criterion)
+    distributed.load_checkpoint(FOLDER / "outer" / "save-best", criterion)
+
+
+def check_a_save_that_fails_leaves_the_one_before_it(rank: int, size: int) -> None:
+    folder, criterion = FOLDER / "failed", small()
+    distributed.save_checkpoint(folder, criterion, extra="first")
+    with mock.patch.object(_checkpoint, "_finish", side_effect=OSError("No space left on device")):
+        fails(
+            RuntimeError,
+            "the checkpoint was not written: " + ("OSError: No space left" if rank == 0 else "see the error of rank 0"),
+            lambda: distributed.save_checkpoint(folder, criterion, extra="second"),
+        )
+    assert distributed.load_checkpoint(folder, criterion) == "first"
+    distributed.save_checkpoint(folder, criterion, extra="third")
+    assert distributed.load_checkpoint(folder, criterion) == "third"
+    dist.barrier()
+    assert len(list(folder.glob("save-*"))) == 1

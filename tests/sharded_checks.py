@@ -1,0 +1,159 @@
+"""What sharded losses compute besides gradients, what they move, and that they end together; in every process."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+import fastnce.torch
+from counting_group import CountingGroup
+from fastnce.torch import distributed
+from fastnce.torch.distributed import _exchange, _rows_to_data
+from sharded_table import D, S, V, close, small, whole_of
+
+
+def check_batches_of_ranks_end_together(rank: int, size: int) -> None:
+    """Rank r has r + 1 batches; the others go on without examples, and their rows learn from those that have some."""
+    criterion = small()
+    optimizer = torch.optim.SGD(criterion.parameters(), lr=0.1)
+    sizes = []
+    for inputs, labels in distributed.even_batches([(torch.randn(4, D), torch.arange(4))] * (rank + 1)):
+        sizes.append(len(inputs))
+        optimizer.zero_grad()
+        before = criterion.weight.detach().clone()
+        loss = criterion(inputs, labels)
+        loss.backward()
+        optimizer.step()
+        assert (loss == 0) == (len(inputs) == 0)
+        assert not torch.equal(before, criterion.weight), "rows of a rank without examples do not learn"
+    assert sizes == [4] * (rank + 1) + [0] * (size - rank - 1)
+
+
+def check_top_k_is_that_of_the_whole_table(rank: int, size: int) -> None:
+    criterion = small()
+    with torch.no_grad():
+        criterion.weight[len(criterion.weight) // 2 :] = 0.5  # ties
+    weight, bias = (whole_of(table, rank, size) for table in (criterion.weight, criterion.bias))
+    generator = torch.Generator().manual_seed(rank)
+    inputs = torch.randn((2 + rank, D), generator=generator)
+    exclude = fastnce.Ragged(torch.arange(V).repeat(2 + rank)[: 20 * (2 + rank)], torch.arange(3 + rank) * 20)
+    for k in (1, 5, V + 3):
+        scores, classes = criterion.top_k(inputs, k, exclude)
+        expected_scores, expected = fastnce.torch.top_k(inputs, weight, bias, k, exclude)
+        close("scores", scores.nan_to_num(neginf=-9), expected_scores.nan_to_num(neginf=-9), "float32")
+        assert torch.equal(classes, expected)
+
+
+def check_items_of_all_ranks_are_negatives(rank: int, size: int) -> None:
+    """Also of batches of unequal sizes, with duplicates within and across ranks."""
+    generator = torch.Generator().manual_seed(3)
+    counts = [3 + 2 * other for other in range(size)]
+    users, items = (torch.randn((sum(counts), D), generator=generator) for _ in range(2))
+    ids = torch.randint(0, 12, (sum(counts),), generator=generator)
+    log_q = torch.rand(sum(counts), generator=generator)
+    begin = sum(counts[:rank])
+    here = slice(begin, begin + counts[rank])
+    for with_q in (False, True):
+        own = [part[here].clone().requires_grad_() for part in (users, items)]
+        together = [part.clone().requires_grad_() for part in (users, items)]
+        q = log_q if with_q else None
+        loss = distributed.in_batch_softmax_loss(*own, ids[here], log_q=None if q is None else q[here], temperature=0.3)
+        expected = fastnce.torch.in_batch_softmax_loss(*together, ids, log_q=q, temperature=0.3)
+        loss.backward()
+        expected.backward()
+        average = loss.detach().clone()
+        dist.all_reduce(average)
+        close("loss", average / size, expected, "float32")
+        for name, got, wanted in zip(("input", "items"), own, together, strict=True):
+            # Of the average of the losses, as DistributedDataParallel would average what the towers make of it.
+            close(f"gradient of {name}", got.grad / size, wanted.grad[here], "float32")
+
+
+def counted(rank: int, size: int, batch: int, sampled: int, **options: Any) -> tuple[list[Any], Tensor]:
+    """What one step moves, floats by floats: a loss without biases and log Q moves rows alone. And its labels."""
+    whole = dist.distributed_c10d._get_default_group()
+    group = CountingGroup(whole) if size > 1 else whole
+    criterion = distributed.ShardedNegativeSamplingLoss(
+        *(V, D, sampled), bias=False, process_group=group, sampling="stratified", seed=5, **options
+    )
+    labels = torch.randint(0, V, (batch,), generator=torch.Generator().manual_seed(rank))
+    if size > 1:
+        group.moved.clear()
+    criterion(torch.randn(batch, D, requires_grad=True), labels).backward()
+    return getattr(group, "moved", []), labels
+
+
+def floats(moved: list[Any], collective: str) -> int:
+    return sum(elements for name, _, elements, dtype in moved if name == collective and dtype == torch.float32)
+
+
+def check_rows_that_travel_are_as_many_as_the_formula_says(rank: int, size: int) -> None:
+    batch, sampled = 7, 4 * size
+    moved, _ = counted(rank, size, batch, sampled, scheme="data_to_rows")
+    others = (size - 1) * batch
+    assert floats(moved, "all_gather") == others * D, moved
+    assert floats(moved, "reduce_scatter") == others * (D + 1), moved  # gradients of inputs, and losses
+    assert floats(moved, "all_to_all") == 0
+    moved, labels = counted(rank, size, batch, sampled, scheme="rows_to_data")
+    of_ranks: list[Any] = [None] * size
+    dist.all_gather_object(of_ranks, labels.unique())
+    remote = int((of_ranks[rank] % size != rank).sum())
+    asked = sum(int((of_ranks[other] % size == rank).sum()) for other in range(size) if other != rank)
+    others = (size - 1) * sampled // size
+    assert floats(moved, "all_gather") == others * D, moved
+    assert floats(moved, "reduce_scatter") == others * D, moved
+    assert floats(moved, "all_to_all") == (remote + asked) * D, moved
+
+
+def check_auto_is_the_scheme_that_moves_less(rank: int, size: int) -> None:
+    for batch, sampled in ((4, 60), (30, 8), (60, 60), (2, 8), (40, 40)):
+        total = {}
+        for scheme in ("rows_to_data", "data_to_rows", "auto"):
+            moved, _ = counted(rank, size, batch, sampled // size * size, scheme=scheme)
+            sums: list[Any] = [None] * size
+            dist.all_gather_object(sums, sum(elements for *_, elements, dtype in moved if dtype == torch.float32))
+            total[scheme] = sum(sums)
+        assert total["auto"] == min(total.values()), (batch, sampled, total)
+
+
+def check_rows_of_true_classes_travel_while_samples_are_scored(rank: int, size: int) -> None:
+    events: list[str] = []
+    start, wait, part = _exchange.Exchange._start, _exchange.Pending.wait, _rows_to_data.part_of_loss
+
+    def noted_start(self: Any, what: str, *rest: Any) -> Any:
+        events.append(f"start {what}")
+        return start(self, what, *rest)
+
+    def noted_wait(self: Any) -> Tensor:
+        events.append(f"wait {self._what}")
+        return wait(self)
+
+    def noted_part(*arguments: Any, **options: Any) -> Any:
+        events.append("score")
+        return part(*arguments, **options)
+
+    with (
+        mock.patch.object(_exchange.Exchange, "_start", noted_start),
+        mock.patch.object(_exchange.Pending, "wait", noted_wait),
+        mock.patch.object(_rows_to_data, "part_of_loss", noted_part),
+    ):
+        for module in (distributed.ShardedNCELoss, distributed.ShardedSampledSoftmaxLoss):
+            events.clear()
+            module(*(V, D, S), scheme="rows_to_data", seed=5)(torch.randn(3, D), torch.arange(3))
+            names = [re.sub(" on rank .*", "", event) for event in events]
+            first = names.index("score")
+            assert names.index("start all_to_all of weights of true classes") < first, names
+            assert names.index("wait all_to_all of weights of true classes") > first, names
+
+
+def check_a_state_dict_goes_on_with_the_same_samples(rank: int, size: int) -> None:
+    first, second = small(), distributed.ShardedNCELoss(*(V, D, S), seed=9)
+    inputs, labels = torch.randn(3, D), torch.arange(3)
+    first(inputs, labels)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(inputs, labels), second(inputs, labels))
