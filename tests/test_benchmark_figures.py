@@ -11,10 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def run(script: str, *arguments: str) -> None:
+def run(script: str, *arguments: str) -> str:
     command = [sys.executable, str(ROOT / "bench" / script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_readme_has_the_figures_of_the_results() -> None:
@@ -34,3 +35,7 @@ def test_generated_pages_are_those_of_their_scripts(script: str, page: str, tmp_
     pytest.importorskip("matplotlib", reason="the scripts draw with Matplotlib: pip install matplotlib")
     run(script, "--output", str(tmp_path))
     assert (tmp_path / page).read_text() == (ROOT / "docs" / page).read_text()
+
+
+def test_the_page_on_ranks_has_what_its_script_predicts() -> None:
+    assert run("sharded/plan.py") in (ROOT / "docs" / "distributed.md").read_text()
