@@ -156,6 +156,21 @@ def require_constants(**tensors: Tensor) -> None:
             raise ValueError(f"{name} requires a gradient, which the loss does not have: pass {name}.detach()")
 
 
+def require_module_options(
+    reduction: Any, precision: Any, true_target: Any = None, ignore_index: Any = None, dtype: Any = None
+) -> None:
+    """What modules take when they are made. ``None`` is the default of each but the first."""
+    require_option("reduction", reduction, REDUCTIONS)
+    if precision is not None:
+        require_option("precision", precision, PRECISIONS)
+    if true_target is not None:
+        require_option("true_target", true_target, TRUE_TARGETS)
+    if ignore_index is not None:
+        int64(ignore_index, "ignore_index")
+    if dtype is not None and dtype not in FLOATS:
+        raise TypeError(f"dtype is {dtype}: expected float32, float64, float16 or bfloat16")
+
+
 def require_number(name: str, value: Any, table: Tensor) -> float:
     """A number that is finite in the dtype of the loss of this table."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -12,8 +12,6 @@ from fastnce._errors import is_a
 from fastnce._frequency import FrequencyEstimator, FrequencyState
 from fastnce._types import Precision
 from fastnce.torch._arguments import (
-    PRECISIONS,
-    REDUCTIONS,
     Reduction,
     is_eager,
     require_constants,
@@ -23,7 +21,7 @@ from fastnce.torch._arguments import (
     require_integers,
     require_loss_arguments,
     require_mixable,
-    require_option,
+    require_module_options,
     require_tensors,
 )
 from fastnce.torch._functional import sampled_loss
@@ -214,9 +212,7 @@ class InBatchSoftmaxLoss(nn.Module):
     ) -> None:
         """Hold the options; see the class."""
         super().__init__()
-        require_option("reduction", reduction, REDUCTIONS)
-        if precision is not None:
-            require_option("precision", precision, PRECISIONS)
+        require_module_options(reduction, precision)
         if frequency is not None and not isinstance(frequency, FrequencyEstimator):
             raise TypeError(f"frequency {is_a(frequency)}: expected a fastnce.FrequencyEstimator")
         self.temperature, self.frequency, self.reduction, self.precision = temperature, frequency, reduction, precision

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +12,6 @@ from fastnce._seed import Seed, int64
 from fastnce._types import Precision
 from fastnce.torch._all_classes import Evaluated
 from fastnce.torch._arguments import (
-    FLOATS,
-    PRECISIONS,
-    REDUCTIONS,
-    TRUE_TARGETS,
     Reduction,
     SamplerName,
     TrueTarget,
@@ -25,11 +20,12 @@ from fastnce.torch._arguments import (
     require_example_weight,
     require_flag,
     require_loss_arguments,
-    require_option,
+    require_module_options,
     seed_tensor,
 )
 from fastnce.torch._functional import sampled_loss
 from fastnce.torch._kernels import draw
+from fastnce.torch._kind import LossKind
 from fastnce.torch._lists import Classes, exclude_of, label_weights_of, split_lists
 from fastnce.torch._sampling import (
     AnySampler,
@@ -68,7 +64,7 @@ class _NotOfALoss:
             raise NotImplementedError(f"{type(module).__name__} has no {self.name}: {self.remedy}")
 
 
-class SampledLoss(Evaluated, nn.Embedding):
+class SampledLoss(LossKind, Evaluated, nn.Embedding):
     """What the modules share: a table of class embeddings, a stream of samples, and a loss that is data.
 
     It subclasses ``nn.Embedding`` because ``DistributedDataParallel`` accepts sparse gradients of no other module.
@@ -79,13 +75,6 @@ class SampledLoss(Evaluated, nn.Embedding):
     bias: Tensor
     """``None`` with ``bias=False``."""
     calls: Tensor
-
-    # Which loss a subclass is, and its defaults.
-    _family: ClassVar[str] = "logistic"
-    _true_target: ClassVar[TrueTarget] = "mean"
-    _removes_hits: ClassVar[bool] = False
-    _corrects: ClassVar[bool] = True
-    """Whether logits are corrected by log Q."""
 
     def __init__(
         self,
@@ -110,15 +99,7 @@ class SampledLoss(Evaluated, nn.Embedding):
         bias, sparse = require_flag("bias", bias), require_flag("sparse", sparse)
         if remove_accidental_hits is not None:
             remove_accidental_hits = require_flag("remove_accidental_hits", remove_accidental_hits)
-        require_option("reduction", reduction, REDUCTIONS)
-        if precision is not None:
-            require_option("precision", precision, PRECISIONS)
-        if true_target is not None:
-            require_option("true_target", true_target, TRUE_TARGETS)
-        if ignore_index is not None:
-            int64(ignore_index, "ignore_index")
-        if dtype is not None and dtype not in FLOATS:
-            raise TypeError(f"dtype is {dtype}: expected float32, float64, float16 or bfloat16")
+        require_module_options(reduction, precision, true_target, ignore_index, dtype)
         num_classes, embedding_dim = int64(num_classes, "num_classes"), int64(embedding_dim, "embedding_dim")
         num_sampled, num_true = int64(num_sampled, "num_sampled"), int64(num_true, "num_true")
         sizes = {"num_classes": num_classes, "num_sampled": num_sampled, "num_true": num_true}
@@ -174,22 +155,8 @@ class SampledLoss(Evaluated, nn.Embedding):
 
     def reset_parameters(self) -> None:
         """Initialise weight and bias again and set ``calls`` to 0; the seed stays."""
-        bound = 1 / math.sqrt(max(self.embedding_dim, 1))
-        nn.init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            nn.init.constant_(self.bias, self._initial_bias())
+        self._initialise(self.weight, self.bias, self.num_classes)
         self.calls.zero_()
-
-    def _initial_bias(self) -> float:
-        return 0.0
-
-    def _options(self) -> dict[str, Any]:
-        """Fields of the request that make it this loss."""
-        return {
-            "family": self._family,
-            "true_target": self.true_target,
-            "remove_accidental_hits": self.remove_accidental_hits,
-        }
 
     def forward(
         self,

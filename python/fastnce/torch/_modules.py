@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor
 
 from fastnce.torch._arguments import require_number
+from fastnce.torch._kind import NCEKind, NegativeSamplingKind, SampledSoftmaxKind
 from fastnce.torch._module import SampledLoss
 
 
@@ -26,7 +26,7 @@ class _Normalised(SampledLoss):
         return scores.log_softmax(-1)
 
 
-class NCELoss(_Normalised):
+class NCELoss(NCEKind, _Normalised):
     """Noise-contrastive estimation over a table of class embeddings that the module owns: :func:`fastnce.nce_loss`.
 
     >>> criterion = fastnce.torch.NCELoss(num_classes=50_000, embedding_dim=128, num_sampled=64)
@@ -76,11 +76,8 @@ class NCELoss(_Normalised):
         TypeError: Sizes that are not integers.
     """
 
-    def _initial_bias(self) -> float:
-        return -math.log(self.num_embeddings)
 
-
-class SampledSoftmaxLoss(_Normalised):
+class SampledSoftmaxLoss(SampledSoftmaxKind, _Normalised):
     """Sampled softmax over a table of class embeddings that the module owns: :func:`fastnce.sampled_softmax_loss`.
 
     >>> criterion = fastnce.torch.SampledSoftmaxLoss(num_classes=50_000, embedding_dim=128, num_sampled=64)
@@ -91,11 +88,8 @@ class SampledSoftmaxLoss(_Normalised):
     at 0. ``eval()`` does not change the loss: every call samples.
     """
 
-    _family = "softmax"
-    _removes_hits = True
 
-
-class NegativeSamplingLoss(SampledLoss):
+class NegativeSamplingLoss(NegativeSamplingKind, SampledLoss):
     """word2vec's negative sampling over a table that the module owns: :func:`fastnce.negative_sampling_loss`.
 
     >>> criterion = fastnce.torch.NegativeSamplingLoss(num_classes=50_000, embedding_dim=128, num_sampled=5, bias=False)
@@ -110,9 +104,6 @@ class NegativeSamplingLoss(SampledLoss):
 
     The other arguments and the attributes are those of :class:`NCELoss`.
     """
-
-    _true_target = "one"
-    _corrects = False
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 # PyTorch 2.13 renamed these.
 _all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
@@ -37,8 +38,9 @@ class Pending:
 class Exchange:
     """The process group of a sharded table. With one process nothing is sent."""
 
-    def __init__(self, group: dist.ProcessGroup | None) -> None:
-        self.group = group
+    def __init__(self, group: dist.ProcessGroup | DeviceMesh | None) -> None:
+        self.group = group.get_group() if isinstance(group, DeviceMesh) else group
+        group = self.group
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from fastnce._types import Precision
 from fastnce.torch._arguments import (
@@ -46,7 +47,7 @@ def in_batch_softmax_loss(
     temperature: float = 1.0,
     reduction: Reduction = "mean",
     precision: Precision | None = None,
-    process_group: dist.ProcessGroup | None = None,
+    process_group: dist.ProcessGroup | DeviceMesh | None = None,
 ) -> Tensor:
     """:func:`fastnce.torch.in_batch_softmax_loss` with the items of all ranks as negatives of each example.
 

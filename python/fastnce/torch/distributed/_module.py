@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from fastnce import _core
 from fastnce._seed import Seed, int64
 from fastnce._types import Precision
 from fastnce.torch._arguments import (
-    FLOATS,
-    PRECISIONS,
-    REDUCTIONS,
-    TRUE_TARGETS,
     Reduction,
     TrueTarget,
     require_example_weight,
     require_flag,
     require_loss_arguments,
+    require_module_options,
     require_option,
     seed_tensor,
 )
 from fastnce.torch._kernels import Gradients, as_array
+from fastnce.torch._kind import LossKind
 from fastnce.torch._lists import Classes, exclude_of, label_weights_of, split_lists
 from fastnce.torch._sampling import is_fixed, require_sampler
 from fastnce.torch._state import bytes_of, words_of
@@ -48,17 +46,12 @@ SCHEMES = ("auto", "rows_to_data", "data_to_rows")
 SAMPLINGS = ("global", "stratified")
 
 
-class ShardedLoss(nn.Module):
+class ShardedLoss(LossKind, nn.Module):
     """A table of class embeddings spread over the ranks of a process group, and a loss against samples of it."""
 
     weight: Tensor
     bias: Tensor | None
     calls: Tensor
-
-    _family: ClassVar[str] = "logistic"
-    _true_target: ClassVar[TrueTarget] = "mean"
-    _removes_hits: ClassVar[bool] = False
-    _corrects: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -66,7 +59,7 @@ class ShardedLoss(nn.Module):
         embedding_dim: int,
         num_sampled: int,
         *,
-        process_group: dist.ProcessGroup | None = None,
+        process_group: dist.ProcessGroup | DeviceMesh | None = None,
         scheme: Scheme = "auto",
         sampling: Sampling = "global",
         bias: bool = True,
@@ -119,14 +112,7 @@ class ShardedLoss(nn.Module):
     def _require_options(self, dtype: torch.dtype | None) -> None:
         require_option("scheme", self.scheme, SCHEMES)
         require_option("sampling", self.sampling, SAMPLINGS)
-        require_option("reduction", self.reduction, REDUCTIONS)
-        require_option("true_target", self.true_target, TRUE_TARGETS)
-        if self.precision is not None:
-            require_option("precision", self.precision, PRECISIONS)
-        if self.ignore_index is not None:
-            int64(self.ignore_index, "ignore_index")
-        if dtype is not None and dtype not in FLOATS:
-            raise TypeError(f"dtype is {dtype}: expected float32, float64, float16 or bfloat16")
+        require_module_options(self.reduction, self.precision, self.true_target, self.ignore_index, dtype)
         if self.embedding_dim < 0:
             raise ValueError(f"embedding_dim = {self.embedding_dim}: expected at least 0")
         sampler, size = self.sampler, self._exchange.size
@@ -196,23 +182,11 @@ class ShardedLoss(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initialise this rank's rows again, with PyTorch's generator, and set ``calls`` to 0; the seed stays."""
-        bound = 1 / math.sqrt(max(self.embedding_dim, 1))
-        nn.init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            nn.init.constant_(self.bias, self._initial_bias())
+        self._initialise(self.weight, self.bias, self.num_classes)
         self.calls.zero_()
 
-    def _initial_bias(self) -> float:
-        return 0.0
-
     def _options(self) -> dict[str, Any]:
-        """Fields of the request that make it this loss."""
-        return {
-            "family": self._family,
-            "true_target": self.true_target,
-            "remove_accidental_hits": self.remove_accidental_hits,
-            "precision": self.precision,
-        }
+        return {**super()._options(), "precision": self.precision}
 
     def forward(
         self,

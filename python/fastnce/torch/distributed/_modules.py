@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 
 from fastnce.torch._arguments import require_number
+from fastnce.torch._kind import NCEKind, NegativeSamplingKind, SampledSoftmaxKind
 from fastnce.torch.distributed._module import ShardedLoss
 
 
-class ShardedNCELoss(ShardedLoss):
+class ShardedNCELoss(NCEKind, ShardedLoss):
     """:class:`fastnce.torch.NCELoss` over a table whose rows are spread over the ranks of a process group.
 
     >>> from fastnce.torch.distributed import ShardedNCELoss
@@ -33,7 +33,8 @@ class ShardedNCELoss(ShardedLoss):
         num_classes: Number of classes, V.
         embedding_dim: Width, D.
         num_sampled: Classes to sample in each call, S.
-        process_group: The ranks that share the table; ``None`` for all.
+        process_group: The ranks that share the table: a process group, or a device mesh of one axis, such as
+            ``mesh["rows"]``; ``None`` for all.
         scheme: ``"auto"``, ``"rows_to_data"`` or ``"data_to_rows"``.
         sampling: ``"global"``: all ranks draw the same S classes of the whole table, those of an unsharded module of
             the same seed. ``"stratified"``: each draws S / P of its own rows (the first S mod P ranks one more), whose
@@ -61,22 +62,13 @@ class ShardedNCELoss(ShardedLoss):
         RuntimeError: In a call, on every rank, if one refused its arguments, is at another call, or stopped.
     """
 
-    def _initial_bias(self) -> float:
-        return -math.log(self.num_classes)
 
-
-class ShardedSampledSoftmaxLoss(ShardedLoss):
+class ShardedSampledSoftmaxLoss(SampledSoftmaxKind, ShardedLoss):
     """:class:`fastnce.torch.SampledSoftmaxLoss` over a sharded table; see :class:`ShardedNCELoss`."""
 
-    _family = "softmax"
-    _removes_hits = True
 
-
-class ShardedNegativeSamplingLoss(ShardedLoss):
+class ShardedNegativeSamplingLoss(NegativeSamplingKind, ShardedLoss):
     """:class:`fastnce.torch.NegativeSamplingLoss` over a sharded table; see :class:`ShardedNCELoss`."""
-
-    _true_target = "one"
-    _corrects = False
 
     def __init__(
         self,
