@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 import fastnce.torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench" / "sharded"))
+import plan
+
 from counting_group import CountingGroup
 from fastnce.torch import distributed
 from fastnce.torch.distributed import _exchange, _rows_to_data
@@ -93,21 +103,22 @@ def floats(moved: list[Any], collective: str) -> int:
 
 
 def check_rows_that_travel_are_as_many_as_the_formula_says(rank: int, size: int) -> None:
+    """The formulas are those of bench/sharded/plan.py."""
     batch, sampled = 7, 4 * size
     moved, _ = counted(rank, size, batch, sampled, scheme="data_to_rows")
-    others = (size - 1) * batch
-    assert floats(moved, "all_gather") == others * D, moved
-    assert floats(moved, "reduce_scatter") == others * (D + 1), moved  # gradients of inputs, and losses
+    traffic = plan.data_to_rows(size, batch)
+    assert floats(moved, "all_gather") == traffic.rows * D, moved
+    losses = (size - 1) * batch
+    assert floats(moved, "reduce_scatter") == traffic.gradients * D + losses, moved
     assert floats(moved, "all_to_all") == 0
     moved, labels = counted(rank, size, batch, sampled, scheme="rows_to_data")
     of_ranks: list[Any] = [None] * size
     dist.all_gather_object(of_ranks, labels.unique())
     remote = int((of_ranks[rank] % size != rank).sum())
     asked = sum(int((of_ranks[other] % size == rank).sum()) for other in range(size) if other != rank)
-    others = (size - 1) * sampled // size
-    assert floats(moved, "all_gather") == others * D, moved
-    assert floats(moved, "reduce_scatter") == others * D, moved
-    assert floats(moved, "all_to_all") == (remote + asked) * D, moved
+    traffic = plan.rows_to_data(size, sampled, remote, asked)
+    total = sum(floats(moved, name) for name in ("all_gather", "reduce_scatter", "all_to_all"))
+    assert total == (traffic.rows + traffic.gradients) * D, moved
 
 
 def check_auto_is_the_scheme_that_moves_less(rank: int, size: int) -> None:
@@ -149,6 +160,49 @@ def check_rows_of_true_classes_travel_while_samples_are_scored(rank: int, size: 
             first = names.index("score")
             assert names.index("start all_to_all of weights of true classes") < first, names
             assert names.index("wait all_to_all of weights of true classes") > first, names
+
+
+def replicated(body: nn.Module) -> nn.Module:
+    return DistributedDataParallel(body)
+
+
+def compiled(body: nn.Module) -> nn.Module:
+    whole: Any = torch.compile(body, backend="aot_eager")
+    return DistributedDataParallel(whole)
+
+
+def check_the_body_before_it_learns_as_before_a_whole_table(rank: int, size: int) -> None:
+    """Replicated, compiled, or sharded itself; with two batches before each step of the optimizer."""
+    for wrap in (replicated, compiled, fully_shard):
+        torch.manual_seed(5)
+        body, criterion = nn.Linear(6, D, bias=False), small()
+        alone = nn.Linear(6, D, bias=False)
+        alone.load_state_dict(body.state_dict())
+        whole = fastnce.torch.NCELoss(V, D, S, seed=5)
+        with torch.no_grad():
+            whole.weight.copy_(whole_of(criterion.weight, rank, size))
+        wrapped: Any = wrap(body)
+        optimizers = [torch.optim.SGD(part.parameters(), lr=0.5) for part in (body, criterion, alone, whole)]
+        for step in range(4):
+            generator = torch.Generator().manual_seed(step)
+            inputs = torch.randn((size, 4, 6), generator=generator)
+            labels = torch.randint(0, V, (size, 4), generator=generator)
+            criterion(wrapped(inputs[rank]), labels[rank]).backward()
+            whole(alone(inputs.flatten(0, 1)), labels.flatten()).backward()
+            if step % 2 == 1:
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+        own = body.weight.detach()
+        close("weight of the body", own.full_tensor() if isinstance(own, DTensor) else own, alone.weight, "float32")
+        close("table", whole_of(criterion.weight, rank, size), whole.weight, "float32")
+
+
+def check_a_device_mesh_names_the_ranks(rank: int, size: int) -> None:
+    mesh = init_device_mesh("cpu", (1, size), mesh_dim_names=("replicas", "rows"))
+    criterion = small(process_group=mesh["rows"])
+    assert len(criterion.weight) == -(-(V - rank) // size)
+    criterion(torch.randn(3, D), torch.arange(3)).backward()
 
 
 def check_a_state_dict_goes_on_with_the_same_samples(rank: int, size: int) -> None:
