@@ -34,7 +34,7 @@ CHECKS = {
 }
 NEED_TWO = (
     *("other_arguments", "a_rank_that", "arguments_that", "factors_of_backward", "rows_of_true", "auto"),
-    *("what_an_unsharded", "dtypes_and_options", "strata_too_small"),
+    *("what_an_unsharded", "what_the_in_batch", "dtypes_and_options", "strata_too_small"),
 )
 
 

@@ -110,6 +110,27 @@ def check_dtypes_and_options_that_differ_are_found_in_a_call(rank: int, size: in
     fails(ValueError, f"sampler: .* on rank {size - 1}", lambda: distributed.ShardedNCELoss(V, D, S, sampler=sampler))
 
 
+IN_BATCH_REFUSED: dict[str, dict[str, Any]] = {
+    "lists to exclude of fewer examples": {"exclude": fastnce.Ragged(torch.arange(3), torch.arange(4))},
+    "a temperature of 0": {"temperature": 0.0},
+    "ids of other items": {"item_ids": torch.arange(3)},
+    "an infinite log Q": {"log_q": torch.full((4,), torch.inf)},
+}
+
+
+def check_what_the_in_batch_loss_refuses_is_refused_on_all_ranks(rank: int, size: int) -> None:
+    for arguments in IN_BATCH_REFUSED.values():
+        valid: dict[str, Any] = {"input": torch.randn(4, D), "items": torch.randn(4, D), "item_ids": torch.arange(4)}
+        if rank == size - 1:
+            fails(ValueError, "", partial(distributed.in_batch_softmax_loss, **valid | arguments))
+        else:
+            message = f"rank {size - 1} refused its arguments"
+            fails(RuntimeError, message, partial(distributed.in_batch_softmax_loss, **valid))
+    exclude = fastnce.Ragged(torch.tensor([0, 2]), torch.tensor([0, 1, 1, 2, 2]))
+    loss = distributed.in_batch_softmax_loss(**valid, exclude=exclude)
+    assert loss.isfinite()
+
+
 def check_a_rank_that_refuses_its_options_stops_all(rank: int, size: int) -> None:
     reduction = "median" if rank == 0 else "mean"
     kind, message = (ValueError, "reduction") if rank == 0 else (RuntimeError, "rank 0 refused its arguments")

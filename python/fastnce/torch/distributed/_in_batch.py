@@ -75,8 +75,7 @@ def in_batch_softmax_loss(
     refusal = None
     try:
         _require_arguments(input, items, item_ids, log_q, reduction)
-        with torch.no_grad():  # raises what the call below would
-            of_one_rank(input, items, item_ids, log_q=log_q, exclude=exclude, temperature=temperature)
+        _try(input, items, item_ids, log_q, exclude, temperature)
     except Exception as error:  # raised once the others know
         refusal = error
     wanted = isinstance(items, Tensor) and items.requires_grad and torch.is_grad_enabled()
@@ -129,3 +128,14 @@ def _require_arguments(input: Any, items: Any, item_ids: Any, log_q: Any, reduct
     for name, tensor in (("item_ids", item_ids), ("log_q", log_q)):
         if tensor is not None and tensor.shape != items.shape[:1]:
             raise ValueError(f"{name} has shape {list(tensor.shape)}: expected [b] = [{items.shape[0]}]")
+
+
+@torch.no_grad()
+def _try(input: Tensor, items: Tensor, item_ids: Tensor, log_q: Tensor | None, exclude: Any, temperature: Any) -> None:
+    """Raises what the loss would raise: computed without columns, or, where no lists have to fit, of one example."""
+    if exclude is not None:
+        of_one_rank(input[:, :0], items[:, :0], item_ids, log_q=log_q, exclude=exclude, temperature=temperature)
+    else:
+        of_one_rank(input[:1], items[:1], item_ids[:1], temperature=temperature)
+        if log_q is not None and not bool(log_q.isfinite().all()):
+            raise ValueError("log_q is not finite: expected logarithms of how often each item is expected in the batch")
