@@ -229,8 +229,14 @@ _TARGETS_AND_NEGATIVES: list[dict[str, Any]] = [
 
 
 def targets_and_negatives(batch: int, **sizes: Any) -> list[Case]:
-    """Every loss with each option of labels and of candidates, and with all of them; ``batch`` is a multiple of 4."""
-    return [Case(batch=batch, loss=loss, **sizes, **options) for loss in LOSSES for options in _TARGETS_AND_NEGATIVES]
+    """Every loss with each option of labels and of candidates, and with all of them; ``batch`` is a multiple of 4.
+
+    Among the groups of candidates are one for each example and, of a multiple of 8, one for each 8.
+    """
+    more = [dict(groups=groups, **EVERYTHING) for groups in sorted({batch, batch // 8} - {0, 1, 2, 4})]
+    return [
+        Case(batch=batch, loss=loss, **sizes, **options) for loss in LOSSES for options in _TARGETS_AND_NEGATIVES + more
+    ]
 
 
 def sizes_id(sizes: dict[str, int]) -> str:
