@@ -132,9 +132,12 @@ def check_what_the_in_batch_loss_refuses_is_refused_on_all_ranks(rank: int, size
 
 
 def check_a_rank_that_refuses_its_options_stops_all(rank: int, size: int) -> None:
-    reduction = "median" if rank == 0 else "mean"
-    kind, message = (ValueError, "reduction") if rank == 0 else (RuntimeError, "rank 0 refused its arguments")
-    fails(kind, message, lambda: small(reduction=reduction))
+    refused: list[dict[str, Any]] = [{"reduction": "median"}, {"bias": 3}, {"seed": "one"}, {"dtype": torch.int32}]
+    for options in refused:
+        if rank == 0:
+            fails((ValueError, TypeError), next(iter(options)), partial(distributed.ShardedNCELoss, V, D, S, **options))
+        else:
+            fails(RuntimeError, "rank 0 refused its arguments", partial(distributed.ShardedNCELoss, V, D, S))
 
 
 def check_checkpointed_activations_repeat_their_samples(rank: int, size: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastnce.torch._arguments import FLOATS
 from fastnce.torch._kernels import Gradients
 from fastnce.torch._shapes import loss_dtype
 from fastnce.torch.distributed._exchange import Exchange
@@ -157,7 +158,7 @@ def header_of(exchange: Exchange, batch: Batch, own: Own) -> Header:
     given = [values is not None for values in (batch.label_weights, batch.exclude, batch.factors)]
     agreed = {
         **own.agreed,
-        "dtype of input": DTYPES.index(batch.inputs.dtype),
+        "dtype of input": FLOATS.index(batch.inputs.dtype),
         "losses with factors of their own": own.has_own_factors,
         **dict(zip(("label_weights given", "exclude given", "weight given"), given, strict=True)),
     }
@@ -174,14 +175,10 @@ def header_of(exchange: Exchange, batch: Batch, own: Own) -> Header:
     return Header(examples, labels, distinct, excludes, sum(counts), (of_any[0], of_any[1], of_any[2]), *given)
 
 
-DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
-
-
 def bits_of(*numbers: float) -> int:
-    """A hash that is the same on all ranks, of 31 bits; of NaN, too."""
-    return zlib.crc32(
-        struct.pack(f"{len(numbers)}d", *(math.nan if number != number else number for number in numbers))
-    )
+    """A hash of 32 bits, the same for every NaN."""
+    same_nan = (math.nan if math.isnan(number) else number for number in numbers)
+    return zlib.crc32(struct.pack(f"{len(numbers)}d", *same_nan))
 
 
 def _require_equal_factors(passes: list[int], bits: list[int]) -> None:

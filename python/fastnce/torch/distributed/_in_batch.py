@@ -11,6 +11,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from fastnce._types import Precision
 from fastnce.torch._arguments import (
+    FLOATS,
     REDUCTIONS,
     Reduction,
     require_floats,
@@ -20,7 +21,7 @@ from fastnce.torch._arguments import (
 )
 from fastnce.torch._in_batch import in_batch_softmax_loss as of_one_rank
 from fastnce.torch._lists import Classes
-from fastnce.torch.distributed._batch import DTYPES, raise_if_refused, require_equal
+from fastnce.torch.distributed._batch import raise_if_refused, require_equal
 from fastnce.torch.distributed._exchange import Exchange, as_floats, as_words, padded, without_padding
 
 
@@ -79,17 +80,13 @@ def in_batch_softmax_loss(
     except Exception as error:  # raised once the others know
         refusal = error
     wanted = isinstance(items, Tensor) and items.requires_grad and torch.is_grad_enabled()
-    own = [refusal is not None, 0, wanted, 0, 0, 0]
-    if refusal is None:
-        own[3:] = [items.shape[0], items.shape[1], DTYPES.index(items.dtype)]
-        own[1] = log_q is not None
-    refused, with_q, recorded, counts, *agreed = (
-        exchange.gather("sizes of the batches", torch.tensor(own, dtype=torch.int64)).wait().T.tolist()
-    )
+    sizes = [0, 0, 0] if refusal is not None else [*items.shape, FLOATS.index(items.dtype)]
+    own = torch.tensor([refusal is not None, log_q is not None, wanted, *sizes], dtype=torch.int64)
+    refused, with_q, recorded, counts, widths, dtypes = exchange.gather("sizes of the batches", own).wait().T.tolist()
     if refusal is not None:
         raise refusal
     raise_if_refused(refused)
-    require_equal({"log_q given": with_q, "width of items": agreed[0], "dtype of items": agreed[1]})
+    require_equal({"log_q given": with_q, "width of items": widths, "dtype of items": dtypes})
     if any(recorded) and not wanted:
         items = items.detach().requires_grad_()  # so that this rank, too, sends gradients of the others' items back
     rows = max(counts)

@@ -76,29 +76,32 @@ class ShardedLoss(LossKind, nn.Module):
         """Initialise this rank's rows and the stream of samples; see the class for the arguments."""
         super().__init__()
         self._exchange = exchange = Exchange(process_group)
-        self.num_classes = int64(num_classes, "num_classes")
-        self.embedding_dim = int64(embedding_dim, "embedding_dim")
-        self.num_sampled = int64(num_sampled, "num_sampled")
-        self.scheme, self.sampling, self.sampler = scheme, sampling, sampler
-        self.sparse, self.reduction, self.ignore_index = require_flag("sparse", sparse), reduction, ignore_index
-        self.precision = precision
-        self.true_target = true_target or self._true_target
-        hits = self._removes_hits if remove_accidental_hits is None else remove_accidental_hits
-        self.remove_accidental_hits = require_flag("remove_accidental_hits", hits)
         self._distribution, self._unique = "log_uniform", True
-        calls = 0
-        if is_fixed(sampler):
-            first, second, calls = sampler.state
-            self._distribution, self._unique = sampler._distribution, sampler.unique
-        refusal = None
+        calls, refusal = 0, None
+        configuration: dict[str, Any] = {}
+        own_seed = torch.zeros(2, dtype=torch.int64)
         try:
+            self.num_classes = int64(num_classes, "num_classes")
+            self.embedding_dim = int64(embedding_dim, "embedding_dim")
+            self.num_sampled = int64(num_sampled, "num_sampled")
+            self.scheme, self.sampling, self.sampler = scheme, sampling, sampler
+            self.sparse, self.reduction, self.ignore_index = require_flag("sparse", sparse), reduction, ignore_index
+            self.precision, self.true_target = precision, true_target or self._true_target
+            hits = self._removes_hits if remove_accidental_hits is None else remove_accidental_hits
+            self.remove_accidental_hits = require_flag("remove_accidental_hits", hits)
+            if is_fixed(sampler):
+                if seed is not None:
+                    raise ValueError("seed: expected None beside a sampler, which has a seed of its own")
+                first, second, calls = sampler.state
+                seed = (first, second)
+                self._distribution, self._unique = sampler._distribution, sampler.unique
+            own_seed = seed_tensor(seed)
             self._require_options(dtype)
-            if seed is not None and is_fixed(sampler):
-                raise ValueError("seed: expected None beside a sampler, which has a seed of its own")
+            configuration = self._configuration(require_flag("bias", bias), str(dtype or torch.get_default_dtype()))
+            configuration["seed"] = None if seed is None else own_seed.tolist()
         except (TypeError, ValueError) as error:  # raised once the others know
             refusal = error
-        configuration = self._configuration(require_flag("bias", bias), str(dtype or torch.get_default_dtype()))
-        self._seed = self._agree(configuration, (first, second) if is_fixed(sampler) else seed, refusal)
+        self._seed = self._agree(configuration, own_seed, refusal)
         rows = rows_of_rank(self.num_classes, exchange.rank, exchange.size)
         self.weight = nn.Parameter(torch.empty((rows, self.embedding_dim), dtype=dtype))
         self.register_parameter("bias", nn.Parameter(torch.empty(rows, dtype=dtype)) if bias else None)
@@ -155,17 +158,15 @@ class ShardedLoss(LossKind, nn.Module):
             **self._options(),
         }
 
-    def _agree(self, configuration: dict[str, Any], seed: Seed, refusal: Exception | None) -> Tensor:
-        """The seed of all ranks: where none was given, rank 0's.
+    def _agree(self, configuration: dict[str, Any], seed: Tensor, refusal: Exception | None) -> Tensor:
+        """The seed of all ranks: rank 0's.
 
         Raises:
             ValueError: On every rank, if one was given other arguments.
             RuntimeError: On the others, if one refused its arguments, which is ``refusal`` there.
         """
-        own = seed_tensor(seed)
-        configuration = {**configuration, "seed": None if seed is None else own.tolist()}
         everywhere: list[Any] = [None] * self._exchange.size
-        dist.all_gather_object(everywhere, (refusal is not None, configuration, own), group=self._exchange.group)
+        dist.all_gather_object(everywhere, (refusal is not None, configuration, seed), group=self._exchange.group)
         if refusal is not None:
             raise refusal
         raise_if_refused([int(refused) for refused, *_ in everywhere])
