@@ -160,6 +160,9 @@ LossPlan plan(const LossRequest& request, int device) {
 
 LossPlan plan_full_loss(const LossRequest& request, int device) {
   validate_all_classes(request);
+  if (request.parts.label_count != nullptr || request.wanted.log_sum_exp) {
+    throw InvalidValue("label_counts and log_sum_exp: expected null on a CUDA device, for a loss over all classes");
+  }
   validate_for_device(request);
   if (request.num_classes > kMostSamples) {
     throw InvalidValue(concat("num_classes = ", request.num_classes, ": expected at most ", kMostSamples,

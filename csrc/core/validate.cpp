@@ -263,7 +263,6 @@ void validate_all_classes(const LossRequest& request) {
   refuse(request.targets.expected_count != nullptr || request.targets.log_q != nullptr, "true_count", "null");
   refuse(request.class_keys != nullptr, "class_keys", "null");
   refuse(request.temperature != 1.0, "temperature", "1");
-  refuse(request.parts.label_count != nullptr, "label_counts", "null");
 }
 
 LossRequest request_of(const Scoring& scoring, const Targets& targets, const ClassLists& exclude) {

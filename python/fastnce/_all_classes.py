@@ -23,7 +23,7 @@ def full_loss_and_grad(
 ) -> tuple[Any, DenseGrads]:
     """The same and all gradients. Adds to ``fields``."""
     fields["gradients"] = (True, True, True)
-    (loss, grad_inputs, grad_weights, grad_biases), convert = run(_core.full_loss, fields, out, progress)
+    (loss, grad_inputs, grad_weights, grad_biases, _), convert = run(_core.full_loss, fields, out, progress)
     return convert(loss), DenseGrads(
         convert(grad_inputs, fields["inputs"]),
         convert(grad_weights, fields["weights"]),

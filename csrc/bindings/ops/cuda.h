@@ -15,8 +15,8 @@ namespace fastnce::bindings {
 // B T + S; n is None where rows are to be padded.
 py::object cuda_loss(const LossArguments& arguments);
 
-// Over all classes: (loss, grad_inputs, grad_weights, grad_biases), all new arrays; `out` must be None. Progress is
-// reported once the work is done, for which the call then waits.
+// Over all classes: (loss, grad_inputs, grad_weights, grad_biases, None), all new arrays; `out` must be None. Progress
+// is reported once the work is done, for which the call then waits.
 py::tuple cuda_full_loss(const LossArguments& arguments, py::handle out, PythonProgress& progress);
 
 // (scores, ids), and ranks in the shape of the labels; likewise.

@@ -31,6 +31,9 @@ py::tuple cuda_full_loss(const LossArguments& args, py::handle out, PythonProgre
   if (!out.is_none()) {
     throw InvalidValue("out: expected None on a CUDA device, where the gradients of tables are new arrays");
   }
+  if (is_given(args.label_counts)) {
+    throw InvalidValue("label_counts: expected None on a CUDA device, for a loss over all classes");
+  }
   const cuda::Stream stream = stream_of(args.device);
   const Place place = place_on(stream, "inputs");
   LossCall call(borrow_cuda_inputs(args.inputs, place), args, place);
@@ -63,7 +66,7 @@ py::tuple cuda_full_loss(const LossArguments& args, py::handle out, PythonProgre
   const cuda::Workspace workspace = gpu.workspace(planned.workspace_bytes);
   follow_on_device(progress, request, stream, [&] { cuda::run(planned, outputs, workspace, stream); });
   gpu.finish();
-  return py::make_tuple(loss, grad_inputs, grad_weights, grad_biases);
+  return py::make_tuple(loss, grad_inputs, grad_weights, grad_biases, py::none());
 }
 
 py::tuple cuda_top_k(const LossArguments& args, std::int64_t k, PythonProgress& progress) {

@@ -52,6 +52,49 @@ py::array ranks_of(Array inputs, const LossArguments& args, PythonProgress& prog
   return floating_type(inputs) == DType::kFloat64 ? run(double{}) : run(float{});
 }
 
+// float32 or float64, in the shape of the labels.
+py::array scores_of_labels(Array inputs, const LossArguments& args) {
+  const auto run = [&]<class T>(T) {
+    HostCall<T> host(std::move(inputs), args);
+    const LossRequest& request = host.call.request;
+    py::array scores = filled(request.dtype, host.labels_shape);
+    void* const to = scores.mutable_data();
+    {
+      const WithoutGil released;
+      score_labels(request, request.targets, to);
+    }
+    return scores;
+  };
+  return floating_type(inputs) == DType::kFloat64 ? run(double{}) : run(float{});
+}
+
+py::array ranks_of_scores(Array inputs, const LossArguments& args, py::handle scores, py::handle offsets) {
+  const auto run = [&]<class T>(T) -> py::array {
+    HostCall<T> host(std::move(inputs), args);
+    const LossRequest& request = host.call.request;
+    const Array given = borrow_or_convert(scores, "scores", kHost);
+    require_rank(given, 1, "[n]");
+    const Values<T> values(given, given.shape, "[n]");
+    const std::vector<std::int64_t> of_lists = copy_ids(borrow_offsets(offsets, "offsets", host.call, kHost));
+    if (of_lists.back() != given.shape[0]) {
+      throw InvalidValue(concat("offsets[", request.batch, "] = ", of_lists.back(), ": expected the number of scores, ",
+                                given.shape[0]));
+    }
+    py::array_t<double> ranks(given.shape);
+    double* const to = ranks.mutable_data();
+    {
+      const WithoutGil released;
+      rank_of_scores(request, {of_lists.data(), values.data()}, request.exclude, to);
+    }
+    return ranks;
+  };
+  return floating_type(inputs) == DType::kFloat64 ? run(double{}) : run(float{});
+}
+
+void require_cpu(const LossArguments& args) {
+  if (is_given(args.device)) throw InvalidValue("inputs: expected an array on the CPU, where scores of labels are");
+}
+
 // An array of the caller's for a gradient.
 py::array given_output(py::handle object, const char* name, DType dtype, std::vector<py::ssize_t> shape) {
   if (!py::isinstance<py::array>(object)) throw InvalidType(concat(name, is_a(object), ": expected a NumPy array"));
@@ -131,8 +174,12 @@ py::tuple full_loss_of(Array inputs, const LossArguments& args, py::handle out, 
       result = std::move(array);
       return data;
     };
-    py::object loss, grad_inputs = py::none(), grad_weights = py::none(), grad_biases = py::none();
+    py::object loss, grad_inputs = py::none(), grad_weights = py::none(), grad_biases = py::none(),
+                     log_sum_exp = py::none();
     outputs.loss = output(loss, filled(request.dtype, call.batch_shape()));
+    if (request.wanted.log_sum_exp) {
+      outputs.log_sum_exp = static_cast<double*>(output(log_sum_exp, filled(DType::kFloat64, call.batch_shape())));
+    }
     if (request.wanted.grad_inputs) {
       outputs.grad_inputs = output(grad_inputs, filled(*outputs.grad_inputs_dtype, call.inputs_shape()));
     }
@@ -153,7 +200,7 @@ py::tuple full_loss_of(Array inputs, const LossArguments& args, py::handle out, 
       throw InvalidValue("out[1] shares memory with out[0]: expected an array of its own");
     }
     progress.follow([&](const Progress& report) { full_loss(request, outputs, report); });
-    return py::make_tuple(loss, grad_inputs, grad_weights, grad_biases);
+    return py::make_tuple(loss, grad_inputs, grad_weights, grad_biases, log_sum_exp);
   };
   return floating_type(inputs) == DType::kFloat64 ? run(double{}) : run(float{});
 }
@@ -180,6 +227,23 @@ void register_evaluate(py::module_& module) {
         return ranks_of(borrow_host_inputs(args.inputs), args, follower);
       },
       py::arg("fields"), py::arg("progress"));
+  // The two halves of rank_of_labels, for classes that are spread over several calls.
+  module.def(
+      "score_labels",
+      [](const py::dict& fields) {
+        const LossArguments args(fields);
+        require_cpu(args);
+        return scores_of_labels(borrow_host_inputs(args.inputs), args);
+      },
+      py::arg("fields"));
+  module.def(
+      "rank_of_scores",
+      [](const py::dict& fields, py::handle scores, py::handle offsets) {
+        const LossArguments args(fields);
+        require_cpu(args);
+        return ranks_of_scores(borrow_host_inputs(args.inputs), args, scores, offsets);
+      },
+      py::arg("fields"), py::arg("scores"), py::arg("offsets"));
   module.def(
       "full_loss",
       [](const py::dict& fields, py::handle out, py::handle progress) {

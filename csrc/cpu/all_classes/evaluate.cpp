@@ -144,11 +144,42 @@ class TopK {
   PerThread<T> least_;
 };
 
+// The scores of labels. The pass over all classes does nothing.
+template <class T>
+class LabelScores {
+ public:
+  LabelScores(const SweepKernels<T>& kernels, const SweptExamples& examples, void* scores)
+      : kernels_(kernels), examples_(examples), scores_(static_cast<T*>(scores)) {}
+
+  void take(Carver& memory, const SweepShape&) { of_entries_ = memory.take<T>(std::ssize(examples_.labels)); }
+
+  void begin(const Sweep<T>& sweep, Range strip, const Team& team, T* scratch) const {
+    kernels_.label_scores(sweep, examples_.labels_of(strip), team.share(sweep.examples),
+                          of_entries_ + examples_.label_offsets[strip.begin], scratch);
+  }
+
+  void run(const Sweep<T>&, Range, const Team&, T*) const {}
+
+  void finish(Range strip, Range own, const Team&) const {
+    const std::int64_t last = examples_.label_offsets[strip.begin + own.end];
+    for (std::int64_t e = examples_.label_offsets[strip.begin + own.begin]; e < last; ++e) {
+      scores_[examples_.label_at[e]] = of_entries_[e];
+    }
+  }
+
+ private:
+  const SweepKernels<T>& kernels_;
+  const SweptExamples& examples_;
+  T* const scores_;
+  T* of_entries_ = nullptr;
+};
+
+// Of labels or, where `given` is not null, of scores.
 template <class T>
 class Ranks {
  public:
-  Ranks(const SweepKernels<T>& kernels, const SweptExamples& examples, double* ranks)
-      : kernels_(kernels), examples_(examples), ranks_(ranks) {}
+  Ranks(const SweepKernels<T>& kernels, const SweptExamples& examples, const void* given, double* ranks)
+      : kernels_(kernels), examples_(examples), given_(static_cast<const T*>(given)), ranks_(ranks) {}
 
   // Of the strip with most labels; lists may be of very different lengths.
   void take(Carver& memory, const SweepShape& shape) {
@@ -156,27 +187,28 @@ class Ranks {
     for (std::int64_t i = 0; i < shape.strips(examples_.count()); ++i) {
       most = std::max(most, entries(shape.strip_of(examples_.count(), i)).size());
     }
-    scores_ = memory.take<T>(most);
+    scores_ = memory.take<T>(given_ == nullptr ? most : 0);
     counts_ = {memory, shape.threads, most};
   }
 
   void begin(const Sweep<T>& sweep, Range strip, const Team& team, T* scratch) const {
     std::fill_n(counts_.of(team), entries(strip).size(), std::int64_t{0});
+    if (given_ != nullptr) return;
     kernels_.label_scores(sweep, examples_.labels_of(strip), team.share(sweep.examples), scores_, scratch);
   }
 
   void run(const Sweep<T>& sweep, Range strip, const Team& team, T* scratch) const {
-    kernels_.ranks(sweep, {examples_.labels_of(strip), scores_, counts_.of(team)}, scratch);
+    kernels_.ranks(sweep, {examples_.labels_of(strip), scores_of(strip), counts_.of(team)}, scratch);
   }
 
   void finish(Range strip, Range own, const Team& team) const {
     for (std::int64_t b = strip.begin + own.begin; b < strip.begin + own.end; ++b) {
       for (std::int64_t e = examples_.label_offsets[b]; e < examples_.label_offsets[b + 1]; ++e) {
         const std::int64_t at = e - entries(strip).begin;
-        // The label ties with itself, unless it is excluded.
-        std::int64_t count = is_excluded(b, examples_.labels[e]) ? 0 : -1;
+        std::int64_t count = ties_with_itself(b, e) ? -1 : 0;
         for (int rank = 0; rank < team.size; ++rank) count += counts_.of(rank)[at];
-        ranks_[examples_.label_at[e]] = std::isfinite(scores_[at]) ? 1.0 + static_cast<double>(count) / 2.0 : NAN;
+        const bool finite = std::isfinite(scores_of(strip)[at]);
+        ranks_[examples_.label_at[e]] = finite ? 1.0 + static_cast<double>(count) / 2.0 : NAN;
       }
     }
   }
@@ -186,18 +218,36 @@ class Ranks {
     return {examples_.label_offsets[strip.begin], examples_.label_offsets[strip.end]};
   }
 
-  bool is_excluded(std::int64_t b, std::int64_t id) const {
-    if (examples_.excluded.empty()) return false;
+  // [entries of the strip]
+  const T* scores_of(Range strip) const { return given_ != nullptr ? given_ + entries(strip).begin : scores_; }
+
+  // A label, unless it is excluded.
+  bool ties_with_itself(std::int64_t b, std::int64_t e) const {
+    if (given_ != nullptr) return false;
+    if (examples_.excluded.empty()) return true;
     const std::int64_t* const ids = examples_.excluded.data();
-    return std::binary_search(ids + examples_.excluded_offsets[b], ids + examples_.excluded_offsets[b + 1], id);
+    return !std::binary_search(ids + examples_.excluded_offsets[b], ids + examples_.excluded_offsets[b + 1],
+                               examples_.labels[e]);
   }
 
   const SweepKernels<T>& kernels_;
   const SweptExamples& examples_;
+  const T* const given_;
   double* const ranks_;
   T* scores_ = nullptr;  // [entries of a strip]
   PerThread<std::int64_t> counts_;
 };
+
+// Of the examples' labels or, where they are given, of scores.
+void rank(const Scoring& scoring, SweptExamples& examples, const void* scores, const Progress& progress,
+          double* ranks) {
+  const auto run = [&]<class T>(T) {
+    Ranks<T> epilogue(sweep_kernels<T>(current_isa(), scoring.precision), examples, scores, ranks);
+    const std::int64_t entries = std::ssize(examples.label_at) / std::max<std::int64_t>(examples.count(), 1) + 1;
+    evaluate<T>(scoring, examples, 8 * entries, progress, epilogue);
+  };
+  scoring.dtype == DType::kFloat32 ? run(float{}) : run(double{});
+}
 
 }  // namespace
 
@@ -216,10 +266,21 @@ void rank_of_labels(const Scoring& scoring, const Targets& targets, const ClassL
                     double* ranks) {
   SweptExamples examples = examples_of(scoring.batch, targets, exclude, false);
   std::fill_n(ranks, targets.count(scoring.batch), std::numeric_limits<double>::quiet_NaN());
+  rank(scoring, examples, nullptr, progress, ranks);
+}
+
+void rank_of_scores(const Scoring& scoring, const ScoreLists& lists, const ClassLists& exclude,
+                    const Progress& progress, double* ranks) {
+  SweptExamples examples = examples_of(scoring.batch, lists, exclude);
+  rank(scoring, examples, lists.scores, progress, ranks);
+}
+
+void score_labels(const Scoring& scoring, const Targets& targets, const Progress& progress, void* scores) {
+  SweptExamples examples = examples_of(scoring.batch, targets, {}, false);
   const auto run = [&]<class T>(T) {
-    Ranks<T> epilogue(sweep_kernels<T>(current_isa(), scoring.precision), examples, ranks);
-    const std::int64_t labels = std::ssize(examples.labels) / std::max<std::int64_t>(examples.count(), 1) + 1;
-    evaluate<T>(scoring, examples, 8 * labels, progress, epilogue);
+    std::fill_n(static_cast<T*>(scores), targets.count(scoring.batch), std::numeric_limits<T>::quiet_NaN());
+    LabelScores<T> epilogue(sweep_kernels<T>(current_isa(), scoring.precision), examples, scores);
+    evaluate<T>(scoring, examples, 8, progress, epilogue);
   };
   scoring.dtype == DType::kFloat32 ? run(float{}) : run(double{});
 }

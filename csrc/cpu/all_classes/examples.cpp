@@ -47,7 +47,8 @@ SweptExamples examples_of(std::int64_t batch, const ClassLists& exclude) {
   return examples;
 }
 
-SweptExamples examples_of(std::int64_t batch, const Targets& targets, const ClassLists& exclude, bool excludes_labels) {
+SweptExamples examples_of(std::int64_t batch, const Targets& targets, const ClassLists& exclude, bool excludes_labels,
+                          const OtherParts& parts) {
   SweptExamples examples;
   examples.label_offsets.assign(1, 0);
   const bool without_labels = targets.offsets == nullptr && targets.per_example == 0;
@@ -57,12 +58,28 @@ SweptExamples examples_of(std::int64_t batch, const Targets& targets, const Clas
       examples.labels.push_back(targets.ids[at]);
       examples.label_at.push_back(at);
     }
-    if (std::ssize(examples.labels) == examples.label_offsets.back() && !without_labels) continue;
+    const bool has_label = parts.label_count != nullptr ? parts.label_count[row] > 0
+                                                        : std::ssize(examples.labels) > examples.label_offsets.back();
+    if (!has_label && !without_labels) continue;
     sort_labels(examples);
     examples.rows.push_back(row);
     examples.label_offsets.push_back(std::ssize(examples.labels));
   }
   add_excluded(exclude, excludes_labels, examples);
+  return examples;
+}
+
+SweptExamples examples_of(std::int64_t batch, const ScoreLists& lists, const ClassLists& exclude) {
+  SweptExamples examples;
+  examples.label_offsets.assign(1, 0);
+  for (std::int64_t row = 0; row < batch; ++row) {
+    if (lists.offsets[row + 1] == lists.offsets[row]) continue;
+    examples.rows.push_back(row);
+    examples.label_offsets.push_back(lists.offsets[row + 1]);
+  }
+  examples.label_at.resize(static_cast<std::size_t>(examples.label_offsets.back()));
+  std::iota(examples.label_at.begin(), examples.label_at.end(), std::int64_t{0});
+  add_excluded(exclude, false, examples);
   return examples;
 }
 

@@ -209,8 +209,22 @@ class FullLoss {
   double target(std::int64_t b, std::int64_t e) const {
     const auto* const weights = static_cast<const T*>(request_.targets.weights);
     const double weight = weights == nullptr ? 1.0 : static_cast<double>(weights[examples_.label_at[e]]);
-    if (request_.loss.true_target == TrueTarget::kOne) return weight;
-    return weight / static_cast<double>(examples_.label_offsets[b + 1] - examples_.label_offsets[b]);
+    return request_.loss.true_target == TrueTarget::kOne ? weight : weight / label_count(b);
+  }
+
+  // With those in other parts.
+  double label_count(std::int64_t b) const {
+    const std::int64_t* const counts = request_.parts.label_count;
+    if (counts != nullptr) return static_cast<double>(counts[examples_.rows[b]]);
+    return static_cast<double>(examples_.label_offsets[b + 1] - examples_.label_offsets[b]);
+  }
+
+  // The sum of an example's targets, of which `own` is that of the labels of this call.
+  double targets_of_all_parts(std::int64_t b, double own) const {
+    const OtherParts& parts = request_.parts;
+    if (parts.label_count == nullptr) return own;
+    const double weight = parts.label_weight != nullptr ? parts.label_weight[examples_.rows[b]] : label_count(b);
+    return request_.loss.true_target == TrueTarget::kOne ? weight : weight / label_count(b);
   }
 
   T upstream(std::int64_t b) const {
@@ -251,16 +265,20 @@ class FullLoss {
     T maximum = math::kLeastLogit<T>;
     for (int rank = 0; rank < team.size; ++rank) maximum = std::max(maximum, memory.maxima.of(rank)[in_strip]);
     for_each_label(b, [&](std::int64_t e, double) { maximum = std::max(maximum, memory.label_scores[e]); });
+    const double* const of_others = request_.parts.log_sum_exp;
+    if (of_others != nullptr) maximum = std::max(maximum, static_cast<T>(of_others[examples_.rows[b]]));
     const auto exp_below = [&](double logit) { return std::exp(logit - static_cast<double>(maximum)); };
     math::SoftmaxSums sums{0.0, 0.0};
     for (int rank = 0; rank < team.size; ++rank) {
       sums.of_samples += memory.sums.of(rank)[in_strip] * exp_below(memory.maxima.of(rank)[in_strip]);
     }
-    double targets = 0.0;
+    if (of_others != nullptr) sums.of_samples += math::others_exponential<T>(of_others[examples_.rows[b]], maximum);
+    double own_targets = 0.0;
     for_each_label(b, [&](std::int64_t e, double share) {
       sums.of_true += exp_below(score(e));
-      targets += share;
+      own_targets += share;
     });
+    const double targets = targets_of_all_parts(b, own_targets);
     const double total = sums.total(), log_total = static_cast<double>(maximum) + std::log(total);
     const double up = static_cast<double>(upstream(b));
     double loss = 0.0;
@@ -272,6 +290,7 @@ class FullLoss {
     });
     memory.maximum[in_strip] = maximum;
     memory.factor[in_strip] = static_cast<T>(targets * up / total);
+    if (request_.wanted.log_sum_exp) outputs_.log_sum_exp[examples_.rows[b]] = log_total;
     set_loss(b, loss);
   }
 
@@ -328,6 +347,7 @@ void clear(const LossRequest& request, const LossOutputs& outputs, const SweptEx
       continue;
     }
     if (request.wanted.loss) zero(outputs.loss, row, element_bytes(request.dtype));
+    if (request.wanted.log_sum_exp) outputs.log_sum_exp[row] = 0.0;
     const DType dtype = outputs.grad_inputs_dtype.value_or(request.dtype);
     if (request.wanted.grad_inputs) zero(outputs.grad_inputs, row, request.dim * element_bytes(dtype));
   }
@@ -342,7 +362,7 @@ void clear(const LossRequest& request, const LossOutputs& outputs, const SweptEx
 }  // namespace
 
 void full_loss(const LossRequest& request, const Progress& progress, const LossOutputs& outputs) {
-  SweptExamples examples = examples_of(request.batch, request.targets, request.exclude, true);
+  SweptExamples examples = examples_of(request.batch, request.targets, request.exclude, true, request.parts);
   clear(request, outputs, examples);
   if (examples.count() == 0) return report_all_done(progress, 0);
   if (request.dtype == DType::kFloat32) {

@@ -152,7 +152,7 @@ def _full_loss(request: dict[str, Any], gradients: Gradients, grad_loss: Any) ->
         grad_loss=as_array(grad_loss) if isinstance(grad_loss, Tensor) else grad_loss,
         grad_dtype=None if str(inputs.dtype).endswith("float64") else "float32",
     )
-    loss, grad_inputs, *tables = _over_all_classes(_core.full_loss, request, None, None)
+    loss, grad_inputs, *tables, _ = _over_all_classes(_core.full_loss, request, None, None)
     return loss, grad_inputs, None, *tables
 
 
