@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 import fastnce.torch
 from fastnce.torch import distributed
-from fastnce.torch.distributed import _shard
+from fastnce.torch.distributed import _sampling
 from sharded_table import D, S, V, close, whole_of
 
 STEPS = 20
@@ -150,16 +151,13 @@ class Unsharded:
         ids, counts = [], []
         true_count = torch.zeros(classes.shape)
         for rank in range(self.size):
-            place = type("Place", (), {"rank": rank, "size": self.size})
-            stratum = _shard.stratum_of("log_uniform", V, place)
-            shard = _shard.Shard(
-                *(place, torch.empty(-(-(V - rank) // self.size), D), None, V, S, {}, True, "log_uniform", True),
-                seed=self.sharded._seed,
-                call=int(self.sharded.calls) - 1,
-                stratum=stratum,
+            place: Any = SimpleNamespace(rank=rank, size=self.size)
+            stratum = _sampling.stratum_of("log_uniform", V, place)
+            drawn = _sampling.Drawn(
+                *(V, S, True, "log_uniform", True, self.sharded._seed, int(self.sharded.calls) - 1, stratum),
             )
             mask = classes % self.size == rank
-            sampled, sampled_count, count = shard.own_samples(classes[mask])
+            sampled, sampled_count, count = drawn.of_rank(place, classes[mask])
             true_count[mask] = count
             ids.append(sampled)
             counts.append(sampled_count)

@@ -104,7 +104,11 @@ def check_dtypes_and_options_that_differ_are_found_in_a_call(rank: int, size: in
     criterion = small()
     if last:
         criterion.reduction = "sum"
-    fails(RuntimeError, "hash of the seed and the options", lambda: criterion(torch.randn(4, D), torch.arange(4)))
+    fails(
+        RuntimeError,
+        "hash of what is called, of its options and of the seed",
+        lambda: criterion(torch.randn(4, D), torch.arange(4)),
+    )
     weights = torch.arange(1.0, V + 1)
     sampler = fastnce.UnigramSampler((weights.flip(0) if last else weights).tolist(), S, seed=1)
     fails(ValueError, f"sampler: .* on rank {size - 1}", lambda: distributed.ShardedNCELoss(V, D, S, sampler=sampler))

@@ -21,7 +21,7 @@ import fastnce
 import sharded_cases
 import sharded_killed
 import sharded_processes
-from fastnce.torch.distributed import _shard
+from fastnce.torch.distributed import _sampling
 from tolerances import CHI_SQUARE_SIGMAS
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
@@ -69,17 +69,20 @@ def test_a_killed_rank_ends_the_others_with_the_name_of_the_collective(tmp_path:
         assert re.match(rf"call 3: \w+ of [\w ]+ on rank {rank} of 3 failed: ", done[rank][1]), done[rank][1]
 
 
-def stratum(rank: int, size: int, num_classes: int, num_sampled: int, call: int) -> _shard.Shard:
-    """A rank's shard as if others held the rest; samples with replacement, of log-uniform frequencies."""
+def stratum(
+    rank: int, size: int, num_classes: int, num_sampled: int, call: int, classes: torch.Tensor
+) -> _sampling.Samples:
+    """What a rank draws as if others held the rest: with replacement, of log-uniform frequencies; and the expected
+    counts of classes of its own."""
     place: Any = SimpleNamespace(rank=rank, size=size)
-    rows = torch.empty(-(-(num_classes - rank) // size), 1)
-    distribution = _shard.stratum_of("log_uniform", num_classes, place)
-    return _shard.Shard(
-        *(place, rows, None, num_classes, num_sampled, {}, True, "log_uniform", False),
+    distribution = _sampling.stratum_of("log_uniform", num_classes, place)
+    drawn = _sampling.Drawn(
+        *(num_classes, num_sampled, True, "log_uniform", False),
         seed=torch.tensor([1, 2]),
         call=call,
         stratum=distribution,
     )
+    return drawn.of_rank(place, classes)
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
@@ -89,7 +92,7 @@ def test_strata_are_sampled_as_often_as_their_expected_counts_say(rank: int) -> 
     own = torch.arange(rank, num_classes, 3)
     counts = np.zeros(num_classes)
     for call in range(calls):
-        sampled, _, expected = stratum(rank, 3, num_classes, num_sampled, call).own_samples(own)
+        sampled, _, expected = stratum(rank, 3, num_classes, num_sampled, call, own)
         counts += np.bincount(sampled.numpy(), minlength=num_classes)
     assert counts[own].sum() == counts.sum() == calls * (5 if rank < 2 else 4)
     frequency = np.log1p(1 / (own.numpy() + 1.0))
@@ -103,7 +106,7 @@ def test_strata_are_sampled_as_often_as_their_expected_counts_say(rank: int) -> 
 def test_ranks_draw_their_strata_independently() -> None:
     """Not row k on all ranks together: two of equal frequencies agree about as often as chance has it."""
     agree = [
-        torch.equal(*(stratum(rank, 2, 2000, 2, call).own_samples(torch.arange(0))[0] // 2 for rank in range(2)))
+        torch.equal(*(stratum(rank, 2, 2000, 2, call, torch.arange(0)).classes // 2 for rank in range(2)))
         for call in range(400)
     ]
     assert np.mean(agree) < 0.2

@@ -28,6 +28,8 @@ class Step(NamedTuple):
     """P. Gradients of a table are averages over the ranks: those of its rows belong to a sum that is divided by P,
     those of this rank's inputs to its own loss."""
     sparse: bool
+    all_classes: bool = False
+    """Whether all rows have a gradient."""
 
 
 def _keep(ctx: Any, step: Step, receivers: tuple[Tensor, Tensor, Tensor | None]) -> None:
@@ -35,7 +37,7 @@ def _keep(ctx: Any, step: Step, receivers: tuple[Tensor, Tensor, Tensor | None])
     shapes = inputs.shape, weights.shape, None if biases is None else biases.shape
     dtypes = inputs.dtype, weights.dtype, None if biases is None else biases.dtype
     wanted = ctx.needs_input_grad[:3]
-    ctx.kept = shapes, dtypes, wanted, step.sparse, False, False
+    ctx.kept = shapes, dtypes, wanted, step.sparse, False, step.all_classes
 
 
 def _gradients(ctx: Any, factor: Tensor | float, grad_inputs: Tensor | None, rows: Any, *tables: Tensor | None) -> Any:

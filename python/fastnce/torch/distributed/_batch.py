@@ -58,6 +58,8 @@ class Batch:
     labels: Lists
     label_weights: Tensor | None = None
     """One for each label."""
+    true_count: Tensor | None = None
+    """One for each label: expected counts, where the caller gave these with the samples."""
     exclude: Lists | None = None
     factors: Tensor | None = None
     """``[b]``: of the losses; ``None``: all 1."""
@@ -77,35 +79,39 @@ class Batch:
 
 
 def batch_of(
-    inputs: Tensor,
+    *,
+    input: Tensor,
     labels: Tensor,
     offsets: Tensor | None,
     ignore_index: int | None,
     label_weights: Tensor | None,
+    true_count: Tensor | None,
     excluded: Tensor | None,
     exclude_offsets: Tensor | None,
     factors: Tensor | None,
 ) -> Batch:
     """The examples of arguments that were checked."""
-    rows = inputs.detach().reshape(math.prod(inputs.shape[:-1]), inputs.shape[-1])
+    rows = input.detach().reshape(math.prod(input.shape[:-1]), input.shape[-1])
     if offsets is None:
-        num_true = labels.shape[-1] if labels.dim() == inputs.dim() else 1
+        num_true = labels.shape[-1] if labels.dim() == input.dim() else 1
         counts = torch.full((rows.shape[0],), num_true, dtype=torch.int64)
     else:
         counts = offsets.long().diff()
     lists = Lists(labels.reshape(-1).long(), counts)
-    weights = None if label_weights is None else label_weights.reshape(-1).to(loss_dtype(inputs))
+    per_label = [
+        None if values is None else values.reshape(-1).to(loss_dtype(input)) for values in (label_weights, true_count)
+    ]
     if ignore_index is not None:
         kept = lists.values != ignore_index
         if not bool(kept.all()):
-            weights = None if weights is None else weights[kept]
+            per_label = [None if values is None else values[kept] for values in per_label]
             lists = lists.select(kept)
     exclude = None
     if excluded is not None and exclude_offsets is not None:
         exclude = Lists(excluded.long(), exclude_offsets.long().diff())
-    batch = Batch(rows, lists, weights, exclude)
+    batch = Batch(rows, lists, per_label[0], per_label[1], exclude)
     if factors is not None:
-        batch.factors = factors.detach().reshape(-1).to(loss_dtype(inputs)).masked_fill(batch.ignored, 0)
+        batch.factors = factors.detach().reshape(-1).to(loss_dtype(input)).masked_fill(batch.ignored, 0)
     return batch
 
 

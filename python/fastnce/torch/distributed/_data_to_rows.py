@@ -7,6 +7,8 @@ first exchanges the sum of exponentials that each rank has, one number for each 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -45,17 +47,22 @@ def of_all_ranks(exchange: Exchange, batch: Batch, header: Header) -> Batch:
         own += [padded(exclude.counts, rows), padded(exclude.values, most_excluded)]
     counts, values, *excluded = exchange.gather("labels", torch.cat(own)).wait().split([len(part) for part in own], 1)
     labels = Lists(without_padding(values, header.labels), counts.flatten())
-    weights = factors = None
+    weights = true_count = factors = None
     dtype = loss_dtype(batch.inputs)
+
+    def of_labels(name: str, given: Tensor | None) -> Tensor:
+        gathered = exchange.gather(name, padded(_values(given, dtype), most_labels)).wait()
+        return without_padding(gathered, header.labels)
+
     if header.label_weights:
-        given = _values(batch.label_weights, dtype)
-        gathered = exchange.gather("label_weights", padded(given, most_labels)).wait()
-        weights = without_padding(gathered, header.labels)
+        weights = of_labels("label_weights", batch.label_weights)
+    if batch.true_count is not None:
+        true_count = of_labels("expected counts of true classes", batch.true_count)
     if header.factors:
         given = _values(batch.factors, dtype)
         factors = exchange.gather("weight", padded(given, rows)).wait().flatten()
     of_all = Lists(without_padding(excluded[1], header.excluded), excluded[0].flatten()) if excluded else None
-    return Batch(inputs.wait().flatten(0, 1), labels, weights, of_all, factors)
+    return Batch(inputs.wait().flatten(0, 1), labels, weights, true_count, of_all, factors)
 
 
 def _values(values: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -68,17 +75,19 @@ def _part_of(shard: Shard, batch: Batch, scale: float, gradients: Gradients) -> 
     size = shard.exchange.size
     own = shard.owns(batch.labels.values)
     labels = batch.labels.select(own)
-    samples = shard.own_samples(labels.values)
-    fields = {
+    fields: dict[str, Any] = {
         **shard.fields,
         "inputs": batch.inputs,
         "labels": row_of(labels.values, size),
         "label_offsets": labels.offsets,
         "label_weights": None if batch.label_weights is None else batch.label_weights[own],
         "label_counts": batch.labels.counts,
-        "sampled": (row_of(samples.classes, size), samples.true_count, samples.sampled_count),
         "grad_loss": scale if batch.factors is None else batch.factors * scale,
     }
+    if shard.sampling is not None:
+        true_count = None if batch.true_count is None else batch.true_count[own]
+        samples = shard.sampling.of_rank(shard.exchange, labels.values, true_count)
+        fields["sampled"] = row_of(samples.classes, size), samples.true_count, samples.sampled_count
     if batch.exclude is not None:
         exclude = batch.exclude.select(shard.owns(batch.exclude.values))
         fields["exclude"], fields["exclude_offsets"] = row_of(exclude.values, size), exclude.offsets

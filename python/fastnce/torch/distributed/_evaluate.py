@@ -1,4 +1,4 @@
-"""The best classes of a sharded table: every rank scores all inputs against its own rows."""
+"""The best classes of a sharded table, and ranks of labels: every rank scores all inputs against its own rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastnce._seed import int64
+from fastnce import _core
 from fastnce._types import Ragged
 from fastnce.torch._all_classes import top_k as of_table
-from fastnce.torch.distributed._batch import Batch, Header
+from fastnce.torch._kernels import as_array
+from fastnce.torch.distributed._batch import Batch, Header, Lists
 from fastnce.torch.distributed._data_to_rows import of_all_ranks
+from fastnce.torch.distributed._exchange import padded_parts
 from fastnce.torch.distributed._layout import row_of
 from fastnce.torch.distributed._shard import Shard
 
@@ -20,12 +22,10 @@ def top_k(shard: Shard, batch: Batch, header: Header, k: int) -> tuple[Tensor, T
     """Scores and classes ``[b, k]`` of this rank's inputs. k of each shard travel, and the best k of those are left."""
     exchange = shard.exchange
     everything, rows = of_all_ranks(exchange, batch, header), max(header.examples)
-    exclude = None
-    if everything.exclude is not None:
-        own = everything.exclude.select(shard.owns(everything.exclude.values))
-        exclude = Ragged(row_of(own.values, exchange.size), own.offsets)
+    exclude = _own_exclusions(shard, everything)
+    lists = None if exclude is None else Ragged(exclude.values, exclude.offsets)
     precision = shard.options["precision"]
-    scores, local = of_table(everything.inputs, shard.weights, shard.biases, k, exclude, precision=precision)
+    scores, local = of_table(everything.inputs, shard.weights, shard.biases, k, lists, precision=precision)
     classes = torch.where(local < 0, local, local * exchange.size + exchange.rank)
     counts = [rows] * exchange.size
     of_scores = exchange.all_to_all("scores", scores, counts, counts)
@@ -45,7 +45,43 @@ def _best(scores: Tensor, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return scores[:, :k], classes.gather(1, by_score)[:, :k]
 
 
-def require_k(k: Any) -> None:
-    """Raises TypeError or ValueError for what is no k."""
-    if int64(k, "k") < 0:
-        raise ValueError(f"k = {k}: expected at least 0")
+def rank_of_labels(shard: Shard, batch: Batch, header: Header) -> Tensor:
+    """The ranks of this rank's labels, float64. Scores of labels travel from where their rows are to all ranks, and
+    numbers of competitors back."""
+    exchange = shard.exchange
+    everything = of_all_ranks(exchange, batch, header)
+    labels, own = everything.labels, shard.owns(everything.labels.values)
+    owned = labels.select(own)
+    exclude = _own_exclusions(shard, everything)
+    fields = {**shard.fields, "inputs": everything.inputs}
+    of_labels = {"labels": row_of(owned.values, exchange.size), "label_offsets": owned.offsets}
+    own_scores = torch.from_numpy(_core.score_labels(_arrays(fields | of_labels)))
+    scores = own_scores.new_zeros(labels.values.shape).masked_scatter_(own, own_scores)
+    scores = exchange.all_reduce("scores of labels", scores).wait()  # of zeros, and of one rank's score of each
+    if exclude is not None:
+        fields |= {"exclude": exclude.values, "exclude_offsets": exclude.offsets}
+    ranks = torch.from_numpy(_core.rank_of_scores(_arrays(fields), as_array(scores), as_array(labels.offsets))) - 1
+    ranks[own] -= 0.5  # a label ties with itself,
+    if exclude is not None:
+        ranks[own] += 0.5 * _are_listed(owned, exclude).double()  # unless it does not compete
+    parts = padded_parts(ranks, header.labels)
+    return 1 + exchange.reduce_scatter("ranks of labels", parts).wait()[: batch.labels.values.shape[0]]
+
+
+def _arrays(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: as_array(field) if isinstance(field, Tensor) else field for name, field in fields.items()}
+
+
+def _own_exclusions(shard: Shard, batch: Batch) -> Lists | None:
+    """The rows of this shard that the examples exclude."""
+    if batch.exclude is None:
+        return None
+    own = batch.exclude.select(shard.owns(batch.exclude.values))
+    return Lists(row_of(own.values, shard.exchange.size), own.counts)
+
+
+def _are_listed(classes: Lists, exclude: Lists) -> Tensor:
+    """Which of the classes are in the list of their example."""
+    rows = 1 + max(int(lists.values.max()) if lists.values.numel() else 0 for lists in (classes, exclude))
+    first, second = (lists.examples * rows + lists.values for lists in (classes, exclude))
+    return torch.isin(first, second)

@@ -64,6 +64,17 @@ class Exchange:
             lambda: gathered,
         )
 
+    def all_reduce(self, name: str, own: Tensor) -> Pending:
+        """``[...]``: the sum over the ranks."""
+        if self.size == 1:
+            return Pending("", None, lambda: own)
+        total = own.clone(memory_format=torch.contiguous_format)
+        return self._start(
+            f"all_reduce of {name}",
+            lambda: dist.all_reduce(total, group=self.group, async_op=True),
+            lambda: total,
+        )
+
     def reduce_scatter(self, name: str, parts: Tensor) -> Pending:
         """``[...]``: the sum over the ranks of what each has for this one, in ``[P, ...]``."""
         parts = parts.contiguous()
@@ -104,6 +115,11 @@ def padded(own: Tensor, rows: int) -> Tensor:
     result = own.new_zeros((rows, *own.shape[1:]))
     result[: own.shape[0]] = own
     return result
+
+
+def padded_parts(values: Tensor, counts: list[int]) -> Tensor:
+    """``[P, most, ...]``: what is for each rank, in their order ``counts[r]`` values for rank r, then zeros."""
+    return torch.stack([padded(part, max(counts)) for part in values.split(counts)])
 
 
 def without_padding(gathered: Tensor, counts: list[int]) -> Tensor:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -18,31 +17,25 @@ from fastnce._types import Precision
 from fastnce.torch._arguments import (
     Reduction,
     TrueTarget,
-    require_example_weight,
     require_flag,
-    require_loss_arguments,
     require_module_options,
     require_option,
     seed_tensor,
 )
-from fastnce.torch._kernels import Gradients, as_array
 from fastnce.torch._kind import LossKind
-from fastnce.torch._lists import Classes, exclude_of, label_weights_of, split_lists
+from fastnce.torch._lists import Classes
 from fastnce.torch._sampling import is_fixed, require_sampler
 from fastnce.torch._state import bytes_of, words_of
 from fastnce.torch._stream import give_back, next_call
-from fastnce.torch.distributed._autograd import Examples, Step, Total
-from fastnce.torch.distributed._batch import Batch, Header, Lists, Own, batch_of, header_of, raise_if_refused
-from fastnce.torch.distributed._data_to_rows import data_to_rows
-from fastnce.torch.distributed._evaluate import require_k, top_k
+from fastnce.torch.distributed._all_classes import rank_of_labels, top_k
+from fastnce.torch.distributed._batch import raise_if_refused
+from fastnce.torch.distributed._call import Arguments, Table
 from fastnce.torch.distributed._exchange import Exchange
 from fastnce.torch.distributed._layout import rows_of_rank
-from fastnce.torch.distributed._rows_to_data import rows_to_data
-from fastnce.torch.distributed._shard import Result, Shard, require_strata, stratum_of
+from fastnce.torch.distributed._sampling import Drawn, require_strata, stratum_of
+from fastnce.torch.distributed._schemes import SCHEMES, Scheme, step
 
-Scheme: TypeAlias = Literal["auto", "rows_to_data", "data_to_rows"]
 Sampling: TypeAlias = Literal["global", "stratified"]
-SCHEMES = ("auto", "rows_to_data", "data_to_rows")
 SAMPLINGS = ("global", "stratified")
 
 
@@ -108,7 +101,6 @@ class ShardedLoss(LossKind, nn.Module):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         stratified = sampling == "stratified"
         self._stratum = stratum_of(self._distribution, self.num_classes, exchange) if stratified else None
-        self._factors: list[float] = []  # gradients of the losses in the backward passes since the last call
         self.reset_parameters()
         self.calls.fill_(calls)
 
@@ -200,172 +192,46 @@ class ShardedLoss(LossKind, nn.Module):
     ) -> Tensor:
         """The loss of this rank's batch. All ranks call it together; arguments are those of an unsharded module."""
         recorded = torch.is_grad_enabled()
-        receivers = (input, self.weight, self.bias)
-        wanted = [recorded and isinstance(tensor, Tensor) and tensor.requires_grad for tensor in receivers]
-        batch, refusal = self._attempt(lambda: self._checked(input, target, weight, label_weights, exclude))
+        table = Table(
+            *(self._exchange, self.weight, self.bias, self.num_classes, self.reduction, self.ignore_index),
+        )
+        wanted = table.wanted(input)
+        arguments = Arguments(input, target, weight, label_weights, exclude)
+        batch, refusal = table.attempt(lambda: table.checked(arguments))
         number = int(self.calls)
         if refusal is None:
             number = int(next_call(self.calls, batch.labels.values, self._seed, recorded))
         try:
-            gradients = (wanted[0], wanted[1], wanted[2])
-            own_factors = refusal is None and self._has_own_factors(weight)
-            header = self._header(batch, refusal, {"number of the call": number}, gradients, own_factors)
-            return self._loss_of(input, batch, header, weight, number)
+            options = self._options()
+            call = (self._seed.tolist(), self.reduction, self.scheme, self.num_sampled, options)
+            of_call = {"number of the call": number}
+            travels = self.scheme != "data_to_rows"
+            header = table.header(batch, refusal, call, of_call, wanted, weight, rows_may_travel=travels)
+            shard = table.shard(options, self._samples(number))
+            return table.loss(input, batch, header, weight, partial(step, self.scheme, shard), sparse=self.sparse)
         except BaseException:
             if refusal is None:
                 give_back(self.calls, number)
             raise
 
-    def _attempt(self, make: Callable[[], Batch]) -> tuple[Batch, Exception | None]:
-        """This rank's batch, or why it is refused: to be raised once the other ranks know."""
-        try:
-            return make(), None
-        except Exception as error:
-            none = torch.empty(0, dtype=torch.int64)
-            return Batch(self.weight.detach()[:0], Lists(none, none)), error
+    def _samples(self, call: int) -> Drawn:
+        sizes = self.num_classes, self.num_sampled
+        distribution = self._distribution, self._unique
+        return Drawn(*sizes, self._corrects, *distribution, self._seed, call, self._stratum)
 
-    def _header(
-        self,
-        batch: Batch,
-        refusal: Exception | None,
-        agreed: dict[str, int],
-        gradients: Gradients = (False, False, False),
-        own_factors: bool = False,
-    ) -> Header:
-        """What the ranks tell each other. Raises ``refusal``, once the others know of it."""
-        options = repr((self._seed.tolist(), self.reduction, self.scheme, self.num_sampled, self._options()))
-        own = Own(
-            gradients,
-            {**agreed, "hash of the seed and the options": zlib.crc32(options.encode())},
-            self._factors,
-            has_own_factors=own_factors,
-            fault=refusal is not None,
-            rows_may_travel=self.scheme != "data_to_rows",
-        )
-        header = header_of(self._exchange, batch, own)
-        if refusal is not None:
-            raise refusal
-        self._factors = []
-        return header
-
-    def _checked(
-        self,
-        input: Tensor,
-        target: Classes,
-        weight: Tensor | None,
-        label_weights: Tensor | None,
-        exclude: Classes | None,
-    ) -> Batch:
-        labels, offsets = split_lists("target", target)
-        require_loss_arguments(input, labels, self.weight, self.bias, self.reduction, self.ignore_index)
-        if not input.is_cpu:
-            raise ValueError(f"input is on {input.device}: expected the CPU, the one device of sharded losses yet")
-        if weight is not None:
-            require_example_weight("weight", weight, input)
-        label_weights = label_weights_of(label_weights, offsets, input)
-        excluded, exclude_offsets = exclude_of(exclude, input.device)
-        self._require_request(input, labels, offsets, label_weights, excluded, exclude_offsets)
-        if label_weights is not None:
-            label_weights = label_weights.expand(labels.shape)
-        factors = None if weight is None or self._has_own_factors(weight) else weight
-        return batch_of(*(input, labels, offsets, self.ignore_index, label_weights, excluded, exclude_offsets, factors))
-
-    def _require_request(
-        self,
-        input: Tensor,
-        labels: Tensor,
-        offsets: Tensor | None,
-        label_weights: Tensor | None,
-        excluded: Tensor | None,
-        exclude_offsets: Tensor | None,
-    ) -> None:
-        """Raises what the library does for a table of all classes, of which a row stands for each here."""
-        fields = {
-            "weights": self.weight.detach().new_zeros((1, self.embedding_dim)).expand(self.num_classes, -1),
-            "labels": labels,
-            "label_offsets": offsets,
-            "label_weights": label_weights,
-            "inputs": input.detach(),
-            "exclude": excluded,
-            "exclude_offsets": exclude_offsets,
-            "sampled_values": (labels.new_zeros(1, dtype=torch.int64), None, None),
-        }
-        arrays = {name: as_array(field) if isinstance(field, Tensor) else field for name, field in fields.items()}
-        arrays["sampled_values"] = (as_array(fields["sampled_values"][0]), None, None)
-        num_true = labels.shape[-1] if offsets is None and labels.dim() == input.dim() else 1
-        _core.check_loss({**arrays, "num_true": num_true, "padding": self.ignore_index})
-
-    def _has_own_factors(self, weight: Tensor | None) -> bool:
-        """Whether losses leave the step one by one, since their factors are not constants of it."""
-        return self.reduction == "none" or (weight is not None and weight.requires_grad and torch.is_grad_enabled())
-
-    def _loss_of(self, input: Tensor, batch: Batch, header: Header, weight: Tensor | None, call: int) -> Tensor:
-        size = self._exchange.size
-        scale = 1 / max(header.taking_part, 1) if self.reduction == "mean" else 1 / size
-
-        def run(factors: Tensor | None, scale: float, gradients: Gradients) -> Result:
-            if factors is not None:
-                factors = factors.masked_fill(batch.ignored, 0)
-            step = Batch(batch.inputs, batch.labels, batch.label_weights, batch.exclude, factors)
-            return self._run(step, replace(header, factors=factors is not None), scale, gradients, call)
-
-        step = Step(run, header.gradients, batch.ignored, header.taking_part == 0, size, self.sparse)
-        if not self._has_own_factors(weight):
-            call_of_total = (step, batch.factors, scale, self._note)
-            total: Tensor = Total.apply(input, self.weight, self.bias, call_of_total)
-            return total
-        losses: Tensor = Examples.apply(input, self.weight, self.bias, step)
-        if self.reduction == "mean":
-            losses = losses * (scale * size)
-        if weight is not None:
-            losses = losses * weight.to(losses.dtype).masked_fill(batch.ignored.view(weight.shape), 0)
-        return losses if self.reduction == "none" else losses.sum()
-
-    def _note(self, factor: float) -> None:
-        self._factors.append(factor)
-
-    def _run(self, batch: Batch, header: Header, scale: float, gradients: Gradients, call: int) -> Result:
-        shard = self._shard(call)
-        if self.moves_rows(header):
-            return rows_to_data(shard, batch, scale, gradients)
-        return data_to_rows(shard, batch, header, scale, gradients)
-
-    def _shard(self, call: int) -> Shard:
-        return Shard(
-            exchange=self._exchange,
-            weights=self.weight.detach(),
-            biases=None if self.bias is None else self.bias.detach(),
-            num_classes=self.num_classes,
-            num_sampled=self.num_sampled,
-            options=self._options(),
-            corrects=self._corrects,
-            distribution=self._distribution,
-            unique=self._unique,
-            seed=self._seed,
-            call=call,
-            stratum=self._stratum,
-        )
-
-    @torch.no_grad()
     def top_k(self, input: Tensor, k: int, exclude: Classes | None = None) -> tuple[Tensor, Tensor]:
         """The classes that score highest for this rank's ``input [b, D]``: :func:`fastnce.torch.top_k` over the whole
         table. All ranks call it together, with the same k."""
+        return top_k(input, *self._table(), k, exclude, process_group=self._exchange.group)
 
-        def make() -> Batch:
-            require_k(k)
-            none = input.new_empty((*input.shape[:-1], 0), dtype=torch.int64)
-            return self._checked(input, none, None, None, exclude)
+    def rank(self, input: Tensor, target: Classes, exclude: Classes | None = None) -> Tensor:
+        """The ranks of the true classes of this rank's ``input [b, D]`` among all classes:
+        :func:`fastnce.torch.rank_of_labels` over the whole table. All ranks call it together."""
+        options: dict[str, Any] = {"ignore_index": self.ignore_index, "process_group": self._exchange.group}
+        return rank_of_labels(input, target, *self._table(), exclude, **options)
 
-        batch, refusal = self._attempt(make)
-        header = self._header(batch, refusal, {"k": 0 if refusal is not None else k})
-        scores, classes = top_k(self._shard(0), batch, header, k)
-        return scores.reshape(*input.shape[:-1], k), classes.reshape(*input.shape[:-1], k)
-
-    def moves_rows(self, header: Header) -> bool:
-        """Whether rows travel to the inputs: by ``scheme``, or where these are fewer than inputs travelling to rows."""
-        if self.scheme != "auto":
-            return self.scheme == "rows_to_data"
-        return self._exchange.size * max(header.examples) > self.num_sampled + max(header.distinct)
+    def _table(self) -> tuple[Tensor, Tensor | None, int]:
+        return self.weight, self.bias, self.num_classes
 
     def get_extra_state(self) -> Tensor:
         """The seed of the samples, for ``state_dict``."""

@@ -19,7 +19,7 @@ class Part(NamedTuple):
     grad_inputs: Tensor | None
     """``[B, D]``."""
     row_ids: Tensor | None
-    """int64 ``[rows]``, ascending."""
+    """int64 ``[rows]``, ascending; ``None`` of a loss over all classes, which has gradients of all rows."""
     grad_weights: Tensor | None
     """``[rows, D]``."""
     grad_biases: Tensor | None
@@ -33,7 +33,8 @@ def part_of_loss(
     sampled: tuple[Tensor, Tensor | None, Tensor | None] | None = None,
     **fields: Any,
 ) -> Part:
-    """Computes a part. ``sampled`` are sampled classes and expected counts; other fields have the names of a request.
+    """Computes a part. ``sampled`` are sampled classes and expected counts, ``None`` for a loss over all classes; other
+    fields have the names of a request.
 
     Gradients are float32, of float64 tables float64.
     """
@@ -43,5 +44,9 @@ def part_of_loss(
     arrays["gradients"] = gradients
     if fields["inputs"].dtype != torch.float64:
         arrays["grad_dtype"] = "float32"
-    *results, _ = _core.compute_loss(arrays)
+    if sampled is None:
+        loss, grad_inputs, *others = _core.full_loss(arrays, None, None)
+        results = [loss, grad_inputs, None, *others]
+    else:
+        *results, _ = _core.compute_loss(arrays)
     return Part(*(None if result is None else torch.from_numpy(result) for result in results))

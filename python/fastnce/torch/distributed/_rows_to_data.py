@@ -17,6 +17,7 @@ from fastnce.torch._kernels import Gradients
 from fastnce.torch.distributed._batch import Batch, Lists
 from fastnce.torch.distributed._layout import owner_of
 from fastnce.torch.distributed._parts import Part, part_of_loss
+from fastnce.torch.distributed._sampling import samples_of_rank
 from fastnce.torch.distributed._shard import Result, Shard
 from fastnce.torch.distributed._travelling_rows import Rows, SampledRows, TrueRows, coalesced
 
@@ -24,7 +25,7 @@ from fastnce.torch.distributed._travelling_rows import Rows, SampledRows, TrueRo
 def rows_to_data(shard: Shard, batch: Batch, scale: float, gradients: Gradients) -> Result:
     """As :func:`data_to_rows`."""
     true_rows = TrueRows(shard, batch.labels)
-    samples = _Samples.drawn(shard, batch.labels, true_rows)
+    samples = _Samples.gathered(shard, batch, true_rows)
     true_rows.start(shard, samples.asked_count)
     loss = _Loss(shard, batch, scale, samples, true_rows)
     sampled = samples.rows.wait()
@@ -70,18 +71,19 @@ class _Samples:
     rows: SampledRows
 
     @classmethod
-    def drawn(cls, shard: Shard, labels: Lists, true_rows: TrueRows) -> _Samples:
-        """Draws them, and starts to gather their rows."""
-        size = shard.exchange.size
-        if shard.stratum is None:
-            classes, sampled_count, true_count = shard.global_samples(labels.values)
+    def gathered(cls, shard: Shard, batch: Batch, true_rows: TrueRows) -> _Samples:
+        """Draws them, if they are not given, and starts to gather their rows."""
+        size, sampling = shard.exchange.size, shard.sampling
+        assert sampling is not None, "rows travel to the samples of a loss that has some"
+        if not sampling.is_stratified:
+            classes, sampled_count, true_count = sampling.of_table(batch.labels.values, batch.true_count)
             owners = owner_of(classes, size)
             order = torch.argsort(owners, stable=True)
             classes, owners = classes[order], owners[order]
             rows = SampledRows(shard, classes[shard.owns(classes)], torch.bincount(owners, minlength=size).tolist())
             return cls(classes, None if sampled_count is None else sampled_count[order], true_count, None, rows)
-        own, own_count, asked_count = shard.own_samples(true_rows.asked)
-        rows = SampledRows(shard, own, [shard.stratum_samples(rank) for rank in range(size)])
+        own, own_count, asked_count = sampling.of_rank(shard.exchange, true_rows.asked, None)
+        rows = SampledRows(shard, own, [samples_of_rank(sampling.num_sampled, rank, size) for rank in range(size)])
         classes = rows.gathered("sampled classes", own)
         sampled_count = None if own_count is None else rows.gathered("expected counts of sampled classes", own_count)
         return cls(classes, sampled_count, None, asked_count, rows)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastnce.torch.distributed._batch import Lists
-from fastnce.torch.distributed._exchange import Pending, padded, without_padding
+from fastnce.torch.distributed._exchange import Pending, padded, padded_parts, without_padding
 from fastnce.torch.distributed._layout import owner_of, row_of
 from fastnce.torch.distributed._shard import Shard
 
@@ -120,8 +120,7 @@ class SampledRows:
         )
 
     def _scatter(self, name: str, rows: Tensor) -> Pending:
-        parts = torch.stack([padded(part, self._most) for part in rows.split(self._counts)])
-        pending = self._exchange.reduce_scatter(name, parts)
+        pending = self._exchange.reduce_scatter(name, padded_parts(rows, self._counts))
         return pending.then(lambda own: own[: self.own_rows.shape[0]])
 
 
