@@ -62,10 +62,10 @@ VALUES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def pairwise() -> list[Case]:
+def pairwise(values: dict[str, tuple[Any, ...]] = VALUES) -> list[Case]:
     """Cases in which each pair of values of two options occurs: greedily, always the case that covers most new ones."""
-    names = list(VALUES)
-    left = {((a, x), (b, y)) for a, b in itertools.combinations(names, 2) for x in VALUES[a] for y in VALUES[b]}
+    names = list(values)
+    left = {((a, x), (b, y)) for a, b in itertools.combinations(names, 2) for x in values[a] for y in values[b]}
     generator = torch.Generator().manual_seed(1)
     cases = []
     while left:
@@ -73,7 +73,7 @@ def pairwise() -> list[Case]:
         seed = dict(sorted(left, key=repr)[0])
         for _ in range(40):
             candidate = {
-                name: seed.get(name, VALUES[name][int(torch.randint(len(VALUES[name]), (), generator=generator))])
+                name: seed.get(name, values[name][int(torch.randint(len(values[name]), (), generator=generator))])
                 for name in names
             }
             covered = sum(pair in left for pair in itertools.combinations(candidate.items(), 2))

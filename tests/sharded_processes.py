@@ -23,18 +23,19 @@ import torch.distributed as dist
 import fastnce.torch
 import sharded_checkpoints
 import sharded_checks
+import sharded_functions
 import sharded_refusals
 from sharded_cases import pairwise, run
 
 CHECKS = {
     name.removeprefix("check_"): check
-    for module in (sharded_refusals, sharded_checks, sharded_checkpoints)
+    for module in (sharded_refusals, sharded_checks, sharded_functions, sharded_checkpoints)
     for name, check in vars(module).items()
     if name.startswith("check_")
 }
 NEED_TWO = (
     *("other_arguments", "a_rank_that", "arguments_that", "factors_of_backward", "rows_of_true", "auto"),
-    *("what_an_unsharded", "what_the_in_batch", "dtypes_and_options", "strata_too_small"),
+    *("what_an_unsharded", "what_the_in_batch", "dtypes_and_options", "strata_too_small", "functions_"),
 )
 
 

@@ -22,10 +22,12 @@ def top_k(shard: Shard, batch: Batch, header: Header, k: int) -> tuple[Tensor, T
     """Scores and classes ``[b, k]`` of this rank's inputs. k of each shard travel, and the best k of those are left."""
     exchange = shard.exchange
     everything, rows = of_all_ranks(exchange, batch, header), max(header.examples)
-    exclude = _own_exclusions(shard, everything)
-    lists = None if exclude is None else Ragged(exclude.values, exclude.offsets)
+    exclude = None
+    if everything.exclude is not None:
+        own = _rows_of(shard, everything.exclude)
+        exclude = Ragged(own.values, own.offsets)
     precision = shard.options["precision"]
-    scores, local = of_table(everything.inputs, shard.weights, shard.biases, k, lists, precision=precision)
+    scores, local = of_table(everything.inputs, shard.weights, shard.biases, k, exclude, precision=precision)
     classes = torch.where(local < 0, local, local * exchange.size + exchange.rank)
     counts = [rows] * exchange.size
     of_scores = exchange.all_to_all("scores", scores, counts, counts)
@@ -51,10 +53,11 @@ def rank_of_labels(shard: Shard, batch: Batch, header: Header) -> Tensor:
     exchange = shard.exchange
     everything = of_all_ranks(exchange, batch, header)
     labels, own = everything.labels, shard.owns(everything.labels.values)
-    owned = labels.select(own)
-    exclude = _own_exclusions(shard, everything)
+    owned, exclude = _rows_of(shard, labels), None
+    if everything.exclude is not None:
+        exclude = _rows_of(shard, everything.exclude)
     fields = {**shard.fields, "inputs": everything.inputs}
-    of_labels = {"labels": row_of(owned.values, exchange.size), "label_offsets": owned.offsets}
+    of_labels = {"labels": owned.values, "label_offsets": owned.offsets}
     own_scores = torch.from_numpy(_core.score_labels(_arrays(fields | of_labels)))
     scores = own_scores.new_zeros(labels.values.shape).masked_scatter_(own, own_scores)
     scores = exchange.all_reduce("scores of labels", scores).wait()  # of zeros, and of one rank's score of each
@@ -72,11 +75,9 @@ def _arrays(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: as_array(field) if isinstance(field, Tensor) else field for name, field in fields.items()}
 
 
-def _own_exclusions(shard: Shard, batch: Batch) -> Lists | None:
-    """The rows of this shard that the examples exclude."""
-    if batch.exclude is None:
-        return None
-    own = batch.exclude.select(shard.owns(batch.exclude.values))
+def _rows_of(shard: Shard, classes: Lists) -> Lists:
+    """Those of the classes that are rows of this shard, as such."""
+    own = classes.select(shard.owns(classes.values))
     return Lists(row_of(own.values, shard.exchange.size), own.counts)
 
 

@@ -1,0 +1,178 @@
+"""Functions over sharded tables: exact losses and ranks of labels, and sampled losses of given samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+import fastnce.torch
+from fastnce.torch import distributed
+from sharded_cases import MODULES, VALUES, Case, batches_of, joined, pairwise
+from sharded_table import D, S, V, close, fails, whole_of
+
+OF_ALL_CLASSES = {
+    "full softmax": (distributed.softmax_loss, fastnce.torch.softmax_loss),
+    "full sigmoid": (distributed.sigmoid_loss, fastnce.torch.sigmoid_loss),
+}
+OF_SAMPLES = {
+    "nce": (distributed.nce_loss, fastnce.torch.nce_loss),
+    "softmax": (distributed.sampled_softmax_loss, fastnce.torch.sampled_softmax_loss),
+    "negative": (distributed.negative_sampling_loss, fastnce.torch.negative_sampling_loss),
+}
+OPTIONS = ("labels", "reduction", "dtype", "bias", "exclude", "weight", "label_weights", "sizes")
+
+
+def tables(case: Case, rank: int, size: int) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """Weights and biases of this rank, and of the whole table."""
+    generator = torch.Generator().manual_seed(2)
+    dtype = getattr(torch, case.dtype)
+    weight, bias = torch.randn((V, D), generator=generator).to(dtype), torch.randn(V, generator=generator).to(dtype)
+    whole = [weight, bias if case.bias else None]
+    own = [None if table is None else table[rank::size].clone().requires_grad_() for table in whole]
+    return own, [None if table is None else table.requires_grad_() for table in whole]
+
+
+def compare(case: Case, rank: int, size: int, sharded: Any, unsharded: Any) -> None:
+    """One step of a function of a batch and of tables against one of the global batch and whole tables."""
+    own_tables, whole_tables = tables(case, rank, size)
+    of_ranks = batches_of(case, size, 0)
+    begin = sum(len(batch["input"]) for batch in of_ranks[:rank])
+    own, together = dict(of_ranks[rank]), {name: joined([batch[name] for batch in of_ranks]) for name in of_ranks[0]}
+    here = slice(begin, begin + len(own["input"]))
+    for batch in (own, together):
+        batch["input"].requires_grad_()
+        if case.weight == "learned":
+            batch["weight"].requires_grad_()
+        batch["example_weight"] = batch.pop("weight")
+        batch["reduction"] = case.reduction
+    loss = sharded(weight=own_tables[0], bias=own_tables[1], **own)
+    expected = unsharded(weight=whole_tables[0], bias=whole_tables[1], **together)
+    if case.reduction == "none":
+        close("losses", loss, expected[here], case.dtype)
+        upstream = torch.linspace(0.5, 1.5, len(expected), dtype=expected.dtype)
+        loss.backward(upstream[here])
+        expected.backward(upstream)
+    else:
+        total = loss.detach().clone()
+        dist.all_reduce(total)
+        mean = case.reduction == "mean"
+        close("loss", total / size if mean else total, expected, case.dtype)
+        loss.backward()
+        (expected * size if mean else expected).backward()
+    names = ["input"] + (["example_weight"] if case.weight == "learned" else [])
+    for name in names:
+        close(f"gradient of {name}", own[name].grad, together[name].grad[here], case.dtype)
+    for name, own_table, whole in zip(("weight", "bias"), own_tables, whole_tables, strict=True):
+        if own_table is not None and whole is not None:
+            got, wanted = own_table.grad, whole.grad
+            assert isinstance(got, Tensor) and isinstance(wanted, Tensor)
+            close(f"gradient of {name}", whole_of(got.to_dense(), rank, size), wanted.to_dense() / size, case.dtype)
+
+
+def check_losses_over_all_classes_are_those_of_a_whole_table(rank: int, size: int) -> None:
+    values = {"loss": tuple(OF_ALL_CLASSES), **{name: VALUES[name] for name in OPTIONS}}
+    for case in pairwise(values):
+        sharded, unsharded = OF_ALL_CLASSES[case.loss]
+        for true_target in ("mean", "one"):
+            options = {"true_target": true_target}
+            compare(case, rank, size, partial(sharded, num_classes=V, **options), partial(unsharded, **options))
+
+
+def check_losses_of_given_samples_are_those_of_a_whole_table(rank: int, size: int) -> None:
+    """With and without log Q; hits removed and not; by both schemes."""
+    values = {name: VALUES[name] for name in ("loss", "scheme", "hits", *OPTIONS)}
+    samples = fastnce.torch.log_uniform_candidates(torch.arange(V), S, V, seed=4)
+
+    def given(case: Case, target: Any) -> dict[str, Any]:
+        if case.loss == "negative":
+            return {"sampled_candidates": samples.sampled_candidates}
+        if case.sampling == "stratified":
+            return {"sampled_values": (samples.sampled_candidates, None, None)}
+        classes = target.values if case.labels == "lists" else target
+        true_count = samples.true_expected_count[classes.clamp(min=0)].reshape(classes.shape)
+        return {"sampled_values": (samples.sampled_candidates, true_count, samples.sampled_expected_count)}
+
+    def with_samples(case: Case, function: Any, target: Any, **arguments: Any) -> Tensor:
+        result: Tensor = function(target=target, **given(case, target), **arguments)
+        return result
+
+    for number, case in enumerate(pairwise(values)):
+        case = dataclasses.replace(case, sampling=VALUES["sampling"][number % 2])  # without log Q, here
+        sharded, unsharded = OF_SAMPLES[case.loss]
+        options = {**MODULES[case.loss][2], "remove_accidental_hits": case.hits}
+        here = partial(with_samples, case, sharded, num_classes=V, scheme=case.scheme, **options)
+        compare(case, rank, size, here, partial(with_samples, case, unsharded, **options))
+
+
+def check_ranks_of_labels_are_those_of_the_whole_table(rank: int, size: int) -> None:
+    """To the last bit of the scores: with equal rows, excluded labels, and ignored ones."""
+    for case in pairwise({name: VALUES[name] for name in ("labels", "dtype", "bias", "exclude", "sizes")}):
+        (own, own_bias), (weight, bias) = tables(case, rank, size)
+        assert own is not None and weight is not None
+        with torch.no_grad():
+            for table, first in ((weight, 0), (own, rank)):
+                classes = torch.arange(first, V, 1 if table is weight else size)
+                table[classes > 40] = 0.25  # ties
+            if bias is not None and own_bias is not None:
+                bias[41:], own_bias[own[:, 0] == 0.25] = 0, 0
+        batch = batches_of(case, size, 1)[rank]
+        arguments = batch["input"], batch["target"]
+        got = distributed.rank_of_labels(*arguments, own, own_bias, V, batch["exclude"])
+        expected = fastnce.torch.rank_of_labels(*arguments, weight, bias, batch["exclude"])
+        assert got.dtype == torch.float64
+        assert torch.equal(got.nan_to_num(-1), expected.nan_to_num(-1)), (case, got, expected)
+    criterion = distributed.ShardedNCELoss(*(V, D, S), seed=5)
+    inputs, labels = torch.randn(3, D), torch.tensor([[1, -100], [40, 3], [7, 8]])
+    expected = fastnce.torch.rank_of_labels(
+        inputs, labels, *(whole_of(table, rank, size) for table in (criterion.weight, criterion.bias))
+    )
+    assert torch.equal(criterion.rank(inputs, labels).nan_to_num(-1), expected.nan_to_num(-1))
+
+
+def check_functions_refuse_what_is_no_shard_on_all_ranks(rank: int, size: int) -> None:
+    (weight, bias), _ = tables(Case(), rank, size)
+    assert weight is not None
+    inputs, labels, last = torch.randn(3, D), torch.arange(3), rank == size - 1
+    samples = (torch.arange(S), None, None)
+
+    def refused(message: str, call: Any, **arguments: Any) -> None:
+        valid = {"input": inputs, "target": labels, "weight": weight, "bias": bias, "num_classes": V}
+        if last:
+            fails((ValueError, TypeError), message, lambda: call(**valid | arguments))
+        else:
+            fails(RuntimeError, f"rank {size - 1} refused its arguments", lambda: call(**valid))
+
+    nce = partial(distributed.nce_loss, sampled_values=samples)
+    for call in (distributed.softmax_loss, distributed.rank_of_labels, nce):
+        refused(rf"weight has shape \[{len(weight) - 1}, {D}\]: expected {len(weight)} rows", call, weight=weight[1:])
+        refused("num_classes", call, num_classes=7.5)
+        refused("is outside", call, target=labels + V)
+        refused("weight", call, weight=None)
+        refused("precision", call, precision="low")
+    groups = fastnce.SampledValues(torch.zeros((3, 2), dtype=torch.int64), None, None)
+    refused(r"sampled_candidates has shape \[3, 2\]: expected \[S\]", nce, sampled_values=groups)
+    refused("scheme", nce, scheme="both")
+    refused("reduction", nce, reduction="median")
+    negatives = partial(distributed.negative_sampling_loss, sampled_candidates=torch.arange(S))
+    refused("positive_weight", negatives, positive_weight=torch.ones(3))
+
+
+def check_functions_find_what_differs_between_the_ranks(rank: int, size: int) -> None:
+    (weight, bias), _ = tables(Case(), rank, size)
+    inputs, labels, last = torch.randn(3, D), torch.arange(3), rank == size - 1
+    table = (inputs, labels, weight, bias, V)
+    samples = (torch.arange(S) + last, None, None)
+    fails(RuntimeError, "hash of the samples", lambda: distributed.nce_loss(*table, samples))
+    options = "hash of what is called, of its options"
+    call = distributed.sigmoid_loss if last else distributed.softmax_loss
+    fails(RuntimeError, options, lambda: call(*table))
+    fails(RuntimeError, options, lambda: distributed.softmax_loss(*table, reduction="sum" if last else "mean"))
+    fails(RuntimeError, "k: 3 on rank", lambda: distributed.top_k(inputs, weight, bias, V, 3 if last else 2))
+    loss = distributed.softmax_loss(*table)
+    loss.backward(torch.tensor(2.0 if last else 1.0))
+    fails(RuntimeError, "the backward passes since the last call differ", lambda: distributed.softmax_loss(*table))
