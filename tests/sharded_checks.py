@@ -23,7 +23,7 @@ import plan
 
 from counting_group import CountingGroup
 from fastnce.torch import distributed
-from fastnce.torch.distributed import _exchange, _rows_to_data
+from fastnce.torch.distributed import _data_to_rows, _exchange, _rows_to_data, _sampling
 from sharded_table import D, S, V, close, small, whole_of
 
 
@@ -132,9 +132,10 @@ def check_auto_is_the_scheme_that_moves_less(rank: int, size: int) -> None:
         assert total["auto"] == min(total.values()), (batch, sampled, total)
 
 
-def check_rows_of_true_classes_travel_while_samples_are_scored(rank: int, size: int) -> None:
+def events_of_a_step(module: Any, scheme: str) -> list[str]:
+    """Collectives that start and are waited for, draws, and parts of the loss that are computed."""
     events: list[str] = []
-    start, wait, part = _exchange.Exchange._start, _exchange.Pending.wait, _rows_to_data.part_of_loss
+    start, wait = _exchange.Exchange._start, _exchange.Pending.wait
 
     def noted_start(self: Any, what: str, *rest: Any) -> Any:
         events.append(f"start {what}")
@@ -144,22 +145,59 @@ def check_rows_of_true_classes_travel_while_samples_are_scored(rank: int, size: 
         events.append(f"wait {self._what}")
         return wait(self)
 
-    def noted_part(*arguments: Any, **options: Any) -> Any:
-        events.append("score")
-        return part(*arguments, **options)
+    def noted(event: str, function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            events.append(event)
+            return function(*arguments, **options)
+
+        return call
 
     with (
         mock.patch.object(_exchange.Exchange, "_start", noted_start),
         mock.patch.object(_exchange.Pending, "wait", noted_wait),
-        mock.patch.object(_rows_to_data, "part_of_loss", noted_part),
+        mock.patch.object(_sampling, "draw", noted("draw", _sampling.draw)),
+        mock.patch.object(_rows_to_data, "part_of_loss", noted("score", _rows_to_data.part_of_loss)),
+        mock.patch.object(_data_to_rows, "part_of_loss", noted("score", _data_to_rows.part_of_loss)),
     ):
+        criterion = module(*(V, D, S), scheme=scheme, seed=5)
+        events.clear()
+        criterion(torch.randn(3, D), torch.arange(3))
+    return [re.sub(" on rank .*", "", event) for event in events]
+
+
+def check_rows_of_true_classes_travel_while_samples_are_scored(rank: int, size: int) -> None:
+    for module in (distributed.ShardedNCELoss, distributed.ShardedSampledSoftmaxLoss):
+        events = events_of_a_step(module, "rows_to_data")
+        first = events.index("score")
+        assert events.index("start all_to_all of weights of true classes") < first, events
+        assert events.index("wait all_to_all of weights of true classes") > first, events
+
+
+def check_inputs_travel_while_samples_are_drawn(rank: int, size: int) -> None:
+    for module in (distributed.ShardedNCELoss, distributed.ShardedSampledSoftmaxLoss):
+        events = events_of_a_step(module, "data_to_rows")
+        assert events.index("start all_gather of inputs") < events.index("draw"), events
+        assert events.index("draw") < events.index("wait all_gather of inputs") < events.index("score"), events
+
+
+def check_arrays_are_made_where_the_inputs_are(rank: int, size: int) -> None:
+    """Whatever PyTorch's default device is: one without memory, here."""
+    samples = fastnce.torch.log_uniform_candidates(torch.arange(3), S, V, seed=1)
+    for reduction in ("mean", "none"):
         for module in (distributed.ShardedNCELoss, distributed.ShardedSampledSoftmaxLoss):
-            events.clear()
-            module(*(V, D, S), scheme="rows_to_data", seed=5)(torch.randn(3, D), torch.arange(3))
-            names = [re.sub(" on rank .*", "", event) for event in events]
-            first = names.index("score")
-            assert names.index("start all_to_all of weights of true classes") < first, names
-            assert names.index("wait all_to_all of weights of true classes") > first, names
+            for scheme in ("rows_to_data", "data_to_rows"):
+                for sampling in ("global", "stratified"):
+                    criterion = module(*(V, D, S), scheme=scheme, sampling=sampling, reduction=reduction, seed=5)
+                    inputs, labels = torch.randn(3, D, requires_grad=True), torch.tensor([0, -100, 2])
+                    exclude = fastnce.Ragged(torch.arange(3), torch.arange(4))
+                    weights = torch.ones(3)
+                    with torch.device("meta"):
+                        criterion(inputs, labels, weights, label_weights=weights, exclude=exclude).sum().backward()
+                        criterion.top_k(inputs, 3, exclude)
+                        criterion.rank(inputs, labels, exclude)
+                        table = inputs, labels, criterion.weight, criterion.bias, V
+                        distributed.softmax_loss(*table, exclude=exclude).sum().backward()
+                        distributed.nce_loss(*table, samples, scheme=scheme, reduction=reduction).sum().backward()
 
 
 def replicated(body: nn.Module) -> nn.Module:

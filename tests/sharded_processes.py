@@ -34,7 +34,15 @@ CHECKS = {
     if name.startswith("check_")
 }
 NEED_TWO = (
-    *("other_arguments", "a_rank_that", "arguments_that", "factors_of_backward", "rows_of_true", "auto"),
+    *(
+        "other_arguments",
+        "a_rank_that",
+        "arguments_that",
+        "factors_of_backward",
+        "rows_of_true",
+        "inputs_travel",
+        "auto",
+    ),
     *("what_an_unsharded", "what_the_in_batch", "dtypes_and_options", "strata_too_small", "functions_"),
 )
 

@@ -176,4 +176,4 @@ def rank_of_labels(
     ranks = _evaluate.rank_of_labels(table.shard(options), batch, header)
     labels, _ = split_lists("target", target)
     kept = torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels != ignore_index
-    return torch.full(labels.shape, torch.nan, dtype=torch.float64).masked_scatter_(kept, ranks)
+    return ranks.new_full(labels.shape, torch.nan).masked_scatter_(kept, ranks)

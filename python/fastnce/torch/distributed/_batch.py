@@ -43,6 +43,17 @@ class Lists:
         """int64 ``[n + 1]``."""
         return offsets_of(self.counts)
 
+    def sums(self, values: Tensor | None) -> Tensor:
+        """float64 ``[n]``: of numbers, one for each class; ``None``: all 1."""
+        if values is None:
+            return self.counts.double()
+        sums = self.counts.new_zeros(self.counts.shape, dtype=torch.float64)
+        return sums.index_add_(0, self.examples, values.double())
+
+    def targets(self, weights: Tensor | None, counts: Tensor, true_target: str) -> Tensor:
+        """float64 ``[n]``: the sums of the targets of these labels, of which an example has ``counts`` on all ranks."""
+        return self.sums(weights) if true_target == "one" else self.sums(weights) / counts.clamp(min=1)
+
     def select(self, mask: Tensor) -> Lists:
         """The lists without the values that the mask leaves out."""
         counts = torch.bincount(self.examples[mask], minlength=self.counts.shape[0])
@@ -72,10 +83,7 @@ class Batch:
     @property
     def label_weight_sums(self) -> Tensor | None:
         """float64 ``[b]``; ``None``: the counts."""
-        if self.label_weights is None:
-            return None
-        sums = torch.zeros(self.labels.counts.shape[0], dtype=torch.float64)
-        return sums.index_add_(0, self.labels.examples, self.label_weights.double())
+        return None if self.label_weights is None else self.labels.sums(self.label_weights)
 
 
 def batch_of(
@@ -94,7 +102,7 @@ def batch_of(
     rows = input.detach().reshape(math.prod(input.shape[:-1]), input.shape[-1])
     if offsets is None:
         num_true = labels.shape[-1] if labels.dim() == input.dim() else 1
-        counts = torch.full((rows.shape[0],), num_true, dtype=torch.int64)
+        counts = torch.full((rows.shape[0],), num_true, dtype=torch.int64, device=input.device)
     else:
         counts = offsets.long().diff()
     lists = Lists(labels.reshape(-1).long(), counts)
@@ -170,7 +178,7 @@ def header_of(exchange: Exchange, batch: Batch, own: Own) -> Header:
     }
     factors = [len(own.factors), bits_of(*own.factors)]
     numbers = [own.fault, *factors, *own.gradients, *sizes, *agreed.values()]
-    columns = exchange.gather("sizes of the batches", torch.tensor(numbers, dtype=torch.int64)).wait().T.tolist()
+    columns = [list(column) for column in zip(*exchange.numbers("sizes of the batches", numbers), strict=True)]
     faults, passes, factor_bits = columns[:3]
     if not own.fault:
         raise_if_refused(faults)

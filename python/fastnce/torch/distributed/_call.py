@@ -35,7 +35,7 @@ Run: TypeAlias = Callable[[Batch, Header, float, Gradients], Result]
 Counts: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None]
 """Sampled classes, and expected counts of true and of sampled ones."""
 
-_NO_SAMPLES: Counts = (torch.zeros(1, dtype=torch.int64), None, None)
+_NO_SAMPLES: Counts = (torch.zeros(1, dtype=torch.int64, device="cpu"), None, None)
 
 _factors: Any = WeakTensorKeyDictionary()
 """Of a table: gradients of its losses, in the backward passes since the last call."""
@@ -75,8 +75,8 @@ class Table:
         try:
             return make(), None
         except Exception as error:
-            none = torch.empty(0, dtype=torch.int64)
-            return Batch(torch.empty((0, 0)), Lists(none, none)), error
+            none = torch.empty(0, dtype=torch.int64, device="cpu")
+            return Batch(none.float().view(0, 0), Lists(none, none)), error
 
     def require_rows(self) -> None:
         """Raises ValueError unless there are as many rows as this rank has to hold."""
@@ -135,17 +135,18 @@ class Table:
         samples: Counts,
     ) -> None:
         """Raises what the library does for a table of all classes, of which a row stands for each here."""
+        row = torch.zeros(self.weight.shape[1:], dtype=self.weight.dtype, device="cpu")
         fields = {
-            "weights": self.weight.detach().new_zeros((1, self.weight.shape[1])).expand(self.num_classes, -1),
+            "weights": row.expand(self.num_classes, -1),
             "labels": labels,
             "label_offsets": offsets,
             "label_weights": label_weights,
-            "inputs": input.detach(),
+            "inputs": input if input.is_cpu else row.to(input.dtype).expand(input.shape),
             "exclude": excluded,
             "exclude_offsets": exclude_offsets,
         }
-        arrays: dict[str, Any] = {name: as_array(field) for name, field in fields.items()}
-        arrays["sampled_values"] = tuple(map(as_array, samples))
+        arrays: dict[str, Any] = {name: _on_cpu(field) for name, field in fields.items()}
+        arrays["sampled_values"] = tuple(map(_on_cpu, samples))
         num_true = labels.shape[-1] if offsets is None and labels.dim() == input.dim() else 1
         _core.check_loss({**arrays, "num_true": num_true, "padding": self.ignore_index})
 
@@ -226,6 +227,11 @@ class Table:
 
     def _note(self, factor: float) -> None:
         _factors.setdefault(self.weight, []).append(factor)
+
+
+def _on_cpu(tensor: Tensor | None) -> Any:
+    """As the library checks it: values of a CUDA device are copied, which the exchange of sizes waits for anyway."""
+    return None if tensor is None else as_array(tensor.cpu())
 
 
 def _per_label(values: Tensor | None, labels: Tensor) -> Tensor | None:

@@ -52,6 +52,18 @@ class Exchange:
         """That of all ranks in place of ``None``."""
         return dist.group.WORLD if self.group is None else self.group
 
+    @property
+    def device(self) -> torch.device:
+        """Where the process group takes the numbers that ranks tell each other."""
+        nccl = self.size > 1 and dist.get_backend(self.group) == "nccl"
+        return torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
+
+    def numbers(self, name: str, own: list[int]) -> list[list[int]]:
+        """Of each rank, what it has in place of ``own``."""
+        everywhere = self.gather(name, torch.tensor(own, dtype=torch.int64, device=self.device)).wait()
+        numbers: list[list[int]] = everywhere.tolist()
+        return numbers
+
     def gather(self, name: str, own: Tensor) -> Pending:
         """``[P, ...]`` of the tensors ``[...]`` of all ranks, which have one shape."""
         own = own.contiguous()

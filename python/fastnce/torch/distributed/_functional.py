@@ -170,7 +170,7 @@ def _loss(table: Table, arguments: Arguments, options: dict[str, Any], scheme: S
         classes, _, counts = arguments.sampled_values
         sampling = Given(classes.long(), counts)
         for values in (sampling.classes, counts):
-            numbers = zlib.crc32(b"" if values is None else values.contiguous().numpy().tobytes(), numbers)
+            numbers = zlib.crc32(b"" if values is None else values.cpu().contiguous().numpy().tobytes(), numbers)
     call = ("sampled", table.num_classes, table.reduction, scheme, sorted(options.items()), counts is not None)
     header = table.header(
         *(batch, refusal, call, {"hash of the samples": numbers}, table.wanted(arguments.input), arguments.weight),

@@ -81,8 +81,9 @@ def in_batch_softmax_loss(
         refusal = error
     wanted = isinstance(items, Tensor) and items.requires_grad and torch.is_grad_enabled()
     sizes = [0, 0, 0] if refusal is not None else [*items.shape, FLOATS.index(items.dtype)]
-    own = torch.tensor([refusal is not None, log_q is not None, wanted, *sizes], dtype=torch.int64)
-    refused, with_q, recorded, counts, widths, dtypes = exchange.gather("sizes of the batches", own).wait().T.tolist()
+    own = [refusal is not None, log_q is not None, wanted, *sizes]
+    columns = zip(*exchange.numbers("sizes of the batches", own), strict=True)
+    refused, with_q, recorded, counts, widths, dtypes = map(list, columns)
     if refusal is not None:
         raise refusal
     raise_if_refused(refused)

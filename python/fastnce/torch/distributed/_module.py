@@ -64,6 +64,7 @@ class ShardedLoss(LossKind, nn.Module):
         ignore_index: int | None = -100,
         precision: Precision | None = None,
         seed: Seed = None,
+        device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         """Initialise this rank's rows and the stream of samples; see the class for the arguments."""
@@ -72,7 +73,7 @@ class ShardedLoss(LossKind, nn.Module):
         self._distribution, self._unique = "log_uniform", True
         calls, refusal = 0, None
         configuration: dict[str, Any] = {}
-        own_seed = torch.zeros(2, dtype=torch.int64)
+        own_seed = seed_tensor((0, 0))
         try:
             self.num_classes = int64(num_classes, "num_classes")
             self.embedding_dim = int64(embedding_dim, "embedding_dim")
@@ -96,9 +97,10 @@ class ShardedLoss(LossKind, nn.Module):
             refusal = error
         self._seed = self._agree(configuration, own_seed, refusal)
         rows = rows_of_rank(self.num_classes, exchange.rank, exchange.size)
-        self.weight = nn.Parameter(torch.empty((rows, self.embedding_dim), dtype=dtype))
-        self.register_parameter("bias", nn.Parameter(torch.empty(rows, dtype=dtype)) if bias else None)
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.weight = nn.Parameter(torch.empty((rows, self.embedding_dim), device=device, dtype=dtype))
+        own_bias = nn.Parameter(torch.empty(rows, device=device, dtype=dtype)) if bias else None
+        self.register_parameter("bias", own_bias)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device="cpu"))
         stratified = sampling == "stratified"
         self._stratum = stratum_of(self._distribution, self.num_classes, exchange) if stratified else None
         self.reset_parameters()

@@ -51,6 +51,7 @@ class ShardedNCELoss(NCEKind, ShardedLoss):
         ignore_index: A class that is left out.
         precision: As in :class:`fastnce.torch.NCELoss`.
         seed: Seed for sampling; ``None``: one that rank 0 chooses.
+        device: Device of the parameters.
         dtype: Dtype of the parameters.
 
     Attributes:
@@ -85,7 +86,7 @@ class ShardedNegativeSamplingLoss(NegativeSamplingKind, ShardedLoss):
         super().__init__(num_classes, embedding_dim, num_sampled, **options)
 
     def _options(self) -> dict[str, Any]:
-        table = torch.empty(0)
+        table = torch.empty(0, device="cpu")
         return {
             **super()._options(),
             "positive_weight": require_number("positive_weight", self.positive_weight, table),

@@ -28,6 +28,17 @@ class Part(NamedTuple):
     """float64 ``[B]``, of a softmax: of the logits of this part and of ``other_log_sum_exp``."""
 
 
+def softmax_losses(part: Part, other_log_sum_exp: Tensor, targets: Tensor) -> Tensor:
+    """The part's share of the losses, once it is known what the others have; it was computed as if they had nothing.
+
+    ``targets``: float64 ``[B]``, the sum of the targets of the part's labels. Each lacks the logarithm of how much the
+    sum of exponentials grows, log(1 + exp(others - own)): terms of one sign, so that no digits are lost.
+    """
+    assert part.log_sum_exp is not None
+    grown = torch.nn.functional.softplus(other_log_sum_exp - part.log_sum_exp, threshold=40.0)
+    return part.loss + torch.where(targets == 0, 0.0, targets * grown).to(part.loss.dtype)
+
+
 def part_of_loss(
     gradients: Gradients = (False, False, False),
     sampled: tuple[Tensor, Tensor | None, Tensor | None] | None = None,

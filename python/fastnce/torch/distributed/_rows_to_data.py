@@ -16,7 +16,7 @@ from torch import Tensor
 from fastnce.torch._kernels import Gradients
 from fastnce.torch.distributed._batch import Batch, Lists
 from fastnce.torch.distributed._layout import owner_of
-from fastnce.torch.distributed._parts import Part, part_of_loss
+from fastnce.torch.distributed._parts import Part, part_of_loss, softmax_losses
 from fastnce.torch.distributed._sampling import samples_of_rank
 from fastnce.torch.distributed._shard import Result, Shard
 from fastnce.torch.distributed._travelling_rows import Rows, SampledRows, TrueRows, coalesced
@@ -33,7 +33,13 @@ def rows_to_data(shard: Shard, batch: Batch, scale: float, gradients: Gradients)
     if shard.options["family"] == "softmax":
         sampled_sums = loss.of_samples(sampled, log_sum_exp=True).log_sum_exp
         true = arrive()
-        true_sums = loss.of_labels(true, log_sum_exp=True).log_sum_exp
+        of_true = loss.of_labels(true, log_sum_exp=True)
+        if not any(gradients):
+            assert sampled_sums is not None
+            labels, weights = batch.labels, batch.label_weights
+            targets = labels.targets(weights, labels.counts, shard.options["true_target"])
+            return Result(softmax_losses(of_true, sampled_sums, targets), None, None, None, None)
+        true_sums = of_true.log_sum_exp
         of_samples = loss.of_samples(sampled, gradients, other_log_sum_exp=true_sums)
         from_samples = samples.rows.send_back(of_samples.grad_weights, of_samples.grad_biases)
         of_labels = loss.of_labels(true, gradients, other_log_sum_exp=sampled_sums)
@@ -117,7 +123,10 @@ class _Loss:
             labels=none,
             label_offsets=torch.zeros_like(self._batch.labels.offsets),
             class_keys=self._samples.classes,
-            sampled=(torch.arange(len(self._samples.classes)), *_counts(none, self._samples.sampled_count)),
+            sampled=(
+                torch.arange(len(self._samples.classes), device=none.device),
+                *_counts(none, self._samples.sampled_count),
+            ),
         )
 
     def of_labels(self, rows: Rows, gradients: Gradients = (False, False, False), **fields: Any) -> Part:

@@ -100,7 +100,7 @@ class Drawn:
         rank, size = exchange.rank, exchange.size
         if self.stratum is None:
             return self.of_table(true_classes).on(exchange)
-        seed = self.seed + torch.tensor([0, rank])
+        seed = self.seed + torch.tensor([0, rank], device="cpu")
         count = samples_of_rank(self.num_sampled, rank, size)
         rows = rows_of_rank(self.num_classes, rank, size)
         drawn, *counts = self._draw(self.stratum, row_of(true_classes, size), seed, count, rows)
@@ -108,8 +108,9 @@ class Drawn:
 
     def _draw(self, distribution: Any, true_classes: Tensor, seed: Tensor, count: int, range_max: int) -> Samples:
         classes = true_classes if self.corrects else true_classes[:0]
-        values = draw(distribution, classes.unsqueeze(1), self.call, seed, count, self.unique, range_max)
-        sampled, true_count, sampled_count = (torch.as_tensor(value) for value in values)
+        call = self.call if classes.is_cpu else torch.tensor(self.call, device=classes.device)
+        values = draw(distribution, classes.unsqueeze(1), call, seed, count, self.unique, range_max)
+        sampled, true_count, sampled_count = (torch.as_tensor(value, device=classes.device) for value in values)
         if not self.corrects:
             return Samples(sampled, None, None)
         return Samples(sampled, sampled_count, true_count.reshape(-1))
