@@ -1,15 +1,6 @@
 // The true classes of the softmax losses, before and after the samples. Compiled once per instruction set; the rules
 // are in simd-inl.h.
 
-// exp(others - largest). Where the others have the largest logit, the difference is what rounding to T leaves: at most
-// a half, but for numbers so large that they have no fraction.
-template <class T>
-double others_exponential(double others, T largest) {
-  double above = others - static_cast<double>(largest);
-  if (largest == static_cast<T>(others)) above = above < -0.5 ? -0.5 : above > 0.5 ? 0.5 : above;
-  return __builtin_exp(above);
-}
-
 template <class T>
 void softmax_true_logits(const LossTask<T>& task, Range examples, T* row) {
   const std::int64_t last = task.targets.begin(examples.end);
@@ -26,7 +17,7 @@ void softmax_true_logits(const LossTask<T>& task, Range examples, T* row) {
       largest = u > largest ? u : largest;
     }
     task.softmax_max[b] = largest;
-    task.softmax_sum[b] = has_others ? others_exponential<T>(others, largest) : 0.0;
+    task.softmax_sum[b] = has_others ? math::exp_of_others<T>(others, largest) : 0.0;
   }
 }
 
