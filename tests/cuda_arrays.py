@@ -20,6 +20,7 @@ import pytest
 import fastnce
 from cases import Problem
 from fastnce import _devices
+from fastnce._request import ARRAYS_OF_PARTS
 from halves import BFLOAT16, is_bfloat16
 from lending import (
     CUDA,
@@ -167,7 +168,7 @@ class CudaArrays:
             name in ("positive_weight", "negative_weight") and np.ndim(value)
         ):
             return self.put(np.asarray(value, np.float32))
-        if name in ("weights", "biases", "labels", "inputs", "sampled_candidates"):
+        if name in ("weights", "biases", "labels", "inputs", "sampled_candidates", "class_keys", *ARRAYS_OF_PARTS):
             return [self.put(shard) for shard in value] if isinstance(value, list) else self.put(value)
         return value
 

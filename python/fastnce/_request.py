@@ -74,6 +74,9 @@ attributes of JAX's handler are made from this table, so that a new option is a 
 ARRAYS = (*(field.name for field in FIELDS if field.kind in ("array", "samples", "factor")), "grad_loss")
 """The fields that hold arrays; the others are sizes and options."""
 
+ARRAYS_OF_PARTS = tuple(field.name for field in FIELDS if field.kind == "part" and field.default is None)
+"""Those of a loss in parts."""
+
 OPTIONS = tuple(field for field in FIELDS if field.kind in ("integer", "number", "flag", "choice"))
 """The fields that are fixed when a front end compiles a call."""
 
@@ -98,6 +101,11 @@ def compute(fields: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
     ``fields`` are those of the core, ``csrc/bindings/ops/loss_arguments.h``; what is not given has its default there.
     Rows are cut to those used.
     """
+    return compute_part(fields)[:5]
+
+
+def compute_part(fields: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """What :func:`compute` returns, and ``log_sum_exp``, float64 ``[B]``, or ``None`` if it was not asked for."""
     split_lists(fields)
     inputs = fields["inputs"]
     device = cuda_device_of(inputs, "inputs", fields.get("num_classes") or 0)
@@ -106,17 +114,18 @@ def compute(fields: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
         *arrays, used = _core.compute_loss(fields)
     else:
         convert = device.hand_over
-        with device.call(*(fields.get(name) for name in ARRAYS if name != "inputs")):
+        with device.call(*(fields.get(name) for name in (*ARRAYS, *ARRAYS_OF_PARTS) if name != "inputs")):
             *arrays, used = _core.compute_loss(fields | {"device": device})
         if used is not None:
             arrays[2:5] = [None if array is None else array[:used] for array in arrays[2:5]]
-    loss, grad_inputs, ids, grad_weights, grad_biases, _ = arrays
+    loss, grad_inputs, ids, grad_weights, grad_biases, log_sum_exp = arrays
     return (
         convert(loss),
         None if grad_inputs is None else convert(grad_inputs, inputs),
         None if ids is None else convert(ids),
         None if grad_weights is None else convert(grad_weights, fields["weights"]),
         None if grad_biases is None else convert(grad_biases, fields["biases"]),
+        None if log_sum_exp is None else convert(log_sum_exp),
     )
 
 

@@ -90,9 +90,19 @@ const std::int64_t* CudaCall::ids(Array array, std::int64_t columns) {
 }
 
 const float* CudaCall::floats(Array array, std::span<const std::int64_t> shape, const char* expected) {
+  return reinterpret_cast<const float*>(numbers(std::move(array), DType::kFloat32, shape, expected));
+}
+
+const double* CudaCall::doubles(Array array, std::span<const std::int64_t> shape, const char* expected) {
+  return reinterpret_cast<const double*>(numbers(std::move(array), DType::kFloat64, shape, expected));
+}
+
+const std::byte* CudaCall::numbers(Array array, DType dtype, std::span<const std::int64_t> shape,
+                                   const char* expected) {
   const Array& values = borrowed_.emplace_back(std::move(array));
-  if (values.type.code != dl::kFloat || values.type.bits != 32) {
-    throw InvalidType(concat(values.name, " has dtype ", values.type_name(), ": expected float32 on a CUDA device"));
+  if (values.type.code != dl::kFloat || values.type.bits != 8 * element_bytes(dtype)) {
+    throw InvalidType(
+        concat(values.name, " has dtype ", values.type_name(), ": expected ", dtype_name(dtype), " on a CUDA device"));
   }
   if (!std::ranges::equal(values.shape, shape)) {
     throw InvalidValue(concat(values.name, " has shape ", values.shape_text(), ": expected ", expected, " = ",
@@ -102,7 +112,7 @@ const float* CudaCall::floats(Array array, std::span<const std::int64_t> shape, 
   if (!no_elements && !is_compact(values.shape, values.strides)) {
     throw InvalidValue(concat(values.name, " is not contiguous: expected contiguous memory on a CUDA device"));
   }
-  return no_elements ? nullptr : reinterpret_cast<const float*>(values.data);
+  return no_elements ? nullptr : values.data;
 }
 
 void CudaCall::finish() {

@@ -46,14 +46,16 @@ class CudaCall {
   // Arguments, held until this ends. Ids [rows, columns] or [rows], any integers: contiguous int64 is used in place,
   // others are copied.
   const std::int64_t* ids(Array array, std::int64_t columns);
-  // Contiguous float32 of just this shape. Throws InvalidType or InvalidValue for others.
+  // Contiguous float32, or float64, of just this shape. Throws InvalidType or InvalidValue for others.
   const float* floats(Array array, std::span<const std::int64_t> shape, const char* expected);
+  const double* doubles(Array array, std::span<const std::int64_t> shape, const char* expected);
 
   // Waits for the work if a framework may reuse memory that it still reads. After an error the destructor does.
   void finish();
 
  private:
   void* keep(Output output) { return kept_.emplace_back(std::move(output)).data; }
+  const std::byte* numbers(Array array, DType dtype, std::span<const std::int64_t> shape, const char* expected);
 
   py::object device_;
   cuda::Stream stream_;

@@ -39,20 +39,32 @@ void use_weight(py::handle given, const char* name, const Place& place, const Lo
   }
 }
 
+void use_parts(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {
+  OtherParts& parts = call.request.parts;
+  if (is_given(args.label_counts)) {
+    Array counts = borrow_per_example(args.label_counts, "label_counts", call, place);
+    merge_leading_axes(counts, 0);
+    parts.label_count = gpu.ids(std::move(counts), 1);
+  }
+  const auto per_example = [&](py::handle given, const char* name) {
+    if (!is_given(given)) return static_cast<const double*>(nullptr);
+    return gpu.doubles(borrow_per_example(given, name, call, place), call.batch_shape(), "[B]");
+  };
+  parts.label_weight = per_example(args.label_weight_sums, "label_weight_sums");
+  parts.log_sum_exp = per_example(args.other_log_sum_exp, "other_log_sum_exp");
+}
+
 }  // namespace
 
 py::object cuda_loss(const LossArguments& args) {
   const cuda::Stream stream = stream_of(args.device);
   const Place place = place_on(stream, "inputs");
   LossCall call(borrow_cuda_inputs(args.inputs, place), args, place);
-  if (is_given(args.label_counts) || call.request.wanted.log_sum_exp) {
-    throw InvalidValue(
-        "label_counts and log_sum_exp: a loss in parts is not on CUDA devices yet; expected arrays on the CPU");
-  }
   CudaCall gpu(args.device, stream);
   LossRequest& request = call.request;
   use_targets(args, place, call, gpu);
   use_exclusions(args, place, call, gpu);
+  use_parts(args, place, call, gpu);
   use_grad_loss(args, place, call, gpu);
   use_weight(args.positive_weight, "positive_weight", place, call, gpu, request.loss.positive_weight);
   use_weight(args.negative_weight, "negative_weight", place, call, gpu, request.loss.negative_weight);
@@ -67,11 +79,15 @@ py::object cuda_loss(const LossArguments& args) {
   const CudaCall::Output loss = gpu.empty(DType::kFloat32, call.batch_shape());
   outputs.loss = loss.data;
   call.set_grad_dtypes(outputs);
-  py::object grad_inputs = py::none(), row_ids = py::none(), grad_weights = py::none(), grad_biases = py::none();
+  py::object log_sum_exp = py::none(), grad_inputs = py::none(), row_ids = py::none(), grad_weights = py::none(),
+             grad_biases = py::none();
   const auto output = [](py::object& result, const CudaCall::Output& made) {
     result = made.array;
     return made.data;
   };
+  if (request.wanted.log_sum_exp) {
+    outputs.log_sum_exp = static_cast<double*>(output(log_sum_exp, gpu.empty(DType::kFloat64, call.batch_shape())));
+  }
   const std::int64_t rows = call.entries();
   if (request.wanted.grad_inputs) {
     outputs.grad_inputs = output(grad_inputs, gpu.empty(*outputs.grad_inputs_dtype, call.inputs_shape()));
@@ -99,7 +115,7 @@ py::object cuda_loss(const LossArguments& args) {
     }());
   }
   gpu.finish();
-  return py::make_tuple(loss.array, grad_inputs, row_ids, grad_weights, grad_biases, py::none(), used);
+  return py::make_tuple(loss.array, grad_inputs, row_ids, grad_weights, grad_biases, log_sum_exp, used);
 }
 
 }  // namespace fastnce::bindings

@@ -94,24 +94,15 @@ class HostCall {
   void use_parts(const LossArguments& args) {
     OtherParts& parts = call.request.parts;
     if (is_given(args.label_counts)) {
-      const Array counts = borrow_or_convert(args.label_counts, "label_counts", kHost);
-      require_one_per_example(counts);
-      label_counts_ = copy_ids(counts);
+      label_counts_ = copy_ids(borrow_per_example(args.label_counts, "label_counts", call, kHost));
       parts.label_count = label_counts_.data();
     }
     const auto per_example = [&](py::handle given, const char* name, std::optional<Values<double>>& values) {
       if (!is_given(given)) return static_cast<const double*>(nullptr);
-      const Array array = borrow_or_convert(given, name, kHost);
-      require_one_per_example(array);
-      return values.emplace(array, call.batch_shape(), "[B]").data();
+      return values.emplace(borrow_per_example(given, name, call, kHost), call.batch_shape(), "[B]").data();
     };
     parts.label_weight = per_example(args.label_weight_sums, "label_weight_sums", label_weight_sums_);
     parts.log_sum_exp = per_example(args.other_log_sum_exp, "other_log_sum_exp", other_log_sum_exp_);
-  }
-
-  void require_one_per_example(const Array& array) const {
-    if (array.shape == call.batch_shape()) return;
-    throw InvalidValue(concat(array.name, " has shape ", array.shape_text(), ": expected one number for each example"));
   }
 
   const T* per_label(py::handle given, const char* name, std::optional<Values<T>>& values) {

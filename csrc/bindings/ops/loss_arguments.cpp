@@ -370,6 +370,12 @@ Array borrow_class_keys(py::handle object, const LossCall& call, const Place& pl
       concat("item_ids has shape ", keys.shape_text(), ": expected one for each item, [", num_classes, "]"));
 }
 
+Array borrow_per_example(py::handle object, const char* name, const LossCall& call, const Place& place) {
+  Array values = borrow_or_convert(object, name, place);
+  if (values.shape == call.batch_shape()) return values;
+  throw InvalidValue(concat(name, " has shape ", values.shape_text(), ": expected one number for each example"));
+}
+
 Array borrow_per_label(py::handle object, const char* name, const LossCall& call, const Place& place) {
   Array values = borrow_or_convert(object, name, place);
   if (call.has_label_lists()) return values;

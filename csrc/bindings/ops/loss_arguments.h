@@ -107,6 +107,9 @@ Array borrow_offsets(py::handle object, const char* name, const LossCall& call, 
 // Borrows the keys [V] of classes.
 Array borrow_class_keys(py::handle object, const LossCall& call, const Place& place);
 
+// Borrows a number for each example, [...]. Throws InvalidValue for other shapes.
+Array borrow_per_example(py::handle object, const char* name, const LossCall& call, const Place& place);
+
 // Borrows a number for each label, such as expected counts: [...] become [..., 1] if T is 1. Throws InvalidValue for
 // others of rank 1.
 Array borrow_per_label(py::handle object, const char* name, const LossCall& call, const Place& place);

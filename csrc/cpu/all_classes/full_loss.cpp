@@ -272,7 +272,7 @@ class FullLoss {
     for (int rank = 0; rank < team.size; ++rank) {
       sums.of_samples += memory.sums.of(rank)[in_strip] * exp_below(memory.maxima.of(rank)[in_strip]);
     }
-    if (of_others != nullptr) sums.of_samples += math::others_exponential<T>(of_others[examples_.rows[b]], maximum);
+    if (of_others != nullptr) sums.of_samples += math::exp_of_others<T>(of_others[examples_.rows[b]], maximum);
     double own_targets = 0.0;
     for_each_label(b, [&](std::int64_t e, double share) {
       sums.of_true += exp_below(score(e));

@@ -17,7 +17,7 @@ void softmax_true_logits(const LossTask<T>& task, Range examples, T* row) {
       largest = u > largest ? u : largest;
     }
     task.softmax_max[b] = largest;
-    task.softmax_sum[b] = has_others ? math::others_exponential<T>(others, largest) : 0.0;
+    task.softmax_sum[b] = has_others ? math::exp_of_others<T>(others, largest) : 0.0;
   }
 }
 

@@ -90,6 +90,11 @@ FASTNCE_DEVICE int count_classes(const DeviceTargets& targets, std::int64_t b) {
   return sum_over_warp(own);
 }
 
+// Those of all parts of a loss; none where the example's list is not known.
+FASTNCE_DEVICE int classes_of_all_parts(const EnterExamplesArguments& args, std::int64_t b) {
+  return args.targets.lists.is_broken(b) ? 0 : static_cast<int>(args.label_count[b]);
+}
+
 // What a warp works on.
 struct Work {
   std::int64_t example;  // from `rows` on: none
@@ -141,9 +146,10 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   const float q = leads ? args.q.load(at) : 0.0f;
   const float label_weight = leads && args.label_weights != nullptr ? args.label_weights[at] : 1.0f;
   const float factor = leads ? args.grad_loss.of(b) : 1.0f;
-  const bool is_class = has_label && !is_padding(targets.padding, id);
-  const int classes = has_label ? count_classes(targets, b) : 0;
-  const bool takes_part = exists && (classes > 0 || (!targets.are_lists() && targets.per_example == 0));
+  const bool in_parts = args.label_count != nullptr;
+  const int classes = in_parts ? exists ? classes_of_all_parts(args, b) : 0 : has_label ? count_classes(targets, b) : 0;
+  const bool takes_part = exists && (classes > 0 || (!in_parts && !targets.are_lists() && targets.per_example == 0));
+  const bool is_class = has_label && (!in_parts || takes_part) && !is_padding(targets.padding, id);
   if (exists && packs && lane_index() == 0 && args.takes_part != nullptr) args.takes_part[b] = takes_part;
   const bool in_range = is_class && is_valid_id(id, args.num_classes);
   const std::int64_t class_id = in_range ? id : 0;  // class 0 in place of none: its product is not used

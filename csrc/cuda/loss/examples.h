@@ -35,14 +35,16 @@ struct EnterExamplesArguments {
   std::int64_t num_labels;     // L
   GivenQ q;                    // Q(y) [L]
   const float* label_weights;  // [L]; null: 1
-  bool mean;                   // a true class has target 1 / T, else 1
-  bool weights_are_targets;    // of the logistic loss; they multiply nothing then
+  // T [B], of all parts of a loss; null: it is not in parts. An example with 0 takes no part, whatever labels it has.
+  const std::int64_t* label_count;
+  bool mean;                 // a true class has target 1 / T, else 1
+  bool weights_are_targets;  // of the logistic loss; they multiply nothing then
   Factor positive_weight, grad_loss;
   float input_scale;  // multiplies x: 1 / temperature
   std::int64_t batch, dim, num_classes;
   std::int64_t rows;     // B, padded
   OperandPlanes planes;  // zeros for examples that take no part
-  bool* takes_part;      // [B]: whether an example has a true class, or T is 0; null: not wanted
+  bool* takes_part;      // [B]: whether an example has a true class in any part, or T is 0; null: not wanted
   float* true_logit;     // u [L]; null: not the softmax loss, whose gradients need the normaliser (cuda/loss/softmax.h)
   float* true_loss;      // [L]; logistic alone
   // [L]: dloss/du, times the upstream factor; 0 for padding and labels out of range. Of the softmax loss: the weight of

@@ -29,7 +29,7 @@ class LossCall : LossLayout {
   }
 
   void queue(const Workspace& workspace, const Stream& stream) {
-    if (!r_.wanted.gradients() && !r_.wanted.loss) return;
+    if (!r_.wanted.gradients() && !r_.wanted.loss && !r_.wanted.log_sum_exp) return;
     Carver memory(workspace);
     take_workspace(memory);
     memory.require_within(workspace);
@@ -148,6 +148,7 @@ class LossCall : LossLayout {
                           .num_labels = num_labels(),
                           .q = m_.true_q,
                           .label_weights = label_weights(),
+                          .label_count = r_.parts.label_count,
                           .mean = is_mean(),
                           .weights_are_targets = all_classes_,
                           .positive_weight = factor(r_.loss.positive_weight),
@@ -268,13 +269,16 @@ class LossCall : LossLayout {
                      .true_grad = m_.true_grad,
                      .targets = targets(),
                      .exclude = exclude(),
+                     .parts = r_.parts,
+                     .takes_part = m_.takes_part,
                      .mean = is_mean(),
                      .grad_loss = grad_loss(),
                      .first = first,
                      .examples = examples,
                      .loss = r_.wanted.loss ? static_cast<float*>(out_.loss) : nullptr,
                      .gradients = r_.wanted.gradients(),
-                     .scales = m_.scales},
+                     .scales = m_.scales,
+                     .log_sum_exp = r_.wanted.log_sum_exp ? out_.log_sum_exp : nullptr},
                     stream);
     if (r_.negatives.count == 0 || !r_.wanted.gradients()) return;
     if (has_groups()) return queue_group_scale(groups(), stream);

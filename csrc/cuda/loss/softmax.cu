@@ -7,6 +7,7 @@
 #include "cuda/loss/softmax.h"
 
 #include <bit>
+#include <limits>
 
 #include "cuda/gemm/elements.cuh"
 #include "math/loss/softmax.h"
@@ -59,7 +60,10 @@ FASTNCE_DEVICE void for_each_tile(const NormaliseArguments& args, std::int64_t t
   }
 }
 
-FASTNCE_KERNEL(kThreads, kBlocks) normalise_kernel(FASTNCE_ARGUMENTS NormaliseArguments args) {
+// A loss in parts has a kernel of its own, of 10 % more instructions, so that the others do not pay for it.
+template <bool kInParts>
+FASTNCE_KERNEL(kThreads, kBlocks)
+normalise_kernel(FASTNCE_ARGUMENTS NormaliseArguments args) {
   const int lane = thread_index() % kWarp;
   const std::int64_t in_chunk =
       (block_x() * kWarps + thread_index() / kWarp) * kExamplesPerWarp + lane % kExamplesPerWarp;
@@ -76,6 +80,11 @@ FASTNCE_KERNEL(kThreads, kBlocks) normalise_kernel(FASTNCE_ARGUMENTS NormaliseAr
   const auto is_class = [&](std::int64_t t) { return !has_padding || ids[t] != args.targets.padding.id; };
 
   float largest = math::kLeastLogit<float>;
+  double others = -std::numeric_limits<double>::infinity();
+  if (kInParts && exists && args.parts.log_sum_exp != nullptr) {
+    others = args.parts.log_sum_exp[b];
+    largest = fmaxf(largest, static_cast<float>(others));
+  }
   double shares = 0.0;  // of a target that the true classes have together
   int count = 0;        // of true classes
   int faults = 0;       // labels without a logit
@@ -96,7 +105,15 @@ FASTNCE_KERNEL(kThreads, kBlocks) normalise_kernel(FASTNCE_ARGUMENTS NormaliseAr
   shares = sum_of_example(shares);
   count = sum_of_example(count);
   faults = sum_of_example(faults);
-  const double q = args.mean && count > 0 ? 1.0 / (count + faults) : 1.0;  // of a label of weight 1
+  const bool takes_part = exists && (args.takes_part == nullptr || args.takes_part[b]);  // not read unless in parts
+  bool contributes = count > 0;
+  double labels = count + faults;
+  if (kInParts && args.parts.label_count != nullptr) {  // of all parts
+    contributes = takes_part;
+    labels = contributes ? static_cast<double>(args.parts.label_count[b]) : 0.0;
+    shares = contributes && args.parts.label_weight != nullptr ? args.parts.label_weight[b] : labels;
+  }
+  const double q = args.mean && contributes ? 1.0 / labels : 1.0;  // of a label of weight 1
 
   math::SoftmaxSums sums{};
   for_each_tile(args, tiles, in_chunk, share, [&](float maximum, float sum, std::int64_t) {
@@ -107,9 +124,15 @@ FASTNCE_KERNEL(kThreads, kBlocks) normalise_kernel(FASTNCE_ARGUMENTS NormaliseAr
     if (has_logit(t)) sums.of_true += static_cast<double>(math::exp_below(logit[t], largest));
   }
   sums = {sum_of_example(sums.of_true), sum_of_example(sums.of_samples)};
+  if (kInParts) sums.of_samples += math::exp_of_others(others, largest);
 
+  const auto is_broken = [&] { return faults > 0 || args.targets.lists.is_broken(b) || args.exclude.is_broken(b); };
+  if (kInParts && args.log_sum_exp != nullptr && exists && share == 0) {
+    const double logarithm = takes_part ? static_cast<double>(largest) + log(sums.total()) : 0.0;
+    args.log_sum_exp[b] = is_broken() ? __builtin_nan("") : logarithm;
+  }
   if (args.loss != nullptr) {
-    const double log_total = count > 0 ? log(sums.total()) : 0.0;
+    const double log_total = contributes ? log(sums.total()) : 0.0;
     double loss = 0.0;
     for (std::int64_t t = share; t < classes; t += kThreadsPerExample) {
       if (!has_logit(t)) continue;
@@ -117,17 +140,14 @@ FASTNCE_KERNEL(kThreads, kBlocks) normalise_kernel(FASTNCE_ARGUMENTS NormaliseAr
       loss += static_cast<double>(gradient[t]) * of_label;
     }
     loss = sum_of_example(loss) * q;
-    if (exists && share == 0) {
-      const bool is_broken = faults > 0 || args.targets.lists.is_broken(b) || args.exclude.is_broken(b);
-      args.loss[b] = is_broken ? __builtin_nanf("") : static_cast<float>(loss);
-    }
+    if (exists && share == 0) args.loss[b] = is_broken() ? __builtin_nanf("") : static_cast<float>(loss);
   }
   if (!args.gradients) return;
-  const double upstream = count > 0 ? static_cast<double>(args.grad_loss.of(b)) : 0.0;
-  const double factor = count > 0 ? q * upstream / sums.total() : 0.0;
+  const double upstream = contributes ? static_cast<double>(args.grad_loss.of(b)) : 0.0;
+  const double factor = contributes ? q * upstream / sums.total() : 0.0;
   const auto of_samples = static_cast<float>(shares * factor);
   for_each_tile(args, tiles, in_chunk, share, [&](float maximum, float, std::int64_t at) {
-    args.scales[at] = count > 0 ? of_samples * math::exp_below(maximum, largest) : 0.0f;
+    args.scales[at] = contributes ? of_samples * math::exp_below(maximum, largest) : 0.0f;
   });
   for (std::int64_t t = share; t < classes; t += kThreadsPerExample) {
     const double own = static_cast<double>(math::exp_below(logit[t], largest));
@@ -215,7 +235,8 @@ void queue_scale_of(const ScaleArguments& args, const Geometry& g, const Stream&
 }  // namespace
 
 void queue_normalise(const NormaliseArguments& args, const Stream& stream) {
-  launch(normalise_kernel, {.x = ceiling(args.examples, kWarps * kExamplesPerWarp)}, kThreads, 0, stream, args);
+  launch(args.in_parts() ? normalise_kernel<true> : normalise_kernel<false>,
+         {.x = ceiling(args.examples, kWarps * kExamplesPerWarp)}, kThreads, 0, stream, args);
 }
 
 void queue_scale(const ScaleArguments& args, const Geometry& g, const Stream& stream) {

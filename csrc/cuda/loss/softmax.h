@@ -7,6 +7,7 @@
 #include "cuda/gemm/operands.cuh"
 #include "cuda/loss/factor.cuh"
 #include "cuda/rows/targets.cuh"
+#include "fastnce/loss.h"
 
 namespace fastnce::cuda {
 
@@ -18,13 +19,18 @@ struct NormaliseArguments {
   const float* true_logit;  // u [L], of the whole batch, as all that follows without "tiles"
   float* true_grad;         // [L]: as enter_examples() leaves it, then dloss/du times the upstream factor
   DeviceTargets targets;
-  DeviceLists exclude;  // an example whose list is not known has no loss
-  bool mean;            // a true class has target 1 / T, else 1
+  DeviceLists exclude;     // an example whose list is not known has no loss
+  OtherParts parts;        // on the device
+  const bool* takes_part;  // [B]; null: all examples do
+  bool mean;               // a true class has target 1 / T, else 1
   Factor grad_loss;
   std::int64_t first, examples;  // of the chunk
   float* loss;                   // [B]; null: not wanted
   bool gradients;                // whether what follows and true_grad are wanted
   float* scales;                 // [tiles, pitch]: factor that makes G of exp(v - maximum)
+  double* log_sum_exp;           // [B], as in LossOutputs; null: not wanted
+
+  bool in_parts() const { return parts.label_count != nullptr || log_sum_exp != nullptr; }
 };
 void queue_normalise(const NormaliseArguments& arguments, const Stream& stream);
 

@@ -161,7 +161,9 @@ class LossLayout {
     if (r_.exclude.offsets != nullptr) m_.exclude_fault = memory.take<AtomicWord>(1);
     if (r_.removes_samples() && !compares_labels()) take_keys(memory);
     const bool has_padding = r_.targets.padding && r_.targets.per_example > 0;
-    if (has_padding || r_.targets.offsets != nullptr) m_.takes_part = memory.take<bool>(r_.batch);
+    if (has_padding || r_.targets.offsets != nullptr || r_.parts.label_count != nullptr) {
+      m_.takes_part = memory.take<bool>(r_.batch);
+    }
     (is_softmax() ? m_.true_logit : m_.true_loss) = memory.take<float>(num_labels());
     m_.true_grad = memory.take<float>(num_labels());
     m_.loss_parts = memory.take<float>(loss_tiles() * chunk_rows());

@@ -76,9 +76,11 @@ struct Negatives {
 // of a table: each part has some of the labels and some of the samples of the same examples. Losses and gradients of
 // inputs are then shares, which add up over the parts. A logistic loss is a sum over its classes and needs the counts
 // alone; a softmax needs two calls: the first for the log_sum_exp of each part, the second with those of the others.
+// On a CUDA device the arrays are there.
 struct OtherParts {
   // T [B]: the labels of an example, padding not counted, in all parts and this one. Examples with 0 contribute
-  // nothing. Null: there are no other parts.
+  // nothing. A smaller number than that of this part is refused; a CUDA device, which does not check it, leaves out
+  // examples with 0 or less. Null: there are no other parts.
   const std::int64_t* label_count = nullptr;
   const double* label_weight = nullptr;  // [B], of a softmax: the sum of the labels' weights; null: label_count
   // [B], of a softmax: of the logits of the other parts, u and v; -inf: they have none. Null: as if all were -inf.
@@ -132,7 +134,7 @@ struct LossOutputs {
   void* grad_weights = nullptr;  // [rows, D]: row r is the gradient of class row_ids[r]
   void* grad_biases = nullptr;   // [rows]
   // [B], of a softmax: the log of the sum of exp(logit), of this part and of parts.log_sum_exp; 0 where an example
-  // contributes nothing.
+  // contributes nothing. On a CUDA device NaN where the loss is.
   double* log_sum_exp = nullptr;
   std::optional<DType> grad_inputs_dtype = {}, grad_weights_dtype = {}, grad_biases_dtype = {};
   // On a CUDA device alone. All row outputs there have room for B T + G S rows, of which the first n are used; the

@@ -22,13 +22,14 @@ FASTNCE_HD T exp_below(T logit, T maximum) {
   return exp_nonpositive<T, T, typename LogisticConstants<T>::Bits>(logit - maximum);
 }
 
-// exp(others - largest), of a logarithm of a sum of exponentials. Where the others have the largest logit, the
-// difference is what rounding to T leaves: at most a half, but for numbers so large that they have no fraction.
+// exp(others - maximum), of the log_sum_exp of other parts of a loss, which the maximum is not below. Where that is
+// theirs, the difference is what rounding to T leaves: at most a half, but for numbers so large that they have no
+// fraction.
 template <class T>
-FASTNCE_HD double others_exponential(double others, T largest) {
-  double above = others - static_cast<double>(largest);
-  if (largest == static_cast<T>(others)) above = above < -0.5 ? -0.5 : above > 0.5 ? 0.5 : above;
-  return __builtin_exp(above);
+FASTNCE_HD double exp_of_others(double others, T maximum) {
+  double above = others - static_cast<double>(maximum);
+  if (maximum == static_cast<T>(others)) above = above < -0.5 ? -0.5 : above > 0.5 ? 0.5 : above;
+  return std::exp(above);
 }
 
 // Sums of an example's exponentials, in float64.
