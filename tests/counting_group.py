@@ -11,7 +11,7 @@ from torch.distributed import distributed_c10d
 
 class CountingGroup(dist.ProcessGroup):
     """Passes collectives on to another group of all ranks, and notes each with the elements that it brought from other
-    ranks or, where these are summed on the way, took to them."""
+    ranks."""
 
     def __init__(self, inner: Any) -> None:
         super().__init__(inner.rank(), inner.size())
@@ -28,10 +28,6 @@ class CountingGroup(dist.ProcessGroup):
     def all_gather_single(self, gathered: Tensor, own: Tensor, options: Any) -> Any:
         self._note("all_gather", own, own.numel() * (self.size() - 1))
         return self.inner.all_gather_single(gathered, own, options)
-
-    def reduce_scatter_single(self, own: Tensor, parts: Tensor, options: Any) -> Any:
-        self._note("reduce_scatter", parts, own.numel() * (self.size() - 1))
-        return self.inner.reduce_scatter_single(own, parts, options)
 
     def all_to_all_single(
         self, received: Tensor, sent: Tensor, receive: list[int], send: list[int], options: Any

@@ -64,7 +64,7 @@ def _of_examples(ctx: Any, grad_losses: Tensor) -> Any:
     step: Step = ctx.step
     _ = ctx.saved_tensors  # raises RuntimeError where one was changed since, or is freed
     _, grad_inputs, *rows = step.run(grad_losses.reshape(-1), 1 / step.size, step.gradients)
-    return _gradients(ctx, 1.0, None if grad_inputs is None else grad_inputs * step.size, *rows)
+    return _gradients(ctx, 1.0, None if grad_inputs is None else grad_inputs.mul_(step.size), *rows)
 
 
 class Total(torch.autograd.Function):
@@ -82,7 +82,7 @@ class Total(torch.autograd.Function):
         of the backward pass."""
         step, factors, scale, note = call
         losses, grad_inputs, *rows = step.run(factors, scale, step.gradients)
-        scaled = None if grad_inputs is None else grad_inputs * step.size
+        scaled = None if grad_inputs is None else grad_inputs.mul_(step.size)
         ctx.save_for_backward(step.ignored, scaled, *rows)
         ctx.note, ctx.is_empty = note, step.is_empty
         _keep(ctx, step, (inputs, weights, biases))

@@ -10,9 +10,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-# PyTorch 2.13 renamed these.
+# PyTorch 2.13 renamed this.
 _all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
-_reduce_scatter = dist.reduce_scatter_single if hasattr(dist, "reduce_scatter_single") else dist.reduce_scatter_tensor
 
 
 class Pending:
@@ -28,7 +27,9 @@ class Pending:
                 self._work.wait()
         except RuntimeError as error:
             raise RuntimeError(f"{self._what} failed: {error}") from error
-        return self._result()
+        result = self._result()
+        self._work, self._result = None, lambda: result  # which kept what was sent, and received in another form
+        return result
 
     def then(self, change: Callable[[Tensor], Tensor]) -> Pending:
         """What ``change`` makes of the result, once it is there."""
@@ -88,16 +89,15 @@ class Exchange:
         )
 
     def reduce_scatter(self, name: str, parts: Tensor) -> Pending:
-        """``[...]``: the sum over the ranks of what each has for this one, in ``[P, ...]``."""
-        parts = parts.contiguous()
+        """``[...]``: the sum over the ranks of what each has for this one, in ``[P, ...]``.
+
+        Summed here: gloo's own reduce_scatter is an all_reduce, which moves twice as much.
+        """
         if self.size == 1:
             return Pending("", None, lambda: parts[0])
-        own = parts.new_empty(parts.shape[1:])
-        return self._start(
-            f"reduce_scatter of {name}",
-            lambda: _reduce_scatter(own.view(-1), parts.view(-1), group=self.group, async_op=True),
-            lambda: own,
-        )
+        one_of_each = [1] * self.size
+        shares = self.all_to_all(name, parts, one_of_each, one_of_each)
+        return shares.then(lambda values: values.sum(0, dtype=values.dtype))
 
     def all_to_all(self, name: str, rows: Tensor, send: list[int], receive: list[int]) -> Pending:
         """``[sum(receive), ...]``: from rank r ``receive[r]`` rows, in the order of ranks; ``rows`` holds what goes to

@@ -1,7 +1,7 @@
 """Rows travel to the inputs: every rank scores its own examples against all samples.
 
-A rank receives the sampled rows of the others and the rows of its own true classes, and sends their gradients back;
-those of a sampled row are summed on the way. The rows of true classes travel while the samples are scored: the loss is
+A rank receives the sampled rows of the others and the rows of its own true classes, and sends their gradients back, to
+be summed where the rows are. The rows of true classes travel while the samples are scored: the loss is
 computed in two parts, of which that of the samples knows true classes by their ids alone, to remove hits.
 """
 
@@ -19,6 +19,7 @@ from fastnce.torch.distributed._layout import owner_of
 from fastnce.torch.distributed._parts import Part, part_of_loss, softmax_losses
 from fastnce.torch.distributed._sampling import samples_of_rank
 from fastnce.torch.distributed._shard import Result, Shard
+from fastnce.torch.distributed._travelling_rows import Gradients as Sent
 from fastnce.torch.distributed._travelling_rows import Rows, SampledRows, TrueRows, coalesced
 
 
@@ -29,37 +30,35 @@ def rows_to_data(shard: Shard, batch: Batch, scale: float, gradients: Gradients)
     true_rows.start(shard, samples.asked_count)
     loss = _Loss(shard, batch, scale, samples, true_rows)
     sampled = samples.rows.wait()
-    arrive = true_rows.wait
+    of_others: list[dict[str, Any]] = [{}, {}]
     if shard.options["family"] == "softmax":
-        sampled_sums = loss.of_samples(sampled, log_sum_exp=True).log_sum_exp
-        true = arrive()
-        of_true = loss.of_labels(true, log_sum_exp=True)
+        of_sampled, of_true = (
+            loss.of_samples(sampled, log_sum_exp=True),
+            loss.of_labels(true_rows.wait(), log_sum_exp=True),
+        )
+        assert of_sampled.log_sum_exp is not None
         if not any(gradients):
-            assert sampled_sums is not None
-            labels, weights = batch.labels, batch.label_weights
-            targets = labels.targets(weights, labels.counts, shard.options["true_target"])
-            return Result(softmax_losses(of_true, sampled_sums, targets), None, None, None, None)
-        true_sums = of_true.log_sum_exp
-        of_samples = loss.of_samples(sampled, gradients, other_log_sum_exp=true_sums)
-        from_samples = samples.rows.send_back(of_samples.grad_weights, of_samples.grad_biases)
-        of_labels = loss.of_labels(true, gradients, other_log_sum_exp=sampled_sums)
-    else:
-        of_samples = loss.of_samples(sampled, gradients)
-        from_samples = samples.rows.send_back(of_samples.grad_weights, of_samples.grad_biases)
-        of_labels = loss.of_labels(arrive(), gradients)
-    from_labels = true_rows.send_back(of_labels.grad_weights, of_labels.grad_biases)
+            labels = batch.labels
+            targets = labels.targets(batch.label_weights, labels.counts, shard.options["true_target"])
+            return Result(softmax_losses(of_true, of_sampled.log_sum_exp, targets), None, None, None, None)
+        of_others = [{"other_log_sum_exp": part.log_sum_exp} for part in (of_true, of_sampled)]
+    of_samples = loss.of_samples(sampled, gradients, **of_others[0])
+    del sampled  # the step takes the most memory while the gradients of samples leave
+    of_samples, from_samples = _sent(of_samples, samples.rows)
+    of_labels, from_labels = _sent(loss.of_labels(true_rows.wait(), gradients, **of_others[1]), true_rows)
     grad_inputs = None
     if of_samples.grad_inputs is not None and of_labels.grad_inputs is not None:
         grad_inputs = of_samples.grad_inputs.add_(of_labels.grad_inputs)
     losses = of_samples.loss.add_(of_labels.loss)
     if not (gradients[1] or gradients[2]):
         return Result(losses, grad_inputs, None, None, None)
-    rows = torch.cat([samples.rows.own_rows, true_rows.asked_rows])
-    weights, biases = (
-        None if first is None or second is None else torch.cat([first.wait(), second.wait()])
-        for first, second in zip(from_samples, from_labels, strict=True)
-    )
-    return Result(losses, grad_inputs, *coalesced(rows, weights, biases))
+    rows = coalesced((samples.rows.own_rows, from_samples), (true_rows.asked_rows, from_labels))
+    return Result(losses, grad_inputs, *rows)
+
+
+def _sent(part: Part, rows: SampledRows | TrueRows) -> tuple[Part, Sent]:
+    """Sends the gradients of rows to where these are, and drops them here."""
+    return part._replace(grad_weights=None, grad_biases=None), rows.send_back(part.grad_weights, part.grad_biases)
 
 
 @dataclass
@@ -122,11 +121,8 @@ class _Loss:
             biases=rows.biases,
             labels=none,
             label_offsets=torch.zeros_like(self._batch.labels.offsets),
-            class_keys=self._samples.classes,
-            sampled=(
-                torch.arange(len(self._samples.classes), device=none.device),
-                *_counts(none, self._samples.sampled_count),
-            ),
+            class_keys=self._samples.rows.at_places(self._samples.classes),
+            sampled=(self._samples.rows.places, *_counts(none, self._samples.sampled_count)),
         )
 
     def of_labels(self, rows: Rows, gradients: Gradients = (False, False, False), **fields: Any) -> Part:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastnce.torch.distributed._batch import Lists
-from fastnce.torch.distributed._exchange import Pending, padded, padded_parts, without_padding
+from fastnce.torch.distributed._exchange import Pending, padded, without_padding
 from fastnce.torch.distributed._layout import owner_of, row_of
 from fastnce.torch.distributed._shard import Shard
 
@@ -88,29 +88,43 @@ class TrueRows:
 
 
 class SampledRows:
-    """The sampled rows, from all ranks to all: in the order of the ranks that hold them."""
+    """The sampled rows, from all ranks to all: as many of each rank, where it holds fewer with padding behind them."""
 
     def __init__(self, shard: Shard, own_classes: Tensor, counts: list[int]) -> None:
         """Starts to gather them. ``counts``: how many each rank holds, ``own_classes`` this one."""
         self._exchange, self._counts, self._most = shard.exchange, counts, max(counts)
         self.own_rows = row_of(own_classes, shard.exchange.size)
-        self._weights = self._gather("weights", shard.weights[self.own_rows])
-        self._biases = None if shard.biases is None else self._gather("biases", shard.biases[self.own_rows])
+        self.places = without_padding(
+            torch.arange(len(counts) * self._most, device=own_classes.device).view(-1, self._most), counts
+        )
+        """int64 ``[S]``: where each sample is among the rows that arrive."""
+        sent = padded(self.own_rows, self._most)
+        self._under_way = [
+            self._gather("weights", shard.weights[sent]),
+            None if shard.biases is None else self._gather("biases", shard.biases[sent]),
+        ]
 
     def _gather(self, name: str, own: Tensor) -> Pending:
-        return self._exchange.gather(f"{name} of sampled classes", padded(own, self._most))
+        return self._exchange.gather(f"{name} of sampled classes", own)
 
     def gathered(self, name: str, own: Tensor) -> Tensor:
         """``[S, ...]`` of what each rank has for its own samples."""
-        return without_padding(self._gather(name, own).wait(), self._counts)
+        return without_padding(self._gather(name, padded(own, self._most)).wait(), self._counts)
+
+    def at_places(self, values: Tensor) -> Tensor:
+        """``[P * most, ...]``: what each sample has, ``[S, ...]``, and 0 for padding."""
+        if values.shape[0] == len(self._counts) * self._most:
+            return values
+        return values.new_zeros((len(self._counts) * self._most, *values.shape[1:])).index_copy_(0, self.places, values)
 
     def wait(self) -> Rows:
-        """The rows of all samples."""
-        biases = None if self._biases is None else without_padding(self._biases.wait(), self._counts)
-        return Rows(without_padding(self._weights.wait(), self._counts), biases)
+        """The rows of all samples, at ``places``."""
+        rows = Rows(*(None if pending is None else pending.wait().flatten(0, 1) for pending in self._under_way))
+        self._under_way = []  # the rows are the caller's, who frees them when they are scored
+        return rows
 
     def send_back(self, weights: Tensor | None, biases: Tensor | None) -> Gradients:
-        """Gradients of all rows to the ranks that hold them, summed over the ranks."""
+        """Gradients of all samples to the ranks that hold their rows, summed over the ranks."""
         return Gradients(
             *(
                 None if rows is None else self._scatter(name, rows)
@@ -122,19 +136,23 @@ class SampledRows:
         )
 
     def _scatter(self, name: str, rows: Tensor) -> Pending:
-        pending = self._exchange.reduce_scatter(name, padded_parts(rows, self._counts))
+        parts = self.at_places(rows).unflatten(0, (-1, self._most))
+        pending = self._exchange.reduce_scatter(name, parts)
         return pending.then(lambda own: own[: self.own_rows.shape[0]])
 
 
-def coalesced(
-    rows: Tensor, weights: Tensor | None, biases: Tensor | None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Distinct rows, ascending, with the sums of their gradients."""
-    distinct, places = torch.unique(rows, return_inverse=True)
+def coalesced(*parts: tuple[Tensor, Gradients]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Distinct rows, ascending, with the sums of their gradients, once these have arrived."""
+    counts = [rows.shape[0] for rows, _ in parts]
+    distinct, places = torch.unique(torch.cat([rows for rows, _ in parts]), return_inverse=True)
 
-    def summed(values: Tensor | None) -> Tensor | None:
-        if values is None:
-            return None
-        return values.new_zeros((distinct.shape[0], *values.shape[1:])).index_add_(0, places, values)
+    def summed(under_way: list[Pending | None]) -> Tensor | None:
+        total = None
+        for place, pending in zip(places.split(counts), under_way, strict=True):
+            if pending is not None:
+                values = pending.wait()
+                total = values.new_zeros((distinct.shape[0], *values.shape[1:])) if total is None else total
+                total.index_add_(0, place, values)
+        return total
 
-    return distinct, summed(weights), summed(biases)
+    return distinct, summed([part.weights for _, part in parts]), summed([part.biases for _, part in parts])
