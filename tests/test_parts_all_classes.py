@@ -10,7 +10,7 @@ import pytest
 import fastnce
 from fastnce import _core
 from fastnce._request import split_lists
-from test_parts import B, V, part_of, request_of, selected
+from parts import B, S, V, modulo, part_of, request_of
 from tolerances import PARTS_RELATIVE
 
 LOSSES = {
@@ -23,11 +23,10 @@ NAMES = ("loss", "grad_inputs", "grad_weights", "grad_biases", "log_sum_exp")
 
 
 def over_all_classes(fields: dict[str, Any]) -> dict[str, Any]:
-    """The request without what samples have."""
-    none = np.zeros(0)
-    counts = (none.astype(int), np.ones(len(fields["labels"].values)), none)
+    """The request without what samples have; `part_of` wants some, which are not passed on."""
+    samples = (np.zeros(S, int), np.ones(len(fields["labels"].values)), np.ones(S))
     return {name: field for name, field in fields.items() if name != "remove_accidental_hits"} | {
-        "sampled_values": counts
+        "sampled_values": samples
     }
 
 
@@ -39,7 +38,7 @@ def compute(fields: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def in_parts(whole: dict[str, Any], parts: int) -> dict[str, Any]:
     """The loss of all parts: shares added up, gradients of rows where these belong."""
-    requests = [part_of(whole, part, parts) for part in range(parts)]
+    requests = [part_of(whole, modulo(parts), part) for part in range(parts)]
     if whole["family"] == "softmax":
         sums = np.stack([compute(request, log_sum_exp=True)["log_sum_exp"] for request in requests])
         for part, request in enumerate(requests):
@@ -117,7 +116,8 @@ def test_ranks_of_scores_add_up_to_ranks_of_labels(dtype, parts):
     assert scores.dtype == dtype
     ranks = np.ones(len(labels.values))
     for part in range(parts):
-        excluded = selected(exclude, exclude.values % parts == part)
+        own = exclude.values % parts == part
+        excluded = fastnce.Ragged(exclude.values[own], np.append(0, own.cumsum())[exclude.offsets])
         of_part = {"weights": fields["weights"][part::parts], "biases": fields["biases"][part::parts]}
         of_part |= {
             "inputs": fields["inputs"],

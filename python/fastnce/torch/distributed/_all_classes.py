@@ -107,7 +107,7 @@ def _loss(
 ) -> Tensor:
     table = Table(Exchange(process_group), weight, bias, num_classes, reduction, ignore_index)
 
-    batch, refusal = table.attempt(lambda: table.checked_as_given(arguments, options))
+    batch, refusal = table.attempt(lambda: _on_cpu(table).checked_as_given(arguments, options))
     call = ("loss over all classes", num_classes, reduction, sorted(options.items()))
     wanted = table.wanted(arguments.input)
     header = table.header(batch, refusal, call, gradients=wanted, weight=arguments.weight)
@@ -171,9 +171,16 @@ def rank_of_labels(
     """
     table = Table(Exchange(process_group), weight, bias, num_classes, ignore_index=ignore_index)
     options = {"precision": precision}
-    batch, refusal = table.attempt(lambda: table.checked_as_given(Arguments(input, target, exclude=exclude), options))
+    arguments = Arguments(input, target, exclude=exclude)
+    batch, refusal = table.attempt(lambda: _on_cpu(table).checked_as_given(arguments, options))
     header = table.header(batch, refusal, ("rank_of_labels", num_classes, precision))
     ranks = _evaluate.rank_of_labels(table.shard(options), batch, header)
     labels, _ = split_lists("target", target)
     kept = torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels != ignore_index
     return ranks.new_full(labels.shape, torch.nan).masked_scatter_(kept, ranks)
+
+
+def _on_cpu(table: Table) -> Table:
+    if isinstance(table.weight, Tensor) and not table.weight.is_cpu:
+        raise ValueError(f"weight is on {table.weight.device}: expected the CPU, where this goes over shards")
+    return table

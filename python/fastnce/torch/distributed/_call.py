@@ -94,8 +94,6 @@ class Table:
         labels, offsets = split_lists("target", given.target)
         input, weight = given.input, given.weight
         require_loss_arguments(input, labels, self.weight, self.bias, self.reduction, self.ignore_index)
-        if not input.is_cpu:
-            raise ValueError(f"input is on {input.device}: expected the CPU, the one device of sharded losses yet")
         if weight is not None:
             require_example_weight("weight", weight, input)
         label_weights = label_weights_of(given.label_weights, offsets, input)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastnce import _core
+from fastnce._request import compute_part
 from fastnce.torch._kernels import Gradients, as_array
 
 
@@ -58,6 +59,8 @@ def part_of_loss(
     if sampled is None:
         loss, grad_inputs, *others = _core.full_loss(arrays, None, None)
         results = [loss, grad_inputs, None, *others]
-    else:
+    elif fields["inputs"].is_cpu:
         *results, _ = _core.compute_loss(arrays)
+    else:
+        return Part(*compute_part(arrays))
     return Part(*(None if result is None else torch.from_numpy(result) for result in results))
