@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import fastnce
 import parts
 from halves import HALVES, half_cases
 from parts import LOSSES, B, assert_parts_add_up, in_parts, modulo, on_host, request_of
@@ -86,3 +87,16 @@ def test_what_makes_no_part_is_refused(fields, message):
     whole = request_of("float32", weighted=False, hits=False) | LOSSES["sampled softmax"]
     with pytest.raises(ValueError, match=message):
         on_host(whole | fields)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_batch_of_no_examples_may_be_a_part(loss):
+    whole = request_of("float32", weighted=False, hits=False) | LOSSES[loss]
+    sampled, _, sampled_count = whole["sampled_values"]
+    none, lists = np.zeros(0), fastnce.Ragged(np.zeros(0, int), np.zeros(1, int))
+    empty = {"inputs": whole["inputs"][:0], "labels": lists, "exclude": lists, "grad_loss": 1.0}
+    part = {"label_counts": none.astype(int), "sampled_values": (sampled, none, sampled_count)}
+    softmax = whole["family"] == "softmax"
+    others = {"other_log_sum_exp": none, "label_weight_sums": none, "log_sum_exp": True} if softmax else {}
+    result = on_host(whole | empty | part | others)
+    assert result["loss"].shape == (0,) and not result["grad_weights"].any()

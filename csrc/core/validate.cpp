@@ -170,7 +170,8 @@ void validate_parts(const LossRequest& r) {
   require(softmax || !r.wanted.log_sum_exp, "log_sum_exp", "the family softmax");
   require(softmax || parts.label_weight == nullptr, "label_weight_sums", "null for the family logistic");
   require(softmax || parts.log_sum_exp == nullptr, "other_log_sum_exp", "null for the family logistic");
-  require(parts.label_count != nullptr || (parts.label_weight == nullptr && parts.log_sum_exp == nullptr),
+  const bool has_counts = parts.label_count != nullptr || r.batch == 0;  // no numbers may be no array
+  require(has_counts || (parts.label_weight == nullptr && parts.log_sum_exp == nullptr),
           "label_counts", "an array, not null, beside label_weight_sums or other_log_sum_exp");
 }
 
