@@ -154,6 +154,8 @@ def check_functions_refuse_what_is_no_shard_on_all_ranks(rank: int, size: int) -
         refused("is outside", call, target=labels + V)
         refused("weight", call, weight=None)
         refused("precision", call, precision="low")
+        if call is not distributed.rank_of_labels:
+            refused("example_weight has shape", call, example_weight=torch.ones(4))
     groups = fastnce.SampledValues(torch.zeros((3, 2), dtype=torch.int64), None, None)
     refused(r"sampled_candidates has shape \[3, 2\]: expected \[S\]", nce, sampled_values=groups)
     refused("scheme", nce, scheme="both")

@@ -16,7 +16,7 @@ from fastnce.torch._arguments import Reduction, TrueTarget, require_tensors
 from fastnce.torch._lists import Classes, split_lists
 from fastnce.torch.distributed import _evaluate
 from fastnce.torch.distributed._batch import Batch
-from fastnce.torch.distributed._call import Arguments, Table
+from fastnce.torch.distributed._call import Arguments, Table, attempt
 from fastnce.torch.distributed._exchange import Exchange
 from fastnce.torch.distributed._schemes import step
 
@@ -107,7 +107,7 @@ def _loss(
 ) -> Tensor:
     table = Table(Exchange(process_group), weight, bias, num_classes, reduction, ignore_index)
 
-    batch, refusal = table.attempt(lambda: _on_cpu(table).checked_as_given(arguments, options))
+    batch, refusal = attempt(lambda: _on_cpu(table).checked_as_given(arguments, options))
     call = ("loss over all classes", num_classes, reduction, sorted(options.items()))
     wanted = table.wanted(arguments.input)
     header = table.header(batch, refusal, call, gradients=wanted, weight=arguments.weight)
@@ -143,7 +143,7 @@ def top_k(
             raise ValueError(f"k = {k}: expected at least 0")
         return batch
 
-    batch, refusal = table.attempt(make)
+    batch, refusal = attempt(make)
     call = ("top_k", num_classes, precision)
     header = table.header(batch, refusal, call, {"k": 0 if refusal is not None else int64(k, "k")})
     scores, classes = _evaluate.top_k(table.shard(options), batch, header, k)
@@ -172,7 +172,7 @@ def rank_of_labels(
     table = Table(Exchange(process_group), weight, bias, num_classes, ignore_index=ignore_index)
     options = {"precision": precision}
     arguments = Arguments(input, target, exclude=exclude)
-    batch, refusal = table.attempt(lambda: _on_cpu(table).checked_as_given(arguments, options))
+    batch, refusal = attempt(lambda: _on_cpu(table).checked_as_given(arguments, options))
     header = table.header(batch, refusal, ("rank_of_labels", num_classes, precision))
     ranks = _evaluate.rank_of_labels(table.shard(options), batch, header)
     labels, _ = split_lists("target", target)

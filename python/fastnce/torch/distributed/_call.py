@@ -53,6 +53,15 @@ class Arguments(NamedTuple):
     sampled_values: Any = None
 
 
+def attempt(make: Callable[[], Batch]) -> tuple[Batch, Exception | None]:
+    """This rank's batch, or why it is refused: to be raised once the other ranks know."""
+    try:
+        return make(), None
+    except Exception as error:
+        none = torch.empty(0, dtype=torch.int64, device="cpu")
+        return Batch(none.float().view(0, 0), Lists(none, none)), error
+
+
 @dataclass
 class Table:
     """A table whose rows are spread over the ranks of a process group."""
@@ -70,14 +79,6 @@ class Table:
         biases = None if self.bias is None else self.bias.detach()
         return Shard(self.exchange, self.weight.detach(), biases, options, sampling)
 
-    def attempt(self, make: Callable[[], Batch]) -> tuple[Batch, Exception | None]:
-        """This rank's batch, or why it is refused: to be raised once the other ranks know."""
-        try:
-            return make(), None
-        except Exception as error:
-            none = torch.empty(0, dtype=torch.int64, device="cpu")
-            return Batch(none.float().view(0, 0), Lists(none, none)), error
-
     def require_rows(self) -> None:
         """Raises ValueError unless there are as many rows as this rank has to hold."""
         rank, size = self.exchange.rank, self.exchange.size
@@ -89,13 +90,13 @@ class Table:
                     f"{rank + size}, {rank + 2 * size}, ... below num_classes = {self.num_classes}"
                 )
 
-    def checked(self, given: Arguments) -> Batch:
-        """The batch of arguments that a table of all classes would take."""
+    def checked(self, given: Arguments, weight_name: str = "weight") -> Batch:
+        """The batch of arguments that a table of all classes would take. ``weight_name``: in errors."""
         labels, offsets = split_lists("target", given.target)
         input, weight = given.input, given.weight
         require_loss_arguments(input, labels, self.weight, self.bias, self.reduction, self.ignore_index)
         if weight is not None:
-            require_example_weight("weight", weight, input)
+            require_example_weight(weight_name, weight, input)
         label_weights = label_weights_of(given.label_weights, offsets, input)
         excluded, exclude_offsets = exclude_of(given.exclude, input.device)
         samples = given.sampled_values or _NO_SAMPLES
@@ -118,7 +119,7 @@ class Table:
         require_tensors(weight=self.weight)
         require_module_options(self.reduction, options["precision"], options.get("true_target"), self.ignore_index)
         self.num_classes = int64(self.num_classes, "num_classes")
-        batch = self.checked(given)
+        batch = self.checked(given, "example_weight")
         self.require_rows()
         return batch
 

@@ -23,7 +23,7 @@ from fastnce.torch._arguments import (
 from fastnce.torch._functional import Samples
 from fastnce.torch._lists import Classes
 from fastnce.torch.distributed._batch import Batch
-from fastnce.torch.distributed._call import Arguments, Table
+from fastnce.torch.distributed._call import Arguments, Table, attempt
 from fastnce.torch.distributed._exchange import Exchange
 from fastnce.torch.distributed._sampling import Given
 from fastnce.torch.distributed._schemes import SCHEMES, Scheme, step
@@ -164,7 +164,7 @@ def _loss(table: Table, arguments: Arguments, options: dict[str, Any], scheme: S
             )
         return table.checked_as_given(arguments, options)
 
-    batch, refusal = table.attempt(make)
+    batch, refusal = attempt(make)
     numbers, counts, sampling = 0, None, None
     if refusal is None:
         classes, _, counts = arguments.sampled_values
