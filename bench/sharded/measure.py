@@ -57,7 +57,7 @@ def launched(size: int, request: dict[str, Any]) -> list[dict[str, Any]]:
                 process.kill()
                 process.wait()
     if any(process.returncode for process in processes):
-        raise SystemExit(f"{request} on {size} processes failed: see above")
+        raise SystemExit(f"{request} with P = {size} failed: see above")
     return [json.loads(output) for output in outputs]
 
 
@@ -70,7 +70,7 @@ def main() -> None:
     for name, shape in SHAPES.items():
         for scheme in SCHEMES:
             for size in RANKS:
-                print(f"{name}, {scheme}, {size} processes", flush=True)
+                print(f"{name}, {scheme}, P = {size}", flush=True)
                 of_ranks = launched(size, {"loss": "nce", "scheme": scheme, "shape": shape})
                 runs.append({"name": name, "shape": shape, "scheme": scheme, "ranks": of_ranks})
     print(f"written: {save('sharded', header() | {'runs': runs}, options.output)}")
