@@ -82,6 +82,23 @@ def test_a_run_whose_rank_was_killed_ends_and_goes_on_as_if_it_had_not_been(tmp_
     assert tables[0] == tables[1]
 
 
+@pytest.mark.parametrize(
+    ("scheme", "batch", "sampled", "arrived"),
+    [("rows_to_data", 512, 16_384, 16_384 + 512), ("data_to_rows", 8192, 512, 2 * 8192)],
+)
+def test_a_step_takes_a_few_times_the_memory_of_what_arrives(
+    scheme: str, batch: int, sampled: int, arrived: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of this rank's part of the table, 98 MiB, no copy is made."""
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(1 << 16))  # as bench/sharded/measure.py
+    shape = {"classes": 400_000, "dim": 128, "batch": batch, "labels": 1, "sampled": sampled}
+    request = {"loss": "nce", "scheme": scheme, "shape": shape}
+    step = SimpleNamespace(__file__=str(Path(__file__).parents[1] / "bench" / "sharded" / "step.py"))
+    for status, output, errors in launch(step, 2, tmp_path / "store", json.dumps(request)):
+        assert status == 0, errors
+        assert 0 < json.loads(output)["step_bytes"] < 4.5 * 4 * 128 * arrived
+
+
 def stratum(rank: int, size: int, num_classes: int, num_sampled: int, call: int) -> _shard.Shard:
     """A rank's shard as if others held the rest; samples with replacement, of log-uniform frequencies."""
     place: Any = SimpleNamespace(rank=rank, size=size)

@@ -258,8 +258,8 @@ def _next_number(exchange: Exchange, path: Path, criterion: ShardedLoss) -> int:
     number, is_other = exchange.gather("numbers of the save", own).wait().amax(0).tolist()
     if is_other:
         raise ValueError(
-            f"{path} holds a checkpoint of another table, {last['table']}: expected {_table_of(criterion)}, or a folder "
-            "without a checkpoint; remove it if it is not needed"
+            f"{path} holds a checkpoint of another table, {last['table']}: expected {_table_of(criterion)}, or a "
+            "folder without a checkpoint; remove it if it is not needed"
         )
     return int(number)
 
