@@ -66,14 +66,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_output(parser, "sharded")
     options = parser.parse_args()
-    runs = []
+    results, runs = header(), []
     for name, shape in SHAPES.items():
         for scheme in SCHEMES:
             for size in RANKS:
                 print(f"{name}, {scheme}, P = {size}", flush=True)
                 of_ranks = launched(size, {"loss": "nce", "scheme": scheme, "shape": shape})
                 runs.append({"name": name, "shape": shape, "scheme": scheme, "ranks": of_ranks})
-    print(f"written: {save('sharded', header() | {'runs': runs}, options.output)}")
+    print(f"written: {save('sharded', results | {'runs': runs}, options.output)}")
 
 
 if __name__ == "__main__":
