@@ -30,7 +30,7 @@ def rows_to_data(shard: Shard, batch: Batch, scale: float, gradients: Gradients)
     loss = _Loss(shard, batch, scale, samples, true_rows)
     sampled = samples.rows.wait()
     of_others: list[dict[str, Any]] = [{}, {}]
-    if shard.options["family"] == "softmax":
+    if loss.is_normalised:
         sums = loss.of_samples(sampled, log_sum_exp=True), loss.of_labels(true_rows.wait(), log_sum_exp=True)
         of_others = [{"other_log_sum_exp": part.log_sum_exp} for part in reversed(sums)]
     of_samples = loss.of_samples(sampled, gradients, **of_others[0])
@@ -96,7 +96,10 @@ class _Loss:
             "label_counts": batch.labels.counts,
             "grad_loss": scale if batch.factors is None else batch.factors * scale,
         }
-        if shard.options["family"] == "softmax":
+        # Without examples there is nothing to normalise, and no array that the core would not take for a missing one.
+        self.is_normalised = shard.options["family"] == "softmax" and batch.inputs.shape[0] > 0
+        """Whether each part needs the sums of exponentials of the other."""
+        if self.is_normalised:
             self._fields["label_weight_sums"] = batch.label_weight_sums
 
     def of_samples(self, rows: Rows, gradients: Gradients = (False, False, False), **fields: Any) -> Part:
