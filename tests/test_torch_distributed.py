@@ -92,7 +92,7 @@ def test_a_step_takes_a_few_times_the_memory_of_what_arrives(
     """Of this rank's part of the table, 98 MiB, no copy is made."""
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(1 << 16))  # as bench/sharded/measure.py
     shape = {"classes": 400_000, "dim": 128, "batch": batch, "labels": 1, "sampled": sampled}
-    request = {"loss": "nce", "scheme": scheme, "shape": shape}
+    request = {"scheme": scheme, "shape": shape}
     step = SimpleNamespace(__file__=str(Path(__file__).parents[1] / "bench" / "sharded" / "step.py"))
     for status, output, errors in launch(step, 2, tmp_path / "store", json.dumps(request)):
         assert status == 0, errors

@@ -71,7 +71,7 @@ def main() -> None:
         for scheme in SCHEMES:
             for size in RANKS:
                 print(f"{name}, {scheme}, P = {size}", flush=True)
-                of_ranks = launched(size, {"loss": "nce", "scheme": scheme, "shape": shape})
+                of_ranks = launched(size, {"scheme": scheme, "shape": shape})
                 runs.append({"name": name, "shape": shape, "scheme": scheme, "ranks": of_ranks})
     print(f"written: {save('sharded', results | {'runs': runs}, options.output)}")
 

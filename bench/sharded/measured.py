@@ -69,7 +69,8 @@ def memory_cell(run: Run) -> str:
 def tables(results: dict[str, Any]) -> str:
     """What a rank receives; and how much memory it takes, a column for each number of ranks."""
     runs: list[Run] = results["runs"]
-    head = ["", "V, D, b, T, S", "travels", "P", "rows, formula", "rows, counted", "rows", "biases", "the rest"]
+    counted = ["rows: formula", "rows: counted", "their bytes", "biases", "ids, sizes, losses"]
+    head = ["", "V, D, b, T, S", "travels", "P", *counted]
     of_ranks: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         of_ranks.setdefault((run["name"], run["scheme"]), []).append(run)

@@ -20,26 +20,24 @@ sys.path += [str(Path(__file__).parents[1] / "peers"), str(Path(__file__).parent
 
 import fastnce.torch
 from counting_group import CountingGroup
-from fastnce.torch.distributed import ShardedNCELoss, ShardedSampledSoftmaxLoss
+from fastnce.torch.distributed import ShardedNCELoss
 from fastnce.torch.distributed._exchange import Exchange, Pending
 from memory import extra_peak_bytes
 
-LOSSES = {"nce": ShardedNCELoss, "softmax": ShardedSampledSoftmaxLoss}
 WARM = {"classes": 1000, "dim": 8, "batch": 4, "labels": 1, "sampled": 16}
 
 
 class Problem:
     """A table, and a batch of each rank whose labels are log-uniform."""
 
-    def __init__(self, request: dict[str, Any], shape: dict[str, int], group: Any) -> None:
+    def __init__(self, shape: dict[str, int], scheme: Any, group: Any) -> None:
         classes, batch = shape["classes"], shape["batch"]
         generator = torch.Generator().manual_seed(1 + dist.get_rank())
         self.inputs = torch.randn((batch, shape["dim"]), generator=generator, requires_grad=True)
         uniform = torch.rand((batch, shape["labels"]), generator=generator, dtype=torch.float64)
         self.labels = ((classes + 1) ** uniform).long().clamp(1, classes) - 1
-        self.criterion = LOSSES[request["loss"]](
-            *(classes, shape["dim"], shape["sampled"]), process_group=group, scheme=request["scheme"], seed=1
-        )
+        sizes = classes, shape["dim"], shape["sampled"]
+        self.criterion = ShardedNCELoss(*sizes, process_group=group, scheme=scheme, seed=1)
 
     def step(self) -> None:
         """Forward and backward pass, without an optimizer; the gradients stay."""
@@ -82,9 +80,9 @@ def main() -> None:
     dist.init_process_group("gloo", store=dist.FileStore(store, size), rank=rank, world_size=size, timeout=timeout)
     whole = dist.distributed_c10d._get_default_group()
     group: Any = CountingGroup(whole) if size > 1 else whole
-    Problem(request, WARM, group).step()  # what is made once: threads, connections, code
+    Problem(WARM, request["scheme"], group).step()  # what is made once: threads, connections, code
     made: list[Problem] = []
-    table = extra_peak_bytes(lambda: made.append(Problem(request, request["shape"], group)), lambda _: 0)
+    table = extra_peak_bytes(lambda: made.append(Problem(request["shape"], request["scheme"], group)), lambda _: 0)
     problem = made[0]
     dist.barrier()
     memory = extra_peak_bytes(problem.step, lambda _: 0)
