@@ -133,9 +133,8 @@ def main() -> None:
         trainer.load(args.checkpoint)
     own = corpus.train.tensor_split(size)[rank]
     if rank == 0:
-        print(
-            f"{size} processes, {len(corpus.counts):,} words, {len(trainer.head.weight):,} rows on rank 0", flush=True
-        )
+        processes = "1 process" if size == 1 else f"{size} processes"
+        print(f"{processes}, {len(corpus.counts):,} words, {len(trainer.head.weight):,} rows on rank 0", flush=True)
     while trainer.epochs < args.epochs:
         begin = time.perf_counter()
         losses = [trainer.step(*batch) for batch in even_batches(batches(own))]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from fastnce.torch import distributed
 from fastnce.torch.distributed import _checkpoint, _natural_order
@@ -59,12 +62,43 @@ def check_any_number_of_ranks_reads_a_checkpoint(rank: int, size: int) -> None:
         assert own.state[other.weight]["step"] == 2
     if rank == 0:
         distributed.consolidate_checkpoint(folder, FOLDER / "table.safetensors")
-        content = (FOLDER / "table.safetensors").read_bytes()
-        length = int.from_bytes(content[:8], "little")
-        for name, entry in json.loads(content[8 : 8 + length]).items():
-            first, end = (8 + length + offset for offset in entry["data_offsets"])
-            found = torch.frombuffer(bytearray(content[first:end]), dtype=torch.float32).view(entry["shape"])
-            assert torch.equal(found, whole[name]), name
+        found = safetensors(FOLDER / "table.safetensors")
+        assert list(found) == list(whole)
+        for name, table in found.items():
+            assert torch.equal(table, whole[name]), name
+
+
+def safetensors(file: Path) -> dict[str, Tensor]:
+    """The tables of a consolidated checkpoint, float32."""
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    tables = {}
+    for name, entry in json.loads(content[8 : 8 + length]).items():
+        first, end = (8 + length + offset for offset in entry["data_offsets"])
+        values = np.frombuffer(content[first:end], np.float32).copy()
+        tables[name] = torch.from_numpy(values).view(entry["shape"])
+    return tables
+
+
+def check_a_table_without_columns_has_checkpoints(rank: int, size: int) -> None:
+    for bias in (True, False):
+        criterion = distributed.ShardedNCELoss(*(V, 0, S), bias=bias, seed=5)
+        optimizer = torch.optim.Adagrad(criterion.parameters(), lr=0.3)
+        if bias:  # else nothing has a gradient
+            criterion(torch.ones(4, 0), torch.arange(4)).backward()
+            optimizer.step()
+        folder, file = FOLDER / f"no columns {bias}", FOLDER / f"no columns {bias}.safetensors"
+        whole = {name: whole_of(table, rank, size) for name, table in criterion.named_parameters()}
+        distributed.save_checkpoint(folder, criterion, optimizer, "saved")
+        criterion.reset_parameters()
+        assert distributed.load_checkpoint(folder, criterion, optimizer) == "saved"
+        for name, table in criterion.named_parameters():
+            assert torch.equal(whole_of(table, rank, size), whole[name]), name
+        if rank == 0:
+            distributed.consolidate_checkpoint(folder, file)
+            found = safetensors(file)
+            assert {name: table.shape for name, table in found.items()} == {n: t.shape for n, t in whole.items()}
+            assert not bias or torch.equal(found["bias"], whole["bias"])
 
 
 def check_rows_are_reshuffled_in_blocks(rank: int, size: int) -> None:
@@ -118,6 +152,23 @@ def check_a_save_removes_nothing_but_saves(rank: int, size: int) -> None:
     for _ in range(2):
         distributed.save_checkpoint(FOLDER / "outer", criterion)
     distributed.load_checkpoint(FOLDER / "outer" / "save-best", criterion)
+
+
+def check_a_save_replaces_the_checkpoint_of_the_same_table_alone(rank: int, size: int) -> None:
+    """Whichever run wrote it: the options of the loss and of the optimizer may be others, the table may not."""
+    folder, first = FOLDER / "replaced", small()
+    distributed.save_checkpoint(folder, first, torch.optim.Adagrad(first.parameters()), "first")
+    second = distributed.ShardedSampledSoftmaxLoss(*(V, D, S + 1), seed=6)
+    distributed.save_checkpoint(folder, second, extra="second")
+    for name, sizes, bias in (
+        ("'num_classes': 62, 'embedding_dim': 9, 'bias': True", (V + 1, D, S), True),
+        ("'num_classes': 61, 'embedding_dim': 8, 'bias': True", (V, D - 1, S), True),
+        ("'num_classes': 61, 'embedding_dim': 9, 'bias': False", (V, D, S), False),
+    ):
+        other = distributed.ShardedNCELoss(*sizes, bias=bias, seed=5)
+        message = f"replaced holds a checkpoint of another table, .*: expected {{{name}}}, or a folder without"
+        fails(ValueError, message, partial(distributed.save_checkpoint, folder, other))
+    assert distributed.load_checkpoint(folder, second) == "second"
 
 
 def check_a_save_that_fails_leaves_the_one_before_it(rank: int, size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -29,19 +30,22 @@ from sharded_table import D, S, V, close, small, whole_of
 
 def check_batches_of_ranks_end_together(rank: int, size: int) -> None:
     """Rank r has r + 1 batches; the others go on without examples, and their rows learn from those that have some."""
-    criterion = small()
-    optimizer = torch.optim.SGD(criterion.parameters(), lr=0.1)
-    sizes = []
-    for inputs, labels in distributed.even_batches([(torch.randn(4, D), torch.arange(4))] * (rank + 1)):
-        sizes.append(len(inputs))
-        optimizer.zero_grad()
-        before = criterion.weight.detach().clone()
-        loss = criterion(inputs, labels)
-        loss.backward()
-        optimizer.step()
-        assert (loss == 0) == (len(inputs) == 0)
-        assert not torch.equal(before, criterion.weight), "rows of a rank without examples do not learn"
-    assert sizes == [4] * (rank + 1) + [0] * (size - rank - 1)
+    for module, scheme in itertools.product(
+        (distributed.ShardedNCELoss, distributed.ShardedSampledSoftmaxLoss), ("rows_to_data", "data_to_rows")
+    ):
+        criterion = module(*(V, D, S), scheme=scheme, seed=5)
+        optimizer = torch.optim.SGD(criterion.parameters(), lr=0.1)
+        sizes = []
+        for inputs, labels in distributed.even_batches([(torch.randn(4, D), torch.arange(4))] * (rank + 1)):
+            sizes.append(len(inputs))
+            optimizer.zero_grad()
+            before = criterion.weight.detach().clone()
+            loss = criterion(inputs, labels)
+            loss.backward()
+            optimizer.step()
+            assert (loss == 0) == (len(inputs) == 0)
+            assert not torch.equal(before, criterion.weight), "rows of a rank without examples do not learn"
+        assert sizes == [4] * (rank + 1) + [0] * (size - rank - 1)
 
 
 def check_top_k_is_that_of_the_whole_table(rank: int, size: int) -> None:

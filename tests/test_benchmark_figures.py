@@ -37,5 +37,6 @@ def test_generated_pages_are_those_of_their_scripts(script: str, page: str, tmp_
     assert (tmp_path / page).read_text() == (ROOT / "docs" / page).read_text()
 
 
-def test_the_page_on_ranks_has_what_its_script_predicts() -> None:
-    assert run("sharded/plan.py") in (ROOT / "docs" / "distributed.md").read_text()
+@pytest.mark.parametrize("script", ["sharded/measured.py", "sharded/plan.py"])
+def test_the_page_on_ranks_has_what_was_measured_and_what_is_predicted(script: str) -> None:
+    assert run(script) in (ROOT / "docs" / "distributed.md").read_text()

@@ -81,7 +81,7 @@ def test_a_sharded_language_model_learns_and_goes_on_with_fewer_processes(tmp_pa
     first = sharded_language_model(corpus, 2, f"{options} --epochs 1")
     assert first.startswith("2 processes, 52 words, 26 rows on rank 0\nepoch 1: loss ")
     second = sharded_language_model(corpus, 1, f"{options} --epochs 3")
-    assert second.startswith("1 processes, 52 words, 52 rows on rank 0\nepoch 2: loss ")
+    assert second.startswith("1 process, 52 words, 52 rows on rank 0\nepoch 2: loss ")
     perplexities = [float(number) for number in re.findall(r"held-out perplexity ([\d.]+)", first + second)]
     assert len(perplexities) == 3
     assert perplexities == sorted(perplexities, reverse=True)

@@ -60,13 +60,43 @@ def test_ranks_together_compute_what_one_process_does(size: int, tmp_path: Path)
     assert not failed, f"{len(failed)} of {len(found)} cases:\n" + "\n".join(failed)
 
 
-def test_a_killed_rank_ends_the_others_with_the_name_of_the_collective(tmp_path: Path) -> None:
+def test_a_run_whose_rank_was_killed_ends_and_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """The others end with an error that names the collective; from the last checkpoint come the same numbers, to the
+    bit, as from a run that was not interrupted."""
     begin = time.monotonic()
-    done = launch(sharded_killed, 3, tmp_path / "store")
+    done = launch(sharded_killed, 3, tmp_path / "first", tmp_path / "run", 8)
     assert time.monotonic() - begin < 60, "the time-out of the process group is 20 s"
     assert [status for status, *_ in done] == [0, -9, 0], done
     for rank in (0, 2):
-        assert re.match(rf"call 3: \w+ of [\w ]+ on rank {rank} of 3 failed: ", done[rank][1]), done[rank][1]
+        assert re.match(rf"call 7: \w+ of [\w ]+ on rank {rank} of 3 failed: ", done[rank][1]), done[rank][1]
+    resumed, whole = (
+        launch(sharded_killed, 3, tmp_path / store, tmp_path / folder, 0)
+        for store, folder in (("second", "run"), ("third", "other"))
+    )
+    for again, alone in zip(resumed, whole, strict=True):
+        assert again[0] == alone[0] == 0, again[2] + alone[2]
+        found, expected = (json.loads(output) for _, output, _ in (again, alone))
+        assert (found["begin"], expected["begin"]) == (6, 0)
+        assert found["losses"] == expected["losses"][6:]
+    tables = [(tmp_path / folder / "table.safetensors").read_bytes() for folder in ("run", "other")]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "batch", "sampled", "arrived"),
+    [("rows_to_data", 512, 16_384, 16_384 + 512), ("data_to_rows", 8192, 512, 2 * 8192)],
+)
+def test_a_step_takes_a_few_times_the_memory_of_what_arrives(
+    scheme: str, batch: int, sampled: int, arrived: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of this rank's part of the table, 98 MiB, no copy is made."""
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(1 << 16))  # as bench/sharded/measure.py
+    shape = {"classes": 400_000, "dim": 128, "batch": batch, "labels": 1, "sampled": sampled}
+    request = {"scheme": scheme, "shape": shape}
+    step = SimpleNamespace(__file__=str(Path(__file__).parents[1] / "bench" / "sharded" / "step.py"))
+    for status, output, errors in launch(step, 2, tmp_path / "store", json.dumps(request)):
+        assert status == 0, errors
+        assert 0 < json.loads(output)["step_bytes"] < 4.5 * 4 * 128 * arrived
 
 
 def stratum(

@@ -59,16 +59,20 @@ def save_checkpoint(
     position in the stream of samples. Until it is written, memory holds this rank's part of all this twice.
 
     Args:
-        folder: Where. A checkpoint that is there stays whole until the new one is.
+        folder: Where. A checkpoint that is there stays whole until the new one is, and then is removed, whichever run
+            wrote it: give each run a folder of its own.
         criterion: The loss.
         optimizer: One that has its parameters; what it keeps for others is not saved.
         extra: More to save, as JSON has it: the number of the step, for instance. Rank 0's is saved.
+
+    Raises:
+        ValueError: The folder has the checkpoint of a table of another shape, or with a bias where this has none.
     """
     exchange, path = criterion._exchange, Path(folder)
-    number = int(exchange.gather("numbers of the save", torch.tensor([_next_number(path)])).wait().max())
+    number = _next_number(exchange, path, criterion)
     part = path / f"save-{number}"
-    about: dict[str, Any] = {"number": number, "folder": part.name, "extra": extra}
-    about |= {"optimizer": _name_of(optimizer), "options": _options_of(criterion, optimizer)}
+    about: dict[str, Any] = {"number": number, "folder": part.name, "table": _table_of(criterion)}
+    about |= {"extra": extra, "optimizer": _name_of(optimizer), "options": _options_of(criterion, optimizer)}
     json.dumps(about)  # raises TypeError for an extra that JSON has not
     state: dict[str, Tensor] = {"calls": criterion.calls, "seed": criterion._seed}
     numbers = {}
@@ -159,9 +163,12 @@ def consolidate_checkpoint(folder: str | os.PathLike[str], file: str | os.PathLi
         out.truncate(8 + len(text) + begin)
     state = {}
     for name, entry in header.items():
-        first, end = entry["data_offsets"]
+        (first, end), dtype = entry["data_offsets"], known[name].properties.dtype
+        if first == end:  # a table without columns has nothing to map and to read
+            state[name] = torch.empty(entry["shape"], dtype=dtype)
+            continue
         mapped = np.memmap(unfinished, np.uint8, "r+", 8 + len(text) + first, (end - first,))
-        state[name] = torch.from_numpy(mapped).view(known[name].properties.dtype).view(entry["shape"])
+        state[name] = torch.from_numpy(mapped).view(dtype).view(entry["shape"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there is no process group
         dcp.load(state, checkpoint_id=part, no_dist=True)
@@ -235,12 +242,26 @@ def _set_options(criterion: ShardedLoss, optimizer: torch.optim.Optimizer, optio
             group[option] = tuple(value) if isinstance(group.get(option), tuple) else value
 
 
-def _next_number(path: Path) -> int:
+def _table_of(criterion: ShardedLoss) -> dict[str, Any]:
+    """What a table is, and stays while its run goes on."""
+    sizes = {name: getattr(criterion, name) for name in ("num_classes", "embedding_dim")}
+    return {**sizes, "bias": criterion.bias is not None}
+
+
+def _next_number(exchange: Exchange, path: Path, criterion: ShardedLoss) -> int:
+    """Of the save, the same on all ranks. Raises ValueError on all of them if the last one has another table."""
     try:
-        number: int = json.loads((path / LATEST).read_text())["number"]
+        last = json.loads((path / LATEST).read_text())
     except FileNotFoundError:
-        return 0
-    return number + 1
+        last = {"number": -1, "table": _table_of(criterion)}
+    own = torch.tensor([last["number"] + 1, last["table"] != _table_of(criterion)])
+    number, is_other = exchange.gather("numbers of the save", own).wait().amax(0).tolist()
+    if is_other:
+        raise ValueError(
+            f"{path} holds a checkpoint of another table, {last['table']}: expected {_table_of(criterion)}, or a "
+            "folder without a checkpoint; remove it if it is not needed"
+        )
+    return int(number)
 
 
 def _on_first(exchange: Exchange, action: Callable[[], None]) -> None:

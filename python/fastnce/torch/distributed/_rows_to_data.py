@@ -50,6 +50,7 @@ def rows_to_data(shard: Shard, batch: Batch, scale: float, gradients: Gradients)
     if of_samples.grad_inputs is not None and of_labels.grad_inputs is not None:
         grad_inputs = of_samples.grad_inputs.add_(of_labels.grad_inputs)
     losses = of_samples.loss.add_(of_labels.loss)
+    del of_samples, of_labels
     if not (gradients[1] or gradients[2]):
         return Result(losses, grad_inputs, None, None, None)
     rows = coalesced((samples.rows.own_rows, from_samples), (true_rows.asked_rows, from_labels))
