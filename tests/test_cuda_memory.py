@@ -12,6 +12,7 @@ import cuda_arrays
 import fastnce
 from cases import Case
 from fastnce import _core, _devices
+from fastnce._request import ARRAYS_OF_PARTS, compute_part
 from fastnce._samplers import _counter
 from lending import CUDA, LegacyProducer
 
@@ -121,6 +122,23 @@ def test_arguments_of_another_framework_go_back_after_the_kernels_that_read_them
         lender = Lender(arguments[foreign].array)
         arguments[foreign] = [lender] if foreign == "weights" else lender
     fastnce.nce_loss_and_grad(**arguments | {"sampled_values": tuple(values)}, pad_rows=True)
+    assert lender.memory is None
+
+
+@pytest.mark.parametrize("foreign", ARRAYS_OF_PARTS)
+def test_what_another_framework_says_of_other_parts_goes_back_after_the_kernels_that_read_it(foreign, monkeypatch):
+    monkeypatch.setitem(_devices._DEVICES, cuda_arrays.__name__, cuda_arrays.PoisoningDevice)
+    numbers = {
+        "label_counts": np.full(6, 3),
+        "label_weight_sums": np.full(6, 2.5),
+        "other_log_sum_exp": np.zeros(6),
+    }
+    arrays = {name: getattr(PROBLEM, name) for name in ("weights", "biases", "labels", "inputs")} | numbers
+    fields = {name: cuda_arrays.HostBackedCudaArray(array) for name, array in arrays.items()}
+    fields[foreign] = lender = Lender(numbers[foreign])
+    values = tuple(map(cuda_arrays.HostBackedCudaArray, PROBLEM.sampled_values))
+    options = {"family": "softmax", "num_true": 2, "log_sum_exp": True, "pad_rows": True, "gradients": (True,) * 3}
+    compute_part(fields | options | {"sampled_values": values})
     assert lender.memory is None
 
 

@@ -31,6 +31,7 @@ class DeviceProblem {
         grad_inputs_(host.inputs.size()),
         grad_weights_(rows_ * static_cast<std::size_t>(host.sizes.dim)),
         grad_biases_(rows_),
+        log_sum_exp_(host.loss.size()),
         row_ids_(rows_),
         row_count_(1),
         weight_shard_{weights_.data(), host.sizes.num_classes, host.sizes.dim},
@@ -40,6 +41,7 @@ class DeviceProblem {
                 .grad_inputs = grad_inputs_.data(),
                 .grad_weights = grad_weights_.data(),
                 .grad_biases = grad_biases_.data(),
+                .log_sum_exp = log_sum_exp_.data(),
                 .row_ids = row_ids_.data(),
                 .row_count = row_count_.data()} {
     request.weights.shards = {&weight_shard_, 1};
@@ -56,6 +58,9 @@ class DeviceProblem {
     put_on_device(request.targets.weights, host.labels.size(), label_weights_);
     put_on_device(request.targets.log_q, host.labels.size(), true_log_q_);
     put_on_device(request.negatives.log_q, host.sampled.size(), sampled_log_q_);
+    put_on_device(request.parts.label_count, host.label_counts.size(), label_counts_);
+    put_on_device(request.parts.label_weight, host.weight_sums.size(), weight_sums_);
+    put_on_device(request.parts.log_sum_exp, host.other_sums.size(), other_sums_);
     put_on_device(request.loss.positive_weight, positive_weight_);
     put_on_device(request.loss.negative_weight, negative_weight_);
     request.grad_loss = host.request.grad_loss == nullptr ? nullptr : grad_loss_.data();
@@ -66,6 +71,7 @@ class DeviceProblem {
     compute_on_device(request, outputs);
     host_.loss = loss_.values();
     host_.grad_inputs = grad_inputs_.values();
+    if (request.wanted.log_sum_exp) host_.log_sum_exp = log_sum_exp_.values();
     ids = row_ids_.values();
     const auto count = static_cast<std::size_t>(row_count_.values()[0]);
     ASSERT_LE(count, rows_);
@@ -87,6 +93,7 @@ class DeviceProblem {
     grad_inputs_.poison();
     grad_weights_.poison();
     grad_biases_.poison();
+    log_sum_exp_.poison();
     row_ids_.poison();
     row_count_.poison();
   }
@@ -110,9 +117,11 @@ class DeviceProblem {
   std::size_t rows_;
   DeviceArray<float> weights_, biases_, inputs_, true_count_, sampled_count_, grad_loss_;
   Factors positive_weight_, negative_weight_, label_weights_, true_log_q_, sampled_log_q_;
-  std::optional<DeviceArray<std::int64_t>> offsets_, excluded_, exclude_offsets_, class_keys_;
+  std::optional<DeviceArray<std::int64_t>> offsets_, excluded_, exclude_offsets_, class_keys_, label_counts_;
+  std::optional<DeviceArray<double>> weight_sums_, other_sums_;
   DeviceArray<std::int64_t> labels_, sampled_;
   DeviceArray<float> loss_, grad_inputs_, grad_weights_, grad_biases_;
+  DeviceArray<double> log_sum_exp_;
   DeviceArray<std::int64_t> row_ids_, row_count_;
   Shard weight_shard_, bias_shard_;
 

@@ -27,9 +27,12 @@ struct Problem {
   std::vector<std::int64_t> offsets;  // of lists of labels
   std::vector<T> label_weights;
   std::vector<std::int64_t> excluded, exclude_offsets, class_keys;
+  std::vector<std::int64_t> label_counts;       // of all parts of a loss
+  std::vector<double> weight_sums, other_sums;  // likewise; of a softmax
   Shard weight_shard, bias_shard;
   RowPlan plan;
   std::vector<T> loss, grad_inputs, grad_weights, grad_biases;
+  std::vector<double> log_sum_exp;
   LossRequest request;
   LossOutputs outputs;
 
@@ -69,6 +72,7 @@ struct Problem {
     grad_inputs.assign(inputs.size(), T(1e6));
     grad_weights.assign(plan.ids.size() * static_cast<std::size_t>(s.dim), T(1e6));
     grad_biases.assign(plan.ids.size(), T(1e6));
+    log_sum_exp.assign(loss.size(), 1e6);
     request.dtype = sizeof(T) == 4 ? DType::kFloat32 : DType::kFloat64;
     request.wanted = {.loss = true, .grad_inputs = true, .grad_weights = true, .grad_biases = true};
     request.batch = s.batch;
@@ -84,7 +88,8 @@ struct Problem {
     outputs = {.loss = loss.data(),
                .grad_inputs = grad_inputs.data(),
                .grad_weights = grad_weights.data(),
-               .grad_biases = grad_biases.data()};
+               .grad_biases = grad_biases.data(),
+               .log_sum_exp = log_sum_exp.data()};
   }
   Problem(const Problem&) = delete;
 
@@ -149,6 +154,29 @@ struct Problem {
     request.class_keys = class_keys.data();
   }
 
+  // Makes it a part of a loss, last: example b has 7 b mod 4 labels in other parts, and every fifth one no logits
+  // there.
+  void make_part() {
+    for (std::int64_t b = 0; b < sizes.batch; ++b) {
+      const std::int64_t elsewhere = 7 * b % 4;
+      std::int64_t count = elsewhere;
+      double weight = 0.75 * static_cast<double>(elsewhere);
+      for (std::int64_t at = request.targets.begin(b); at < request.targets.begin(b + 1); ++at) {
+        if (labels[at] == request.targets.padding) continue;
+        ++count;
+        weight += label_weights.empty() ? 1.0 : static_cast<double>(label_weights[at]);
+      }
+      label_counts.push_back(count);
+      weight_sums.push_back(weight);
+      other_sums.push_back(b % 5 == 4 ? -INFINITY : static_cast<double>(b % 7) - 2.5);
+    }
+    request.parts.label_count = label_counts.data();
+    if (request.loss.family != LossFamily::kSoftmax) return;
+    request.parts.label_weight = weight_sums.data();
+    request.parts.log_sum_exp = other_sums.data();
+    request.wanted.log_sum_exp = true;
+  }
+
   // Candidates of their own for each of `groups` groups.
   void make_groups(std::int64_t groups, std::int64_t distinct = 1'000'000) {
     std::mt19937_64 random(static_cast<std::uint64_t>(groups));
@@ -182,7 +210,7 @@ struct Sums {
 };
 
 struct Solution {
-  Sums loss, grad_inputs, grad_weights, grad_biases;
+  Sums loss, grad_inputs, grad_weights, grad_biases, log_sum_exp;
 };
 
 // Largest difference, relative to the largest magnitude of the tensor.
@@ -227,7 +255,8 @@ class Solver {
  public:
   explicit Solver(const Problem<T>& problem)
       : p(problem),
-        out{Sums(p.loss.size()), Sums(p.grad_inputs.size()), Sums(p.grad_weights.size()), Sums(p.grad_biases.size())} {}
+        out{Sums(p.loss.size()), Sums(p.grad_inputs.size()), Sums(p.grad_weights.size()), Sums(p.grad_biases.size()),
+            Sums(p.loss.size())} {}
 
   Solution solve() {
     for (std::int64_t b = 0; b < p.sizes.batch; ++b) solve(b);
@@ -251,8 +280,10 @@ class Solver {
       const Real weight = targets.weights == nullptr ? Real{1} : static_cast<const T*>(targets.weights)[at];
       terms.push_back({p.labels[at], logit(b, p.labels[at], targets.expected_count, at), true, weight});
     }
-    const auto count = static_cast<Real>(terms.size());
-    if (terms.empty() && (p.sizes.num_true > 0 || targets.offsets != nullptr)) return;  // padding, or an empty list
+    const std::int64_t* const counts = p.request.parts.label_count;
+    const auto count = static_cast<Real>(counts != nullptr ? counts[b] : std::ssize(terms));
+    const bool may_be_empty = counts == nullptr && p.sizes.num_true == 0 && targets.offsets == nullptr;
+    if (count == 0 && !may_be_empty) return;  // padding, or an empty list
     const std::int64_t first = b / (p.sizes.batch / p.request.negatives.groups) * p.sizes.num_sampled;  // of its group
     for (std::int64_t s = first; s < first + p.sizes.num_sampled; ++s) {
       const std::int64_t key = key_of(p.sampled[s]);
@@ -294,10 +325,15 @@ class Solver {
   }
 
   void add_softmax(std::int64_t b, const std::vector<Term>& terms, Real target) {
-    Real largest = -INFINITY, sum = 0, weights = 0;
+    const OtherParts& parts = p.request.parts;
+    const Real elsewhere = parts.log_sum_exp != nullptr ? parts.log_sum_exp[b] : -INFINITY;
+    Real largest = elsewhere, weights = 0;
     for (const Term& term : terms) weights += term.positive ? term.weight : Real{0};
+    if (parts.label_weight != nullptr) weights = parts.label_weight[b];
     for (const Term& term : terms) largest = std::max(largest, term.logit);
+    Real sum = std::exp(elsewhere - largest);
     for (const Term& term : terms) sum += std::exp(term.logit - largest);
+    out.log_sum_exp.add(b, largest + std::log(sum));
     for (const auto& [id, logit, positive, weight] : terms) {
       const Real own = std::exp(logit - largest);
       if (!positive) {
@@ -306,7 +342,7 @@ class Solver {
       }
       out.loss.add(b, target * weight * (largest - logit + std::log(sum)));
       // weights p - weight, without cancellation where they are nearly the same.
-      Real others = 0;
+      Real others = std::exp(elsewhere - largest);
       for (const Term& term : terms) others += &term.logit != &logit ? std::exp(term.logit - largest) : Real{0};
       add_gradient(b, id, target * ((weights - weight) * own - weight * others) / sum);
     }

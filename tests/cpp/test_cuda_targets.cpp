@@ -55,6 +55,8 @@ class CudaTargets : public ::testing::Test {
     EXPECT_LE(relative_error(p.grad_inputs, expected.grad_inputs), allowed);
     EXPECT_LE(relative_error(p.grad_weights, expected.grad_weights), allowed);
     EXPECT_LE(relative_error(p.grad_biases, expected.grad_biases), allowed);
+    if (!p.request.wanted.log_sum_exp) return;
+    EXPECT_LE(relative_error(p.log_sum_exp, expected.log_sum_exp), allowed);
   }
 };
 
@@ -316,6 +318,68 @@ TEST_F(CudaTargets, ALabelOrASampleOutOfRangeIsNotLookedUp) {
   copy_to_host(p.loss.data(), device.outputs.loss, p.loss.size() * sizeof(float));
   EXPECT_TRUE(std::ranges::all_of(p.loss, [](float value) { return std::isnan(value); }));
   EXPECT_NE(fault_of(), "");
+}
+
+// A part that has some of the labels, or none: no list of them, no column, padding.
+TEST_F(CudaTargets, APartOfALossIsItsShareAroundTheTileBoundaries) {
+  constexpr Sizes kCases[] = {
+      {.batch = 0, .num_true = 2, .num_sampled = 9, .dim = 5, .num_classes = 60},
+      {.batch = 4, .num_true = 2, .num_sampled = 0, .dim = 5, .num_classes = 60},
+      {.batch = 9, .num_true = 0, .num_sampled = 9, .dim = 5, .num_classes = 60},
+      {.batch = 129, .num_true = 4, .num_sampled = 127, .dim = 31, .num_classes = 60},
+  };
+  for (const Member& member : kMembers) {
+    for (const Sizes& sizes : kCases) {
+      for (const bool lists : {false, true}) {
+        Problem<float> p(sizes);
+        p.request.loss = member.loss;
+        p.request.loss.remove_accidental_hits = lists;
+        if (sizes.num_true > 0) p.pad(5);
+        if (lists) p.make_lists();
+        p.weigh_labels();
+        p.exclude(1, 5);
+        p.make_part();
+        expect_solved(p, member.name);
+        EXPECT_NO_THROW(cuda::check(0));
+      }
+    }
+  }
+}
+
+// Several chunks of the batch, each with its own examples.
+TEST_F(CudaTargets, APartOfALossIsItsShareOverManyTiles) {
+  Problem<float> p({.batch = 500, .num_true = 2, .num_sampled = 300, .dim = 5, .num_classes = 5000});
+  p.request.loss = {.family = LossFamily::kSoftmax};
+  p.pad(5);
+  p.make_part();
+  expect_solved(p, "softmax", Precision::kMedium);
+}
+
+TEST_F(CudaTargets, APartOfALossMayHaveGroups) {
+  for (const Member& member : kMembers) {
+    for (const std::int64_t groups : {2, 36}) {
+      Problem<float> p({.batch = 36, .num_true = 3, .num_sampled = 33, .dim = 9, .num_classes = 70});
+      p.request.loss = member.loss;
+      p.make_groups(groups);
+      p.make_lists();
+      p.make_part();
+      expect_solved(p, member.name);
+    }
+  }
+}
+
+// As where a part is asked for its log_sum_exp first.
+TEST_F(CudaTargets, TheLogSumExpAloneIsThatBesideTheOtherOutputs) {
+  Problem<float> p({.batch = 35, .num_true = 3, .num_sampled = 140, .dim = 9, .num_classes = 60});
+  p.request.loss.family = LossFamily::kSoftmax;
+  p.make_part();
+  DeviceProblem(p).run();
+  DeviceProblem device(p);
+  device.request.wanted = {.loss = false, .log_sum_exp = true};
+  compute_on_device(device.request, device.outputs);
+  std::vector<double> alone(p.log_sum_exp.size());
+  copy_to_host(alone.data(), device.outputs.log_sum_exp, alone.size() * sizeof(double));
+  EXPECT_EQ(alone, p.log_sum_exp);
 }
 
 // Groups of one example, and of more; several warps of 32 samples.

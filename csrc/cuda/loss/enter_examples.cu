@@ -148,7 +148,7 @@ enter_examples_kernel(FASTNCE_ARGUMENTS EnterExamplesArguments args) {
   const float factor = leads ? args.grad_loss.of(b) : 1.0f;
   const bool in_parts = args.label_count != nullptr;
   const int classes = in_parts ? exists ? classes_of_all_parts(args, b) : 0 : has_label ? count_classes(targets, b) : 0;
-  const bool takes_part = exists && (classes > 0 || (!in_parts && !targets.are_lists() && targets.per_example == 0));
+  const bool takes_part = exists && (args.takes_part == nullptr || classes > 0);
   const bool is_class = has_label && (!in_parts || takes_part) && !is_padding(targets.padding, id);
   if (exists && packs && lane_index() == 0 && args.takes_part != nullptr) args.takes_part[b] = takes_part;
   const bool in_range = is_class && is_valid_id(id, args.num_classes);

@@ -44,7 +44,7 @@ struct EnterExamplesArguments {
   std::int64_t batch, dim, num_classes;
   std::int64_t rows;     // B, padded
   OperandPlanes planes;  // zeros for examples that take no part
-  bool* takes_part;      // [B]: whether an example has a true class in any part, or T is 0; null: not wanted
+  bool* takes_part;      // [B]: whether an example has a true class in any part; null: all take part, as where T is 0
   float* true_logit;     // u [L]; null: not the softmax loss, whose gradients need the normaliser (cuda/loss/softmax.h)
   float* true_loss;      // [L]; logistic alone
   // [L]: dloss/du, times the upstream factor; 0 for padding and labels out of range. Of the softmax loss: the weight of
