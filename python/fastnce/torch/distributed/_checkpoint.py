@@ -113,9 +113,9 @@ def load_checkpoint(
         size, dtype = list(stored.size), stored.properties.dtype
         if name not in ("calls", "seed") and size:
             size[0] = len(chunk_of_rank(criterion.num_classes, exchange.rank, exchange.size))
-            state[name] = _as_dtensor(criterion, torch.empty(size, dtype=dtype))
+            state[name] = _as_dtensor(criterion, torch.empty(size, dtype=dtype, device=criterion.weight.device))
         else:
-            state[name] = torch.empty(size, dtype=dtype)
+            state[name] = torch.empty(size, dtype=dtype, device="cpu")
     dcp.load(state, checkpoint_id=part, process_group=exchange.group)
     criterion.calls.copy_(state.pop("calls"))
     criterion._seed = state.pop("seed")
@@ -165,7 +165,7 @@ def consolidate_checkpoint(folder: str | os.PathLike[str], file: str | os.PathLi
     for name, entry in header.items():
         (first, end), dtype = entry["data_offsets"], known[name].properties.dtype
         if first == end:  # a table without columns has nothing to map and to read
-            state[name] = torch.empty(entry["shape"], dtype=dtype)
+            state[name] = torch.empty(entry["shape"], dtype=dtype, device="cpu")
             continue
         mapped = np.memmap(unfinished, np.uint8, "r+", 8 + len(text) + first, (end - first,))
         state[name] = torch.from_numpy(mapped).view(dtype).view(entry["shape"])
@@ -181,7 +181,8 @@ _SAFETENSORS = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16"
 def _as_dtensor(criterion: ShardedLoss, natural: Tensor) -> DTensor:
     exchange = criterion._exchange
     group = exchange.process_group
-    mesh = DeviceMesh.from_group(group, "cpu", mesh=torch.tensor(dist.get_process_group_ranks(group)))
+    ranks = torch.tensor(dist.get_process_group_ranks(group), device="cpu")
+    mesh = DeviceMesh.from_group(group, natural.device.type, mesh=ranks)
     shape = torch.Size((criterion.num_classes, *natural.shape[1:]))
     stride = torch.empty(shape, device="meta").stride()
     return DTensor.from_local(natural, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
@@ -254,14 +255,14 @@ def _next_number(exchange: Exchange, path: Path, criterion: ShardedLoss) -> int:
         last = json.loads((path / LATEST).read_text())
     except FileNotFoundError:
         last = {"number": -1, "table": _table_of(criterion)}
-    own = torch.tensor([last["number"] + 1, last["table"] != _table_of(criterion)])
-    number, is_other = exchange.gather("numbers of the save", own).wait().amax(0).tolist()
-    if is_other:
+    own = [last["number"] + 1, last["table"] != _table_of(criterion)]
+    numbers, are_others = zip(*exchange.numbers("numbers of the save", own), strict=True)
+    if any(are_others):
         raise ValueError(
             f"{path} holds a checkpoint of another table, {last['table']}: expected {_table_of(criterion)}, or a "
             "folder without a checkpoint; remove it if it is not needed"
         )
-    return int(number)
+    return max(numbers)
 
 
 def _on_first(exchange: Exchange, action: Callable[[], None]) -> None:
@@ -272,8 +273,7 @@ def _on_first(exchange: Exchange, action: Callable[[], None]) -> None:
             action()
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
-    failed = exchange.gather("the end of the save", torch.tensor([bool(failure)])).wait()
-    if bool(failed.any()):
+    if any(failed for (failed,) in exchange.numbers("the end of the save", [bool(failure)])):
         raise RuntimeError(f"the checkpoint was not written: {failure or 'see the error of rank 0'}")
 
 
