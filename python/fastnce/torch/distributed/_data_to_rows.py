@@ -1,7 +1,7 @@
 """Inputs travel to the rows: every rank scores the examples of all ranks against its own classes.
 
-A rank receives (P - 1) b rows of inputs and as many of their gradients, as shares that are summed on the way; no row of
-the table moves, and gradients of rows stay where the rows are. The loss is a sum over the ranks' classes; a softmax
+A rank receives (P - 1) b rows of inputs and as many of their gradients, as shares that are summed where they belong; no
+row of the table moves, and gradients of rows stay where the rows are. The loss is a sum over the ranks' classes; a softmax
 first exchanges the sum of exponentials that each rank has, one number for each example.
 """
 
@@ -30,6 +30,7 @@ def data_to_rows(shard: Shard, batch: Batch, header: Header, scale: float, gradi
     inputs = exchange.gather("inputs", padded(batch.inputs, rows))  # travel while labels do, and samples are drawn
     request = _request_of(shard, _lists_of_all_ranks(exchange, batch, header), scale)
     part = _part_of(shard, {**request, "inputs": inputs.wait().flatten(0, 1)}, gradients)
+    del inputs  # the step takes the most memory while their gradients leave
     losses = exchange.reduce_scatter("losses", part.loss.view(exchange.size, rows))
     grad_inputs = None
     if part.grad_inputs is not None:
