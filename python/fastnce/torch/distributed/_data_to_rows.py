@@ -1,8 +1,8 @@
 """Inputs travel to the rows: every rank scores the examples of all ranks against its own classes.
 
 A rank receives (P - 1) b rows of inputs and as many of their gradients, as shares that are summed where they belong; no
-row of the table moves, and gradients of rows stay where the rows are. The loss is a sum over the ranks' classes; a softmax
-first exchanges the sum of exponentials that each rank has, one number for each example.
+row of the table moves, and gradients of rows stay where the rows are. The loss is a sum over the ranks' classes; a
+softmax first exchanges the sum of exponentials that each rank has, one number for each example.
 """
 
 from __future__ import annotations
