@@ -19,7 +19,7 @@ from fastnce.jax._handlers import Options, options_of, replace_rows, run
 from fastnce.jax._loss import Checked, checked, loss_of, operands_of, upstream_of
 from fastnce.jax._varying import axes_of, vary
 from fastnce.jax.distributed._layout import Axis, axis_of
-from fastnce.jax.distributed._rows import Travel, coalesced, fetched, own_rows, returned
+from fastnce.jax.distributed._rows import OwnRows, Travel, fetched
 
 
 class _Call(NamedTuple):
@@ -45,21 +45,21 @@ def value_and_rows(fields: dict[str, Any], key: Any, axis_name: Any) -> tuple[An
     """The losses and the gradient of the inputs of this device's examples, and those of its rows."""
     axis, travel, options, operands, refused, upstream = _prepared(fields, key, axis_name)
     results = run(options, operands, upstream, loss=True, inputs=True, weights=True, biases=True)
-    has_biases = fields["biases"] is not None
-    grads = [
-        returned(axis, replace_rows(jnp.zeros_like(table), results.ids, rows), len(travel.sampled))
-        for table, rows in [(operands.weights, results.weights), (operands.biases, results.biases)][: 1 + has_biases]
-    ]
-    absent = fields["weights"].shape[0]
-    ids, weights, *biases = coalesced(own_rows(axis, travel.classes, absent), absent, *grads)
+    own = OwnRows(axis, travel, fields["weights"].shape[0])
+
+    def returned(name: str, small: Any, rows: Any) -> Any:
+        if fields[name] is None:
+            return None
+        return own.returned(replace_rows(jnp.zeros_like(small), results.ids, rows)).astype(fields[name].dtype)
+
     shape = jnp.shape(fields["inputs"])
     return (
         jnp.where(refused, jnp.nan, results.loss).reshape(shape[:-1]),
         results.inputs.reshape(shape),
         RowGrads(
-            ids,
-            weights.astype(fields["weights"].dtype),
-            biases[0].astype(fields["biases"].dtype) if has_biases else None,
+            own.ids,
+            returned("weights", operands.weights, results.weights),
+            returned("biases", operands.biases, results.biases),
         ),
     )
 
@@ -74,7 +74,7 @@ def _prepared(fields: dict[str, Any], key: Any, axis_name: Any) -> _Call:
     refused |= of_samples
     dtype = compute_dtype(operands.inputs)
     travel = Travel.of(axis, operands.sampled, classes.reshape(-1))
-    axes = axes_of(operands.weights, operands.biases, operands.inputs, travel.true)
+    axes = axes_of(operands.weights, operands.biases, operands.inputs, travel.labels)
 
     def here(table: Any) -> Any:
         return fetched(axis, dtype, vary(axes, table), travel)

@@ -125,7 +125,7 @@ def nce_value_and_rows(
 
     Returns:
         ``(loss [b], dinputs [b, D], RowGrads(ids=[N], weights=[N, D], biases=[N]))`` with room for each sample and each
-        label of all devices, N = S + P b T. Ids are rows of ``weights`` on this device, distinct and ascending; unused
+        label of all devices, N = S + P b T, at most R. Ids are rows of ``weights`` on this device, distinct and ascending; unused
         rows repeat the last id, with gradients of zero. They sum up in the compute dtype, and are rounded once.
     """
     return value_and_rows(
