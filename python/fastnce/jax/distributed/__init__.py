@@ -4,6 +4,8 @@ from fastnce.jax.distributed._layout import natural_rows, shard_rows
 from fastnce.jax.distributed._losses import (
     nce_loss,
     nce_value_and_rows,
+    negative_sampling_loss,
+    negative_sampling_value_and_rows,
     sampled_softmax_loss,
     sampled_softmax_value_and_rows,
 )
@@ -12,6 +14,8 @@ __all__ = [
     "natural_rows",
     "nce_loss",
     "nce_value_and_rows",
+    "negative_sampling_loss",
+    "negative_sampling_value_and_rows",
     "sampled_softmax_loss",
     "sampled_softmax_value_and_rows",
     "shard_rows",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from fastnce._seed import integer
@@ -45,22 +46,19 @@ def value_and_rows(fields: dict[str, Any], key: Any, axis_name: Any) -> tuple[An
     """The losses and the gradient of the inputs of this device's examples, and those of its rows."""
     axis, travel, options, operands, refused, upstream = _prepared(fields, key, axis_name)
     results = run(options, operands, upstream, loss=True, inputs=True, weights=True, biases=True)
-    own = OwnRows(axis, travel, fields["weights"].shape[0])
-
-    def returned(name: str, small: Any, rows: Any) -> Any:
-        if fields[name] is None:
-            return None
-        return own.returned(replace_rows(jnp.zeros_like(small), results.ids, rows)).astype(fields[name].dtype)
-
+    tables = fields["weights"], fields["biases"]
+    own = OwnRows(axis, travel, tables[0].shape[0])
+    found = [(operands.weights, results.weights), (operands.biases, results.biases)]
+    grads = [
+        None if table is None else replace_rows(jnp.zeros_like(small), results.ids, rows)
+        for table, (small, rows) in zip(tables, found, strict=True)
+    ]
+    sums = jax.tree.map(lambda table, grad: grad.astype(table.dtype), [*tables], own.returned(grads))
     shape = jnp.shape(fields["inputs"])
     return (
         jnp.where(refused, jnp.nan, results.loss).reshape(shape[:-1]),
         results.inputs.reshape(shape),
-        RowGrads(
-            own.ids,
-            returned("weights", operands.weights, results.weights),
-            returned("biases", operands.biases, results.biases),
-        ),
+        RowGrads(own.ids, *sums),
     )
 
 
@@ -75,15 +73,13 @@ def _prepared(fields: dict[str, Any], key: Any, axis_name: Any) -> _Call:
     dtype = compute_dtype(operands.inputs)
     travel = Travel.of(axis, operands.sampled, classes.reshape(-1))
     axes = axes_of(operands.weights, operands.biases, operands.inputs, travel.labels)
-
-    def here(table: Any) -> Any:
-        return fetched(axis, dtype, vary(axes, table), travel)
-
+    tables = [operands.weights, *([] if fields["biases"] is None else [operands.biases])]
+    weights, *biases = fetched(axis, dtype, [vary(axes, table) for table in tables], travel)
     num_sampled, num_labels = len(operands.sampled), classes.size
     places = num_sampled + jnp.arange(num_labels, dtype=classes.dtype).reshape(classes.shape)
     operands = operands._replace(
-        weights=here(operands.weights),
-        biases=here(operands.biases) if operands.biases.size else jnp.zeros(0, dtype),
+        weights=weights,
+        biases=biases[0] if biases else jnp.zeros(0, dtype),
         labels=jnp.where(classes < 0, -1, places),
         sampled=jnp.arange(num_sampled, dtype=operands.sampled.dtype),
         class_keys=jnp.concatenate([operands.sampled, classes.reshape(-1)]),
@@ -130,11 +126,16 @@ def _classes(call: Checked) -> tuple[Any, Any]:
         return jnp.where(is_class, labels, -1), refused.any(axis=-1)
     offsets, are_wrong = _usable_offsets(fields["label_offsets"], labels.size)
     fields["label_offsets"] = offsets
-    is_listed = jnp.arange(labels.size) < offsets[-1]
-    batch = fields["inputs"].shape[0]
-    example = jnp.repeat(jnp.arange(batch), jnp.diff(offsets), total_repeat_length=labels.size)
-    by_example = jnp.zeros(batch, bool).at[example].max(refused & is_listed)
-    return jnp.where(is_class & is_listed, labels, -1), by_example | are_wrong
+    refused = _have_any(refused, offsets) | are_wrong
+    return jnp.where(is_class & (jnp.arange(labels.size) < offsets[-1]), labels, -1), refused
+
+
+def _have_any(flags: Any, offsets: Any) -> Any:
+    """Which lists ``[B]`` have any value with a flag, of ``[n]``."""
+    batch = offsets.size - 1
+    lists = jnp.repeat(jnp.arange(batch), jnp.diff(offsets), total_repeat_length=flags.size)
+    is_listed = jnp.arange(flags.size) < offsets[-1]
+    return jnp.zeros(batch, bool).at[lists].max(flags & is_listed)
 
 
 def _usable_offsets(offsets: Any, size: int) -> tuple[Any, Any]:
@@ -154,7 +155,9 @@ def _usable(operands: Operands, num_classes: int) -> tuple[Operands, Any]:
     operands = operands._replace(sampled=jnp.where(is_class, sampled, -1))
     if operands.exclude_offsets.size:
         offsets, are_wrong = _usable_offsets(operands.exclude_offsets, operands.exclude.size)
-        operands, refused = operands._replace(exclude_offsets=offsets), refused | are_wrong
+        is_wrong = (operands.exclude < 0) | (operands.exclude >= num_classes)
+        refused = refused | are_wrong | _have_any(is_wrong, offsets)
+        operands = operands._replace(exclude=jnp.where(is_wrong, 0, operands.exclude), exclude_offsets=offsets)
     if true_count.size or sampled_count.size:
         is_count, are_counts = _is_count(true_count) | (operands.labels < 0), _is_count(sampled_count)
         of_labels = ~(is_count.all(axis=-1) if is_count.ndim > 1 else is_count.all())

@@ -58,8 +58,8 @@ def nce_loss(
 
     Returns:
         ``[b]`` losses of this device's examples. What the unsharded function reports when it runs makes losses NaN, of
-        which the gradients are zero: an example whose label or expected count is out of range; all examples where a
-        sample or its count is. An error would leave the other devices waiting for this one.
+        which the gradients are zero: an example whose label, expected count or excluded class is out of range; all
+        examples where a sample or its count is; all of a device whose offsets of lists are none. An error would leave the other devices waiting for this one.
 
     Raises:
         ValueError: When traced, as the unsharded function; an ``axis_name`` that is no axis of a surrounding
@@ -125,8 +125,9 @@ def nce_value_and_rows(
 
     Returns:
         ``(loss [b], dinputs [b, D], RowGrads(ids=[N], weights=[N, D], biases=[N]))`` with room for each sample and each
-        label of all devices, N = S + P b T, at most R. Ids are rows of ``weights`` on this device, distinct and ascending; unused
-        rows repeat the last id, with gradients of zero. They sum up in the compute dtype, and are rounded once.
+        label of all devices, N = S + P b T, at most R. Ids are rows of ``weights`` on this device, distinct and
+        ascending; unused rows repeat the last id, with gradients of zero. They are summed up over the devices in the
+        compute dtype, and rounded once.
     """
     return value_and_rows(
         request(
@@ -235,6 +236,101 @@ def sampled_softmax_value_and_rows(
             true_target=true_target,
             precision=precision,
             family="softmax",
+            grad_loss=grad_loss,
+        ),
+        key,
+        axis_name,
+    )
+
+
+def negative_sampling_loss(
+    weights: Any,
+    biases: Any,
+    labels: Any,
+    inputs: Any,
+    sampled_candidates: Any,
+    num_true: int = 1,
+    *,
+    axis_name: AxisName,
+    key: Any = None,
+    positive_weight: Any = 1.0,
+    negative_weight: Any = 1.0,
+    remove_accidental_hits: bool = False,
+    padding: int | None = None,
+    label_weights: Any = None,
+    exclude: Ragged | None = None,
+    precision: Precision | None = None,
+) -> Any:
+    """:func:`fastnce.jax.negative_sampling_loss` of this device's examples, to be called inside ``jax.shard_map``.
+
+    V is P R here, the number of all rows.
+
+    Args:
+        sampled_candidates: ``[S]`` sampled classes, the same on all devices; or a sampler of fastnce that does not
+            learn, with ``key``, or a callable, as ``sampled_values`` of :func:`nce_loss`.
+        positive_weight: A number or ``[b]``, which may be traced; a constant.
+        negative_weight: Likewise.
+
+    The other arguments, results and errors are those of :func:`nce_loss`.
+    """
+    return value(
+        request(
+            weights=weights,
+            biases=biases,
+            labels=labels,
+            inputs=inputs,
+            num_true=num_true,
+            sampled_values=(sampled_candidates, None, None),
+            positive_weight=positive_weight,
+            negative_weight=negative_weight,
+            remove_accidental_hits=remove_accidental_hits,
+            padding=padding,
+            label_weights=label_weights,
+            exclude=exclude,
+            true_target="one",
+            precision=precision,
+        ),
+        key,
+        axis_name,
+    )
+
+
+def negative_sampling_value_and_rows(
+    weights: Any,
+    biases: Any,
+    labels: Any,
+    inputs: Any,
+    sampled_candidates: Any,
+    num_true: int = 1,
+    *,
+    axis_name: AxisName,
+    key: Any = None,
+    positive_weight: Any = 1.0,
+    negative_weight: Any = 1.0,
+    remove_accidental_hits: bool = False,
+    padding: int | None = None,
+    label_weights: Any = None,
+    exclude: Ragged | None = None,
+    precision: Precision | None = None,
+    grad_loss: Any = None,
+) -> tuple[Any, Any, RowGrads]:
+    """:func:`negative_sampling_loss` and, in the same pass, gradients, as :func:`nce_value_and_rows` has them."""
+    return value_and_rows(
+        request(
+            weights=weights,
+            biases=biases,
+            labels=labels,
+            inputs=inputs,
+            num_true=num_true,
+            sampled_values=(sampled_candidates, None, None),
+            positive_weight=positive_weight,
+            negative_weight=negative_weight,
+            remove_accidental_hits=remove_accidental_hits,
+            padding=padding,
+            label_weights=label_weights,
+            exclude=exclude,
+            true_target="one",
+            precision=precision,
             grad_loss=grad_loss,
         ),
         key,

@@ -1,9 +1,9 @@
 """Rows travel to the examples, and their gradients travel back.
 
 The rows of samples, the same on all devices, are a sum over the devices, of which one has each row and the others
-zeros: exact in any dtype. A device asks the owners for the rows of its own true classes, each once. Shapes are static,
-but how many rows an owner is asked for is not: rows travel in rounds of as many for each pair of devices, and there are
-as many rounds as the busiest pair needs; usually one.
+zeros: exact in any dtype. The rows of true classes go from each owner to each device that has them among its labels,
+each once. Shapes are static, but how many these are is not: they travel in rounds of as many for each pair of devices,
+and there are as many rounds as the busiest pair needs; usually one.
 """
 
 from __future__ import annotations
@@ -20,35 +20,32 @@ from fastnce.jax._varying import axes_of, vary
 from fastnce.jax.distributed._layout import Axis
 
 
-def rows_per_round(axis: Axis, num_labels: int, num_rows: int) -> int:
-    """How many rows a device asks each owner for in a round. Of n labels that fall on owners by chance, n / P do, and
-    three standard deviations more are enough for one round in almost all cases."""
-    mean = num_labels / axis.size
-    return min(num_labels, num_rows, math.ceil(mean + 3 * math.sqrt(mean)))
-
-
 class Travel(NamedTuple):
     """The classes whose rows travel; negative ones are none."""
 
     sampled: Any
     """``[S]``, the same on all devices."""
     labels: Any
-    """``[n]`` of this device."""
+    """``[P, n]``, of all devices."""
     slots: Any
-    """``[n]``: the number of each among the distinct labels of its owner."""
-    most: Any
-    """Of distinct labels of an owner, on the device that has most of one: the same on all devices."""
+    """``[P, n]``: the number of each label among the distinct ones of its device that have the same owner."""
 
     @classmethod
     def of(cls, axis: Axis, sampled: Any, labels: Any) -> Travel:
+        """``labels``: ``[n]`` of this device."""
         owners = jnp.where(labels < 0, axis.size, labels % axis.size)
-        owners, classes, places = jax.lax.sort((owners, labels, jnp.arange(labels.size)), num_keys=2)
+        owners, classes, order = jax.lax.sort((owners, labels, jnp.arange(labels.size)), num_keys=2)
         is_new_owner = _differs(owners)
         number = jnp.cumsum(is_new_owner | _differs(classes)) - 1
-        sorted_slots = number - jax.lax.cummax(jnp.where(is_new_owner, number, 0))
-        slots = jnp.zeros_like(sorted_slots).at[places].set(sorted_slots)
-        most = jnp.max(jnp.where(labels < 0, 0, slots + 1), initial=0)
-        return cls(sampled, labels, slots, jax.lax.pmax(most, axis.name))
+        slots = number - jax.lax.cummax(jnp.where(is_new_owner, number, 0))
+        own = jnp.stack([labels, jnp.zeros_like(labels).at[order].set(slots.astype(labels.dtype))])
+        of_all = jax.lax.all_gather(own, axis.name)
+        return cls(sampled, of_all[:, 0], of_all[:, 1])
+
+    @property
+    def classes(self) -> Any:
+        """``[S + P n]``."""
+        return jnp.concatenate([self.sampled, self.labels.reshape(-1)])
 
 
 def _differs(values: Any) -> Any:
@@ -56,43 +53,90 @@ def _differs(values: Any) -> Any:
     return jnp.concatenate([jnp.ones(1, bool), values[1:] != values[:-1]])[: values.size]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def fetched(axis: Axis, dtype: Any, table: Any, travel: Travel) -> Any:
-    """The rows ``[S + n, ...]`` of the samples and of the labels of this device, from ``[R, ...]`` on each.
+class _Rounds:
+    """What travels in which round, and where it is in the exchange: ``[P * m, ...]``, m rows for each other device."""
 
-    Differentiable in the table: its gradient sums up what all devices have for its rows.
+    def __init__(self, axis: Axis, travel: Travel, num_rows: int) -> None:
+        self._axis, self._travel = axis, travel
+        self._most = rows_per_round(axis, travel.labels.shape[1], num_rows)
+        self.size = axis.size * self._most
+
+    def run(self, one_round: Callable[[Any, Any], Any], first: Any) -> Any:
+        """``one_round(k, values)`` for each k, beginning with ``first``, which are declared to vary."""
+        if self.size == 0:
+            return first
+        first = jax.tree.map(lambda values: vary(axes_of(self._travel.labels, *jax.tree.leaves(first)), values), first)
+        used = jnp.max(jnp.where(self._travel.labels < 0, 0, self._travel.slots + 1))
+        return jax.lax.fori_loop(0, -(-used // self._most), one_round, first)
+
+    def arriving(self, k: Any) -> Any:
+        """``[n]``: where the row of each label of this device arrives; ``size`` if not in this round."""
+        device = jax.lax.axis_index(self._axis.name)
+        labels, slots = self._travel.labels[device], self._travel.slots[device]
+        return self._places(k, labels >= 0, labels % self._axis.size, slots)
+
+    def leaving(self, k: Any, values: Any, none: int) -> Any:
+        """``[P * m]``: of values ``[P, n]`` for each label of all devices, those whose rows leave this device."""
+        owned = self._axis.owned(self._travel.labels)
+        places = self._places(k, owned, jnp.arange(self._axis.size)[:, None], self._travel.slots)
+        return jnp.full(self.size, none, values.dtype).at[places].set(values, mode="drop")
+
+    def _places(self, k: Any, travels: Any, devices: Any, slots: Any) -> Any:
+        slots = slots - k * self._most
+        return jnp.where(travels & (slots >= 0) & (slots < self._most), devices * self._most + slots, self.size)
+
+    def exchanged(self, rows: Any) -> Any:
+        """What this device has for the others, against what they have for this one."""
+        return jax.tree.map(lambda array: jax.lax.all_to_all(array, self._axis.name, 0, 0, tiled=True), rows)
+
+
+def rows_per_round(axis: Axis, num_labels: int, num_rows: int) -> int:
+    """How many rows an owner sends to each device in a round. Of n labels that fall on owners by chance, n / P are of
+    each; with three standard deviations more, one round is enough in almost all cases."""
+    mean = num_labels / axis.size
+    return min(num_labels, num_rows, math.ceil(mean + 3 * math.sqrt(mean)))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def fetched(axis: Axis, dtype: Any, tables: Any, travel: Travel) -> Any:
+    """The rows ``[S + n, ...]`` of the samples and of the labels of this device, from tables of ``[R, ...]`` on each.
+
+    Differentiable in the tables: their gradients sum up what all devices have for their rows.
     """
-    per_round = rows_per_round(axis, travel.labels.size, len(table))
-    sampled = jax.lax.psum(_held(axis, table, travel.sampled), axis.name)
+    rounds = _Rounds(axis, travel, _num_rows(tables))
+
+    def held(classes: Any) -> Any:
+        """The rows of those classes that this device holds, zeros of the others."""
+        owned, rows = axis.owned(classes), own_rows(axis, classes, 0)
+        return jax.tree.map(lambda table: jnp.where(_beside(owned, table), table[rows], 0), tables)
 
     def one_round(k: Any, true: Any) -> Any:
-        places, asked = _asked(axis, travel, k, per_round)
-        rows = _exchanged(axis, _held(axis, table, asked))
-        arrives = _beside(places < len(rows), rows)
-        return jnp.where(arrives, rows[jnp.minimum(places, len(rows) - 1)], true)
+        rows = rounds.exchanged(held(rounds.leaving(k, travel.labels, -1)))
+        places = rounds.arriving(k)
+        arrives, places = places < rounds.size, jnp.minimum(places, rounds.size - 1)
+        return jax.tree.map(lambda old, new: jnp.where(_beside(arrives, new), new[places], old), true, rows)
 
-    true = vary(axes_of(table, travel.labels), jnp.zeros((travel.labels.size, *table.shape[1:]), table.dtype))
-    true = _in_rounds(travel, per_round, one_round, true)
-    return jnp.concatenate([sampled, true]).astype(dtype)
+    num_labels = travel.labels.shape[1]
+    true = jax.tree.map(lambda table: jnp.zeros_like(table, shape=(num_labels, *table.shape[1:])), tables)
+    sampled, true = jax.lax.psum(held(travel.sampled), axis.name), rounds.run(one_round, true)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts).astype(dtype), sampled, true)
 
 
-def returned(
-    axis: Axis, travel: Travel, num_rows: int, grads: Any, sums: Any, place_of: Callable[[Any], Any]
-) -> Any:
-    """Adds to ``sums`` the gradients ``[S + n, ...]`` that each device has for rows of this one. ``place_of``: where
-    rows have their sums; that of ``num_rows`` is beyond them."""
-    per_round, num_sampled = rows_per_round(axis, travel.labels.size, num_rows), travel.sampled.size
-
-    def added(sums: Any, classes: Any, grads: Any) -> Any:
-        return sums.at[place_of(own_rows(axis, classes, num_rows))].add(grads, mode="drop")
+def returned(axis: Axis, travel: Travel, num_rows: int, grads: Any, sums: Any, places: Any) -> Any:
+    """Adds to ``sums`` the gradients ``[S + n, ...]`` that each device has for rows of this one. ``places``: where each
+    of ``travel.classes`` has its sum, beyond them if on another device."""
+    rounds, num_sampled = _Rounds(axis, travel, num_rows), travel.sampled.size
+    from_samples = jax.tree.map(lambda grad: grad[:num_sampled], grads)
+    from_labels = jax.tree.map(lambda grad: grad[num_sampled:], grads)
+    of_labels, beyond = places[num_sampled:].reshape(travel.labels.shape), max(map(len, jax.tree.leaves(sums)))
 
     def one_round(k: Any, sums: Any) -> Any:
-        places, asked = _asked(axis, travel, k, per_round)
-        own = jnp.zeros((asked.size, *grads.shape[1:]), grads.dtype).at[places].add(grads[num_sampled:], mode="drop")
-        return added(sums, asked, _exchanged(axis, own))
+        none = jax.tree.map(lambda grad: jnp.zeros((rounds.size, *grad.shape[1:]), grad.dtype), from_labels)
+        own = _added(none, rounds.arriving(k), from_labels)  # labels of one class share a place
+        return _added(sums, rounds.leaving(k, of_labels, beyond), rounds.exchanged(own))
 
-    sums = added(sums, travel.sampled, jax.lax.psum(grads[:num_sampled], axis.name))
-    return _in_rounds(travel, per_round, one_round, vary(axes_of(grads, travel.labels), sums))
+    sums = _added(sums, places[:num_sampled], jax.lax.psum(from_samples, axis.name))
+    return rounds.run(one_round, sums)
 
 
 def own_rows(axis: Axis, classes: Any, absent: int) -> Any:
@@ -100,47 +144,29 @@ def own_rows(axis: Axis, classes: Any, absent: int) -> Any:
     return jnp.where(axis.owned(classes), classes // axis.size, absent)
 
 
-def _held(axis: Axis, table: Any, classes: Any) -> Any:
-    """The rows of those classes that this device holds, zeros of the others."""
-    owned = axis.owned(classes)
-    rows = table[jnp.where(owned, classes // axis.size, 0)]
-    return jnp.where(_beside(owned, rows), rows, 0)
+def _num_rows(tables: Any) -> int:
+    return len(jax.tree.leaves(tables)[0])
 
 
-def _asked(axis: Axis, travel: Travel, k: Any, per_round: int) -> tuple[Any, Any]:
-    """Round k: where in the exchange each label of this device has its row, beyond it if in another round; and the
-    classes ``[P * per_round]`` that this device is asked for."""
-    _, labels, slots, _ = travel
-    slots = slots - k * per_round
-    travels = (labels >= 0) & (slots >= 0) & (slots < per_round)
-    places = jnp.where(travels, labels % axis.size * per_round + slots, axis.size * per_round)
-    asks = jnp.full(axis.size * per_round, -1, labels.dtype).at[places].set(labels, mode="drop")
-    return places, _exchanged(axis, asks)
-
-
-def _exchanged(axis: Axis, rows: Any) -> Any:
-    """``[P * m, ...]``: m for each device, against what each has for this one."""
-    return jax.lax.all_to_all(rows, axis.name, 0, 0, tiled=True)
-
-
-def _in_rounds(travel: Travel, per_round: int, one_round: Callable[[Any, Any], Any], first: Any) -> Any:
-    if per_round == 0:
-        return first
-    return jax.lax.fori_loop(0, -(-travel.most // per_round), one_round, first)
+def _added(sums: Any, places: Any, rows: Any) -> Any:
+    return jax.tree.map(lambda old, new: old.at[places].add(new, mode="drop"), sums, rows)
 
 
 def _beside(flags: Any, rows: Any) -> Any:
+    """``[n]`` flags for rows ``[n, ...]``."""
     return flags.reshape(flags.shape + (1,) * (rows.ndim - flags.ndim))
 
 
-def _forward(axis: Axis, dtype: Any, table: Any, travel: Travel) -> Any:
-    return fetched(axis, dtype, table, travel), (table, travel)
+def _forward(axis: Axis, dtype: Any, tables: Any, travel: Travel) -> Any:
+    return fetched(axis, dtype, tables, travel), (tables, travel)
 
 
 def _backward(axis: Axis, dtype: Any, residuals: Any, grads: Any) -> Any:
-    table, travel = residuals
-    sums = returned(axis, travel, len(table), grads, jnp.zeros(table.shape, dtype), lambda rows: rows)
-    return vary(axes_of(table), sums.astype(table.dtype)), None
+    tables, travel = residuals
+    num_rows = _num_rows(tables)
+    sums = jax.tree.map(lambda table: jnp.zeros(table.shape, dtype), tables)
+    sums = returned(axis, travel, num_rows, grads, sums, own_rows(axis, travel.classes, num_rows))
+    return jax.tree.map(lambda table, grad: vary(axes_of(table), grad.astype(table.dtype)), tables, sums), None
 
 
 fetched.defvjp(_forward, _backward)
@@ -150,22 +176,17 @@ class OwnRows:
     """The distinct rows of this device that are of samples or of labels of any device, ascending."""
 
     def __init__(self, axis: Axis, travel: Travel, num_rows: int) -> None:
-        of_all = jax.lax.all_gather(travel.labels, axis.name, tiled=True)
-        rows = jax.lax.sort(own_rows(axis, jnp.concatenate([travel.sampled, of_all]), num_rows))
         self._axis, self._travel, self._num_rows = axis, travel, num_rows
+        rows = own_rows(axis, travel.classes, num_rows)
         self._size = min(rows.size, num_rows)
-        places = jnp.cumsum(_differs(rows)) - 1
-        self._rows = jnp.full_like(rows, num_rows, shape=self._size).at[places].set(rows, mode="drop")
-        last = jnp.max(jnp.where(self._rows < num_rows, self._rows, 0), initial=0)
-        self.ids = jnp.minimum(self._rows, last)
+        sorted_rows, order = jax.lax.sort((rows, jnp.arange(rows.size)), num_keys=1)
+        places = jnp.cumsum(_differs(sorted_rows)) - 1
+        self._places = jnp.where(rows < num_rows, jnp.zeros_like(places).at[order].set(places), self._size)
+        distinct = jnp.full(self._size, num_rows, rows.dtype).at[places].set(sorted_rows, mode="drop")
+        self.ids = jnp.minimum(distinct, jnp.max(jnp.where(rows < num_rows, rows, 0), initial=0))
         """``[N]``; those left over repeat the last one."""
 
     def returned(self, grads: Any) -> Any:
         """``[N, ...]``: the sums of the gradients ``[S + n, ...]`` that each device has."""
-
-        def place_of(rows: Any) -> Any:
-            places = jnp.searchsorted(self._rows, rows, method="sort")
-            return jnp.where(rows < self._num_rows, places, self._size)
-
-        sums = jnp.zeros((self._size, *grads.shape[1:]), grads.dtype)
-        return returned(self._axis, self._travel, self._num_rows, grads, sums, place_of)
+        sums = jax.tree.map(lambda grad: jnp.zeros((self._size, *grad.shape[1:]), grad.dtype), grads)
+        return returned(self._axis, self._travel, self._num_rows, grads, sums, self._places)
