@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ import fastnce
 import fastnce.jax.distributed as sharded
 from jax_arrays import jax, jnp
 from jax_meshes import P, mapped, mesh_of
-from jax_sharded_cases import BATCH, CASES, Case, Problem, close, run
+from jax_sharded_cases import BATCH, CASES, Case, D, Problem, close, run
 
 
 def check_sizes_of_rows() -> None:
@@ -40,6 +41,36 @@ def check_sizes_of_rows() -> None:
 
     assert rows_of(61) == 16
     assert rows_of(400) == 13 + 4 * 2 * 3
+
+
+def _collectives(jaxpr: Any, found: list[tuple[str, tuple[int, ...]]]) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of floating-point operands, loops once, sorted."""
+    for equation in jaxpr.eqns:
+        name = re.sub("_invariant$|2$", "", equation.primitive.name)
+        if name in ("psum", "all_gather", "all_to_all", "reduce_scatter", "ppermute"):
+            found += [(name, v.aval.shape) for v in equation.invars if jnp.issubdtype(v.aval.dtype, jnp.floating)]
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                _collectives(inner, found)
+    return sorted(found)
+
+
+def check_what_travels_is_what_the_page_says() -> None:
+    """docs/jax_distributed.md: sampled rows, and n / P + 3 sqrt(n / P) for each other device, of the n labels of each;
+    their gradients."""
+    problem = Problem(Case(batch=256, classes=1200, labels="one"))
+
+    def step(weights: Any, biases: Any, labels: Any, inputs: Any) -> Any:
+        arguments = (weights, biases, labels, inputs, 13, 1200)
+        return sharded.nce_value_and_rows(*arguments, axis_name="rows", padding=-1, key=jax.random.key(1))
+
+    function = mapped(step, mesh=mesh_of(4), in_specs=P("rows"), out_specs=P("rows"))
+    tables = sharded.shard_rows(problem.weights, 4), sharded.shard_rows(problem.biases, 4)
+    found = _collectives(jax.make_jaxpr(function)(*tables, problem.labels, problem.inputs).jaxpr, [])
+    rows = 4 * (64 // 4 + 3 * 4)
+    once = [("all_to_all", (rows,)), ("all_to_all", (rows, D)), ("psum", (13,)), ("psum", (13, D))]
+    assert found == sorted(once * 2), found
 
 
 def _trained(update: str, devices: int) -> tuple[Any, ...]:

@@ -59,7 +59,8 @@ def nce_loss(
     Returns:
         ``[b]`` losses of this device's examples. What the unsharded function reports when it runs makes losses NaN, of
         which the gradients are zero: an example whose label, expected count or excluded class is out of range; all
-        examples where a sample or its count is; all of a device whose offsets of lists are none. An error would leave the other devices waiting for this one.
+        examples where a sample or its count is; all of a device whose offsets of lists are none. An error on one
+        device would leave the others waiting for it.
 
     Raises:
         ValueError: When traced, as the unsharded function; an ``axis_name`` that is no axis of a surrounding
