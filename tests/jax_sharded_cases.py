@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,12 @@ class Case:
     weighted: bool = False
     exclude: bool = False
     checked: bool = True
+
+    @property
+    def name(self) -> str:
+        """What differs from the default."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return " ".join(f"{name}={value}" for name, value in given.items() if value != getattr(Case, name)) or "default"
 
 
 CASES = [

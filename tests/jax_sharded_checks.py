@@ -260,7 +260,7 @@ def check_lists_that_are_none_make_losses_nan() -> None:
 
 
 CHECKS: dict[str, Callable[[], None]] = {
-    **{str(case): functools.partial(run, case) for case in CASES},
+    **{case.name: functools.partial(run, case) for case in CASES},
     **{name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")},
 }
 

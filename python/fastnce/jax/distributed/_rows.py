@@ -128,7 +128,7 @@ def returned(axis: Axis, travel: Travel, num_rows: int, grads: Any, sums: Any, p
     rounds, num_sampled = _Rounds(axis, travel, num_rows), travel.sampled.size
     from_samples = jax.tree.map(lambda grad: grad[:num_sampled], grads)
     from_labels = jax.tree.map(lambda grad: grad[num_sampled:], grads)
-    of_labels, beyond = places[num_sampled:].reshape(travel.labels.shape), max(map(len, jax.tree.leaves(sums)))
+    of_labels, beyond = places[num_sampled:].reshape(travel.labels.shape), _num_rows(sums)
 
     def one_round(k: Any, sums: Any) -> Any:
         none = jax.tree.map(lambda grad: jnp.zeros((rounds.size, *grad.shape[1:]), grad.dtype), from_labels)
