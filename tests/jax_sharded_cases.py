@@ -39,7 +39,7 @@ class Case:
     sampled: int = 13
     batch: int = BATCH
     hits: bool = True
-    padding: bool = True
+    padding: int | None = -1
     biases: bool = True
     weighted: bool = False
     exclude: bool = False
@@ -55,7 +55,7 @@ class Case:
 CASES = [
     Case(devices=1),
     Case(devices=1, loss="softmax", labels="three"),
-    Case(devices=2, labels="three"),
+    Case(devices=2, labels="three", padding=3),
     Case(devices=2, loss="softmax"),
     Case(devices=4, loss="softmax", labels="three"),
     Case(loss="softmax", dtype="bfloat16"),
@@ -63,11 +63,11 @@ CASES = [
     Case(devices=2, dtype="float64", labels="three", weighted=True),
     Case(labels="lists", exclude=True),
     Case(devices=2, loss="softmax", labels="lists", weighted=True, checked=False),
-    Case(labels="axes", padding=False, exclude=True),
+    Case(labels="axes", padding=None, exclude=True),
     Case(loss="negative", labels="three", samples="given", weighted=True, classes=60),
     Case(samples="given", labels="three"),
     Case(devices=2, samples="unigram"),
-    Case(samples="callable", labels="three", hits=False),
+    Case(samples="callable", labels="three", hits=False, padding=2**40),
     Case(classes=3, sampled=2),
     Case(classes=1, sampled=1, labels="three"),
     Case(loss="softmax", classes=7, sampled=7, labels="three"),
@@ -106,16 +106,22 @@ class Problem:
         self.exclude = self._lists(random) if case.exclude else None
 
     def _ids(self, random: np.random.Generator, *shape: int) -> Any:
-        ids = (self.case.classes * random.random(shape) ** 3).astype(int)  # small ones often, as hits need
-        return np.where(random.random(shape) < 0.3, -1, ids) if self.case.padding else ids
+        return (self.case.classes * random.random(shape) ** 3).astype(int)  # small ones often, as hits need
+
+    def _padded(self, random: np.random.Generator, ids: Any) -> Any:
+        padding = self.case.padding
+        if padding is None or padding >= 2**31:  # none of JAX's labels is that
+            return ids
+        return np.where(random.random(ids.shape) < 0.3, padding, ids)
 
     def _labels(self, random: np.random.Generator, shape: tuple[int, ...]) -> Any:
         kind, devices = self.case.labels, self.case.devices
         if kind == "lists":
-            return self._lists(random)
+            lists = self._lists(random)
+            return lists._replace(values=self._padded(random, lists.values))
         if kind == "one owner":  # distinct classes of the last device
             return devices - 1 + devices * (np.arange(self.case.batch) % (self.case.classes // devices))
-        labels = self._ids(random, *shape, *([3] if kind == "three" else []))
+        labels = self._padded(random, self._ids(random, *shape, *([3] if kind == "three" else [])))
         if kind == "all padding":
             labels[:] = -1
         if kind == "padding on one device":
@@ -128,7 +134,7 @@ class Problem:
         rows = self.case.batch // devices
         lengths = random.integers(0, 4, (devices, rows))
         offsets = np.concatenate([np.zeros((devices, 1), int), lengths.cumsum(axis=1)], axis=1)
-        values = np.abs(self._ids(random, devices, 3 * rows + 1))
+        values = self._ids(random, devices, 3 * rows + 1)
         values = np.where(np.arange(3 * rows + 1) < offsets[:, -1:], values, self.case.classes + 5)
         return fastnce.Ragged(values.reshape(-1), offsets.reshape(-1))
 
@@ -144,8 +150,8 @@ class Problem:
     def static(self) -> dict[str, Any]:
         case = self.case
         static = {"num_true": self.num_true, "remove_accidental_hits": case.hits}
-        if case.padding:
-            static["padding"] = -1
+        if case.padding is not None:
+            static["padding"] = case.padding
         if case.loss == "negative":
             return {**static, "negative_weight": 0.7}
         return {**static, "num_sampled": case.sampled, "num_classes": case.classes}
@@ -164,7 +170,9 @@ class Problem:
             draw = fastnce.jax.log_uniform_candidate_sampler
             return {}, {"sampled_values": lambda labels: draw(labels, *arguments, key=key)}
         labels = np.maximum(np.asarray(self.labels), 0)
-        values = fastnce.jax.log_uniform_candidate_sampler(labels, *arguments, key=key)
+        with_repetition = (self.num_true, case.sampled, False, case.classes)
+        values = fastnce.jax.log_uniform_candidate_sampler(labels, *with_repetition, key=key)
+        assert len(np.unique(values.sampled_candidates)) < case.sampled
         if case.loss == "negative":
             return {"sampled_candidates": values.sampled_candidates}, {}
         return {"sampled_values": values}, {}
@@ -201,16 +209,16 @@ def _run(case: Case, problem: Problem) -> None:
     static = {**problem.static(), **problem.samples()[1]}
     tables = (problem.weights, problem.biases, problem.inputs)
     wanted = (0, 1, 2) if case.biases else (0, 2)
+    whole, arrays = problem.arrays(whole=True), problem.arrays(whole=False)
 
     @functools.partial(jax.grad, argnums=wanted, has_aux=True)
     def of_whole_table(weights: Any, biases: Any, inputs: Any) -> Any:
-        arrays = problem.arrays(whole=True)
-        losses = of_whole(weights=weights, biases=biases, inputs=inputs, **arrays, **static)
+        losses = of_whole(weights=weights, biases=biases, inputs=inputs, **whole, **static)
         return (losses * problem.upstream).sum(), losses
 
     grads, losses = jax.jit(of_whole_table)(*tables)
     expected = dict(zip(wanted, grads, strict=True))
-    mesh, arrays = mesh_of(case.devices), problem.arrays(whole=False)
+    mesh = mesh_of(case.devices)
     in_specs = (P("rows"), P("rows") if case.biases else None, P("rows"), P("rows"), specs_of(arrays))
     spread = functools.partial(mapped, mesh=mesh, checked=case.checked, in_specs=in_specs, out_specs=P("rows"))
     own = [None if table is None else sharded.shard_rows(table, case.devices) for table in tables[:2]]

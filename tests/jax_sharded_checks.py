@@ -75,7 +75,7 @@ def check_what_travels_is_what_the_page_says() -> None:
 
 def _trained(update: str, devices: int) -> tuple[Any, ...]:
     """Tables after some steps on donated tables; 0 devices: the unsharded functions."""
-    problem = Problem(Case(labels="three", padding=False))
+    problem = Problem(Case(labels="three", padding=None))
     static = {"num_sampled": 13, "num_classes": 61, "num_true": 3}
     zeros = jnp.zeros_like(problem.weights), jnp.zeros_like(problem.biases)
     tables = (problem.weights, problem.biases, zeros)
@@ -188,7 +188,7 @@ def check_grad_inside_shard_map_is_that_of_the_sum_over_all_devices() -> None:
 
 def check_what_is_out_of_range_makes_the_loss_of_its_example_nan_and_its_gradient_zero() -> None:
     """An example that is refused is as one whose labels are all padding, but for its loss."""
-    problem = Problem(Case(labels="three", classes=41, sampled=5, padding=False))
+    problem = Problem(Case(labels="three", classes=41, sampled=5, padding=None))
     values = fastnce.jax.log_uniform_candidate_sampler(problem.labels, 3, 5, True, 41, key=jax.random.key(1))
     specs = (P("rows"), P("rows"), P("rows"), fastnce.SampledValues(P(), P("rows"), P()))
 
@@ -227,7 +227,7 @@ def check_what_is_out_of_range_makes_the_loss_of_its_example_nan_and_its_gradien
 
 def check_lists_that_are_none_make_losses_nan() -> None:
     """Offsets that are none: all of their device. A class out of range: of its example."""
-    problem = Problem(Case(labels="lists", exclude=True, padding=False))
+    problem = Problem(Case(labels="lists", exclude=True, padding=None))
 
     @jax.jit
     @functools.partial(mapped, mesh=mesh_of(4), in_specs=P("rows"), out_specs=P("rows"))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from fastnce._seed import integer
 from fastnce._types import RowGrads
 from fastnce.jax import _arguments
-from fastnce.jax._arguments import Operands, compute_dtype, id_dtype
+from fastnce.jax._arguments import Operands, compute_dtype, fits, id_dtype
 from fastnce.jax._handlers import Options, options_of, replace_rows, run
 from fastnce.jax._loss import Checked, checked, loss_of, operands_of, upstream_of
 from fastnce.jax._varying import axes_of, vary
@@ -119,8 +119,9 @@ def _classes(call: Checked) -> tuple[Any, Any]:
     fields, labels = call.fields, call.fields["labels"].astype(id_dtype())
     is_class = (labels >= 0) & (labels < fields["num_classes"])
     refused = ~is_class
-    if fields["padding"] is not None:
-        is_padding = labels == fields["padding"]
+    padding = fields["padding"]
+    if padding is not None and fits(padding, labels.dtype):
+        is_padding = labels == padding
         is_class, refused = is_class & ~is_padding, refused & ~is_padding
     if fields["label_offsets"] is None:
         return jnp.where(is_class, labels, -1), refused.any(axis=-1)
