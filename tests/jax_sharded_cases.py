@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 import fastnce
-import fastnce.jax.distributed as sharded
 from jax_arrays import enable_x64, jax, jnp
-from jax_meshes import P, mapped, mesh_of
+from jax_meshes import P, mapped, mesh_of, sharded
 from tolerances import JAX_SHARDED_RELATIVE
 
 D, BATCH = 9, 8

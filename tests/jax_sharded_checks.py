@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 
 import fastnce
-import fastnce.jax.distributed as sharded
 from jax_arrays import jax, jnp
-from jax_meshes import P, mapped, mesh_of
+from jax_meshes import P, mapped, mesh_of, sharded
 from jax_sharded_cases import BATCH, CASES, Case, D, Problem, close, run
 
 

@@ -15,8 +15,7 @@ import pytest
 
 import jax_sharded_checks
 from jax_arrays import jax, jnp
-from jax_meshes import HAS_VMA, P, mapped, mesh_of
-from jax_sharded_checks import sharded
+from jax_meshes import HAS_VMA, P, mapped, mesh_of, sharded
 
 V, D, S, B = 7, 3, 2, 4
 FUNCTIONS = {
