@@ -42,6 +42,16 @@ def check_sizes_of_rows() -> None:
     assert rows_of(400) == 13 + 4 * 2 * 3
 
 
+def check_as_many_classes_as_int32_has() -> None:
+    def loss(weights: Any, labels: Any, inputs: Any) -> Any:
+        arguments = (weights, None, labels, inputs, 13, 2**31)
+        return sharded.nce_value_and_rows(*arguments, axis_name="rows", key=jax.random.key(1))[0]
+
+    function = mapped(loss, mesh=mesh_of(4), in_specs=P("rows"), out_specs=P("rows"))
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2**31, 2), (8, 2))]
+    assert jax.eval_shape(function, shapes[0], jnp.zeros(8, int), shapes[1]).shape == (8,)
+
+
 def _collectives(jaxpr: Any, found: list[tuple[str, tuple[int, ...]]]) -> list[tuple[str, tuple[int, ...]]]:
     """Names and shapes of floating-point operands, loops once, sorted."""
     for equation in jaxpr.eqns:

@@ -1,8 +1,8 @@
 """A loss over a table that is spread over devices: that over the table of the rows that travelled here.
 
 That table has a row for each sample and one for each label; classes are told apart by their ids (``class_keys``), so
-that hits are found. No device may refuse what the others accept, as these would wait for it in a collective until XLA
-ends the process: what is not known when a call is traced makes losses NaN.
+that hits are found. No device may raise an error alone: the others would wait for it in a collective until XLA aborts
+the process. What is not known when a call is traced makes losses NaN instead.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _classes(call: Checked) -> tuple[Any, Any]:
     """The labels with -1 for what is no class, and which examples ``[B]`` have one that is out of range. Makes offsets
     that are none those of empty lists, of examples that are refused."""
     fields, labels = call.fields, call.fields["labels"].astype(id_dtype())
-    is_class = (labels >= 0) & (labels < fields["num_classes"])
+    is_class = _in_range(labels, fields["num_classes"])
     refused = ~is_class
     padding = fields["padding"]
     if padding is not None and fits(padding, labels.dtype):
@@ -151,12 +151,12 @@ def _usable(operands: Operands, num_classes: int) -> tuple[Operands, Any]:
     true_count, sampled_count = operands.true_count, operands.sampled_count
     if sampled.ndim != 1:
         raise ValueError(f"sampled_candidates has shape {list(sampled.shape)}: expected [S], one group for all devices")
-    is_class = (sampled >= 0) & (sampled < num_classes)
+    is_class = _in_range(sampled, num_classes)
     refused = jnp.full(operands.inputs.shape[0], ~is_class.all())
     operands = operands._replace(sampled=jnp.where(is_class, sampled, -1))
     if operands.exclude_offsets.size:
         offsets, are_wrong = _usable_offsets(operands.exclude_offsets, operands.exclude.size)
-        is_wrong = (operands.exclude < 0) | (operands.exclude >= num_classes)
+        is_wrong = ~_in_range(operands.exclude, num_classes)
         refused = refused | are_wrong | _have_any(is_wrong, offsets)
         operands = operands._replace(exclude=jnp.where(is_wrong, 0, operands.exclude), exclude_offsets=offsets)
     if true_count.size or sampled_count.size:
@@ -167,6 +167,10 @@ def _usable(operands: Operands, num_classes: int) -> tuple[Operands, Any]:
             true_count=jnp.where(is_count, true_count, 1), sampled_count=jnp.where(are_counts, sampled_count, 1)
         )
     return operands, refused
+
+
+def _in_range(ids: Any, num_classes: int) -> Any:
+    return (ids >= 0) & (ids <= num_classes - 1)  # an int32 may not hold num_classes
 
 
 def _is_count(values: Any) -> Any:

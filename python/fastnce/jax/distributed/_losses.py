@@ -36,12 +36,12 @@ def nce_loss(
 
     All devices of the axis take part; together they compute what the unsharded function does for all their examples and
     the whole table, with the same samples for the same key, to rounding. Differentiable as that function. The gradient
-    of a table is that of the sum of the losses of all devices of the axis, dense, as large as what a device has of it:
-    for many classes use :func:`nce_value_and_rows`.
+    of a table is that of the sum of the losses of all devices of the axis. It is dense, ``[R, D]``: for many classes use
+    :func:`nce_value_and_rows`. Call ``shard_map`` under ``jit``.
 
     Args:
         weights: ``[R, D]``, R = ceil(V / P) rows on each of P devices: row k of device r is class k P + r, as
-            :func:`shard_rows` lays them out. Rows that are of no class are not read.
+            :func:`shard_rows` lays them out. Rows beyond V are not read.
         biases: ``[R]``, likewise, or ``None``.
         labels: Of the ``[b]`` examples of this device, ``[b, num_true]``, or ``[b]`` if ``num_true`` is 1, or a
             :class:`fastnce.Ragged`; of equal shapes on all devices, with padding where a device has less.
@@ -57,14 +57,14 @@ def nce_loss(
     The other arguments are those of the unsharded function.
 
     Returns:
-        ``[b]`` losses of this device's examples. What the unsharded function reports when it runs makes losses NaN, of
-        which the gradients are zero: an example whose label, expected count or excluded class is out of range; all
-        examples where a sample or its count is; all of a device whose offsets of lists are none. An error on one
-        device would leave the others waiting for it.
+        ``[b]`` losses of this device's examples. Errors that the unsharded function reports when it runs are losses of
+        NaN with gradients of zero, because an error on one device would leave the others waiting for it. A label, its
+        expected count or an excluded class out of range: of that example. A sample or its expected count out of range:
+        of all examples. Invalid offsets of lists: of all examples of the device.
 
     Raises:
         ValueError: When traced, as the unsharded function; an ``axis_name`` that is no axis of a surrounding
-            ``shard_map``, tables that have not R rows, a key that varies over the axis, candidates ``[G, S]``.
+            ``shard_map``, tables without R rows, a key that varies over the axis, candidates ``[G, S]``.
         TypeError: When traced, as the unsharded function.
     """
     return value(
