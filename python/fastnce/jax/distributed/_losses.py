@@ -36,7 +36,7 @@ def nce_loss(
 
     All devices of the axis take part; together they compute what the unsharded function does for all their examples and
     the whole table, with the same samples for the same key, to rounding. Differentiable as that function. The gradient
-    of a table is that of the sum of the losses of all devices of the axis. It is dense, ``[R, D]``: for many classes use
+    of a table is that of the sum of the losses of all devices of the axis, dense, ``[R, D]``: for many classes use
     :func:`nce_value_and_rows`. Call ``shard_map`` under ``jit``.
 
     Args:
