@@ -276,10 +276,11 @@ args = *jax.device_put((w, b), whole), *jax.device_put((y, x), halves)
 def loss(w, b, y, x):
     return fastnce.jax.nce_loss(w, b, y, x, 3, 8, key=key)
 
-mapped = jax.shard_map(
-    loss, mesh=mesh, in_specs=(P(), P(), P("d"), P("d")), out_specs=P("d"), check_vma=False
-)
-for function in (mapped, loss):
+def mapped(check_vma):
+    specs = {"in_specs": (P(), P(), P("d"), P("d")), "out_specs": P("d")}
+    return jax.shard_map(loss, mesh=mesh, check_vma=check_vma, **specs)
+
+for function in (mapped(True), mapped(False), loss):
     ours = jax.jit(jax.value_and_grad(lambda *a: function(*a).sum(), argnums=(0, 1, 3)))(*args)
     true = jax.value_and_grad(lambda *a: loss(*a).sum(), argnums=(0, 1, 3))(w, b, y, x)
     jax.tree.map(lambda a, c: np.testing.assert_allclose(a, c, rtol=1e-5, atol=1e-6), ours, true)

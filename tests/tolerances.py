@@ -41,6 +41,10 @@ SHARDED_RELATIVE = {"float32": 2e-5, "float64": 1e-12, "bfloat16": 4e-2}
 """Losses, gradients and tables of sharded modules after some steps of training against those of whole tables, relative
 to the largest element of the array, by the dtype of the tables. A bfloat16 table rounds each step, by up to 2^-8."""
 
+JAX_SHARDED_RELATIVE = {**PARTS_RELATIVE, "bfloat16": 2.0**-7}
+"""Losses, gradients and tables of fastnce.jax.distributed against those of the unsharded functions, likewise: sums over
+devices have another order. Both round once to bfloat16, by half a unit, of up to 2^-7."""
+
 CURVE_RELATIVE = 1e-5
 """Losses along one training in several frameworks, which round sums differently and carry the differences on."""
 

@@ -255,6 +255,12 @@ def _lists_seen_by_core(values: Any, offsets: Any) -> tuple[Any, Any]:
 def check_loss(fields: dict[str, Any]) -> None:
     """Throws what the NumPy entry throws for arguments like these, and what JAX cannot take."""
     seen = {name: seen_by_core(value) if name in ARRAYS else value for name, value in fields.items()}
+    shards = seen.pop("shards")
+    if shards > 1:  # the core sees the rows of all
+        for name in ("weights", "biases"):
+            if seen[name] is not None:
+                rows, *dim = seen[name].shape
+                seen[name] = np.broadcast_to(np.zeros(dim, seen[name].dtype), (shards * rows, *dim))
     del seen["all_classes"]
     seen["sampled_values"] = _samples_seen_by_core(fields)
     for values, offsets in (("labels", "label_offsets"), ("exclude", "exclude_offsets")):

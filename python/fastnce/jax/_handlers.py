@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from fastnce._request import OPTIONS
 from fastnce.jax._arguments import Operands, compute_dtype, id_dtype
 from fastnce.jax._platform import on_cpu_only
+from fastnce.jax._varying import axes_of, vary
 
 Options: TypeAlias = tuple[tuple[str, Any], ...]
 """Names and values of what is fixed when a call is traced: the handler's attributes."""
@@ -95,23 +97,32 @@ def _on_cpu_only(operands: Operands) -> Operands:
 
 def _call(name: str, results: Any, options: Options, operands: Operands, grad_loss: Any = None) -> Any:
     """Of a handler that takes a request."""
-    call = jax.ffi.ffi_call(name, results, vmap_method="sequential")
     upstream = jnp.zeros(0, compute_dtype(operands.inputs)) if grad_loss is None else grad_loss
-    return call(*operands, upstream, **{name: _ATTRIBUTES[name](value) for name, value in options})
+    return _foreign(name, results)(*operands, upstream, **{name: _ATTRIBUTES[name](value) for name, value in options})
+
+
+def _foreign(name: str, results: Any, aliases: dict[int, int] | None = None) -> Callable[..., Any]:
+    """A foreign call whose results vary between devices as its operands do."""
+    call = jax.ffi.ffi_call(name, results, vmap_method="sequential", input_output_aliases=aliases)
+
+    def varying(*operands: Any, **attributes: Any) -> Any:
+        axes = axes_of(*operands)
+        return jax.tree.map(lambda result: vary(axes, result), call(*operands, **attributes))
+
+    return varying
 
 
 def draw(
     words: Any, classes: Any, num_sampled: int, unique: bool, range_max: int, classes_name: str, range_name: str
 ) -> tuple[Any, Any, Any]:
     """Sampled classes [S], true counts like classes and sampled counts [S], float32. The names are for errors."""
-    call = jax.ffi.ffi_call(
+    call = _foreign(
         "fastnce_log_uniform",
         (
             _id_words(num_sampled),
             jax.ShapeDtypeStruct(classes.shape, jnp.float32),
             jax.ShapeDtypeStruct((num_sampled,), jnp.float32),
         ),
-        vmap_method="sequential",
     )
     sampled, true_count, sampled_count = call(
         words,
@@ -128,16 +139,13 @@ def replace_rows(table: Any, ids: Any, rows: Any) -> Any:
     """`table` with the rows `ids`, ascending, replaced; of rows with the same id the first counts."""
 
     def by_handler(table: Any, ids: Any, rows: Any) -> Any:
-        call = jax.ffi.ffi_call(
-            "fastnce_set_rows",
-            jax.ShapeDtypeStruct(table.shape, table.dtype),
-            vmap_method="sequential",
-            input_output_aliases={0: 0},
-        )
-        return call(table, ids, rows)
+        result = jax.ShapeDtypeStruct(table.shape, table.dtype)
+        return _foreign("fastnce_set_rows", result, aliases={0: 0})(table, ids, rows)
 
     def by_scatter(table: Any, ids: Any, rows: Any) -> Any:
-        return table.at[ids].set(rows[jnp.searchsorted(ids, ids)], indices_are_sorted=True)
+        place = jnp.arange(ids.size)
+        first = jax.lax.cummax(jnp.where(ids != jnp.roll(ids, 1), place, 0))  # of those with the same id
+        return table.at[ids].set(rows[first], indices_are_sorted=True)
 
     if not ids.size:
         return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,13 @@ from fastnce._types import RowGrads
 from fastnce.jax import _arguments, _sampling
 from fastnce.jax._arguments import Operands, compute_dtype
 from fastnce.jax._handlers import Options, is_over_all_classes, options_of, replace_rows, run
+from fastnce.jax._varying import axes_of, vary
 
 _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(ARRAYS),
     **{field.name: field.default for field in OPTIONS},
     "all_classes": False,  # in place of sampled ones: gradients of tables are dense
+    "shards": 1,  # devices that hold as many rows of the tables as this one
 }
 
 
@@ -41,7 +43,7 @@ def request_over_all(**given: Any) -> dict[str, Any]:
 def value(fields: dict[str, Any], key: Any = None) -> Any:
     """The losses, ``[...]``, differentiable in tables and inputs."""
     options, operands, _ = prepare(fields, key)
-    return _loss(options, *operands).reshape(jnp.shape(fields["inputs"])[:-1])
+    return loss_of(options, operands).reshape(jnp.shape(fields["inputs"])[:-1])
 
 
 def value_and_rows(fields: dict[str, Any], key: Any = None) -> tuple[Any, Any, RowGrads]:
@@ -57,8 +59,26 @@ def value_and_rows(fields: dict[str, Any], key: Any = None) -> tuple[Any, Any, R
     )
 
 
+class Checked(NamedTuple):
+    """A request that was checked, with labels and inputs in the shapes that the handler takes."""
+
+    fields: dict[str, Any]
+    batch_shape: tuple[int, ...]
+    """The axes of examples that the caller has."""
+    source: Any
+    """A sampler or a callable in place of samples."""
+    words: Any
+    """Of the key, or ``None``."""
+
+
 def prepare(fields: dict[str, Any], key: Any = None) -> tuple[Options, Operands, Any]:
     """Options, operands and upstream factors for the handler, from a request that is checked first."""
+    call = checked(fields, key)
+    return options_of(call.fields), operands_of(call), upstream_of(call)
+
+
+def checked(fields: dict[str, Any], key: Any) -> Checked:
+    """A request that may be computed."""
     fields, source = _sampling.split(fields)
     split_lists(fields)
     _sampling.require_key(source, fields["sampled_values"], key)
@@ -75,29 +95,40 @@ def prepare(fields: dict[str, Any], key: Any = None) -> tuple[Options, Operands,
     batch_shape = inputs.shape[:-1]
     batch = math.prod(batch_shape)
     fields["num_classes"] = weights.shape[0] if fields["num_classes"] is None else operator.index(fields["num_classes"])
-    fields["inputs"] = inputs = inputs.reshape(batch, inputs.shape[-1]) if inputs.ndim > 2 else inputs
+    fields["inputs"] = inputs.reshape(batch, inputs.shape[-1]) if inputs.ndim > 2 else inputs
     if fields["label_offsets"] is None:
         shape = batch, _num_true(fields, len(batch_shape))
         labels, padding = _arguments.labels_and_padding(fields["labels"], fields["padding"], shape)
     else:
         labels, padding = _arguments.list_values(fields["labels"], "labels.values", fields["padding"])
         fields["label_offsets"] = _list_values(fields["label_offsets"], "labels.offsets")
-    fields["padding"] = padding
-    operands = Operands(
+    fields["labels"], fields["padding"] = labels, padding
+    return Checked(fields, batch_shape, source, words)
+
+
+def operands_of(call: Checked) -> Operands:
+    """What the handler takes; draws samples where none are given."""
+    fields, batch_shape = call.fields, call.batch_shape
+    weights, labels = fields["weights"], fields["labels"]
+    return Operands(
         weights,
         jnp.zeros(0, weights.dtype) if fields["biases"] is None else fields["biases"],
         labels,
-        inputs,
-        *_samples(fields, source, labels, words, batch_shape),
+        fields["inputs"],
+        *_samples(call),
         _per_example(fields["positive_weight"], fields, batch_shape),
         _per_example(fields["negative_weight"], fields, batch_shape),
         _list_values(fields["label_offsets"], "labels.offsets"),
-        _per_label(fields["label_weights"], labels, batch_shape, compute_dtype(inputs)),
+        _per_label(fields["label_weights"], labels, batch_shape, compute_dtype(fields["inputs"])),
         _list_values(fields["exclude"], "exclude.values"),
         _list_values(fields["exclude_offsets"], "exclude.offsets"),
         _list_values(fields["class_keys"], "item_ids"),
     )
-    return options_of(fields), operands, _per_example(fields["grad_loss"], fields, batch_shape)
+
+
+def upstream_of(call: Checked) -> Any:
+    """``[B]`` upstream factors; nothing for 1."""
+    return _per_example(call.fields["grad_loss"], call.fields, call.batch_shape)
 
 
 def _num_true(fields: dict[str, Any], batch_axes: int) -> int:
@@ -107,11 +138,10 @@ def _num_true(fields: dict[str, Any], batch_axes: int) -> int:
     return shape[-1] if len(shape) > batch_axes else 1
 
 
-def _samples(
-    fields: dict[str, Any], source: Any, labels: Any, words: Any, batch_shape: tuple[int, ...]
-) -> tuple[Any, Any, Any]:
+def _samples(call: Checked) -> tuple[Any, Any, Any]:
     """Sampled classes and their expected counts, given or drawn."""
-    dtype, samples = compute_dtype(fields["inputs"]), fields["sampled_values"]
+    fields, batch_shape, source, words = call
+    dtype, labels, samples = compute_dtype(fields["inputs"]), fields["labels"], fields["sampled_values"]
     if samples is None:
         samples = _sampling.draw_for(fields, source, labels, words)
         batch_shape = labels.shape[:1]  # theirs
@@ -147,6 +177,12 @@ def _per_example(factor: Any, fields: dict[str, Any], batch_shape: tuple[int, ..
     if factor is None or (isinstance(factor, int | float) and factor == 1):
         return jnp.zeros(0, dtype)
     return jnp.broadcast_to(jnp.asarray(factor, dtype), batch_shape).reshape(-1)
+
+
+def loss_of(options: Options, operands: Operands) -> Any:
+    """``[B]``, differentiable in tables and inputs."""
+    axes = axes_of(*operands)
+    return _loss(options, *(vary(axes, operand) for operand in operands))
 
 
 def _compute_loss(options: Options, *operands: Any) -> Any:

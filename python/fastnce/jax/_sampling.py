@@ -16,6 +16,7 @@ from fastnce._seed import integer
 from fastnce._types import Ragged, SampledValues
 from fastnce.jax._arguments import check_samples, fits, id_dtype, require_ids_fit
 from fastnce.jax._handlers import draw
+from fastnce.jax._varying import axes_of, vary
 
 
 class _Source:
@@ -118,4 +119,6 @@ def _draw_of(sampler: FixedSampler, words: Any, classes: Any, name: str) -> Any:
         jax.ShapeDtypeStruct(classes.shape, jnp.float32),
         jax.ShapeDtypeStruct((num_sampled,), jnp.float32),
     )
-    return jax.pure_callback(on_host, shapes, words, classes, vmap_method="sequential")
+    axes = axes_of(words, classes)
+    values = jax.pure_callback(on_host, shapes, words, classes, vmap_method="sequential")
+    return tuple(vary(axes, value) for value in values)
