@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 CMAKE_FLAGS ?=
 export CMAKE_FLAGS
 
-.PHONY: help demo test test-all test-large test-cpp test-python test-cuda test-cuda-seeds cuda cuda-report test-tf test-torch test-jax test-jax-versions lint format asan tidy bench bench-peers clean
+.PHONY: help demo wheel test test-all test-large test-cpp test-python test-cuda test-cuda-seeds cuda cuda-report test-tf test-torch test-jax test-jax-versions lint format asan tidy bench bench-peers clean
 
 help:
 	@echo "make demo         train word embeddings on the text in examples/data"
@@ -142,11 +142,13 @@ PACKAGES-jax   := jax==$(JAX-NEWEST) jaxlib==$(JAX-NEWEST)
 TESTS-tf       := tests/test_tensorflow*.py
 TESTS-torch    := tests/test_torch*.py tests/test_examples_torch.py tests/test_example_recommender.py
 TESTS-jax      := tests/test_jax*.py
-test-tf test-torch test-jax: test-%: $(VENV)/.tools
-	test -x .venv-$*/bin/python || $(BIN)/python -m venv .venv-$*
-	.venv-$*/bin/python -m pip install --quiet $(PACKAGES-$*) pytest ml-dtypes
+wheel: $(VENV)/.tools
 	rm -rf build/ext/wheel
 	tools/build_extension.sh $(BIN)/python build/ext OFF --wheel build/ext/wheel
+
+test-tf test-torch test-jax: test-%: wheel
+	test -x .venv-$*/bin/python || $(BIN)/python -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet $(PACKAGES-$*) pytest ml-dtypes
 	.venv-$*/bin/python -m pip uninstall --quiet --yes fastnce
 	.venv-$*/bin/python -m pip install --quiet build/ext/wheel/fastnce-*.whl
 	.venv-$*/bin/python -m pytest -p no:cacheprovider tests/test_dlpack.py tests/test_element_types.py \
