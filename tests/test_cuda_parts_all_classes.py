@@ -26,20 +26,39 @@ def test_parts_of_a_loss_over_all_classes_add_up_to_it(loss, weighted, padded, o
     fastnce.cuda.check()
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_part_is_the_cpus(loss, weighted, cuda_array):
-    """Each class with labels in it several times among those of an example."""
-    whole = full_request("float32", loss, weighted=weighted, padded=True)
-    whole["labels"][:, 3] = whole["labels"][:, 2]
-    part = part_of(whole, modulo(2), 1)
-    if whole["family"] == "softmax":
-        part |= {"other_log_sum_exp": np.linspace(-3, 3, B), "log_sum_exp": True}
+def assert_is_the_cpus(part, cuda_array):
     expected, got = compute(on_host, part), compute(on_device(cuda_array), part)
     for name, values in expected.items():
         if values is not None:
             tolerance = PARTS_RELATIVE["float32"] * np.abs(values).max()
             np.testing.assert_allclose(got[name], values, rtol=0, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_part_is_the_cpus(loss, weighted, cuda_array):
+    """With labels that an example has twice."""
+    whole = full_request("float32", loss, weighted=weighted, padded=True)
+    whole["labels"][:, 3] = whole["labels"][:, 2]
+    part = part_of(whole, modulo(2), 1)
+    if whole["family"] == "softmax":
+        part |= {"other_log_sum_exp": np.linspace(-3, 3, B), "log_sum_exp": True}
+    assert_is_the_cpus(part, cuda_array)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_part_of_several_tiles_is_the_cpus(loss, cuda_array):
+    """Two chunks of examples on the emulated device, the second of two examples, and tiles of classes."""
+    batch, classes, dim, num_true = 130, 257, 5, 2
+    rng = np.random.default_rng(7)
+    shapes = {"weights": (classes, dim), "biases": (classes,), "inputs": (batch, dim)}
+    part = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()} | LOSSES[loss]
+    labels = np.where(rng.random((batch, num_true)) < 0.5, PADDING, rng.integers(0, classes, (batch, num_true)))
+    part |= {"labels": labels, "num_true": num_true, "padding": PADDING, "gradients": (True, True, True)}
+    part["label_counts"] = (labels != PADDING).sum(1) + rng.integers(0, 2, batch)
+    if part["family"] == "softmax":
+        part |= {"other_log_sum_exp": rng.normal(6, 1, batch), "log_sum_exp": True}
+    assert_is_the_cpus(part, cuda_array)
 
 
 @pytest.mark.parametrize("dtype", half_cases(HALVES))
@@ -76,6 +95,19 @@ def test_a_part_without_labels_may_have_no_column_of_them(loss, cuda_array):
         np.testing.assert_array_equal(values, listed[name], err_msg=name)
     is_left_out = label_counts(whole) == 0
     assert (listed["grad_inputs"][is_left_out] == 0).all() and (listed["grad_inputs"][~is_left_out] != 0).any(1).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_part_may_have_no_examples(loss, cuda_array):
+    whole = full_request("float32", loss, weighted=False, padded=True)
+    names = ("inputs", "labels", "grad_loss")
+    part = whole | {name: whole[name][:0] for name in names} | {"exclude": None, "label_counts": np.zeros(0, int)}
+    if part["family"] == "softmax":
+        part |= {"other_log_sum_exp": np.zeros(0), "label_weight_sums": np.zeros(0), "log_sum_exp": True}
+    result = compute(on_device(cuda_array), part)
+    assert result["loss"].shape == (0,) and result["grad_inputs"].shape == (0, part["inputs"].shape[1])
+    for name, table in (("grad_weights", "weights"), ("grad_biases", "biases")):
+        np.testing.assert_array_equal(result[name], np.zeros_like(part[table]), err_msg=name)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

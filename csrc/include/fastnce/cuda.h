@@ -103,8 +103,8 @@ LossPlan plan_full_loss(const LossRequest& request, int device);
 // As fastnce::top_k(), rank_of_labels(), score_labels() and rank_of_scores(), computed in float32. A label out of range
 // has score and rank NaN, and so has a score that is in no list; every label or score of an example whose list of
 // excluded classes is not known has rank NaN, and top_k() gives such an example scores of NaN and ids of -1. The
-// workspace has some 2 to 6 bytes for each element of the inputs, but of score_labels(), 12 to 28 for each label or
-// score, and what does not depend on the number of classes and examples.
+// workspace has 12 to 24 bytes for each label or score, some 2 to 6 for each element of the inputs (none of these for
+// score_labels()), and what does not depend on the number of classes and examples.
 std::size_t top_k_workspace_bytes(const Scoring& scoring, std::int64_t k, const ClassLists& exclude, int device);
 void top_k(const Scoring& scoring, std::int64_t k, const ClassLists& exclude, float* scores, std::int64_t* ids,
            const Workspace& workspace, const Stream& stream);
