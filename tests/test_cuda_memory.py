@@ -12,6 +12,7 @@ import cuda_arrays
 import fastnce
 from cases import Case
 from fastnce import _core, _devices
+from fastnce._all_classes import run
 from fastnce._request import ARRAYS_OF_PARTS, compute_part
 from fastnce._samplers import _counter
 from lending import CUDA, LegacyProducer
@@ -125,8 +126,11 @@ def test_arguments_of_another_framework_go_back_after_the_kernels_that_read_them
     assert lender.memory is None
 
 
+@pytest.mark.parametrize("all_classes", [False, True])
 @pytest.mark.parametrize("foreign", ARRAYS_OF_PARTS)
-def test_what_another_framework_says_of_other_parts_goes_back_after_the_kernels_that_read_it(foreign, monkeypatch):
+def test_what_another_framework_says_of_other_parts_goes_back_after_the_kernels_that_read_it(
+    foreign, all_classes, monkeypatch
+):
     monkeypatch.setitem(_devices._DEVICES, cuda_arrays.__name__, cuda_arrays.PoisoningDevice)
     numbers = {
         "label_counts": np.full(6, 3),
@@ -138,7 +142,22 @@ def test_what_another_framework_says_of_other_parts_goes_back_after_the_kernels_
     fields[foreign] = lender = Lender(numbers[foreign])
     values = tuple(map(cuda_arrays.HostBackedCudaArray, PROBLEM.sampled_values))
     options = {"family": "softmax", "num_true": 2, "log_sum_exp": True, "pad_rows": True, "gradients": (True,) * 3}
-    compute_part(fields | options | {"sampled_values": values})
+    if all_classes:
+        run(_core.full_loss, fields | options, None, None)
+    else:
+        compute_part(fields | options | {"sampled_values": values})
+    assert lender.memory is None
+
+
+@pytest.mark.parametrize("foreign", [0, 1])
+def test_scores_and_offsets_of_another_framework_go_back_after_the_kernels_that_read_them(foreign, monkeypatch):
+    monkeypatch.setitem(_devices._DEVICES, cuda_arrays.__name__, cuda_arrays.PoisoningDevice)
+    names = ("weights", "biases", "inputs")
+    fields = {name: cuda_arrays.HostBackedCudaArray(getattr(PROBLEM, name)) for name in names}
+    arrays = [np.zeros(6, np.float32), np.arange(7)]
+    lists = list(map(cuda_arrays.HostBackedCudaArray, arrays))
+    lists[foreign] = lender = Lender(arrays[foreign])
+    run(_core.rank_of_scores, fields, *lists)
     assert lender.memory is None
 
 

@@ -62,9 +62,45 @@ def test_on_a_cuda_device_the_results_are_the_cpus(module, scheme, sampling, red
         close(name, on_gpu[name], expected, "float32")
 
 
-def test_what_is_on_the_cpu_alone_is_refused():
-    weight, bias = torch.randn(V, D, device="cuda"), torch.randn(V, device="cuda")
-    inputs, target = torch.randn(B, D, device="cuda"), torch.arange(B, device="cuda")
-    for function in (distributed.softmax_loss, distributed.sigmoid_loss, distributed.rank_of_labels):
-        with pytest.raises(ValueError, match="weight is on cuda:0: expected the CPU"):
-            function(inputs, target, weight, bias, V)
+def operands(device, dtype):
+    """Inputs, labels and a table, of which the first have gradients; some labels are padding."""
+    generator = torch.Generator().manual_seed(2)
+    tensors = [torch.randn(shape, generator=generator) for shape in ((B, D), (V, D), (V,))]
+    inputs, weight, bias = (tensor.to(device, dtype).requires_grad_() for tensor in tensors)
+    target = torch.randint(0, V, (B, 3), generator=generator)
+    target[3] = target[5, 0] = -100
+    exclude = fastnce.Ragged(torch.arange(2 * B), 2 * torch.arange(B + 1))
+    return inputs, target.to(device), weight, bias, fastnce.Ragged(*(part.to(device) for part in exclude))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("true_target", ["mean", "one"])
+@pytest.mark.parametrize("function", [distributed.softmax_loss, distributed.sigmoid_loss])
+def test_losses_over_all_classes_are_the_cpus(function, true_target, weighted, reduction, dtype):
+    results = []
+    for device in ("cpu", "cuda"):
+        inputs, target, weight, bias, exclude = operands(device, dtype)
+        options = {"true_target": true_target, "reduction": reduction, "exclude": exclude}
+        if weighted:
+            factors = torch.linspace(0.5, 2, 3 * B).reshape(B, 3).to(device)
+            options |= {"label_weights": factors, "example_weight": factors[:, 0]}
+        loss = function(inputs, target, weight, bias, V, **options)
+        loss.sum().backward()
+        results.append([value.detach().float().cpu() for value in (loss, inputs.grad, weight.grad, bias.grad)])
+    for name, expected, got in zip(("loss", "of inputs", "of weight", "of bias"), *results, strict=True):
+        close(name, got, expected, str(dtype).removeprefix("torch."))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("excludes", [False, True])
+def test_ranks_are_the_cpus(excludes, dtype):
+    """Where scores are exact, and many tie."""
+    ranks = []
+    for device in ("cpu", "cuda"):
+        inputs, target, weight, bias, exclude = operands(device, dtype)
+        inputs, weight, bias = (tensor.detach().round() for tensor in (inputs, weight, bias))
+        ranks.append(distributed.rank_of_labels(inputs, target, weight, bias, V, exclude if excludes else None).cpu())
+    torch.testing.assert_close(ranks[1], ranks[0], rtol=0, atol=0, equal_nan=True)
+    assert ranks[0].isnan().any() and (ranks[0] % 1 == 0.5).any()

@@ -160,9 +160,6 @@ LossPlan plan(const LossRequest& request, int device) {
 
 LossPlan plan_full_loss(const LossRequest& request, int device) {
   validate_all_classes(request);
-  if (request.parts.label_count != nullptr || request.wanted.log_sum_exp) {
-    throw InvalidValue("label_counts and log_sum_exp: expected null on a CUDA device, for a loss over all classes");
-  }
   validate_for_device(request);
   if (request.num_classes > kMostSamples) {
     throw InvalidValue(concat("num_classes = ", request.num_classes, ": expected at most ", kMostSamples,
@@ -193,6 +190,14 @@ void validate_for_device(const Scoring& scoring, const Targets& targets, const C
 void validate_top_k(const Scoring& scoring, std::int64_t k, const ClassLists& exclude) {
   validate_for_device(scoring, {.per_example = 0}, exclude);
   validate_k(k);
+}
+
+void validate_score_lists(const Scoring& scoring, const ScoreLists& lists, const ClassLists& exclude) {
+  validate_for_device(scoring, {.per_example = 0}, exclude);
+  if (lists.listed < 0) throw InvalidValue(concat("scores: expected at least 0 of them, not ", lists.listed));
+  require_at_most(kMostEntries, "number of scores", lists.listed);
+  require_array(1, lists.offsets, "scores.offsets");
+  require_array(lists.listed, lists.scores, "scores");
 }
 
 }  // namespace
@@ -229,6 +234,39 @@ void rank_of_labels(const Scoring& scoring, const Targets& targets, const ClassL
   require_device(stream.device);
   const runtime::CurrentDevice current(stream.device);
   queue_ranks(scoring, targets, exclude, ranks, workspace, stream);
+}
+
+std::size_t score_labels_workspace_bytes(const Scoring& scoring, const Targets& targets, int device) {
+  validate_for_device(scoring, targets, {});
+  require_device(device);
+  const runtime::CurrentDevice current(device);
+  return label_scores_bytes(scoring, targets, device);
+}
+
+void score_labels(const Scoring& scoring, const Targets& targets, float* scores, const Workspace& workspace,
+                  const Stream& stream) {
+  validate_for_device(scoring, targets, {});
+  require_array(targets.count(scoring.batch), scores, "scores");
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  queue_label_scores(scoring, targets, scores, workspace, stream);
+}
+
+std::size_t rank_of_scores_workspace_bytes(const Scoring& scoring, const ScoreLists& lists, const ClassLists& exclude,
+                                           int device) {
+  validate_score_lists(scoring, lists, exclude);
+  require_device(device);
+  const runtime::CurrentDevice current(device);
+  return ranks_bytes(scoring, lists, exclude, device);
+}
+
+void rank_of_scores(const Scoring& scoring, const ScoreLists& lists, const ClassLists& exclude, double* ranks,
+                    const Workspace& workspace, const Stream& stream) {
+  validate_score_lists(scoring, lists, exclude);
+  require_array(lists.listed, ranks, "ranks");
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  queue_ranks(scoring, lists, exclude, ranks, workspace, stream);
 }
 
 void copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream) {

@@ -33,6 +33,12 @@ std::size_t ranks_bytes(const Scoring&, const Targets&, const ClassLists&, int) 
 void queue_ranks(const Scoring&, const Targets&, const ClassLists&, double*, const Workspace&, const Stream&) {
   refuse();
 }
+std::size_t ranks_bytes(const Scoring&, const ScoreLists&, const ClassLists&, int) { refuse(); }
+void queue_ranks(const Scoring&, const ScoreLists&, const ClassLists&, double*, const Workspace&, const Stream&) {
+  refuse();
+}
+std::size_t label_scores_bytes(const Scoring&, const Targets&, int) { refuse(); }
+void queue_label_scores(const Scoring&, const Targets&, float*, const Workspace&, const Stream&) { refuse(); }
 void queue_copy_ids(const IdArray&, std::int64_t*, const Stream&) { refuse(); }
 void queue_copy_rows(const RowArray&, void*, const Stream&) { refuse(); }
 void queue_count_up(std::int64_t, std::int64_t*, const Stream&) { refuse(); }

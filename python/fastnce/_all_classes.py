@@ -8,7 +8,7 @@ from typing import Any, SupportsIndex
 from fastnce import _core
 from fastnce._arrays import Convert, like
 from fastnce._devices import cuda_device_of
-from fastnce._request import ARRAYS, split_lists
+from fastnce._request import ARRAYS, ARRAYS_OF_PARTS, split_lists
 from fastnce._types import DenseGrads, GradTables, Progress
 
 
@@ -50,7 +50,8 @@ def run(compute: Callable[..., Any], fields: dict[str, Any], *options: Any) -> t
     device = cuda_device_of(inputs, "inputs", 0)
     if device is None:
         return compute(fields, *options), like(inputs)
-    with device.call(*(fields.get(name) for name in ARRAYS if name != "inputs")):
+    lent = [fields.get(name) for name in (*ARRAYS, *ARRAYS_OF_PARTS) if name != "inputs"]
+    with device.call(*lent, *(option for option in options if hasattr(option, "__dlpack__"))):
         results = compute(fields | {"device": device}, *options)
     shards = weights if isinstance(weights, list | tuple) else (weights,)
     device.num_classes = sum(getattr(shard, "shape", (0,))[0] for shard in shards)  # whose ids results hold

@@ -11,17 +11,21 @@
 
 namespace fastnce::bindings {
 
-// The loss, or with gradients: (loss, grad_inputs, row_ids, grad_weights, grad_biases, n), all rows of which there are
-// B T + S; n is None where rows are to be padded.
+// The loss, or with gradients: (loss, grad_inputs, row_ids, grad_weights, grad_biases, log_sum_exp, n), all rows of
+// which there are B T + S; n is None where rows are to be padded.
 py::object cuda_loss(const LossArguments& arguments);
 
-// Over all classes: (loss, grad_inputs, grad_weights, grad_biases, None), all new arrays; `out` must be None. Progress
-// is reported once the work is done, for which the call then waits.
+// Over all classes: (loss, grad_inputs, grad_weights, grad_biases, log_sum_exp), all new arrays; `out` must be None.
+// Progress is reported once the work is done, for which the call then waits.
 py::tuple cuda_full_loss(const LossArguments& arguments, py::handle out, PythonProgress& progress);
 
 // (scores, ids), and ranks in the shape of the labels; likewise.
 py::tuple cuda_top_k(const LossArguments& arguments, std::int64_t k, PythonProgress& progress);
 py::object cuda_rank_of_labels(const LossArguments& arguments, PythonProgress& progress);
+
+// Scores in the shape of the labels; ranks of scores [n], which are in lists.
+py::object cuda_score_labels(const LossArguments& arguments);
+py::object cuda_rank_of_scores(const LossArguments& arguments, py::handle scores, py::handle offsets);
 
 // (sampled classes, true counts, sampled counts). `num_groups` may be None: one group, without its axis. `calls` is the
 // address of a counter on the device or 0.

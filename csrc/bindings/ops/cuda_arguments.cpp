@@ -51,6 +51,21 @@ void use_exclusions(const LossArguments& args, const Place& place, LossCall& cal
   request.exclude.offsets = gpu.ids(borrow_offsets(args.exclude_offsets, "exclude.offsets", call, place), 1);
 }
 
+void use_parts(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {
+  OtherParts& parts = call.request.parts;
+  if (is_given(args.label_counts)) {
+    Array counts = borrow_per_example(args.label_counts, "label_counts", call, place);
+    merge_leading_axes(counts, 0);
+    parts.label_count = gpu.ids(std::move(counts), 1);
+  }
+  const auto per_example = [&](py::handle given, const char* name) {
+    if (!is_given(given)) return static_cast<const double*>(nullptr);
+    return gpu.doubles(borrow_per_example(given, name, call, place), call.batch_shape(), "[B]");
+  };
+  parts.label_weight = per_example(args.label_weight_sums, "label_weight_sums");
+  parts.log_sum_exp = per_example(args.other_log_sum_exp, "other_log_sum_exp");
+}
+
 void use_grad_loss(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu) {
   if (!is_given(args.grad_loss)) return;
   Array factors = borrow_or_convert(args.grad_loss, "grad_loss", place);

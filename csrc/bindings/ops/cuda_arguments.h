@@ -21,6 +21,7 @@ const float* floats_per_label(py::handle given, const char* name, const Place& p
 // Labels and their weights; returns the shape of the labels as passed.
 std::vector<std::int64_t> use_targets(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu);
 void use_exclusions(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu);
+void use_parts(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu);
 void use_grad_loss(const LossArguments& args, const Place& place, LossCall& call, CudaCall& gpu);
 
 }  // namespace fastnce::bindings

@@ -91,10 +91,6 @@ py::array ranks_of_scores(Array inputs, const LossArguments& args, py::handle sc
   return floating_type(inputs) == DType::kFloat64 ? run(double{}) : run(float{});
 }
 
-void require_cpu(const LossArguments& args) {
-  if (is_given(args.device)) throw InvalidValue("inputs: expected an array on the CPU, where scores of labels are");
-}
-
 // An array of the caller's for a gradient.
 py::array given_output(py::handle object, const char* name, DType dtype, std::vector<py::ssize_t> shape) {
   if (!py::isinstance<py::array>(object)) throw InvalidType(concat(name, is_a(object), ": expected a NumPy array"));
@@ -230,17 +226,17 @@ void register_evaluate(py::module_& module) {
   // The two halves of rank_of_labels, for classes that are spread over several calls.
   module.def(
       "score_labels",
-      [](const py::dict& fields) {
+      [](const py::dict& fields) -> py::object {
         const LossArguments args(fields);
-        require_cpu(args);
+        if (is_given(args.device)) return cuda_score_labels(args);
         return scores_of_labels(borrow_host_inputs(args.inputs), args);
       },
       py::arg("fields"));
   module.def(
       "rank_of_scores",
-      [](const py::dict& fields, py::handle scores, py::handle offsets) {
+      [](const py::dict& fields, py::handle scores, py::handle offsets) -> py::object {
         const LossArguments args(fields);
-        require_cpu(args);
+        if (is_given(args.device)) return cuda_rank_of_scores(args, scores, offsets);
         return ranks_of_scores(borrow_host_inputs(args.inputs), args, scores, offsets);
       },
       py::arg("fields"), py::arg("scores"), py::arg("offsets"));

@@ -9,12 +9,12 @@ namespace {
 
 constexpr int kThreads = 128;
 
-FASTNCE_DEVICE bool has_class(const RanksArguments& args, std::int64_t e) {
+FASTNCE_DEVICE bool has_class(const LabelScoresArguments& args, std::int64_t e) {
   return args.targets.is_class(e, args.targets.ids[e]) && is_valid_id(args.targets.ids[e], args.num_classes);
 }
 
-// A thread per label, in both kernels.
-FASTNCE_KERNEL(kThreads, 1) label_entries_kernel(FASTNCE_ARGUMENTS RanksArguments args) {
+// A thread per label, or score, in the first three kernels.
+FASTNCE_KERNEL(kThreads, 1) label_entries_kernel(FASTNCE_ARGUMENTS LabelScoresArguments args) {
   const std::int64_t e = block_x() * kThreads + thread_index();
   if (e >= args.num_labels) return;
   const DeviceTargets& targets = args.targets;
@@ -27,14 +27,18 @@ FASTNCE_KERNEL(kThreads, 1) label_entries_kernel(FASTNCE_ARGUMENTS RanksArgument
                targets.are_lists() ? 0 : targets.per_example, args.num_classes, targets.padding);
 }
 
+FASTNCE_KERNEL(kThreads, 1) label_scores_kernel(FASTNCE_ARGUMENTS LabelScoresArguments args) {
+  const std::int64_t e = block_x() * kThreads + thread_index();
+  if (e < args.num_labels) args.scores[e] = has_class(args, e) ? args.of_pairs[e] : __builtin_nanf("");
+}
+
 FASTNCE_KERNEL(kThreads, 1) begin_ranks_kernel(FASTNCE_ARGUMENTS RanksArguments args) {
   const std::int64_t e = block_x() * kThreads + thread_index();
-  if (e >= args.num_labels) return;
-  const bool valid = has_class(args, e) && !args.exclude.is_broken(args.targets.example_of(e));
-  const float score = valid ? args.scores[e] : __builtin_nanf("");
-  const bool is_finite = score - score == 0.0f;
-  args.ranks[e] = is_finite ? 1.0 : static_cast<double>(__builtin_nanf(""));
-  if (!is_finite) args.scores[e] = __builtin_nanf("");
+  if (e >= args.num_scores) return;
+  const std::int32_t b = args.targets.example_of(e);
+  const bool is_known = b != DeviceTargets::kNone && !args.exclude.is_broken(b);
+  const float score = args.scores[e];
+  args.ranks[e] = is_known && score - score == 0.0f ? 1.0 : static_cast<double>(__builtin_nanf(""));
 }
 
 struct CountHigherArguments {
@@ -52,8 +56,8 @@ FASTNCE_KERNEL(kThreads, 8) count_higher_kernel(FASTNCE_ARGUMENTS CountHigherArg
   const std::int64_t end = begin + args.ranks.targets.count(b);
   for (std::int64_t e = begin; e < end; ++e) {
     const float own = args.ranks.scores[e];
-    if (own != own) continue;  // for all threads alike
-    const std::int64_t own_column = args.ranks.classes[e] - block.first_class;
+    if (own - own != 0.0f) continue;  // not finite, for all threads alike: the rank stays NaN
+    const std::int64_t own_column = args.ranks.own_classes[e] - block.first_class;
     int halves = 0;
     for (std::int64_t column = thread_index(); column < block.classes; column += kThreads) {
       if (column == own_column || block.is_left_out(block_x(), column)) continue;
@@ -67,12 +71,16 @@ FASTNCE_KERNEL(kThreads, 8) count_higher_kernel(FASTNCE_ARGUMENTS CountHigherArg
 
 }  // namespace
 
-void queue_label_entries(const RanksArguments& args, const Stream& stream) {
+void queue_label_entries(const LabelScoresArguments& args, const Stream& stream) {
   launch(label_entries_kernel, {.x = ceiling(args.num_labels, kThreads)}, kThreads, 0, stream, args);
 }
 
+void queue_label_scores(const LabelScoresArguments& args, const Stream& stream) {
+  launch(label_scores_kernel, {.x = ceiling(args.num_labels, kThreads)}, kThreads, 0, stream, args);
+}
+
 void queue_begin_ranks(const RanksArguments& args, const Stream& stream) {
-  launch(begin_ranks_kernel, {.x = ceiling(args.num_labels, kThreads)}, kThreads, 0, stream, args);
+  launch(begin_ranks_kernel, {.x = ceiling(args.num_scores, kThreads)}, kThreads, 0, stream, args);
 }
 
 void queue_count_higher(const RanksArguments& args, const ScoreBlock& block, const Stream& stream) {

@@ -1,4 +1,4 @@
-// Ranks of labels, of scores that come block by block.
+// Scores of labels, and ranks, of scores that come block by block.
 #pragma once
 
 #include "cuda/all_classes/scores.h"
@@ -7,21 +7,33 @@
 
 namespace fastnce::cuda {
 
-struct RanksArguments {
+struct LabelScoresArguments {
   DeviceTargets targets;
-  DeviceLists exclude;  // an example whose list is not known has no ranks
   std::int64_t num_labels, num_classes;
 
   // [L]: the example and the class of each label; 0 in place of what is none.
   std::int64_t* examples;
   std::int64_t* classes;
-  float* scores;  // [L]: of the labels
-  double* ranks;  // [L]
+  float* of_pairs;  // [L]: the scores of these
+  float* scores;    // [L]: NaN where a label is none; may be `of_pairs`
   runtime::FaultRecord* faults;
 };
 
-// Examples and classes, from which the scores of labels are computed; then the ranks, 1 so far, or NaN.
-void queue_label_entries(const RanksArguments& arguments, const Stream& stream);
+// Examples and classes, from which the scores of pairs are computed; then the scores of labels.
+void queue_label_entries(const LabelScoresArguments& arguments, const Stream& stream);
+void queue_label_scores(const LabelScoresArguments& arguments, const Stream& stream);
+
+// Of scores, each an entry of a list or one of T for an example.
+struct RanksArguments {
+  DeviceTargets targets;  // without ids: whose entries the scores are
+  DeviceLists exclude;    // an example whose list is not known has no ranks
+  std::int64_t num_scores;
+  const float* scores;
+  const std::int64_t* own_classes;  // classes that a score does not compete with; -1: none
+  double* ranks;
+};
+
+// The ranks, 1 so far; NaN where a score is not finite or no example's.
 void queue_begin_ranks(const RanksArguments& arguments, const Stream& stream);
 
 // Adds what the classes of a block add to the ranks: 1 if they score higher, 1 / 2 if the same.

@@ -65,7 +65,8 @@ class LossCall : LossLayout {
     queue_merge_labels({.targets = given_targets(),
                         .num_labels = num_labels(),
                         .weights = static_cast<const float*>(r_.targets.weights),
-                        .mean = r_.loss.true_target == TrueTarget::kMean,
+                        .mean = merges_means(),
+                        .label_count = r_.parts.label_count,
                         .ids = m_.labels,
                         .label_targets = m_.label_targets},
                        stream);

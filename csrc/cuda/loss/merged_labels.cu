@@ -45,6 +45,7 @@ FASTNCE_KERNEL(kThreads, 1) merge_labels_kernel(FASTNCE_ARGUMENTS MergeLabelsArg
   const std::int64_t padding = merged_padding(targets.padding).id;
   // A label that is kNoClass itself becomes another one out of range.
   args.ids[e] = before > 0 ? padding : id != padding ? id : id + 1;
+  if (args.label_count != nullptr) classes = static_cast<int>(args.label_count[b]);
   args.label_targets[e] = args.mean ? weight / static_cast<float>(classes) : weight;
 }
 

@@ -79,8 +79,13 @@ class LossLayout {
   const float* label_weights() const {
     return all_classes_ ? m_.label_targets : static_cast<const float*>(r_.targets.weights);
   }
-  // Targets of labels, unless the weights are.
-  bool is_mean() const { return r_.loss.true_target == TrueTarget::kMean && !all_classes_; }
+  // Merged labels have 1 / T in their targets. In parts of a softmax the normaliser has it, which multiplies the sum of
+  // the labels' weights in all parts by it, too.
+  bool merges_means() const {
+    return r_.loss.true_target == TrueTarget::kMean && !(is_softmax() && r_.parts.label_count != nullptr);
+  }
+  // Targets of labels, unless those of merged labels are.
+  bool is_mean() const { return r_.loss.true_target == TrueTarget::kMean && !(all_classes_ && merges_means()); }
   Padding padding() const { return {r_.targets.padding.has_value(), r_.targets.padding.value_or(0)}; }
   static Factor factor(const ExampleFactor& of) {
     return {static_cast<const float*>(of.values), static_cast<float>(of.all)};

@@ -40,13 +40,15 @@ const char* name_of(IdArgument argument) {
     case IdArgument::kLabelOffsets: return "labels.offsets";
     case IdArgument::kExcludeValues: return "exclude.values";
     case IdArgument::kExcludeOffsets: return "exclude.offsets";
+    case IdArgument::kScoreOffsets: return "scores.offsets";
     case IdArgument::kLabels: break;
   }
   return "labels";
 }
 
 bool is_offsets(IdArgument argument) {
-  return argument == IdArgument::kLabelOffsets || argument == IdArgument::kExcludeOffsets;
+  return argument == IdArgument::kLabelOffsets || argument == IdArgument::kExcludeOffsets ||
+         argument == IdArgument::kScoreOffsets;
 }
 
 FASTNCE_KERNEL(kThreads, 1) copy_ids_kernel(FASTNCE_ARGUMENTS CopyArguments args) {

@@ -16,7 +16,8 @@ enum class IdArgument : std::int64_t {
   kLabelValues,
   kLabelOffsets,
   kExcludeValues,
-  kExcludeOffsets
+  kExcludeOffsets,
+  kScoreOffsets
 };
 
 // An id that no sampled class has, in range or not. As padding it is nobody's that could be named.

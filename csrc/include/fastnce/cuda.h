@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "fastnce/evaluate.h"
 #include "fastnce/loss.h"
 #include "fastnce/sampler.h"
 
@@ -99,16 +100,24 @@ void run(const LossPlan& plan, const LossOutputs& outputs, const Workspace& work
 // 128 examples, and 4 for each element of its gradient.
 LossPlan plan_full_loss(const LossRequest& request, int device);
 
-// As fastnce::top_k() and rank_of_labels(), computed in float32. A label out of range, and every label of an example
-// whose list of excluded classes is not known, has rank NaN; top_k() gives such an example scores of NaN and ids of -1.
-// The workspace has some 2 to 6 bytes for each element of the inputs, 12 or so for each label, and what does not depend
-// on the number of classes and examples.
+// As fastnce::top_k(), rank_of_labels(), score_labels() and rank_of_scores(), computed in float32. A label out of range
+// has score and rank NaN, and so has a score that is in no list; every label or score of an example whose list of
+// excluded classes is not known has rank NaN, and top_k() gives such an example scores of NaN and ids of -1. The
+// workspace has 12 to 24 bytes for each label or score, some 2 to 6 for each element of the inputs (none of these for
+// score_labels()), and what does not depend on the number of classes and examples.
 std::size_t top_k_workspace_bytes(const Scoring& scoring, std::int64_t k, const ClassLists& exclude, int device);
 void top_k(const Scoring& scoring, std::int64_t k, const ClassLists& exclude, float* scores, std::int64_t* ids,
            const Workspace& workspace, const Stream& stream);
 std::size_t rank_of_labels_workspace_bytes(const Scoring& scoring, const Targets& targets, const ClassLists& exclude,
                                            int device);
 void rank_of_labels(const Scoring& scoring, const Targets& targets, const ClassLists& exclude, double* ranks,
+                    const Workspace& workspace, const Stream& stream);
+std::size_t score_labels_workspace_bytes(const Scoring& scoring, const Targets& targets, int device);
+void score_labels(const Scoring& scoring, const Targets& targets, float* scores, const Workspace& workspace,
+                  const Stream& stream);
+std::size_t rank_of_scores_workspace_bytes(const Scoring& scoring, const ScoreLists& lists, const ClassLists& exclude,
+                                           int device);
+void rank_of_scores(const Scoring& scoring, const ScoreLists& lists, const ClassLists& exclude, double* ranks,
                     const Workspace& workspace, const Stream& stream);
 
 // Ids of any integer type and layout in device memory.

@@ -16,6 +16,7 @@ namespace fastnce {
 struct ScoreLists {
   const std::int64_t* offsets = nullptr;  // [B + 1], as in ClassLists
   const void* scores = nullptr;           // [n], of the compute dtype
+  std::int64_t listed = 0;                // n; read on a CUDA device alone
 };
 
 // The k classes that score highest of those that an example does not exclude: falling scores [B, k] of the compute
@@ -40,7 +41,7 @@ void rank_of_scores(const Scoring& scoring, const ScoreLists& lists, const Class
 //   softmax    loss[b] = -sum_t q_t log softmax(v[b])[y_t]
 // Classes that the request excludes for an example are no term of any sum, unless they are its labels. `negatives` must
 // be empty and `loss` at its defaults but for family and target. Gradients of tables are dense: grad_weights [V, D],
-// grad_biases [V]. `parts` are those of other classes; on a CUDA device there are none.
+// grad_biases [V]. `parts` are those of other classes.
 void full_loss(const LossRequest& request, const LossOutputs& outputs, const Progress& progress = {});
 
 }  // namespace fastnce

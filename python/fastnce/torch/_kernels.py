@@ -152,11 +152,11 @@ def _full_loss(request: dict[str, Any], gradients: Gradients, grad_loss: Any) ->
         grad_loss=as_array(grad_loss) if isinstance(grad_loss, Tensor) else grad_loss,
         grad_dtype=None if str(inputs.dtype).endswith("float64") else "float32",
     )
-    loss, grad_inputs, *tables, _ = _over_all_classes(_core.full_loss, request, None, None)
+    loss, grad_inputs, *tables, _ = over_all_classes(_core.full_loss, request, None, None)
     return loss, grad_inputs, None, *tables
 
 
-def _over_all_classes(compute_all: Callable[..., Any], request: dict[str, Any], *options: Any) -> tuple[Any, ...]:
+def over_all_classes(compute_all: Callable[..., Any], request: dict[str, Any], *options: Any) -> tuple[Any, ...]:
     """What the core computes, as tensors where the inputs are."""
     if isinstance(request["inputs"], Tensor) and not request["inputs"].is_cpu:
         request["inputs"] = _whole_rows(request["inputs"])
@@ -182,7 +182,7 @@ def top_k(
     precision: str,
 ) -> tuple[Tensor, Tensor]:
     """Scores and ids ``[..., k]``."""
-    scores, ids = _over_all_classes(_core.top_k, _evaluated(input, weight, bias, exclude, offsets, precision), k, None)
+    scores, ids = over_all_classes(_core.top_k, _evaluated(input, weight, bias, exclude, offsets, precision), k, None)
     return scores, ids
 
 
@@ -200,7 +200,7 @@ def rank_of_labels(
     """Ranks in the shape of the target."""
     fields = _evaluated(input, weight, bias, exclude, offsets, precision)
     fields.update(labels=as_array(target), label_offsets=as_array(target_offsets), padding=ignore_index)
-    (ranks,) = _over_all_classes(_core.rank_of_labels, fields, None)
+    (ranks,) = over_all_classes(_core.rank_of_labels, fields, None)
     tensor: Tensor = ranks
     return tensor
 

@@ -40,7 +40,8 @@ def softmax_loss(
     """Cross entropy over all classes of a table that is spread over the ranks: :func:`fastnce.torch.softmax_loss`.
 
     All ranks call it together, each with its own examples. Inputs travel to the rows, and a number for each example;
-    every rank scores all inputs against its own rows, twice if gradients are asked for.
+    every rank scores all inputs against its own rows, twice if gradients are asked for. On CUDA devices (not yet run on
+    a GPU) a rank has at most 2^22 rows.
 
     Args:
         input: ``[b, D]``, or with more axes of examples: this rank's.
@@ -107,7 +108,7 @@ def _loss(
 ) -> Tensor:
     table = Table(Exchange(process_group), weight, bias, num_classes, reduction, ignore_index)
 
-    batch, refusal = attempt(lambda: _on_cpu(table).checked_as_given(arguments, options))
+    batch, refusal = attempt(lambda: table.checked_as_given(arguments, options))
     call = ("loss over all classes", num_classes, reduction, sorted(options.items()))
     wanted = table.wanted(arguments.input)
     header = table.header(batch, refusal, call, gradients=wanted, weight=arguments.weight)
@@ -172,15 +173,9 @@ def rank_of_labels(
     table = Table(Exchange(process_group), weight, bias, num_classes, ignore_index=ignore_index)
     options = {"precision": precision}
     arguments = Arguments(input, target, exclude=exclude)
-    batch, refusal = attempt(lambda: _on_cpu(table).checked_as_given(arguments, options))
+    batch, refusal = attempt(lambda: table.checked_as_given(arguments, options))
     header = table.header(batch, refusal, ("rank_of_labels", num_classes, precision))
     ranks = _evaluate.rank_of_labels(table.shard(options), batch, header)
     labels, _ = split_lists("target", target)
     kept = torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels != ignore_index
     return ranks.new_full(labels.shape, torch.nan).masked_scatter_(kept, ranks)
-
-
-def _on_cpu(table: Table) -> Table:
-    if isinstance(table.weight, Tensor) and not table.weight.is_cpu:
-        raise ValueError(f"weight is on {table.weight.device}: expected the CPU, where this goes over shards")
-    return table

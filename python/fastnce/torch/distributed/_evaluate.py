@@ -10,7 +10,7 @@ from torch import Tensor
 from fastnce import _core
 from fastnce._types import Ragged
 from fastnce.torch._all_classes import top_k as of_table
-from fastnce.torch._kernels import as_array
+from fastnce.torch._kernels import as_array, over_all_classes
 from fastnce.torch.distributed._batch import Batch, Header, Lists
 from fastnce.torch.distributed._data_to_rows import of_all_ranks
 from fastnce.torch.distributed._exchange import padded_parts
@@ -58,12 +58,13 @@ def rank_of_labels(shard: Shard, batch: Batch, header: Header) -> Tensor:
         exclude = _rows_of(shard, everything.exclude)
     fields = {**shard.fields, "inputs": everything.inputs}
     of_labels = {"labels": owned.values, "label_offsets": owned.offsets}
-    own_scores = torch.from_numpy(_core.score_labels(_arrays(fields | of_labels)))
+    (own_scores,) = over_all_classes(_core.score_labels, _arrays(fields | of_labels))
     scores = own_scores.new_zeros(labels.values.shape).masked_scatter_(own, own_scores)
     scores = exchange.all_reduce("scores of labels", scores).wait()  # of zeros, and of one rank's score of each
     if exclude is not None:
         fields |= {"exclude": exclude.values, "exclude_offsets": exclude.offsets}
-    ranks = torch.from_numpy(_core.rank_of_scores(_arrays(fields), as_array(scores), as_array(labels.offsets))) - 1
+    (ranks,) = over_all_classes(_core.rank_of_scores, _arrays(fields), as_array(scores), as_array(labels.offsets))
+    ranks -= 1
     ranks[own] -= 0.5  # a label ties with itself,
     if exclude is not None:
         ranks[own] += 0.5 * _are_listed(owned, exclude).double()  # unless it does not compete

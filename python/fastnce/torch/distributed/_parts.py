@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastnce import _core
 from fastnce._request import compute_part
-from fastnce.torch._kernels import Gradients, as_array
+from fastnce.torch._kernels import Gradients, as_array, over_all_classes
 
 
 class Part(NamedTuple):
@@ -57,10 +57,9 @@ def part_of_loss(
     if fields["inputs"].dtype != torch.float64:
         arrays["grad_dtype"] = "float32"
     if sampled is None:
-        loss, grad_inputs, *others = _core.full_loss(arrays, None, None)
-        results = [loss, grad_inputs, None, *others]
-    elif fields["inputs"].is_cpu:
+        loss, grad_inputs, *others = over_all_classes(_core.full_loss, arrays, None, None)
+        return Part(loss, grad_inputs, None, *others)
+    if fields["inputs"].is_cpu:
         *results, _ = _core.compute_loss(arrays)
-    else:
-        return Part(*compute_part(arrays))
-    return Part(*(None if result is None else torch.from_numpy(result) for result in results))
+        return Part(*(None if result is None else torch.from_numpy(result) for result in results))
+    return Part(*compute_part(arrays))
