@@ -139,7 +139,10 @@ def check_loading_replaces_the_state_of_the_optimizer(rank: int, size: int) -> N
 
 def check_what_cannot_be_saved_is_refused_on_all_ranks(rank: int, size: int) -> None:
     folder, criterion = FOLDER / "refused", small(sparse=False)
-    fails(TypeError, "JSON", lambda: distributed.save_checkpoint(folder, criterion, extra={"a": torch.ones(1)}))
+    extra = {"a": torch.ones(1)}
+    message = "not JSON serializable" if rank == 0 else "see the error of rank 0"
+    fails(RuntimeError, message, lambda: distributed.save_checkpoint(folder, criterion, extra=extra))
+    distributed.save_checkpoint(folder, criterion, extra=None if rank == 0 else extra)  # rank 0's is saved
     optimizer = torch.optim.Adafactor(criterion.parameters())
     trained(criterion, optimizer, rank, range(1))
     message = r"the optimizer keeps col_var of shape \[1, 9\] for weight"

@@ -149,7 +149,8 @@ def check_functions_refuse_what_is_no_shard_on_all_ranks(rank: int, size: int) -
 
     nce = partial(distributed.nce_loss, sampled_values=samples)
     for call in (distributed.softmax_loss, distributed.rank_of_labels, nce):
-        refused(rf"weight has shape \[{len(weight) - 1}, {D}\]: expected {len(weight)} rows", call, weight=weight[1:])
+        message = rf"weight has shape \[{len(weight) - 1}, {D}\]: expected \[rows, D\] with {len(weight)} rows"
+        refused(message, call, weight=weight[1:])
         refused("num_classes", call, num_classes=7.5)
         refused("is outside", call, target=labels + V)
         refused("weight", call, weight=None)
@@ -178,3 +179,145 @@ def check_functions_find_what_differs_between_the_ranks(rank: int, size: int) ->
     loss = distributed.softmax_loss(*table)
     loss.backward(torch.tensor(2.0 if last else 1.0))
     fails(RuntimeError, "the backward passes since the last call differ", lambda: distributed.softmax_loss(*table))
+
+
+def shard(rank: int, size: int, rows: int = V) -> tuple[Tensor, Tensor]:
+    """Weights and biases of the first classes that this rank holds."""
+    (weight, bias), _ = tables(Case(), rank, size)
+    assert weight is not None and bias is not None
+    return weight.detach()[: len(range(rank, rows, size))], bias.detach()[: len(range(rank, rows, size))]
+
+
+def check_functions_compare_what_tables_are(rank: int, size: int) -> None:
+    """On every rank an error: a bias on one rank alone, another width, another dtype, fewer classes than ranks."""
+    weight, bias = shard(rank, size)
+    inputs, labels, last = torch.randn(3, D), torch.arange(3), rank == size - 1
+    samples = (torch.arange(S), None, None)
+    calls = (
+        distributed.softmax_loss,
+        distributed.rank_of_labels,
+        partial(distributed.nce_loss, sampled_values=samples, scheme="data_to_rows"),
+        partial(distributed.nce_loss, sampled_values=samples, scheme="rows_to_data"),
+    )
+    options = "hash of what is called, of its options"
+    width = D - last
+    few = [part[:1] for part in shard(rank, size, 1)]
+    for call in calls:
+        tables = {
+            "bias": (inputs, weight, None if last else bias),
+            "width": (inputs[:, :width], weight[:, :width], bias),
+            "dtype": (inputs, weight.bfloat16() if last else weight, bias),
+        }
+        for own_inputs, *table in tables.values():
+            fails(RuntimeError, options, partial(call, own_inputs, labels, *table, num_classes=V))
+        message = f"num_classes = 1: expected at least one for each of {size} ranks"
+        fails(ValueError, message, partial(call, inputs, labels, *few, num_classes=1))
+
+
+def check_functions_refuse_tables_of_other_layouts_on_all_ranks(rank: int, size: int) -> None:
+    weight, bias = shard(rank, size)
+    inputs, labels, last = torch.randn(3, D), torch.arange(3), rank == size - 1
+    others = {
+        "weight has strides": {"weight": weight.t().contiguous().t()},
+        r"bias has shape .*expected \[rows\]": {"bias": bias.unsqueeze(1)},
+        r"weight has shape .*expected \[rows, D\]": {"weight": weight[:, 0]},
+        r"target has shape \[3, 0\]: expected at least one true class": {"target": labels.view(3, 1)[:, :0]},
+    }
+    for message, other in others.items():
+        valid = {"input": inputs, "target": labels, "weight": weight, "bias": bias, "num_classes": V}
+        if last:
+            fails(ValueError, message, partial(distributed.softmax_loss, **valid | other))
+        else:
+            fails(RuntimeError, "refused its arguments", partial(distributed.softmax_loss, **valid))
+
+
+def check_functions_in_other_calls_are_told_apart(rank: int, size: int) -> None:
+    weight, bias = shard(rank, size)
+    inputs, labels = torch.randn(3, D), torch.arange(3)
+    if rank == size - 1:
+        call = partial(distributed.in_batch_softmax_loss, inputs, inputs, labels)
+    else:
+        call = partial(distributed.softmax_loss, inputs, labels, weight, bias, V)
+    fails(RuntimeError, r"rank \d does not exchange the sizes of the batches", call)
+    group: Any = dist.new_group([0])
+    if rank > 0:
+        fails(
+            ValueError,
+            "this rank is not one of it",
+            lambda: distributed.top_k(inputs, weight, bias, V, 1, process_group=group),
+        )
+
+
+def check_classes_masked_by_minus_infinity_keep_their_places(rank: int, size: int) -> None:
+    """As they have in one table: last, by their ids; also where a rank has fewer rows than k."""
+    weight, bias = torch.randn((V, D), generator=torch.Generator().manual_seed(1)), torch.zeros(V)
+    bias[size - 1 :: size] = -torch.inf
+    inputs = torch.randn((3, D), generator=torch.Generator().manual_seed(rank))
+    own = weight[rank::size], bias[rank::size]
+    for k in (V // size + 2, V, V + 2):
+        got, expected = distributed.top_k(inputs, *own, V, k), fastnce.torch.top_k(inputs, weight, bias, k)
+        assert torch.equal(got[1], expected[1]), k
+        close("scores", got[0].nan_to_num(neginf=-9), expected[0].nan_to_num(neginf=-9), "float32")
+        assert got[0].is_contiguous() and got[1].is_contiguous()
+    labels = torch.tensor([size - 1, 0])  # the first is masked
+    for reduction in ("none", "sum"):
+        with torch.no_grad():
+            losses = distributed.softmax_loss(inputs[:2], labels, *own, V, reduction=reduction)
+            expected = fastnce.torch.softmax_loss(inputs[:2], labels, weight, bias, reduction=reduction)
+            assert torch.equal(losses.isinf(), expected.isinf()) and not losses.isnan().any(), losses
+
+
+def check_memory_that_is_used_again_before_backward_is_found(rank: int, size: int) -> None:
+    """With reduction="none", whose backward pass reads labels and samples again."""
+    weight, bias = shard(rank, size)
+    inputs, weight = torch.randn(3, D), weight.clone().requires_grad_()
+    calls = {"softmax_loss": distributed.softmax_loss, "nce_loss": distributed.nce_loss}
+    for name, changed in (
+        ("softmax_loss", "target"),
+        ("softmax_loss", "label_weights"),
+        ("nce_loss", "target"),
+        ("nce_loss", "candidates"),
+        ("nce_loss", "counts"),
+    ):
+        given = {"target": torch.arange(3), "label_weights": torch.ones(3), "example_weight": torch.ones(3)}
+        candidates, counts = torch.arange(S), torch.ones(S)
+        memory = {**given, "candidates": candidates, "counts": counts}
+        samples = {"sampled_values": (candidates, torch.ones(3), counts)} if name == "nce_loss" else {}
+        loss = calls[name](inputs, weight=weight, bias=bias, num_classes=V, reduction="none", **given, **samples)
+        memory[changed].zero_()
+        fails(RuntimeError, "modified by an inplace operation", loss.sum().backward)
+
+
+def check_a_rank_without_gradients_takes_part_in_backward(rank: int, size: int) -> None:
+    weight, bias = shard(rank, size)
+    inputs, labels = torch.randn(3, D), torch.arange(3)
+    weight = weight.clone().requires_grad_(rank == 0)
+    loss = distributed.softmax_loss(inputs, labels, weight, bias, V, reduction="none")
+    loss.sum().backward()
+    assert (weight.grad is not None) == (rank == 0)
+    if size > 1:
+        with torch.set_grad_enabled(rank == 0):
+            message = "hash of what is called"
+            fails(
+                RuntimeError,
+                message,
+                lambda: distributed.softmax_loss(inputs, labels, weight, bias, V, reduction="none"),
+            )
+
+
+def check_sizes_of_0_and_counts_of_16_bits(rank: int, size: int) -> None:
+    """Tables without columns, steps without samples; counts of bfloat16."""
+    weight, bias = shard(rank, size)
+    labels, counts = torch.arange(3), torch.ones(S, dtype=torch.bfloat16)
+    samples = (torch.arange(S), counts[:3], counts)
+    for scheme in ("rows_to_data", "data_to_rows"):
+        for reduction in ("mean", "none"):
+            inputs = torch.randn(3, D, requires_grad=True)
+            options: Any = {"scheme": scheme, "reduction": reduction}
+            distributed.nce_loss(inputs, labels, weight, bias, V, samples, **options).sum().backward()
+            none = (torch.arange(0), None, None)
+            distributed.nce_loss(inputs, labels, weight, bias, V, none, **options).sum().backward()
+            assert inputs.grad is not None and inputs.grad.any()
+            empty = torch.randn(3, 0, requires_grad=True)
+            distributed.nce_loss(empty, labels, weight[:, :0], bias, V, samples, **options).sum().backward()
+            assert empty.grad is not None and empty.grad.shape == (3, 0)

@@ -16,7 +16,7 @@ from fastnce.torch._arguments import Reduction, TrueTarget, require_tensors
 from fastnce.torch._lists import Classes, split_lists
 from fastnce.torch.distributed import _evaluate
 from fastnce.torch.distributed._batch import Batch
-from fastnce.torch.distributed._call import Arguments, Table, attempt
+from fastnce.torch.distributed._call import Arguments, Table, attempt, require_labels
 from fastnce.torch.distributed._exchange import Exchange
 from fastnce.torch.distributed._schemes import step
 
@@ -108,8 +108,13 @@ def _loss(
 ) -> Tensor:
     table = Table(Exchange(process_group), weight, bias, num_classes, reduction, ignore_index)
 
-    batch, refusal = attempt(lambda: table.checked_as_given(arguments, options))
-    call = ("loss over all classes", num_classes, reduction, sorted(options.items()))
+    def make() -> Batch:
+        batch = table.checked_as_given(arguments, options)
+        require_labels(arguments.target, arguments.input)
+        return batch
+
+    batch, refusal = attempt(make)
+    call = ("loss over all classes", table.num_classes, reduction, sorted(options.items()))
     wanted = table.wanted(arguments.input)
     header = table.header(batch, refusal, call, gradients=wanted, weight=arguments.weight)
     run = partial(step, "data_to_rows", table.shard(options))
@@ -145,7 +150,7 @@ def top_k(
         return batch
 
     batch, refusal = attempt(make)
-    call = ("top_k", num_classes, precision)
+    call = ("top_k", table.num_classes, precision)
     header = table.header(batch, refusal, call, {"k": 0 if refusal is not None else int64(k, "k")})
     scores, classes = _evaluate.top_k(table.shard(options), batch, header, k)
     return scores.reshape(*input.shape[:-1], k), classes.reshape(*input.shape[:-1], k)
@@ -174,7 +179,7 @@ def rank_of_labels(
     options = {"precision": precision}
     arguments = Arguments(input, target, exclude=exclude)
     batch, refusal = attempt(lambda: table.checked_as_given(arguments, options))
-    header = table.header(batch, refusal, ("rank_of_labels", num_classes, precision))
+    header = table.header(batch, refusal, ("rank_of_labels", table.num_classes, precision))
     ranks = _evaluate.rank_of_labels(table.shard(options), batch, header)
     labels, _ = split_lists("target", target)
     kept = torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels != ignore_index

@@ -30,6 +30,8 @@ class Step(NamedTuple):
     sparse: bool
     all_classes: bool = False
     """Whether all rows have a gradient."""
+    reads: tuple[Tensor, ...] = ()
+    """What a step in the backward pass reads again: labels and the like, which may be the caller's memory."""
 
 
 def _keep(ctx: Any, step: Step, receivers: tuple[Tensor, Tensor, Tensor | None]) -> None:
@@ -55,7 +57,7 @@ def _of_total(ctx: Any, grad_total: Tensor) -> Any:
         grad_total = torch.zeros_like(grad_total)  # rows stay 0, where 0 * inf is NaN
     gradients = _gradients(ctx, grad_total, grad_inputs, *rows)
     if gradients[0] is not None:
-        gradients[0].view(-1, gradients[0].shape[-1]).masked_fill_(ignored.unsqueeze(1), 0)
+        gradients[0].flatten(0, -2).masked_fill_(ignored.unsqueeze(1), 0)
     return gradients
 
 
@@ -99,7 +101,7 @@ class Examples(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weights: Tensor, biases: Tensor | None, step: Step) -> Tensor:
         ctx.step = step
-        ctx.save_for_backward(inputs, weights, biases)
+        ctx.save_for_backward(inputs, weights, biases, *step.reads)
         _keep(ctx, step, (inputs, weights, biases))
         return step.run(None, 1.0, (False, False, False)).loss.reshape(inputs.shape[:-1])
 

@@ -76,6 +76,14 @@ class Batch:
     """``[b]``: of the losses; ``None``: all 1."""
 
     @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All but the inputs."""
+        lists = [self.labels] if self.exclude is None else [self.labels, self.exclude]
+        of_lists = [tensor for one in lists for tensor in (one.values, one.counts)]
+        given = (self.label_weights, self.true_count, self.factors)
+        return (*of_lists, *(tensor for tensor in given if tensor is not None))
+
+    @property
     def ignored(self) -> Tensor:
         """``[b]``: which examples have no true class; their factors are not read."""
         return self.labels.counts == 0

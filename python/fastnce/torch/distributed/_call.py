@@ -15,10 +15,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from fastnce import _core
 from fastnce._seed import int64
 from fastnce.torch._arguments import (
+    TRUE_TARGETS,
     Reduction,
     require_example_weight,
     require_loss_arguments,
     require_module_options,
+    require_option,
     require_tensors,
 )
 from fastnce.torch._kernels import Gradients, as_array
@@ -62,6 +64,15 @@ def attempt(make: Callable[[], Batch]) -> tuple[Batch, Exception | None]:
         return Batch(none.float().view(0, 0), Lists(none, none)), error
 
 
+def require_labels(target: Any, input: Tensor) -> None:
+    """Raises ValueError for examples that are not meant to have a true class."""
+    if isinstance(target, Tensor) and not target.is_nested and target.dim() == input.dim() and not target.shape[-1]:
+        raise ValueError(
+            f"target has shape {list(target.shape)}: expected at least one true class for each example, or lists, "
+            "of which some may be empty"
+        )
+
+
 @dataclass
 class Table:
     """A table whose rows are spread over the ranks of a process group."""
@@ -80,14 +91,17 @@ class Table:
         return Shard(self.exchange, self.weight.detach(), biases, options, sampling)
 
     def require_rows(self) -> None:
-        """Raises ValueError unless there are as many rows as this rank has to hold."""
+        """Raises ValueError unless tables have the rows that this rank has to hold."""
         rank, size = self.exchange.rank, self.exchange.size
+        if self.num_classes < size:
+            raise ValueError(f"num_classes = {self.num_classes}: expected at least one for each of {size} ranks")
         rows = rows_of_rank(self.num_classes, rank, size)
-        for name, table in (("weight", self.weight), ("bias", self.bias)):
-            if table is not None and table.shape[:1] != (rows,):
+        for name, table, dims in (("weight", self.weight, 2), ("bias", self.bias, 1)):
+            if table is not None and (table.shape[:1] != (rows,) or table.dim() != dims):
+                letters = "[rows, D]" if dims == 2 else "[rows]"
                 raise ValueError(
-                    f"{name} has shape {list(table.shape)}: expected {rows} rows, those of the classes {rank}, "
-                    f"{rank + size}, {rank + 2 * size}, ... below num_classes = {self.num_classes}"
+                    f"{name} has shape {list(table.shape)}: expected {letters} with {rows} rows, those of the classes "
+                    f"{rank}, {rank + size}, {rank + 2 * size}, ... below num_classes = {self.num_classes}"
                 )
 
     def checked(self, given: Arguments, weight_name: str = "weight") -> Batch:
@@ -95,6 +109,10 @@ class Table:
         labels, offsets = split_lists("target", given.target)
         input, weight = given.input, given.weight
         require_loss_arguments(input, labels, self.weight, self.bias, self.reduction, self.ignore_index)
+        if self.weight.shape[1] > 1 and self.weight.stride(1) != 1:
+            raise ValueError(
+                f"weight has strides {list(self.weight.stride())}: expected contiguous rows; call weight.contiguous()"
+            )
         if weight is not None:
             require_example_weight(weight_name, weight, input)
         label_weights = label_weights_of(given.label_weights, offsets, input)
@@ -116,12 +134,13 @@ class Table:
 
     def checked_as_given(self, given: Arguments, options: dict[str, Any]) -> Batch:
         """The same where the table and the options, too, are arguments of the call."""
-        require_tensors(weight=self.weight)
-        require_module_options(self.reduction, options["precision"], options.get("true_target"), self.ignore_index)
+        require_tensors(weight=self.weight, **({} if self.bias is None else {"bias": self.bias}))
+        require_module_options(self.reduction, options["precision"], None, self.ignore_index)
+        if "true_target" in options:
+            require_option("true_target", options["true_target"], TRUE_TARGETS)
         self.num_classes = int64(self.num_classes, "num_classes")
-        batch = self.checked(given, "example_weight")
         self.require_rows()
-        return batch
+        return self.checked(given, "example_weight")
 
     def _require_request(
         self,
@@ -177,11 +196,16 @@ class Table:
 
         ``call``: what is called and with which options, by its ``repr``; and another number that all have to share.
         """
+        has_own_factors = refusal is None and self.has_own_factors(weight)
+        told = None
+        if refusal is None:
+            recorded = not has_own_factors or torch.is_grad_enabled()  # or the backward pass would lack this rank
+            told = call, recorded, self.bias is not None, self.weight.shape[1], self.weight.dtype
         own = Own(
             gradients,
-            {"hash of what is called, of its options and of the seed": zlib.crc32(repr(call).encode()), **number},
+            {"hash of what is called, of its options and of the seed": zlib.crc32(repr(told).encode()), **number},
             [] if refusal is not None else _factors.get(self.weight, []),
-            has_own_factors=refusal is None and self.has_own_factors(weight),
+            has_own_factors=has_own_factors,
             fault=refusal is not None,
             rows_may_travel=rows_may_travel,
         )
@@ -201,8 +225,9 @@ class Table:
         *,
         sparse: bool,
         all_classes: bool = False,
+        samples: tuple[Tensor | None, ...] = (),
     ) -> Tensor:
-        """The losses of this rank's examples, reduced."""
+        """The losses of this rank's examples, reduced. ``samples``: those that the caller gave."""
         size = self.exchange.size
         scale = 1 / max(header.taking_part, 1) if self.reduction == "mean" else 1 / size
 
@@ -213,11 +238,16 @@ class Table:
             return run(step, replace(header, factors=factors is not None), scale, gradients)
 
         no_example = header.taking_part == 0
-        step = Step(of_step, header.gradients, batch.ignored, no_example, size, sparse, all_classes)
+        reads = (*batch.tensors, *(tensor for tensor in samples if tensor is not None))
+        step = Step(of_step, header.gradients, batch.ignored, no_example, size, sparse, all_classes, reads)
         if not self.has_own_factors(weight):
             total: Tensor = Total.apply(input, self.weight, self.bias, (step, batch.factors, scale, self._note))
             return total
-        losses: Tensor = Examples.apply(input, self.weight, self.bias, step)
+        receivers: list[Any] = [input, self.weight, self.bias]
+        if torch.is_grad_enabled() and any(header.gradients) and not any(self.wanted(input)):
+            first = header.gradients.index(True)  # so that this rank, too, has a backward pass, for the others
+            receivers[first] = receivers[first].detach().requires_grad_()
+        losses: Tensor = Examples.apply(*receivers, step)
         if self.reduction == "mean":
             losses = losses * (scale * size)
         if weight is not None:

@@ -67,13 +67,14 @@ def save_checkpoint(
 
     Raises:
         ValueError: The folder has the checkpoint of a table of another shape, or with a bias where this has none.
+        RuntimeError: On every rank, if rank 0 cannot write, or its ``extra`` is none of JSON's.
     """
     exchange, path = criterion._exchange, Path(folder)
     number = _next_number(exchange, path, criterion)
     part = path / f"save-{number}"
     about: dict[str, Any] = {"number": number, "folder": part.name, "table": _table_of(criterion)}
     about |= {"extra": extra, "optimizer": _name_of(optimizer), "options": _options_of(criterion, optimizer)}
-    json.dumps(about)  # raises TypeError for an extra that JSON has not
+    _on_first(exchange, lambda: json.dumps(about))  # refuses an extra that JSON has not
     state: dict[str, Tensor] = {"calls": criterion.calls, "seed": criterion._seed}
     numbers = {}
     for key, value in _values_of(criterion, optimizer):
@@ -255,17 +256,18 @@ def _next_number(exchange: Exchange, path: Path, criterion: ShardedLoss) -> int:
         last = json.loads((path / LATEST).read_text())
     except FileNotFoundError:
         last = {"number": -1, "table": _table_of(criterion)}
-    own = [last["number"] + 1, last["table"] != _table_of(criterion)]
+    table = last.get("table", _table_of(criterion))  # the first checkpoints did not say
+    own = [last["number"] + 1, table != _table_of(criterion)]
     numbers, are_others = zip(*exchange.numbers("numbers of the save", own), strict=True)
     if any(are_others):
         raise ValueError(
-            f"{path} holds a checkpoint of another table, {last['table']}: expected {_table_of(criterion)}, or a "
+            f"{path} holds a checkpoint of another table, {table}: expected {_table_of(criterion)}, or a "
             "folder without a checkpoint; remove it if it is not needed"
         )
     return max(numbers)
 
 
-def _on_first(exchange: Exchange, action: Callable[[], None]) -> None:
+def _on_first(exchange: Exchange, action: Callable[[], object]) -> None:
     """Rank 0 acts, and the others wait. Raises RuntimeError on all ranks if it fails."""
     failure = ""
     if exchange.rank == 0:

@@ -41,10 +41,12 @@ def top_k(shard: Shard, batch: Batch, header: Header, k: int) -> tuple[Tensor, T
 
 
 def _best(scores: Tensor, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best, of equal scores the smaller class first, as one table gives them."""
-    classes, by_class = classes.sort(1)
+    """The k best, of equal scores the smaller class first, as one table gives them; what is no class, last."""
+    none = torch.iinfo(classes.dtype).max
+    classes, by_class = classes.masked_fill(classes < 0, none).sort(1)
     scores, by_score = scores.gather(1, by_class).sort(dim=1, descending=True, stable=True)
-    return scores[:, :k], classes.gather(1, by_score)[:, :k]
+    classes = classes.gather(1, by_score[:, :k])
+    return scores[:, :k].contiguous(), classes.masked_fill_(classes == none, -1)
 
 
 def rank_of_labels(shard: Shard, batch: Batch, header: Header) -> Tensor:

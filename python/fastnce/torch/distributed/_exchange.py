@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,9 @@ from torch.distributed.device_mesh import DeviceMesh
 
 # PyTorch 2.13 renamed this.
 _all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
+
+_MOST_NUMBERS = 24
+"""That ranks tell each other at once."""
 
 
 class Pending:
@@ -43,6 +47,8 @@ class Exchange:
         self.group = group.get_group() if isinstance(group, DeviceMesh) else group
         group = self.group
         self.rank = dist.get_rank(group)
+        if self.rank < 0:
+            raise ValueError("process_group: this rank is not one of it: expected a group that all callers are in")
         self.size = dist.get_world_size(group)
 
     def __deepcopy__(self, memo: Any) -> Exchange:
@@ -60,10 +66,21 @@ class Exchange:
         return torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
 
     def numbers(self, name: str, own: list[int]) -> list[list[int]]:
-        """Of each rank, what it has in place of ``own``."""
-        everywhere = self.gather(name, torch.tensor(own, dtype=torch.int64, device=self.device)).wait()
-        numbers: list[list[int]] = everywhere.tolist()
-        return numbers
+        """Of each rank, what it has in place of ``own``: as many for all names, so that ranks in different calls meet.
+
+        Raises:
+            RuntimeError: On every rank, if one is in another call.
+        """
+        words = [zlib.crc32(name.encode()), *own]
+        words += [0] * (_MOST_NUMBERS - len(words))
+        everywhere = self.gather(name, torch.tensor(words, dtype=torch.int64, device=self.device)).wait().tolist()
+        for rank, (call, *_) in enumerate(everywhere):
+            if call != words[0]:
+                raise RuntimeError(
+                    f"rank {rank} does not exchange the {name} as rank {self.rank} does: expected the same call on all "
+                    "ranks"
+                )
+        return [numbers[1 : 1 + len(own)] for numbers in everywhere]
 
     def gather(self, name: str, own: Tensor) -> Pending:
         """``[P, ...]`` of the tensors ``[...]`` of all ranks, which have one shape."""

@@ -6,6 +6,7 @@ import zlib
 from functools import partial
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
@@ -22,8 +23,9 @@ from fastnce.torch._arguments import (
 )
 from fastnce.torch._functional import Samples
 from fastnce.torch._lists import Classes
+from fastnce.torch._shapes import loss_dtype
 from fastnce.torch.distributed._batch import Batch
-from fastnce.torch.distributed._call import Arguments, Table, attempt
+from fastnce.torch.distributed._call import Arguments, Table, attempt, require_labels
 from fastnce.torch.distributed._exchange import Exchange
 from fastnce.torch.distributed._sampling import Given
 from fastnce.torch.distributed._schemes import SCHEMES, Scheme, step
@@ -162,19 +164,22 @@ def _loss(table: Table, arguments: Arguments, options: dict[str, Any], scheme: S
             raise ValueError(
                 f"sampled_candidates has shape {list(classes.shape)}: expected [S], classes that all examples share"
             )
-        return table.checked_as_given(arguments, options)
+        batch = table.checked_as_given(arguments, options)
+        require_labels(arguments.target, arguments.input)
+        return batch
 
     batch, refusal = attempt(make)
-    numbers, counts, sampling = 0, None, None
+    classes, counts, numbers = torch.empty(0), None, 0
     if refusal is None:
         classes, _, counts = arguments.sampled_values
-        sampling = Given(classes.long(), counts)
-        for values in (sampling.classes, counts):
-            numbers = zlib.crc32(b"" if values is None else values.cpu().contiguous().numpy().tobytes(), numbers)
+        for values in (classes, counts):
+            numbers = zlib.crc32(b"" if values is None else values.double().cpu().numpy().tobytes(), numbers)
+        counts = None if counts is None else counts.to(loss_dtype(arguments.input)).expand(classes.shape)
     call = ("sampled", table.num_classes, table.reduction, scheme, sorted(options.items()), counts is not None)
     header = table.header(
         *(batch, refusal, call, {"hash of the samples": numbers}, table.wanted(arguments.input), arguments.weight),
         rows_may_travel=scheme != "data_to_rows",
     )
-    run = partial(step, scheme, table.shard(options, sampling))
-    return table.loss(arguments.input, batch, header, arguments.weight, run, sparse=sparse)
+    shard = table.shard(options, Given(classes.long(), counts))
+    run = partial(step, scheme, shard)
+    return table.loss(arguments.input, batch, header, arguments.weight, run, sparse=sparse, samples=(classes, counts))

@@ -82,7 +82,7 @@ def in_batch_softmax_loss(
     wanted = isinstance(items, Tensor) and items.requires_grad and torch.is_grad_enabled()
     sizes = [0, 0, 0] if refusal is not None else [*items.shape, FLOATS.index(items.dtype)]
     own = [refusal is not None, log_q is not None, wanted, *sizes]
-    columns = zip(*exchange.numbers("sizes of the batches", own), strict=True)
+    columns = zip(*exchange.numbers("sizes of the batches of items", own), strict=True)
     refused, with_q, recorded, counts, widths, dtypes = map(list, columns)
     if refusal is not None:
         raise refusal

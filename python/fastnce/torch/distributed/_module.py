@@ -28,8 +28,8 @@ from fastnce.torch._sampling import is_fixed, require_sampler
 from fastnce.torch._state import bytes_of, words_of
 from fastnce.torch._stream import give_back, next_call
 from fastnce.torch.distributed._all_classes import rank_of_labels, top_k
-from fastnce.torch.distributed._batch import raise_if_refused
-from fastnce.torch.distributed._call import Arguments, Table, attempt
+from fastnce.torch.distributed._batch import Batch, raise_if_refused
+from fastnce.torch.distributed._call import Arguments, Table, attempt, require_labels
 from fastnce.torch.distributed._exchange import Exchange
 from fastnce.torch.distributed._layout import rows_of_rank
 from fastnce.torch.distributed._sampling import Drawn, require_strata, stratum_of
@@ -199,7 +199,13 @@ class ShardedLoss(LossKind, nn.Module):
         )
         wanted = table.wanted(input)
         arguments = Arguments(input, target, weight, label_weights, exclude)
-        batch, refusal = attempt(lambda: table.checked(arguments))
+
+        def make() -> Batch:
+            batch = table.checked(arguments)
+            require_labels(target, input)
+            return batch
+
+        batch, refusal = attempt(make)
         number = int(self.calls)
         if refusal is None:
             number = int(next_call(self.calls, batch.labels.values, self._seed, recorded))

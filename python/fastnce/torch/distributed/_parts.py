@@ -37,7 +37,9 @@ def softmax_losses(part: Part, other_log_sum_exp: Tensor, targets: Tensor) -> Te
     """
     assert part.log_sum_exp is not None
     grown = torch.nn.functional.softplus(other_log_sum_exp - part.log_sum_exp, threshold=40.0)
-    return part.loss + torch.where(targets == 0, 0.0, targets * grown).to(part.loss.dtype)
+    losses = part.loss + torch.where(targets == 0, 0.0, targets * grown).to(part.loss.dtype)
+    impossible = (part.log_sum_exp == -torch.inf) & (targets > 0)  # labels, with all of the part: not -inf + inf
+    return losses.masked_fill(impossible, torch.inf)
 
 
 def part_of_loss(

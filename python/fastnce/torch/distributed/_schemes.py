@@ -15,8 +15,11 @@ SCHEMES = ("auto", "rows_to_data", "data_to_rows")
 
 
 def moves_rows(scheme: Scheme, shard: Shard, header: Header) -> bool:
-    """Whether rows travel to the inputs: by ``scheme``, or where these are fewer than inputs travelling to rows."""
-    if scheme != "auto" or shard.sampling is None:
+    """Whether rows travel to the inputs: by ``scheme``, or where these are fewer than inputs travelling to rows. Inputs
+    do where there are no samples."""
+    if shard.sampling is None or shard.sampling.num_sampled == 0:
+        return False
+    if scheme != "auto":
         return scheme == "rows_to_data"
     return shard.exchange.size * max(header.examples) > shard.sampling.num_sampled + max(header.distinct)
 
