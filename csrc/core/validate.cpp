@@ -171,8 +171,8 @@ void validate_parts(const LossRequest& r) {
   require(softmax || parts.label_weight == nullptr, "label_weight_sums", "null for the family logistic");
   require(softmax || parts.log_sum_exp == nullptr, "other_log_sum_exp", "null for the family logistic");
   const bool has_counts = parts.label_count != nullptr || r.batch == 0;  // no numbers may be no array
-  require(has_counts || (parts.label_weight == nullptr && parts.log_sum_exp == nullptr),
-          "label_counts", "an array, not null, beside label_weight_sums or other_log_sum_exp");
+  require(has_counts || (parts.label_weight == nullptr && parts.log_sum_exp == nullptr), "label_counts",
+          "an array, not null, beside label_weight_sums or other_log_sum_exp");
 }
 
 // Labels of an example that are no padding.
