@@ -251,7 +251,8 @@ def check_functions_in_other_calls_are_told_apart(rank: int, size: int) -> None:
 def check_classes_masked_by_minus_infinity_keep_their_places(rank: int, size: int) -> None:
     """As they have in one table: last, by their ids; also where a rank has fewer rows than k."""
     weight, bias = torch.randn((V, D), generator=torch.Generator().manual_seed(1)), torch.zeros(V)
-    bias[size - 1 :: size] = -torch.inf
+    masked = max(size, 2) - 1
+    bias[masked :: masked + 1] = -torch.inf  # of two ranks and more, all that the last one holds
     inputs = torch.randn((3, D), generator=torch.Generator().manual_seed(rank))
     own = weight[rank::size], bias[rank::size]
     for k in (V // size + 2, V, V + 2):
@@ -259,7 +260,7 @@ def check_classes_masked_by_minus_infinity_keep_their_places(rank: int, size: in
         assert torch.equal(got[1], expected[1]), k
         close("scores", got[0].nan_to_num(neginf=-9), expected[0].nan_to_num(neginf=-9), "float32")
         assert got[0].is_contiguous() and got[1].is_contiguous()
-    labels = torch.tensor([size - 1, 0])  # the first is masked
+    labels = torch.tensor([masked, 0])
     for reduction in ("none", "sum"):
         with torch.no_grad():
             losses = distributed.softmax_loss(inputs[:2], labels, *own, V, reduction=reduction)
