@@ -37,6 +37,25 @@ def test_generated_pages_are_those_of_their_scripts(script: str, page: str, tmp_
     assert (tmp_path / page).read_text() == (ROOT / "docs" / page).read_text()
 
 
+def test_auto_goes_the_way_that_moves_less_in_every_measured_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("peers", "sharded"):
+        monkeypatch.syspath_prepend(str(ROOT / "bench" / folder))
+    import measured
+
+    from report import newest
+
+    results = newest(ROOT / "bench" / "results", "sharded")
+    assert results is not None
+    ways: dict[tuple[str, int], list[tuple[int, bool]]] = {}
+    for run in results["runs"]:
+        if len(run["ranks"]) > 1:
+            key = run["name"], len(run["ranks"])
+            ways.setdefault(key, []).append((measured.most_bytes(run), measured.is_chosen(run)))
+    assert len(ways) == 8
+    for key, both in ways.items():
+        assert [chosen for _, chosen in sorted(both)] == [True, False], (key, both)
+
+
 @pytest.mark.parametrize("script", ["sharded/measured.py", "sharded/plan.py"])
 def test_the_page_on_ranks_has_what_was_measured_and_what_is_predicted(script: str) -> None:
     assert run(script) in (ROOT / "docs" / "distributed.md").read_text()

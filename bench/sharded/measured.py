@@ -41,13 +41,26 @@ def letters(shape: dict[str, int]) -> str:
     return ", ".join(f"{value:,}" for value in shape.values())
 
 
+def is_chosen(run: Run) -> bool:
+    """Whether ``scheme="auto"`` goes this way: as in python/fastnce/torch/distributed/_schemes.py."""
+    shape, distinct = run["shape"], max(rank["distinct"] for rank in run["ranks"])
+    moves_rows = len(run["ranks"]) * shape["batch"] > shape["sampled"] + distinct
+    return moves_rows == (run["scheme"] == "rows_to_data")
+
+
+def most_bytes(run: Run) -> int:
+    """Of rows and gradients of rows that a rank receives."""
+    return max(received(rank, ROWS, "bytes") for rank in run["ranks"])
+
+
 def traffic_row(run: Run) -> list[str]:
     """Of the rank that receives most."""
     dim = run["shape"]["dim"]
     rank = max(run["ranks"], key=lambda rank: received(rank, ROWS, "bytes"))
     total = received(rank, ("",), "bytes")
     rows, biases = received(rank, ROWS, "bytes"), received(rank, BIASES, "bytes")
-    cells = [run["name"], letters(run["shape"]), TRAVELS[run["scheme"]], str(len(run["ranks"]))]
+    travels = TRAVELS[run["scheme"]] + (", as auto" if is_chosen(run) else "")
+    cells = [run["name"], letters(run["shape"]), travels, str(len(run["ranks"]))]
     counts = [f"{formula(run, rank):,.0f}", f"{received(rank, ROWS, 'elements') / dim:,.0f}"]
     return [*cells, *counts, *map(plan.size, (rows, biases, total - rows - biases))]
 
