@@ -16,9 +16,9 @@ pytestmark = pytest.mark.cuda
 SOFTMAX = LOSSES["sampled softmax"]
 
 
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("hits", [False, True])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("weighted", "hits", "count"), [(False, False, 1), (False, True, 3), (True, False, 3), (True, True, 3)]
+)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_parts_of_a_loss_add_up_to_it(loss, weighted, hits, count, cuda_array):
     whole = request_of("float32", weighted=weighted, hits=hits) | LOSSES[loss]

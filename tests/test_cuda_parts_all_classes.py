@@ -16,9 +16,11 @@ from tolerances import PARTS_RELATIVE
 pytestmark = pytest.mark.cuda
 
 
-@pytest.mark.parametrize("owners", [modulo(1), modulo(3), UNEVEN], ids=["one", "three", "uneven"])
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("weighted", "padded", "owners"),
+    [(False, False, modulo(1)), (False, True, UNEVEN), (True, False, modulo(3)), (True, True, modulo(3))],
+    ids=["one", "padded, uneven", "weighted, three", "weighted, padded, three"],
+)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_parts_of_a_loss_over_all_classes_add_up_to_it(loss, weighted, padded, owners, cuda_array):
     whole = full_request("float32", loss, weighted=weighted, padded=padded)
