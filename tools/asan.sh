@@ -25,4 +25,5 @@ export LD_PRELOAD
 .venv/bin/python -S -m pytest -q -p no:cacheprovider \
   tests/test_sampler.py tests/test_samplers.py tests/test_unigram.py tests/test_mixed_sampler.py tests/test_sampled_loss.py \
   tests/test_sampler_groups.py tests/test_loss_family.py tests/test_targets.py tests/test_groups.py tests/test_in_batch.py \
-  tests/test_all_classes.py tests/test_validation.py tests/test_dlpack.py
+  tests/test_all_classes.py tests/test_parts.py tests/test_parts_all_classes.py tests/test_validation.py \
+  tests/test_dlpack.py
