@@ -18,8 +18,8 @@ export PYTHONPATH="$package:$(.venv/bin/python -c 'import sysconfig; print(sysco
 export FASTNCE_TEST_EMULATED_CUDA=1
 .venv/bin/python -S -c 'import fastnce._core as core; assert "build/emulated" in core.__file__, core.__file__'
 
-# The emulated device runs on one core: a process for each, with every n-th file, from the largest to the smallest.
-mapfile -t files < <(grep -l cuda tests/test_*.py | xargs ls -S)
+# The emulated device runs on one core: a process for each, with every n-th file.
+mapfile -t files < <(grep -l cuda tests/test_*.py)
 cores=$(nproc)
 processes=()
 for ((i = 0; i < cores && i < ${#files[@]}; ++i)); do
