@@ -28,7 +28,7 @@ from fastnce.torch._lists import Classes, exclude_of, label_weights_of, split_li
 from fastnce.torch.distributed._autograd import Examples, Step, Total
 from fastnce.torch.distributed._batch import Batch, Header, Lists, Own, batch_of, header_of
 from fastnce.torch.distributed._exchange import Exchange
-from fastnce.torch.distributed._layout import rows_of_rank
+from fastnce.torch.distributed._layout import require_classes, rows_of_rank
 from fastnce.torch.distributed._shard import Result, Shard
 
 Run: TypeAlias = Callable[[Batch, Header, float, Gradients], Result]
@@ -93,8 +93,7 @@ class Table:
     def require_rows(self) -> None:
         """Raises ValueError unless tables have the rows that this rank has to hold."""
         rank, size = self.exchange.rank, self.exchange.size
-        if self.num_classes < size:
-            raise ValueError(f"num_classes = {self.num_classes}: expected at least one for each of {size} ranks")
+        require_classes(self.num_classes, size)
         rows = rows_of_rank(self.num_classes, rank, size)
         for name, table, dims in (("weight", self.weight, 2), ("bias", self.bias, 1)):
             if table is not None and (table.shape[:1] != (rows,) or table.dim() != dims):

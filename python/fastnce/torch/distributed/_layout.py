@@ -21,6 +21,12 @@ def rows_of_rank(num_classes: int, rank: int, size: int) -> int:
     return max(0, -(-(num_classes - rank) // size))
 
 
+def require_classes(num_classes: int, size: int) -> None:
+    """Raises ValueError unless each rank has a row."""
+    if num_classes < size:
+        raise ValueError(f"num_classes = {num_classes}: expected at least one for each of {size} ranks")
+
+
 def offsets_of(counts: Tensor) -> Tensor:
     """int64 ``[n + 1]`` offsets of lists of these lengths."""
     offsets = counts.new_zeros(counts.shape[0] + 1)

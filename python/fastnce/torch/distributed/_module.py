@@ -31,7 +31,7 @@ from fastnce.torch.distributed._all_classes import rank_of_labels, top_k
 from fastnce.torch.distributed._batch import Batch, raise_if_refused
 from fastnce.torch.distributed._call import Arguments, Table, attempt, require_labels
 from fastnce.torch.distributed._exchange import Exchange
-from fastnce.torch.distributed._layout import rows_of_rank
+from fastnce.torch.distributed._layout import require_classes, rows_of_rank
 from fastnce.torch.distributed._sampling import Drawn, require_strata, stratum_of
 from fastnce.torch.distributed._schemes import SCHEMES, Scheme, step
 
@@ -122,8 +122,7 @@ class ShardedLoss(LossKind, nn.Module):
         sizes = {"num_classes": self.num_classes, "num_sampled": self.num_sampled}
         require_sampler(sampler, {**sizes, "num_true": 1 if drawn else sampler.num_true})
         _core.check_sampler("log_uniform" if drawn else "uniform", 1, self.num_sampled, drawn, self.num_classes)
-        if self.num_classes < size:
-            raise ValueError(f"num_classes = {self.num_classes}: expected at least one for each of {size} ranks")
+        require_classes(self.num_classes, size)
         if self.sampling == "stratified":
             require_strata(self._distribution, self._unique, self.num_classes, self.num_sampled, size)
         self._options()

@@ -1,8 +1,8 @@
 """Rows travel to the inputs: every rank scores its own examples against all samples.
 
 A rank receives the sampled rows of the others and the rows of its own true classes, and sends their gradients back, to
-be summed where the rows are. The rows of true classes travel while the samples are scored: the loss is
-computed in two parts, of which that of the samples knows true classes by their ids alone, to remove hits.
+be summed where the rows are. The rows of true classes travel while the samples are scored: the loss is computed in two
+parts, of which that of the samples knows true classes by their ids alone, to remove hits.
 """
 
 from __future__ import annotations

@@ -42,9 +42,8 @@ class TrueRows:
         owners = owner_of(classes, exchange.size)
         order = torch.argsort(owners, stable=True)
         self.classes = classes[order]
-        self.row_of_label = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))[
-            places
-        ]
+        row_of_class = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        self.row_of_label = row_of_class[places]
         """int64 ``[labels]``: the row, of those that arrive, that each label has."""
         wanted = torch.bincount(owners, minlength=exchange.size)
         self._wanted: list[int] = wanted.tolist()
