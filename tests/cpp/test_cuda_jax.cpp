@@ -19,6 +19,9 @@
 namespace fastnce {
 namespace {
 
+// Of scratch memory: XLA refuses to be asked for more, and these tests give no more.
+constexpr std::size_t kMostAlignment = 16;
+
 // XLA's side, with the default stream of device 0 and its memory.
 const xla::Api& xla_on_cuda() {
   static const xla::Api api = [] {
@@ -32,13 +35,12 @@ const xla::Api& xla_on_cuda() {
       return nullptr;
     };
     made.memory_allocate = [](xla::MemoryAllocate* arguments) -> xla::Error* {
-      constexpr std::size_t kMost = 64;  // as XLA, which gives no more than it is asked for
-      EXPECT_LE(arguments->alignment, kMost);
-      arguments->data = static_cast<std::byte*>(cuda::allocate(arguments->size + kMost, {})) + kMost;
+      EXPECT_LE(arguments->alignment, kMostAlignment);
+      arguments->data = static_cast<std::byte*>(cuda::allocate(arguments->size + kMostAlignment, {})) + kMostAlignment;
       return nullptr;
     };
     made.memory_free = [](xla::MemoryFree* arguments) -> xla::Error* {
-      cuda::release(static_cast<std::byte*>(arguments->data) - 64, {});
+      cuda::release(static_cast<std::byte*>(arguments->data) - kMostAlignment, {});
       return nullptr;
     };
     return made;

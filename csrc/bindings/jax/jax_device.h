@@ -36,7 +36,7 @@ class DeviceCall {
 
   cuda::Workspace workspace(std::size_t bytes) {
     constexpr std::size_t kAlignment = 256;  // of a workspace
-    constexpr std::size_t kXlas = 64;        // XLA refuses more
+    constexpr std::size_t kXlas = 16;        // XLA refuses more
     const std::size_t room = bytes + kAlignment - kXlas;
     xla::MemoryAllocate arguments{xla::head<xla::MemoryAllocate>(), frame_.context, room, kXlas, nullptr};
     allocated_.reserve(allocated_.size() + 1);  // emplace_back must not throw once memory is allocated
