@@ -8,6 +8,8 @@ pytest.importorskip("torch", reason="needs PyTorch")
 import torch
 import torch.distributed as dist
 
+import cuda_arrays
+import emulated_torch
 import fastnce
 from fastnce.torch import distributed
 from sharded_table import close
@@ -15,7 +17,7 @@ from sharded_table import close
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not dist.is_available(), reason="needs torch.distributed"),
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch has no CUDA device"),
+    pytest.mark.skipif(not (cuda_arrays.EMULATED or torch.cuda.is_available()), reason="PyTorch has no CUDA device"),
 ]
 V, D, B, S = 300, 16, 40, 32
 MODULES = (distributed.ShardedNCELoss, distributed.ShardedSampledSoftmaxLoss, distributed.ShardedNegativeSamplingLoss)
@@ -28,6 +30,12 @@ def group():
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch):
+    if cuda_arrays.EMULATED:
+        emulated_torch.emulate(monkeypatch)
 
 
 def results(module, device, scheme, sampling, reduction):
@@ -104,3 +112,18 @@ def test_ranks_are_the_cpus(excludes, dtype):
         ranks.append(distributed.rank_of_labels(inputs, target, weight, bias, V, exclude if excludes else None).cpu())
     torch.testing.assert_close(ranks[1], ranks[0], rtol=0, atol=0, equal_nan=True)
     assert ranks[0].isnan().any() and (ranks[0] % 1 == 0.5).any()
+
+
+@pytest.mark.parametrize("with_q", [False, True])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_the_loss_in_the_batch_is_the_cpus(reduction, with_q):
+    results = []
+    for device in ("cpu", "cuda"):
+        inputs, target, table, log_q, exclude = operands(device, torch.float32)
+        inputs, items = (tensor.detach()[:B].requires_grad_() for tensor in (inputs, table))
+        options = {"log_q": log_q.detach()[:B] if with_q else None, "exclude": exclude, "reduction": reduction}
+        loss = distributed.in_batch_softmax_loss(inputs, items, target[:, 1], **options)
+        loss.sum().backward()
+        results.append([value.detach().cpu() for value in (loss, inputs.grad, items.grad)])
+    for name, expected, got in zip(("loss", "of inputs", "of items"), *results, strict=True):
+        close(name, got, expected, "float32")

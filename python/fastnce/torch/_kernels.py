@@ -101,9 +101,17 @@ def as_array(tensor: Tensor | None) -> Any:
     return tensor if tensor.dtype == torch.bfloat16 or not tensor.is_cpu else tensor.numpy()
 
 
+def factors_of_losses(factor: Tensor | float | None, inputs: Tensor) -> Any:
+    """Upstream factors as the core takes them, ``grad_loss``: on a CUDA device a number, too, is an array."""
+    if isinstance(factor, float) and not inputs.is_cpu:
+        factor = inputs.new_full(inputs.shape[:-1], factor, dtype=torch.float32)
+    return as_array(factor) if isinstance(factor, Tensor) else factor
+
+
 def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_loss: Any = None) -> tuple[Any, ...]:
     """Loss, gradient of inputs, row ids, gradients of weights and biases; ``None`` where not wanted."""
     inputs: Tensor = fields["inputs"]
+    grad_loss = factors_of_losses(grad_loss, inputs)
     sampled = fields["sampled_candidates"]
     counts = fields["true_expected_count"], fields["sampled_expected_count"]
     call, counter = _position(fields["calls"])
@@ -126,7 +134,7 @@ def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_los
         call=call,
         calls=0 if counter is None else counter.data_ptr(),
         gradients=gradients,
-        grad_loss=as_array(grad_loss) if isinstance(grad_loss, Tensor) else grad_loss,
+        grad_loss=grad_loss,
         # 16-bit gradients are rounded once the upstream factor is known, which may be what keeps them from vanishing.
         grad_dtype=None if inputs.dtype == torch.float64 else "float32",
     )
@@ -149,7 +157,7 @@ def _full_loss(request: dict[str, Any], gradients: Gradients, grad_loss: Any) ->
     request = {name: value for name, value in request.items() if value is not None}
     request.update(
         gradients=gradients,
-        grad_loss=as_array(grad_loss) if isinstance(grad_loss, Tensor) else grad_loss,
+        grad_loss=grad_loss,
         grad_dtype=None if str(inputs.dtype).endswith("float64") else "float32",
     )
     loss, grad_inputs, *tables, _ = over_all_classes(_core.full_loss, request, None, None)
@@ -219,9 +227,6 @@ def loss_and_grad(fields: Fields, grad_loss: Tensor | None, mean: bool, gradient
     if mean and fields["padding"] is not None:
         drop_unused_padding(fields)
     factor: Any = share_of_mean(fields, reads=True) if mean else grad_loss
-    if isinstance(factor, float) and not fields["inputs"].is_cpu:
-        inputs: Tensor = fields["inputs"]
-        factor = inputs.new_full(inputs.shape[:-1], factor, dtype=torch.float32)
     losses, *results = _call(fields, gradients, factor)
     return (losses if factor is None else losses.mul_(factor)).sum(), *results
 

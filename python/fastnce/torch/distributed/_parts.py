@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastnce import _core
 from fastnce._request import compute_part
-from fastnce.torch._kernels import Gradients, as_array, over_all_classes
+from fastnce.torch._kernels import Gradients, as_array, factors_of_losses, over_all_classes
 
 
 class Part(NamedTuple):
@@ -56,6 +56,7 @@ def part_of_loss(
     if sampled is not None:
         arrays["sampled_values"] = tuple(None if values is None else as_array(values) for values in sampled)
     arrays["gradients"] = gradients
+    arrays["grad_loss"] = factors_of_losses(fields.get("grad_loss"), fields["inputs"])
     if fields["inputs"].dtype != torch.float64:
         arrays["grad_dtype"] = "float32"
     if sampled is None:
