@@ -32,14 +32,15 @@ def set_threads() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.fixture(params=cuda_arrays.installed() or ["none"])
-def cuda_array(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> cuda_arrays.CudaArrays:
+def cuda_array(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[cuda_arrays.CudaArrays]:
     """Arrays on a CUDA device, of every framework that there is in turn."""
     if reason := cuda_arrays.why_not(request.param):
         pytest.skip(reason)
     if request.param == "emulated":
         monkeypatch.setitem(_devices._DEVICES, cuda_arrays.__name__, cuda_arrays.PoisoningDevice)
     forget_bad_ids()
-    return cuda_arrays.CudaArrays(request.param)
+    with cuda_arrays.all_widths(request.param):
+        yield cuda_arrays.CudaArrays(request.param)
 
 
 def forget_bad_ids() -> None:

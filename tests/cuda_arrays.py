@@ -6,11 +6,13 @@ A build for an emulated device, whose memory is the host's, is tested with the d
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib.util
 import os
 import warnings
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,6 +179,15 @@ class CudaArrays:
         loss, grads = problem.loss.library()(**self.put_all({**problem.arguments(), **changes}))
         results = (loss, grads.inputs, grads.rows.weights, grads.rows.biases)
         return self.get(grads.rows.ids), Results(*(None if array is None else self.get(array) for array in results))
+
+
+def all_widths(name: str) -> AbstractContextManager[Any]:
+    """Around a test that puts arrays: JAX, by default, makes 64-bit numbers 32-bit ones."""
+    if name != "jax":
+        return contextlib.nullcontext()
+    from jax_arrays import enable_x64
+
+    return enable_x64(True)
 
 
 DISGUISES = ["emulated", "unknown"]

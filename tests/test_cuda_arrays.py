@@ -78,7 +78,17 @@ def test_results_belong_to_the_framework_of_inputs(cuda_array):
     for result, (dtype, shape) in zip(results, expected, strict=False):
         got = cuda_array.get(result)
         assert got.shape == shape
-        assert got.dtype == dtype or (cuda_array.name == "jax" and got.dtype == "int32")
+        assert got.dtype == dtype
+
+
+@cuda
+def test_ids_are_32_bit_integers_for_jax_by_default():
+    if reason := cuda_arrays.why_not("jax"):
+        pytest.skip(reason)
+    jax_array = cuda_arrays.CudaArrays("jax")
+    _, grads = fastnce.nce_loss_and_grad(**jax_array.put_all(PROBLEM.arguments()))
+    assert jax_array.is_own(grads.rows.ids) and grads.rows.ids.dtype == "int32"
+    np.testing.assert_array_equal(jax_array.get(grads.rows.ids), PROBLEM.solve()[0])
 
 
 @cuda
@@ -129,8 +139,6 @@ def test_lists_are_refused(cuda_array):
 
 @cuda
 def test_float64_is_refused(cuda_array):
-    if cuda_array.name == "jax":
-        pytest.skip("JAX has no float64 by default")
     for name in ("weights", "biases", "inputs"):
         with pytest.raises(TypeError, match=rf"{name} has dtype float64.*float32, float16 or bfloat16"):
             cuda_array.solve(PROBLEM, **{name: getattr(PROBLEM, name).astype(np.float64)})

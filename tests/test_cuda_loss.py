@@ -261,8 +261,6 @@ def test_padded_rows_repeat_the_last_id_with_zeros(case, cuda_array):
 @pytest.mark.parametrize("bad", [-1, 10, 2**40, -(2**63)])
 @one_of_each_family
 def test_a_label_out_of_range_gives_nan_and_is_reported(loss, bad, cuda_array):
-    if cuda_array.name == "jax" and abs(bad) >= 2**31:
-        pytest.skip("JAX has no int64 by default: it cuts the label to 32 bits")
     problem = Case(batch=6, dim=5, sampled=7, num_true=2, loss=loss).problem()
     clean = cuda_array.solve(problem)[1]
     labels = problem.labels.copy()
