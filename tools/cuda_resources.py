@@ -197,7 +197,7 @@ def page(kernels: list[Kernel]) -> str:
     lines = [
         "# Resources of the CUDA kernels",
         "",
-        "Written by `make cuda-report` from the compiled machine code; the kernels have not yet run on a GPU.",
+        "Written by `make cuda-report` from the compiled machine code.",
         "",
         "- Threads: of a block, as launched; `reduce_rows` and `join_rows` may have fewer.",
         "- Shared memory: bytes of a block. What is chosen at launch is included for the kernels that multiply; of the",

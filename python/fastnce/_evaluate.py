@@ -84,8 +84,8 @@ def top_k(
         scores = np.take_along_axis(scores, ids, axis=1)
 
     Beside its results it needs at most some 128 MiB of memory, or 32 k bytes for each thread. Ctrl-C on the main thread
-    ends a call within about a tenth of a second. On a CUDA device (not yet run on a GPU) nothing ends a call,
-    ``progress`` is called once, at the end, and ids are not checked (:mod:`fastnce.cuda`).
+    ends a call within about a tenth of a second. On a CUDA device nothing ends a call, ``progress`` is called once, at
+    the end, and ids are not checked (:mod:`fastnce.cuda`).
 
     Args:
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never

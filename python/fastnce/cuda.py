@@ -1,4 +1,4 @@
-"""CUDA devices that fastnce can use. The CUDA backend is implemented but has not yet run on a GPU.
+"""CUDA devices that fastnce can use.
 
 The functions of :mod:`fastnce` compute on the device of their arrays. They queue their work on the current stream of
 the framework that ``inputs`` belongs to. With arrays of PyTorch or of CuPy alone they return without synchronising, so

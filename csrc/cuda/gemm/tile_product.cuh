@@ -17,7 +17,7 @@
 // A tile of 128 columns takes 16 KiB per part and slice from the L2 cache for 524,288 multiply-adds per product of
 // parts: 32 per byte at order 1, 48 at order 2, 64 at order 3. At order 1 the L2 cache is therefore the limit (an H100
 // at 5.5 TB/s would allow 350 TFLOP/s, its tensor cores 600 by this instruction), above it tensor cores are. These are
-// predictions: no GPU has run this yet.
+// predictions, not measurements.
 #pragma once
 
 #include <cstdint>

@@ -1,10 +1,10 @@
 // The CUDA backend: the operations of sampler.h and loss.h on arrays in the memory of a GPU.
 //
-// Implemented, not yet run on a GPU. A call queues its work on the caller's stream and returns; it neither synchronises
-// nor allocates, and a CUDA graph can capture it. Params and requests are those of the CPU, with device pointers; only
-// spans of shards are in host memory. Everything that can be checked without reading device memory is checked before
-// anything is queued: InvalidValue. Every call that needs the backend throws InvalidValue unless unavailable_reason()
-// is empty, and DeviceError if CUDA reports an error.
+// A call queues its work on the caller's stream and returns; it neither synchronises nor allocates, and a CUDA graph
+// can capture it. Params and requests are those of the CPU, with device pointers; only spans of shards are in host
+// memory. Everything that can be checked without reading device memory is checked before anything is queued:
+// InvalidValue. Every call that needs the backend throws InvalidValue unless unavailable_reason() is empty, and
+// DeviceError if CUDA reports an error.
 #pragma once
 
 #include <cstddef>

@@ -44,8 +44,8 @@ def in_batch_softmax_loss(
     counts of several sources add up, for instance of the batch and of extra items that were sampled uniformly from V
     classes: ``log(B p + N / V)``, for the items of the batch and the extra ones alike.
 
-    Arrays, devices and errors are those of :func:`nce_loss`. On a CUDA device (not yet run on a GPU) there is at least
-    one example, and a ``log_q`` that is not finite gives NaN.
+    Arrays, devices and errors are those of :func:`nce_loss`. On a CUDA device there is at least one example, and a
+    ``log_q`` that is not finite gives NaN.
 
     Args:
         inputs: ``[B, D]`` embeddings of the examples, such as users or queries.

@@ -109,15 +109,15 @@ def nce_loss(
         v = x @ w[z].T + c[z] - np.log(sampled_count)
         loss = (np.logaddexp(0, u) - u / T).sum(1) + np.logaddexp(0, v).sum(1)
 
-    Arrays are NumPy arrays or anything that exports ``__dlpack__``, on the CPU or on a CUDA device (not yet run on a
-    GPU): all on the device of ``inputs``. On the CPU, Ctrl-C on the main thread ends a call within about a tenth of a
-    second, unless it has begun to write its results.
+    Arrays are NumPy arrays or anything that exports ``__dlpack__``, on the CPU or on a CUDA device: all on the device
+    of ``inputs``. On the CPU, Ctrl-C on the main thread ends a call within about a tenth of a second, unless it has
+    begun to write its results.
 
-    On CUDA (not yet run on a GPU) work is queued on the current stream of the framework of ``inputs``; calls with
-    arrays of JAX, of unknown or of several frameworks wait for it. Tables and inputs are float32, float16 or bfloat16.
-    Expected counts, ``label_weights`` and ``grad_loss`` are float32, contiguous and not broadcast. Values are not
-    checked: an example with a label out of range, or with an expected count that is not positive, gets a loss of NaN,
-    and so does one whose list has wrong offsets; see :func:`fastnce.cuda.check`.
+    On CUDA work is queued on the current stream of the framework of ``inputs``; calls with arrays of JAX, of unknown or
+    of several frameworks wait for it. Tables and inputs are float32, float16 or bfloat16. Expected counts,
+    ``label_weights`` and ``grad_loss`` are float32, contiguous and not broadcast. Values are not checked: an example
+    with a label out of range, or with an expected count that is not positive, gets a loss of NaN, and so does one whose
+    list has wrong offsets; see :func:`fastnce.cuda.check`.
 
     Args:
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never
@@ -270,8 +270,8 @@ def nce_loss_and_grad(
             to the dtype of its array.
         pad_rows: Return ``B * num_true + num_sampled`` rows instead of n. Rows left over repeat the last id with zero
             gradients: ``index_add_`` is correct with them; ``weights[ids] -= ...`` is not, because it keeps one row of
-            a repeated id. On CUDA (not yet run on a GPU) a call without padding waits for n; with padding it never
-            synchronises, and a CUDA graph can capture it.
+            a repeated id. On CUDA a call without padding waits for n; with padding it never synchronises, and a CUDA
+            graph can capture it.
 
     The other arguments and the errors are those of :func:`nce_loss`.
 

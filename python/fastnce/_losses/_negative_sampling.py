@@ -91,7 +91,7 @@ def negative_sampling_loss(
     shared by the batch: ``negative_weight = k / S`` counts them as k negatives of each example.
     ``positive_weight=gbce_weight(S, V, calibration)`` is gBCE (Petrov and Macdonald 2023).
 
-    Arguments, errors and devices are those of :func:`nce_loss`; on a CUDA device (not yet run on a GPU).
+    Arguments, errors and devices are those of :func:`nce_loss`.
 
     Args:
         sampled_candidates: ``[S]`` integer classes in [0, V), of any sampler or source. V is the number of rows of

@@ -116,7 +116,7 @@ def sampled_softmax_loss(
     classes of the example are left out unless ``remove_accidental_hits`` is false; each then stands twice in the sum.
     The T true classes of an example stand in each other's denominators.
 
-    Arguments, errors and devices are those of :func:`nce_loss`; on a CUDA device (not yet run on a GPU).
+    Arguments, errors and devices are those of :func:`nce_loss`.
 
     Args:
         remove_accidental_hits: Leave out sampled classes that are true classes of the example, every duplicate.

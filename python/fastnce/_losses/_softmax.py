@@ -86,9 +86,8 @@ def softmax_loss(
     A label given twice counts twice in the target; each class stands once in the softmax. What a sampled loss estimates
     from some classes this computes from all: in time proportional to V.
 
-    Ctrl-C on the main thread ends a call within about a tenth of a second. On a CUDA device (not yet run on a GPU)
-    nothing ends a call, ``progress`` is called once, at the end, and V is at most 2^22; ids are not checked
-    (:mod:`fastnce.cuda`).
+    Ctrl-C on the main thread ends a call within about a tenth of a second. On a CUDA device nothing ends a call,
+    ``progress`` is called once, at the end, and V is at most 2^22; ids are not checked (:mod:`fastnce.cuda`).
 
     Args:
         weights: ``[V, D]`` class embeddings, rows contiguous (any row stride), or a list of shards of rows. Never

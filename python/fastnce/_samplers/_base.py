@@ -93,10 +93,10 @@ class Sampler:
 
     The sizes are fixed for the life of a sampler. Threads may share a sampler.
 
-    A sampler belongs to the device of its first call; a call on another raises ``ValueError``. A CUDA device (not yet
-    run on a GPU) counts the calls itself, so that each replay of a CUDA graph draws fresh ids. The first call must
-    precede the capture; the caller must order calls on several streams; ``state`` synchronises. A graph keeps the seed
-    with which it was captured, and may outlive the sampler. Copies and pickles belong to no device.
+    A sampler belongs to the device of its first call; a call on another raises ``ValueError``. A CUDA device counts the
+    calls itself, so that each replay of a CUDA graph draws fresh ids. The first call must precede the capture; the
+    caller must order calls on several streams; ``state`` synchronises. A graph keeps the seed with which it was
+    captured, and may outlive the sampler. Copies and pickles belong to no device.
     """
 
     def __init__(

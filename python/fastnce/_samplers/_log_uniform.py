@@ -56,8 +56,7 @@ def log_uniform_candidate_sampler(
     For classes sorted by decreasing frequency. The whole batch shares one set of samples; true classes are not excluded
     from it. Calls with the same seed return the same ids; :class:`LogUniformSampler` continues a stream. Unique
     sampling of nearly all classes takes about V log(V)**2 draws; Ctrl-C on the main thread ends it within about a tenth
-    of a second. On CUDA (not yet run on a GPU) the ids are the same, and the expected count of a class out of range is
-    NaN.
+    of a second. On CUDA the ids are the same, and the expected count of a class out of range is NaN.
 
     Args:
         true_classes: ``[B, num_true]`` (or ``[B]`` if ``num_true`` is 1) integer classes.
@@ -91,10 +90,10 @@ class LogUniformSampler(FixedSampler):
     those of :func:`log_uniform_candidate_sampler`. The sizes are fixed for the life of a sampler. ``state`` can be
     saved and set: a resumed run draws the same ids. Threads may share a sampler.
 
-    A sampler belongs to the device of its first call; a call on another raises ``ValueError``. A CUDA device (not yet
-    run on a GPU) counts the calls itself, so that each replay of a CUDA graph draws fresh ids. The first call must
-    precede the capture; the caller must order calls on several streams; ``state`` synchronises. A graph keeps the seed
-    with which it was captured, and may outlive the sampler. Copies and pickles belong to no device.
+    A sampler belongs to the device of its first call; a call on another raises ``ValueError``. A CUDA device counts the
+    calls itself, so that each replay of a CUDA graph draws fresh ids. The first call must precede the capture; the
+    caller must order calls on several streams; ``state`` synchronises. A graph keeps the seed with which it was
+    captured, and may outlive the sampler. Copies and pickles belong to no device.
     """
 
     def __init__(

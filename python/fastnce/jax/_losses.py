@@ -79,7 +79,7 @@ def nce_loss(
             ``jax_enable_x64``.
         jax.errors.JaxRuntimeError: When run on the CPU: classes out of range, expected counts that are not positive;
             the message says which. (For small programs, which XLA runs synchronously, JAX raises ValueError instead.)
-            On a GPU (not yet run on one) such an example gets a loss of NaN; see :func:`fastnce.cuda.check`.
+            On a GPU such an example gets a loss of NaN; see :func:`fastnce.cuda.check`.
     """
     return value(
         request(

@@ -36,8 +36,7 @@ def softmax_loss(
     precision: Precision | None = None,
 ) -> Tensor:
     """Cross entropy of ``input @ weight.T + bias`` over all V classes, :func:`fastnce.softmax_loss`: that of
-    ``torch.nn.functional.cross_entropy``, without the ``[B, V]`` logits in memory. On a CUDA device (not yet run on a
-    GPU) V is at most 2^22.
+    ``torch.nn.functional.cross_entropy``, without the ``[B, V]`` logits in memory. On a CUDA device V is at most 2^22.
 
     Args:
         input: ``[B, D]``, or with more axes of examples.

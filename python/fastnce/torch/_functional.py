@@ -129,7 +129,7 @@ def nce_loss(
             weights), ``"sum"``, or ``"none"``.
         ignore_index: A class that is left out, each by itself: T counts the others. Examples without another class have
             a loss of 0 and gradients of 0. If all examples are such, the mean is 0, too. ``None`` disables this, which
-            saves work in compiled graphs and on a CUDA device (not yet run on a GPU).
+            saves work in compiled graphs and on a CUDA device.
         sparse: Gradients of weight and bias are sparse COO tensors, coalesced, instead of dense ones.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` uses the setting of
             :func:`fastnce.set_precision`.
@@ -139,7 +139,7 @@ def nce_loss(
 
     Raises:
         ValueError: Shapes that do not match, tensors on different devices; on the CPU, classes out of range (on a CUDA
-            device, not yet run on a GPU, such an example's loss is NaN).
+            device such an example's loss is NaN).
         TypeError: Unsupported or mixed dtypes.
     """
     options = {"true_target": true_target, "remove_accidental_hits": remove_accidental_hits}

@@ -184,8 +184,8 @@ class SampledLoss(LossKind, Evaluated, nn.Embedding):
             A scalar, or ``[B]`` (``[B, L]``) for ``reduction="none"``; float64 for float64 inputs, else float32.
 
         Raises:
-            ValueError: Shapes that do not match, tensors on different devices; on the CPU, classes out of range (on
-                a CUDA device, not yet run on a GPU, the loss is NaN).
+            ValueError: Shapes that do not match, tensors on different devices; on the CPU, classes out of range (on a
+                CUDA device the loss is NaN).
             TypeError: Unsupported or mixed dtypes.
         """
         # Past nn.Module.__getattr__, which takes a microsecond; what is parametrised is not among the parameters.

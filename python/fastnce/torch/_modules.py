@@ -57,7 +57,7 @@ class NCELoss(NCEKind, _Normalised):
             weights), ``"sum"``, or ``"none"``.
         ignore_index: A class that is left out, each by itself: T counts the others. Examples without another class have
             a loss of 0 and gradients of 0. If all examples are such, the mean is 0, too. ``None`` disables this, which
-            saves work in compiled graphs and on a CUDA device (not yet run on a GPU).
+            saves work in compiled graphs and on a CUDA device.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` uses the setting of
             :func:`fastnce.set_precision`.
         seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`. A sampler has its own.

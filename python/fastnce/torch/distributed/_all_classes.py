@@ -40,8 +40,8 @@ def softmax_loss(
     """Cross entropy over all classes of a table that is spread over the ranks: :func:`fastnce.torch.softmax_loss`.
 
     All ranks call it together, each with its own examples. Inputs travel to the rows, and a number for each example;
-    every rank scores all inputs against its own rows, twice if gradients are asked for. On CUDA devices (not yet run on
-    a GPU) a rank has at most 2^22 rows.
+    every rank scores all inputs against its own rows, twice if gradients are asked for. On CUDA devices a rank has at
+    most 2^22 rows.
 
     Args:
         input: ``[b, D]``, or with more axes of examples: this rank's.
