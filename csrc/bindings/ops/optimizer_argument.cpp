@@ -23,7 +23,7 @@ void require_fits(const Array& state, const Scoring& tables, std::int64_t rows, 
     throw InvalidType(
         concat(state.name, " has dtype ", state.type_name(), ": expected ", name_of(tables.dtype)));
   }
-  if (!is_compact(state.shape, state.strides)) {
+  if (count(state.shape) > 0 && !is_compact(state.shape, state.strides)) {
     throw InvalidValue(concat(state.name, " is not contiguous: expected an array in row-major order"));
   }
 }

@@ -58,7 +58,7 @@ void update_rows_of(const OptimizerArgument& optimizer, const py::dict& fields, 
   if (!bias_rows.is_none()) {
     biases.emplace(borrow_or_convert(bias_rows, "bias_rows", kHost));
     require_rows(*biases, gradients.count, -1);
-    if (!is_compact(biases->shape, biases->strides)) {
+    if (gradients.count > 1 && biases->strides[0] != 1) {
       throw InvalidValue("bias_rows is not contiguous: expected an array in row-major order");
     }
     gradients.biases = biases->data;
