@@ -76,9 +76,9 @@ def test_biases_may_be_left_out_and_updated_alone(rule: Rule) -> None:
 def test_shards_are_updated_as_the_whole_table_is(rule: Rule, strategy: str) -> None:
     weights, biases = tables(6)
     if strategy == "div":
-        parts = [part.copy() for part in np.array_split(weights, 7)], [part.copy() for part in np.array_split(biases, 7)]
+        parts = tuple([part.copy() for part in np.array_split(table, 7)] for table in (weights, biases))
     else:
-        parts = [weights[i::7].copy() for i in range(7)], [biases[i::7].copy() for i in range(7)]
+        parts = tuple([table[i::7].copy() for i in range(7)] for table in (weights, biases))
     whole = rule.make(weights, biases)
     sharded = rule.make(*parts, partition_strategy=strategy)
     for step in range(3):
@@ -137,7 +137,9 @@ def test_training_goes_on_from_a_saved_state(rule: Rule, tmp_path: Path) -> None
 def test_a_state_of_another_optimizer_is_refused_and_changes_nothing() -> None:
     weights, biases = tables(8)
     adam = RULES["adam"].make(weights, biases)
-    with pytest.raises(ValueError, match=r"state has the arrays \['step', 'weights.sum'\]: expected \['biases.exp_avg'"):
+    with pytest.raises(
+        ValueError, match=r"state has the arrays \['step', 'weights.sum'\]: expected \['biases.exp_avg'"
+    ):
         adam.load_state(RULES["adagrad"].make(weights).state)
     other = dict(RULES["adam"].make(weights[:, :5].copy(), biases).state) | {"step": np.array(9)}
     with pytest.raises(ValueError, match=r"state\['weights.exp_avg'\] has shape \[60, 5\]: expected \[60, 8\]"):
@@ -285,7 +287,11 @@ def test_gradients_that_do_not_fit_are_refused_and_change_nothing(arguments: Any
         (lambda w: fastnce.optim.SGD(w, lr=np.nan), ValueError, "lr = nan: expected a finite number, at least 0"),
         (lambda w: fastnce.optim.SGD(w, lr="fast"), TypeError, "lr is a str: expected a number"),
         (lambda w: fastnce.optim.SGD(w, momentum=-0.1), ValueError, "momentum = -0.1: expected a finite number"),
-        (lambda w: fastnce.optim.Adam(w, betas=(1.0, 0.9)), ValueError, r"betas\[0\] = 1: expected a number in \[0, 1\)"),
+        (
+            lambda w: fastnce.optim.Adam(w, betas=(1.0, 0.9)),
+            ValueError,
+            r"betas\[0\] = 1: expected a number in \[0, 1\)",
+        ),
         (lambda w: fastnce.optim.Adam(w, eps=-1e-8), ValueError, "eps = -1e-08: expected a finite number, at least 0"),
         (lambda w: fastnce.optim.Adagrad(w, lr_decay=-1), ValueError, "lr_decay = -1: expected a finite number"),
         (

@@ -1,4 +1,4 @@
-"""fastnce.train_step: the loss and its gradients, then the optimizer, in one pass that reads the tables as they were."""
+"""fastnce.train_step: loss, gradients and optimizer in one pass, which reads the tables as they were before it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ def steps(problem: Problem, rule: Rule, count: int = 2, **options: Any) -> None:
     arguments["grad_loss"] = np.linspace(0.5, 2.0, problem.batch)
     inputs, labels = arguments.pop("inputs"), arguments.pop("labels")
     loss_and_grad = problem.loss.library()
-    ours, theirs = (
-        rule.make(weights.copy(), None if biases is None else biases.copy(), **options) for _ in range(2)
-    )
+    ours, theirs = (rule.make(weights.copy(), None if biases is None else biases.copy(), **options) for _ in range(2))
     for _ in range(count):
         loss, grads = loss_and_grad(theirs.weights, theirs.biases, labels, inputs, **arguments)
         theirs.update_rows(*grads.rows)

@@ -44,8 +44,9 @@ void require_inputs_elsewhere(const Scoring& r, const Table& table, const char* 
   const Extent inputs(r.inputs, r.batch, r.inputs_stride, r.dim, r.inputs_dtype.value_or(r.dtype));
   for (const Shard& shard : table.shards) {
     if (!inputs.overlaps(extent_of(shard, columns, dtype.value_or(r.dtype)))) continue;
-    throw InvalidValue(concat("inputs shares memory with ", name,
-                              ", which is updated while inputs is read: expected an array of its own, as inputs.copy()"));
+    throw InvalidValue(
+        concat("inputs shares memory with ", name,
+               ", which is updated while inputs is read: expected an array of its own, as inputs.copy()"));
   }
 }
 

@@ -48,8 +48,7 @@ FASTNCE_HD float stochastic_float16(float value, std::uint32_t random) {
   const std::uint32_t rounded = (__builtin_bit_cast(std::uint32_t, shifted) + (random & 0x1FFFu)) & 0xFFFFE000u;
   const float result = __builtin_bit_cast(float, rounded) - shift;
   const std::uint32_t sign = bits & 0x80000000u;
-  return magnitude >= 0x7F800000u ? value
-                                  : __builtin_bit_cast(float, __builtin_bit_cast(std::uint32_t, result) | sign);
+  return magnitude >= 0x7F800000u ? value : __builtin_bit_cast(float, __builtin_bit_cast(std::uint32_t, result) | sign);
 }
 
 }  // namespace fastnce::math

@@ -80,8 +80,8 @@ def writable(array: Any, name: str) -> npt.NDArray[Any]:
         tensor = array.detach()
         if tensor.device.type != "cpu":
             raise ValueError(f"{name} is on device {tensor.device}: expected a table on the CPU")
-        return tensor.view(torch.uint16).numpy() if tensor.element_size() == 2 else tensor.numpy()
-    view = array if isinstance(array, np.ndarray) else np.from_dlpack(array)
+        array = tensor.view(torch.uint16).numpy() if tensor.element_size() == 2 else tensor.numpy()
+    view: npt.NDArray[Any] = array if isinstance(array, np.ndarray) else np.from_dlpack(array)
     if not view.flags.writeable:
         raise ValueError(f"{name} is read-only: expected an array that can be written to")
     return view

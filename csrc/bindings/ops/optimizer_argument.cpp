@@ -20,8 +20,7 @@ void require_fits(const Array& state, const Scoring& tables, std::int64_t rows, 
         concat(state.name, " has shape ", state.shape_text(), ": expected ", shape_text(expected), ", as its table"));
   }
   if (floating_type(state) != tables.dtype) {
-    throw InvalidType(
-        concat(state.name, " has dtype ", state.type_name(), ": expected ", name_of(tables.dtype)));
+    throw InvalidType(concat(state.name, " has dtype ", state.type_name(), ": expected ", name_of(tables.dtype)));
   }
   if (count(state.shape) > 0 && !is_compact(state.shape, state.strides)) {
     throw InvalidValue(concat(state.name, " is not contiguous: expected an array in row-major order"));

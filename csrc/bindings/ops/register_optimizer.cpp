@@ -20,8 +20,9 @@ namespace {
 // In place of inputs: no examples, of the width and the dtype of the weights.
 Array no_inputs(py::handle weights) {
   const bool shards = PyList_Check(weights.ptr()) || PyTuple_Check(weights.ptr());
-  const auto first = shards && py::len(weights) > 0 ? py::reinterpret_steal<py::object>(PySequence_GetItem(weights.ptr(), 0))
-                                                    : py::reinterpret_borrow<py::object>(weights);
+  const auto first = shards && py::len(weights) > 0
+                         ? py::reinterpret_steal<py::object>(PySequence_GetItem(weights.ptr(), 0))
+                         : py::reinterpret_borrow<py::object>(weights);
   Array inputs = borrow_differentiable(first, "weights", kHost);
   require_matrix(inputs, "[V, D]");
   inputs.shape[0] = 0;
@@ -30,8 +31,7 @@ Array no_inputs(py::handle weights) {
 
 // A number for each row of an update.
 void require_rows(const Array& array, std::int64_t rows, std::int64_t columns) {
-  const std::vector<std::int64_t> expected =
-      columns < 0 ? std::vector{rows} : std::vector{rows, columns};
+  const std::vector<std::int64_t> expected = columns < 0 ? std::vector{rows} : std::vector{rows, columns};
   if (array.shape != expected) {
     throw InvalidValue(concat(array.name, " has shape ", array.shape_text(), ": expected ", shape_text(expected),
                               ", a row for each of ids"));

@@ -207,8 +207,8 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
       if (narrow.inputs) enter_inputs(kernels, request, own, part);
       (sizes.softmax ? kernels.softmax_true_logits : kernels.logistic_true_classes)(own, part, memory.scratch);
     });
-    // Rows in parts, one after the other in the same memory, once all threads have read the tables. Then all are updated:
-    // half a step would leave a table that no step leaves.
+    // Rows in parts, one after the other in the same memory, once all threads have read the tables. Then all are
+    // updated: half a step would leave a table that no step leaves.
     const auto update_rows = [&](const auto& complete) {
       if (team.rank == 0) interruption.requested();
       team.barrier();

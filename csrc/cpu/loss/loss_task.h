@@ -122,7 +122,7 @@ struct LossTask {
   T* grad_inputs;
   T* grad_weights;
   T* grad_biases;
-  double* log_sum_exp;  // of a softmax
+  double* log_sum_exp;     // of a softmax
   std::int64_t first_row;  // the row that grad_weights and grad_biases begin with
 
   // The row plan; null if no row gradients are wanted.

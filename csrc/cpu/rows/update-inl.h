@@ -6,8 +6,8 @@
 
 template <class T, class O>
 [[gnu::always_inline]] inline void update_elements(const O& optimizer, T keep, std::int64_t dim,
-                                                   const T* __restrict gradient, T* __restrict row,
-                                                   T* __restrict first, T* __restrict second) {
+                                                   const T* __restrict gradient, T* __restrict row, T* __restrict first,
+                                                   T* __restrict second) {
   for (std::int64_t d = 0; d < dim; ++d) {
     T none{};
     T& a = O::kElementStates > 0 ? first[d] : none;
@@ -80,9 +80,8 @@ void update_as(const UpdatedTable<T>& to, O optimizer, const std::int64_t* ids, 
 
 template <class T>
 void update(const UpdatedTable<T>& to, const std::int64_t* ids, std::int64_t rows, const T* gradients, T* buffer) {
-  math::with_optimizer<T>(*to.optimizer, [&](const auto& optimizer) {
-    update_as<T>(to, optimizer, ids, rows, gradients, buffer);
-  });
+  math::with_optimizer<T>(*to.optimizer,
+                          [&](const auto& optimizer) { update_as<T>(to, optimizer, ids, rows, gradients, buffer); });
 }
 
 template <class T>

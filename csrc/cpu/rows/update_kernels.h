@@ -13,9 +13,9 @@ namespace fastnce::cpu {
 template <class T>
 struct UpdatedTable {
   TableView table;
-  std::int64_t dim;           // 1 for biases
-  T* states[kMostStates];     // [V, dim] or, row-wise, [V]
-  std::uint32_t number;       // 0 for weights, 1 for biases: each has random bits of its own
+  std::int64_t dim;        // 1 for biases
+  T* states[kMostStates];  // [V, dim] or, row-wise, [V]
+  std::uint32_t number;    // 0 for weights, 1 for biases: each has random bits of its own
   const Optimizer* optimizer;
 };
 

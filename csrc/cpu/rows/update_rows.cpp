@@ -90,8 +90,8 @@ void run(const RowUpdate& update, const Scoring& tables, const GradientRows& row
 
   const UpdateKernels<T>& kernels = update_kernels<T>(current_isa());
   const UpdatedTable<T> weights = updated_weights<T>(update, tables), biases = updated_biases<T>(update, tables);
-  const Gradients of_weights{rows.weights, rows.weights_stride, tables.dim,
-                             rows.weights_dtype.value_or(tables.dtype), in_order};
+  const Gradients of_weights{rows.weights, rows.weights_stride, tables.dim, rows.weights_dtype.value_or(tables.dtype),
+                             in_order};
   const Gradients of_biases{rows.biases, 1, 1, rows.biases_dtype.value_or(tables.dtype), in_order};
   const TableRows<T> weight_rows(kernels, weights, of_weights, plan), bias_rows(kernels, biases, of_biases, plan);
 

@@ -1,7 +1,8 @@
 // Optimizers of class tables: they update the rows that a step touches, in place, and leave all others as they are.
 //
 // A row's gradients are added up before it is updated, so that a class that occurs twice counts as one step. With w the
-// row, g its gradient and `kind` the formula (csrc/math/optimizer/):  w := (1 - learning_rate * weight_decay) w - step(g)
+// row, g its gradient and `kind` the formula (csrc/math/optimizer/):  w := (1 - learning_rate * weight_decay) w -
+// step(g)
 #pragma once
 
 #include <cstdint>
@@ -56,11 +57,11 @@ struct RowUpdate {
 
 // Gradients of rows, in any order; a row may occur several times.
 struct GradientRows {
-  std::int64_t count = 0;              // n
-  const std::int64_t* ids = nullptr;   // [n], each in [0, V)
-  const void* weights = nullptr;       // [n, D]; null: those of biases alone
-  std::int64_t weights_stride = 0;     // elements from one row to the next
-  const void* biases = nullptr;        // [n], contiguous; null: biases are not updated
+  std::int64_t count = 0;                                      // n
+  const std::int64_t* ids = nullptr;                           // [n], each in [0, V)
+  const void* weights = nullptr;                               // [n, D]; null: those of biases alone
+  std::int64_t weights_stride = 0;                             // elements from one row to the next
+  const void* biases = nullptr;                                // [n], contiguous; null: biases are not updated
   std::optional<DType> weights_dtype = {}, biases_dtype = {};  // where they are not the compute dtype
 };
 

@@ -18,7 +18,8 @@ struct Adam {
   T rate, eps, keep1, keep2, take1, take2;
 
   // rate m / c1 / (sqrt(v / c2) + e) = (rate sqrt(c2) / c1) m / (sqrt(v) + e sqrt(c2)), with c the bias corrections:
-  // `eps` is e sqrt(c2) where it is added to the corrected root (torch.optim.Adam, FBGEMM), else it is added to sqrt(v).
+  // `eps` is e sqrt(c2) where it is added to the corrected root (torch.optim.Adam, FBGEMM), else it is added to
+  // sqrt(v).
   template <class Given>
   explicit Adam(const Given& given)
       : keep1(static_cast<T>(given.beta1)),

@@ -226,7 +226,8 @@ def sampled_softmax_loss_and_grad(
 ) -> tuple[Any, Grads]:
     """:func:`sampled_softmax_loss` and, in the same pass, the gradients of the sum of the losses.
 
-    ``grad_loss``, ``grad_dtype``, ``pad_rows``, ``optimizer`` and what is returned are those of :func:`nce_loss_and_grad`.
+    ``grad_loss``, ``grad_dtype``, ``pad_rows``, ``optimizer`` and what is returned are those of
+    :func:`nce_loss_and_grad`.
 
     Returns:
         ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.

@@ -67,9 +67,10 @@ class Optimizer:
         initial_state: float = 0.0,
         **numbers: float,
     ) -> None:
-        given = _DEFAULTS | options
+        given: dict[str, Any] = {**_DEFAULTS, **options}
         if unknown := set(given) - set(_DEFAULTS):
-            raise TypeError(f"{type(self).__name__} has no argument {min(unknown)}: expected one of {sorted(_DEFAULTS)}")
+            name = type(self).__name__
+            raise TypeError(f"{name} has no argument {min(unknown)}: expected one of {sorted(_DEFAULTS)}")
         self.weights = weights
         self.biases = biases
         self.lr = lr

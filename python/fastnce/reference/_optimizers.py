@@ -43,7 +43,14 @@ def rowwise_adagrad(
 
 
 def adam(
-    g: Array, states: States, *, lr: float, step: int, betas: tuple[float, float], eps: float, eps_corrected: bool = False
+    g: Array,
+    states: States,
+    *,
+    lr: float,
+    step: int,
+    betas: tuple[float, float],
+    eps: float,
+    eps_corrected: bool = False,
 ) -> Array:
     """Lazy Adam."""
     m, v = states["exp_avg"], states["exp_avg_sq"]
