@@ -26,7 +26,8 @@ void validate_dtypes(const LossRequest& request, const LossOutputs& outputs);
 void validate_labels(const LossRequest& request);
 void validate_candidates(const LossRequest& request);
 
-// Gradients of rows: ids in range, arrays that are there, element types as those of gradients.
+// Gradients of rows: arrays that are there, element types as those of gradients; and ids in range.
+void validate_row_arrays(const GradientRows& rows, const LossRequest& tables);
 void validate_rows(const GradientRows& rows, const LossRequest& tables);
 
 // G, a divisor of B.

@@ -67,24 +67,16 @@ _CONVERTERS: dict[str, Convert] = {
 }
 
 
-def writable(array: Any, name: str) -> npt.NDArray[Any]:
-    """A table on the CPU as a NumPy array of the same memory, if its library lets it be written to."""
+def require_writable(array: Any, name: str) -> None:
+    """Refuses an array whose library does not let it be written to."""
     library = like(array).__name__.removeprefix("_to_")
     if library in ("jax", "tensorflow"):
         raise TypeError(
             f"{name} {is_a(array)}, which cannot be written to: expected a NumPy array or a tensor of PyTorch"
             + ("; fastnce.jax updates rows of JAX's arrays" if library == "jax" else "")
         )
-    if library == "torch":
-        torch = sys.modules["torch"]
-        tensor = array.detach()
-        if tensor.device.type != "cpu":
-            raise ValueError(f"{name} is on device {tensor.device}: expected a table on the CPU")
-        array = tensor.view(torch.uint16).numpy() if tensor.element_size() == 2 else tensor.numpy()
-    view: npt.NDArray[Any] = array if isinstance(array, np.ndarray) else np.from_dlpack(array)
-    if not view.flags.writeable:
+    if isinstance(array, np.ndarray) and not array.flags.writeable:
         raise ValueError(f"{name} is read-only: expected an array that can be written to")
-    return view
 
 
 def joined(first: Any, second: Any) -> Any:

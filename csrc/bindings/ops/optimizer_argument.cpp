@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "bindings/ops/cuda_call.h"
 #include "bindings/ops/host_call.h"
 #include "fastnce/error.h"
 
@@ -29,17 +30,20 @@ void require_fits(const Array& state, const Scoring& tables, std::int64_t rows, 
 
 }  // namespace
 
-OptimizerArgument::OptimizerArgument(const std::string& kind, py::handle weights_states, py::handle biases_states)
+OptimizerArgument::OptimizerArgument(const std::string& kind, py::handle weights_states, py::handle biases_states,
+                                     py::handle device)
     : has_biases_(!biases_states.is_none()) {
   numbers.kind = optimizer_named(kind);
-  add_states(weights_states, "weights", weights_states_);
-  if (has_biases_) add_states(biases_states, "biases", biases_states_);
+  const Place place = device.is_none() ? kHost : place_on(stream_of(device), "weights");
+  add_states(weights_states, "weights", place, weights_states_);
+  if (has_biases_) add_states(biases_states, "biases", place, biases_states_);
 }
 
-void OptimizerArgument::add_states(py::handle given, const char* table, std::deque<Array>& states) {
+void OptimizerArgument::add_states(py::handle given, const char* table, const Place& place,
+                                   std::deque<Array>& states) {
   for (const py::handle state : py::reinterpret_borrow<py::tuple>(given)) {
     const std::string& name = names_.emplace_back(concat("state ", states.size(), " of ", table));
-    states.push_back(borrow(state, name.c_str(), kHost));
+    states.push_back(borrow(state, name.c_str(), place));
   }
 }
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, ClassVar, SupportsFloat, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from fastnce import _core
-from fastnce._arrays import writable
+from fastnce._arrays import require_writable
+from fastnce._devices import cuda_device_of
 from fastnce._errors import number
 from fastnce._seed import Seed, seed_words
 from fastnce._types import DLPackArray, FloatsLike, IdsLike, PartitionStrategy, Table
@@ -18,7 +19,7 @@ from fastnce._types import DLPackArray, FloatsLike, IdsLike, PartitionStrategy, 
 Schedule: TypeAlias = float | Callable[[int], SupportsFloat]
 """A learning rate, or a function of the number of the step, from 1, that returns it."""
 
-State: TypeAlias = dict[str, npt.NDArray[Any]]
+State: TypeAlias = dict[str, Any]
 
 _DEFAULTS: dict[str, Any] = {
     "weight_decay": 0.0,
@@ -51,7 +52,8 @@ class Optimizer:
         biases: The biases, as given, or ``None``.
         lr: The learning rate, or its schedule. May be set between steps.
         state: All that a checkpoint has to keep beside the tables: NumPy arrays by name, as ``numpy.savez(**state)``
-            takes them. ``"step"`` is the number of steps made, int64 ``[]``.
+            takes them, or arrays of the table's library on a CUDA device. ``"step"`` is the number of steps made, int64
+            ``[]``, in NumPy.
     """
 
     _states: ClassVar[tuple[str, ...]] = ()
@@ -79,11 +81,16 @@ class Optimizer:
         self._partition_strategy = given["partition_strategy"]
         first, second = seed_words(given["seed"])
         self._rounding_seed = first ^ second << 32 & 2**64 - 1 if given["stochastic_rounding"] else None
+        for table, name in (*_shards(weights, "weights"), *(_shards(biases, "biases") if biases is not None else ())):
+            require_writable(table, name)
+        first = _shards(weights, "weights")
+        self._device = cuda_device_of(first[0][0], "weights", 0) if first else None
         self.state: State = self._initial_state(kind, initial_state)
         self._core = _core.Optimizer(
             kind,
             tuple(self.state[f"weights.{name}"] for name in self._states),
             None if biases is None else tuple(self.state[f"biases.{name}"] for name in self._states),
+            self._device,
         )
         self._set(int(self.state["step"]) + 1)  # refuses numbers that are out of range, before the first step
         if given["state"] is not None:
@@ -91,16 +98,21 @@ class Optimizer:
 
     def _initial_state(self, kind: str, value: float) -> State:
         _, rowwise = _core.optimizer_states(kind)
-        rows, width, dtype = _shape_of(self.weights, "weights", 2)
+        rows, width, wide = _core.table_shape(self.weights, "weights", True, self._device)
         shapes = {"weights": (rows,) if rowwise else (rows, width)}
         if self.biases is not None:
-            shapes["biases"] = (_shape_of(self.biases, "biases", 1)[0],)
+            shapes["biases"] = (_core.table_shape(self.biases, "biases", False, self._device)[0],)
         state: State = {"step": np.zeros((), np.int64)}
         for table, shape in shapes.items():
             for name in self._states:
-                # zeros() takes memory of the operating system as rows are touched.
-                state[f"{table}.{name}"] = np.full(shape, value, dtype) if value else np.zeros(shape, dtype)
+                state[f"{table}.{name}"] = self._full(shape, value, np.float64 if wide else np.float32)
         return state
+
+    def _full(self, shape: tuple[int, ...], value: float, dtype: type[np.floating[Any]]) -> Any:
+        if self._device is not None:
+            return self._device.full(shape, value)
+        # zeros() takes memory of the operating system as rows are touched.
+        return np.full(shape, value, dtype) if value else np.zeros(shape, dtype)
 
     def _set(self, step: int) -> None:
         rate = number(self.lr(step) if callable(self.lr) else self.lr, "lr")
@@ -109,7 +121,7 @@ class Optimizer:
     def _rate(self, lr: float, step: int) -> float:
         return lr
 
-    @contextmanager
+    @contextlib.contextmanager
     def next_step(self, fields: dict[str, Any]) -> Iterator[Any]:
         """What the core needs of the next step of a call with these ``fields``; the step counts unless it fails."""
         for name, own in (("weights", self.weights), ("biases", self.biases)):
@@ -141,8 +153,9 @@ class Optimizer:
         if bias_rows is not None and self.biases is None:
             raise ValueError("bias_rows are given, but the optimizer has no biases: expected None")
         fields = {"weights": self.weights, "biases": self.biases, "partition_strategy": self._partition_strategy}
-        with self.next_step(fields) as step:
-            step.update_rows(fields, ids, rows, bias_rows)
+        on_device = contextlib.nullcontext() if self._device is None else self._device.call(ids, rows, bias_rows)
+        with self.next_step(fields) as step, on_device:
+            step.update_rows(fields | {"device": self._device}, ids, rows, bias_rows)
 
     def load_state(self, state: Mapping[str, npt.ArrayLike]) -> None:
         """Copies a saved :attr:`state` into this one.
@@ -159,28 +172,19 @@ class Optimizer:
                 f"state has the arrays {sorted(given)}: expected {sorted(self.state)}, of a {type(self).__name__} of "
                 f"{'weights alone' if self.biases is None else 'weights and biases'}"
             )
-        arrays = {name: np.asarray(state[name]) for name in self.state}
+        arrays: dict[str, Any] = {name: state[name] for name in self.state}
         for name, array in arrays.items():
-            if array.shape != self.state[name].shape:
+            if np.shape(array) != tuple(self.state[name].shape):
                 raise ValueError(
-                    f"state[{name!r}] has shape {list(array.shape)}: expected {list(self.state[name].shape)}"
+                    f"state[{name!r}] has shape {list(np.shape(array))}: expected {list(self.state[name].shape)}"
                 )
         for name, array in arrays.items():
-            np.copyto(self.state[name], array)
+            own = self.state[name]
+            np.copyto(own, array) if isinstance(own, np.ndarray) else self._device.assign(own, array)
 
 
-def _shape_of(table: Table, name: str, rank: int) -> tuple[int, int, type[np.floating[Any]]]:
-    """``(rows, width, dtype of the states)`` of a table in one or several shards, if it can be written to."""
-    shards = [(table, name)]
+def _shards(table: Table, name: str) -> list[tuple[Any, str]]:
+    """The shards of a table with their names."""
     if isinstance(table, list | tuple):
-        shards = [(shard, f"{name}[{i}]") for i, shard in enumerate(table)]
-    arrays = [writable(shard, of) for shard, of in shards]
-    if not arrays:
-        raise ValueError(f"{name} has no shards: expected at least one")
-    for array, (_, of) in zip(arrays, shards, strict=True):
-        if array.ndim != rank:
-            expected = "[V, D]" if rank == 2 else "[V]"
-            raise ValueError(f"{of} has shape {list(array.shape)}: expected {expected}")
-    rows = sum(len(array) for array in arrays)
-    wide = arrays[0].dtype == np.float64
-    return rows, arrays[0].shape[1] if rank == 2 else 1, np.float64 if wide else np.float32
+        return [(shard, f"{name}[{i}]") for i, shard in enumerate(table)]
+    return [(table, name)]
