@@ -126,6 +126,7 @@ bench-peers: $(VENV)/.built
 	cmake --build --preset release --target fastnce_limits
 	$(PEERS)/run.py
 	$(PEERS)/sampled_softmax.py
+	$(PEERS)/train_step.py
 	$(PEERS)/frontends.py
 	$(PEERS)/sweep.py
 	$(PEERS)/accuracy.py

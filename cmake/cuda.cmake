@@ -24,6 +24,7 @@ set(kernels
   csrc/cuda/rows/lists.cu
   csrc/cuda/rows/row_order.cu
   csrc/cuda/rows/rows.cu
+  csrc/cuda/rows/update.cu
   csrc/cuda/runtime/copy.cu
   csrc/cuda/runtime/ids.cu
   csrc/cuda/sampler/sampler.cu)

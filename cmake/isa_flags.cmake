@@ -6,9 +6,10 @@ set(FASTNCE_FLAGS_avx512 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mpref
 set(FASTNCE_FLAGS_avx512_bf16 ${FASTNCE_FLAGS_avx512} -mavx512bf16)
 set(FASTNCE_FLAGS_amx ${FASTNCE_FLAGS_avx512_bf16} -mamx-tile -mamx-bf16)
 
-# Builds `source`, a file of kernels, for one instruction set.
+# Builds `source`, a file of kernels, for one instruction set. Without errno a square root is one instruction, which
+# loops over vectors may hold; its result is the same.
 function(fastnce_set_isa source isa)
-  set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-O3;${FASTNCE_FLAGS_${isa}}")
+  set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-O3;-fno-math-errno;${FASTNCE_FLAGS_${isa}}")
 endfunction()
 
 function(fastnce_add_isas target)

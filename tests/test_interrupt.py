@@ -105,6 +105,25 @@ ALL_CLASSES = """
     report(spent=spent, whole=whole, calls=0, complete=bool(np.allclose(loss[:20], some, rtol=1e-6)))
 """
 
+TRAIN_STEP = """
+    B, D, S, V = 120_000, 64, 8192, 20_000
+    rng = np.random.default_rng(0)
+    weights, biases = rng.standard_normal((V, D), np.float32), np.zeros(V, np.float32)
+    labels, inputs = rng.integers(V, size=B), rng.standard_normal((B, D), np.float32)
+    optimizer = fastnce.optim.Adam(weights, biases, lr=0.1)
+    before = [array.copy() for array in (weights, biases, *optimizer.state.values())]
+
+    def call():
+        return fastnce.train_step(fastnce.nce_loss_and_grad, optimizer, labels, inputs, S, V, seed=3)
+
+    spent = interrupted(call)
+    unchanged = all(map(np.array_equal, before, (weights, biases, *optimizer.state.values())))
+    begin = time.process_time()
+    call()
+    report(spent=spent, whole=time.process_time() - begin, calls=0,
+           complete=bool(unchanged and optimizer.state["step"] == 1 and not np.array_equal(before[0], weights)))
+"""
+
 GROUPS = """
     sampler = fastnce.LogUniformSampler(2000, 1500, seed=3)
     labels = np.zeros(8000, int)
@@ -238,8 +257,8 @@ def run(script: str, threads: int = 1) -> dict:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "script",
-    [DRAW, GROUPS, EXCLUDED, LOSS, MANY_ENTRIES_PER_ROW, ALL_CLASSES],
-    ids=["unique draw", "groups", "excluded draws", "loss and gradients", "many entries per row", "all classes"],
+    [DRAW, GROUPS, EXCLUDED, LOSS, MANY_ENTRIES_PER_ROW, ALL_CLASSES, TRAIN_STEP],
+    ids=["unique draw", "groups", "excluded draws", "loss and gradients", "many entries", "all classes", "train step"],
 )
 def test_ctrl_c_ends_a_call_early_and_changes_nothing(script, threads):
     got = run(script, threads)

@@ -45,6 +45,10 @@ JAX_SHARDED_RELATIVE = {**PARTS_RELATIVE, "bfloat16": 2.0**-7}
 """Losses, gradients and tables of fastnce.jax.distributed against those of the unsharded functions, likewise: sums over
 devices have another order. Both round once to bfloat16, by half a unit, of up to 2^-7."""
 
+OPTIMIZER_RELATIVE = {"float32": 4e-6, "float64": 1e-13}
+"""Tables and states after 50 steps against the twin or another library, relative to the largest element of the array:
+some roundings of each step, which mostly cancel."""
+
 CURVE_RELATIVE = 1e-5
 """Losses along one training in several frameworks, which round sums differently and carry the differences on."""
 

@@ -50,8 +50,16 @@ SOFTMAX_MEMBERS = {
     f"{name}_softmax": MEMBERS[name]._replace(loss=SOFTMAX)
     for name in (FASTNCE, "tensorflow", "pytorch", "pytorch_compile", "jax")
 }
+# A step of training: the tables are updated.
+TRAINING_MEMBERS = {
+    "train_step": Member("`train_step`, Adagrad", ("fastnce_training", "adagrad")),
+    "train_step_rowwise": Member("`train_step`, RowwiseAdagrad", ("fastnce_training", "rowwise_adagrad")),
+    "two_calls": Member("loss, then `update_rows`", ("fastnce_training", "two_calls")),
+    "pytorch_training": Member("PyTorch", ("pytorch_training",), "pytorch"),
+    "tensorflow_training": Member("TensorFlow", ("tensorflow_training",), "tensorflow"),
+}
 FASTNCE_SOFTMAX = f"{FASTNCE}_softmax"
-EVERYBODY = MEMBERS | FRONT_ENDS | SOFTMAX_MEMBERS
+EVERYBODY = MEMBERS | FRONT_ENDS | SOFTMAX_MEMBERS | TRAINING_MEMBERS
 # Left alone, glibc hands large buffers back to the kernel when they are freed, and each call faults them in
 # anew: half of PyTorch's time on recsys. No expert leaves it at that, so workers keep them by default.
 ALLOCATORS = {

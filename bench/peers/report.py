@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from client import EVERYBODY, FASTNCE, FASTNCE_SOFTMAX, FRONT_ENDS, MEMBERS, SOFTMAX_MEMBERS
+from client import EVERYBODY, FASTNCE, FASTNCE_SOFTMAX, FRONT_ENDS, MEMBERS, SOFTMAX_MEMBERS, TRAINING_MEMBERS
 from limits import fma_peak, medians
 from shapes import Shape
 
@@ -108,6 +108,27 @@ def softmax_tables(results: dict[str, Any]) -> list[str]:
     )
     return [
         *markdown(["ms", "fastnce, `nce_loss`", *(EVERYBODY[name].label for name in names)], rows),
+        *disturbed({shape: facts["other_load"] for shape, facts in measured.items()}),
+        *left_out(results),
+    ]
+
+
+def training_tables(results: dict[str, Any]) -> list[str]:
+    """Of a results file of `train_step.py`: median ms per step, and in brackets the ratio: of fastnce's own steps to its
+    loss and gradients alone, of the others' to `train_step` with Adagrad."""
+    measured = results["shapes"]
+    names = [name for name in results["versions"] if name in TRAINING_MEMBERS]
+
+    def cell(shape: str, name: str) -> str:
+        base = FASTNCE if TRAINING_MEMBERS[name].environment is None else "train_step"
+        return f"{digits(measured[shape]['median_ms'][name])} ({ratio(measured[shape], name, base):.2f}x)"
+
+    rows = (
+        [shape, digits(facts["median_ms"][FASTNCE]), *(cell(shape, name) for name in names)]
+        for shape, facts in measured.items()
+    )
+    return [
+        *markdown(["ms", "loss and gradients", *(EVERYBODY[name].label for name in names)], rows),
         *disturbed({shape: facts["other_load"] for shape, facts in measured.items()}),
         *left_out(results),
     ]

@@ -28,6 +28,7 @@ PYBIND11_MODULE(_core_contents, module) {
   fastnce::bindings::register_distribution(module);
   fastnce::bindings::register_sampler(module);
   fastnce::bindings::register_loss(module);
+  fastnce::bindings::register_optimizer(module);
   fastnce::bindings::register_evaluate(module);
   fastnce::bindings::register_cuda(module);
   fastnce::bindings::register_jax(module);

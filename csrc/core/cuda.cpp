@@ -8,11 +8,13 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/optimizer.h"
 #include "core/validate.h"
 #include "fastnce/error.h"
 
 #include "cuda/all_classes/evaluate.h"
 #include "cuda/loss/loss.h"
+#include "cuda/rows/update.h"
 #include "cuda/runtime/copy.h"
 #include "cuda/runtime/ids.h"
 #include "cuda/runtime/limits.h"
@@ -269,6 +271,50 @@ void rank_of_scores(const Scoring& scoring, const ScoreLists& lists, const Class
   queue_ranks(scoring, lists, exclude, ranks, workspace, stream);
 }
 
+namespace {
+
+void validate_for_device(const Scoring& tables, const GradientRows& rows) {
+  LossRequest request = request_of(tables, {.per_example = 0}, {});
+  request.batch = 0;
+  validate_for_device(request);
+  validate_row_arrays(rows, request);
+  require_at_most(kMostEntries, "number of rows", rows.count);
+  if (rows.biases_dtype.value_or(DType::kFloat32) != DType::kFloat32) {
+    throw InvalidValue("bias_rows_dtype: expected kFloat32 on a CUDA device");
+  }
+}
+
+void validate_for_device(const RowUpdate& update, const Scoring& tables, const GradientRows& rows) {
+  validate_for_device(tables, rows);
+  validate_update(update, tables, rows.weights != nullptr, rows.biases != nullptr);
+}
+
+}  // namespace
+
+std::size_t update_rows_workspace_bytes(const Scoring& tables, const GradientRows& rows, int device) {
+  validate_for_device(tables, rows);
+  require_device(device);
+  const runtime::CurrentDevice current(device);
+  return update_rows_bytes(tables, rows);
+}
+
+void update_rows(const RowUpdate& update, const Scoring& tables, const GradientRows& rows, const Workspace& workspace,
+                 const Stream& stream) {
+  validate_for_device(update, tables, rows);
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  queue_update_rows(update, tables, rows, workspace, stream);
+}
+
+void update_complete_rows(const RowUpdate& update, const Scoring& tables, const GradientRows& rows,
+                          const std::int64_t* row_count, const Stream& stream) {
+  validate_for_device(update, tables, rows);
+  require_array(1, row_count, "row_count");
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  queue_update_complete_rows(update, tables, rows, row_count, stream);
+}
+
 void copy_ids(const IdArray& ids, std::int64_t* to, const Stream& stream) {
   if (ids.bytes != 1 && ids.bytes != 2 && ids.bytes != 4 && ids.bytes != 8) {
     throw InvalidValue(concat("ids.bytes = ", ids.bytes, ": expected 1, 2, 4 or 8"));
@@ -285,6 +331,12 @@ void copy_rows(const RowArray& rows, void* to, const Stream& stream) {
   require_device(stream.device);
   const runtime::CurrentDevice current(stream.device);
   queue_copy_rows(rows, to, stream);
+}
+
+void fill(float value, std::int64_t count, float* to, const Stream& stream) {
+  require_device(stream.device);
+  const runtime::CurrentDevice current(stream.device);
+  queue_fill(value, count, to, stream);
 }
 
 void count_up(std::int64_t count, std::int64_t* to, const Stream& stream) {

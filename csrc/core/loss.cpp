@@ -2,6 +2,7 @@
 #include "fastnce/loss.h"
 
 #include "core/candidates.h"
+#include "core/optimizer.h"
 #include "core/validate.h"
 #include "cpu/loss/loss.h"
 #include "cpu/rows/row_plan.h"
@@ -56,8 +57,12 @@ void run(const LossPlan& plan, const LossOutputs& outputs) {
   };
   require(request.wanted.loss, request.batch, outputs.loss, "loss");
   require(request.wanted.grad_inputs, request.batch * request.dim, outputs.grad_inputs, "grad_inputs");
-  require(request.wanted.grad_weights, has_rows ? request.dim : 0, outputs.grad_weights, "grad_weights");
-  require(request.wanted.grad_biases, has_rows, outputs.grad_biases, "grad_biases");
+  if (outputs.update != nullptr) {
+    validate_update(*outputs.update, request, request.wanted.grad_weights, request.wanted.grad_biases);
+  } else {
+    require(request.wanted.grad_weights, has_rows ? request.dim : 0, outputs.grad_weights, "grad_weights");
+    require(request.wanted.grad_biases, has_rows, outputs.grad_biases, "grad_biases");
+  }
   require(request.wanted.log_sum_exp, request.batch, outputs.log_sum_exp, "log_sum_exp");
   cpu::run_loss(request, made.prepared, outputs);
 }

@@ -2,6 +2,7 @@
 // every call that needs one before it comes here.
 #include "cuda/all_classes/evaluate.h"
 #include "cuda/loss/loss.h"
+#include "cuda/rows/update.h"
 #include "cuda/runtime/copy.h"
 #include "cuda/runtime/ids.h"
 #include "cuda/runtime/runtime.h"
@@ -39,8 +40,17 @@ void queue_ranks(const Scoring&, const ScoreLists&, const ClassLists&, double*, 
 }
 std::size_t label_scores_bytes(const Scoring&, const Targets&, int) { refuse(); }
 void queue_label_scores(const Scoring&, const Targets&, float*, const Workspace&, const Stream&) { refuse(); }
+std::size_t update_rows_bytes(const Scoring&, const GradientRows&) { refuse(); }
+void queue_update_rows(const RowUpdate&, const Scoring&, const GradientRows&, const Workspace&, const Stream&) {
+  refuse();
+}
+void queue_update_complete_rows(const RowUpdate&, const Scoring&, const GradientRows&, const std::int64_t*,
+                                const Stream&) {
+  refuse();
+}
 void queue_copy_ids(const IdArray&, std::int64_t*, const Stream&) { refuse(); }
 void queue_copy_rows(const RowArray&, void*, const Stream&) { refuse(); }
+void queue_fill(float, std::int64_t, float*, const Stream&) { refuse(); }
 void queue_count_up(std::int64_t, std::int64_t*, const Stream&) { refuse(); }
 void check_ids() { refuse(); }
 

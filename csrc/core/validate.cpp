@@ -301,6 +301,19 @@ void validate_labels(const LossRequest& r) {
   validate_ids("exclude.values", r.exclude.ids, r.exclude.offsets[r.batch], 0, r.num_classes, {});
 }
 
+void validate_row_arrays(const GradientRows& rows, const LossRequest& tables) {
+  require_at_least(0, "rows", rows.count);
+  require_array(rows.count, rows.ids, "ids");
+  validate_dtype(tables, "rows_dtype", rows.weights_dtype);
+  validate_dtype(tables, "bias_rows_dtype", rows.biases_dtype);
+  require(rows.biases == nullptr || !tables.biases.shards.empty(), "bias_rows", "none, since there are no biases");
+}
+
+void validate_rows(const GradientRows& rows, const LossRequest& tables) {
+  validate_row_arrays(rows, tables);
+  validate_ids("ids", rows.ids, rows.count, 0, tables.num_classes, {});
+}
+
 void validate_candidates(const LossRequest& r) {
   validate_ids("sampled_candidates", r.negatives.ids, r.negatives.total(),
                r.negatives.groups > 1 ? r.negatives.count : 0, r.num_classes, {});

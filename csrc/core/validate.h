@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fastnce/loss.h"
+#include "fastnce/optimizer.h"
 
 namespace fastnce {
 
@@ -24,6 +25,10 @@ void validate_dtypes(const LossRequest& request, const LossOutputs& outputs);
 // Labels in range, or padding; then, where candidates are given, those and the expected counts.
 void validate_labels(const LossRequest& request);
 void validate_candidates(const LossRequest& request);
+
+// Gradients of rows: arrays that are there, element types as those of gradients; and ids in range.
+void validate_row_arrays(const GradientRows& rows, const LossRequest& tables);
+void validate_rows(const GradientRows& rows, const LossRequest& tables);
 
 // G, a divisor of B.
 void validate_groups(std::int64_t groups, std::int64_t batch);

@@ -7,7 +7,7 @@ Names, argument order and semantics are those of ``tf.nn.nce_loss``, ``tf.nn.sam
 candidate samplers.
 """
 
-from fastnce import cuda, metrics, reference
+from fastnce import cuda, metrics, optim, reference
 from fastnce._config import config, get_num_threads, get_precision, set_num_threads, set_precision, show_config
 from fastnce._evaluate import rank_of_labels, top_k
 from fastnce._frequency import FrequencyEstimator, FrequencyState
@@ -24,6 +24,7 @@ from fastnce._samplers._log_uniform import LogUniformSampler, log_uniform_candid
 from fastnce._samplers._mixed import MixedSampler
 from fastnce._samplers._uniform import UniformSampler, uniform_candidate_sampler
 from fastnce._samplers._unigram import UnigramSampler, fixed_unigram_candidate_sampler
+from fastnce._train_step import train_step
 from fastnce._types import DenseGrads, Grads, LearnedSamplerState, Ragged, RowGrads, SampledValues, SamplerState
 
 __version__: str = config()["version"]
@@ -61,6 +62,7 @@ __all__ = [
     "nce_loss_and_grad",
     "negative_sampling_loss",
     "negative_sampling_loss_and_grad",
+    "optim",
     "rank_of_labels",
     "reference",
     "sampled_softmax_loss",
@@ -73,5 +75,6 @@ __all__ = [
     "softmax_loss",
     "softmax_loss_and_grad",
     "top_k",
+    "train_step",
     "uniform_candidate_sampler",
 ]

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnce._errors import is_a
+
 Convert = Callable[..., Any]
 """Exports a result; also given: the argument whose dtype it has, if any."""
 
@@ -63,6 +65,18 @@ _CONVERTERS: dict[str, Convert] = {
     "jaxlib": _to_jax,
     "tensorflow": _to_tensorflow,
 }
+
+
+def require_writable(array: Any, name: str) -> None:
+    """Refuses an array whose library does not let it be written to."""
+    library = like(array).__name__.removeprefix("_to_")
+    if library in ("jax", "tensorflow"):
+        raise TypeError(
+            f"{name} {is_a(array)}, which cannot be written to: expected a NumPy array or a tensor of PyTorch"
+            + ("; fastnce.jax updates rows of JAX's arrays" if library == "jax" else "")
+        )
+    if isinstance(array, np.ndarray) and not array.flags.writeable:
+        raise ValueError(f"{name} is read-only: expected an array that can be written to")
 
 
 def joined(first: Any, second: Any) -> Any:

@@ -161,3 +161,22 @@ def cuda_joined(
     device: Any,
 ) -> Any: ...
 def cuda_count_up(count: int, address: int, device: Any, /) -> None: ...
+def optimizer_states(kind: str) -> tuple[int, bool]: ...
+
+class Optimizer:
+    def __init__(self, kind: str, weights_states: tuple[Any, ...], biases_states: tuple[Any, ...] | None, device: Any) -> None: ...
+    def set(
+        self,
+        *,
+        lr: float,
+        step: int,
+        momentum: float = ...,
+        beta1: float = ...,
+        beta2: float = ...,
+        eps: float = ...,
+        eps_inside_sqrt: float = ...,
+        eps_corrected: float = ...,
+        weight_decay: float = ...,
+        rounding_seed: int | None = ...,
+    ) -> None: ...
+    def update_rows(self, fields: dict[str, Any], ids: Any, rows: Any, bias_rows: Any) -> None: ...

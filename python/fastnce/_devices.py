@@ -6,6 +6,7 @@ Frameworks are found by the arrays that they made, never imported.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from fastnce import _core
+from fastnce._errors import is_a
 
 
 class Device:
@@ -48,6 +50,16 @@ class Device:
         """A new array for the work on ``stream``, of which slices have the first rows or the last, and its address."""
         array = _core.new_device_array(dtype, list(shape), self)
         return array, array.address
+
+    def full(self, shape: tuple[int, ...], value: float) -> Any:
+        """A float32 array of one number, of the framework."""
+        array, address = self.empty("float32", shape)
+        _core.cuda_fill(value, math.prod(shape), address, self)
+        return array
+
+    def assign(self, to: Any, values: Any) -> None:
+        """Copies an array of any kind into one that :meth:`full` gave."""
+        raise TypeError(f"an array {is_a(to)} cannot be assigned to: expected one of PyTorch or of CuPy")
 
     def arange(self, count: int) -> Any:
         """The integers 0 to ``count - 1``, of the framework."""
@@ -104,6 +116,9 @@ class _Torch(Device):
         array = torch.empty(shape, dtype=getattr(torch, dtype), device=f"cuda:{self.index}")
         return array, array.data_ptr()
 
+    def assign(self, to: Any, values: Any) -> None:
+        to.copy_(sys.modules["torch"].as_tensor(values))
+
 
 class _Cupy(Device):
     waits = False  # as PyTorch's
@@ -124,6 +139,9 @@ class _Cupy(Device):
         # bfloat16 as its bits: not every version has the type.
         array = sys.modules["cupy"].empty(shape, "uint16" if dtype == "bfloat16" else dtype)
         return array, array.data.ptr
+
+    def assign(self, to: Any, values: Any) -> None:
+        to[...] = sys.modules["cupy"].asarray(values)
 
     def hand_over(self, array: Any, argument: Any = None) -> Any:
         first = argument[0] if isinstance(argument, list | tuple) else argument

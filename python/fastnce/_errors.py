@@ -1,6 +1,8 @@
-"""Words that error messages share."""
+"""Words that error messages share, and the commonest check."""
 
 from __future__ import annotations
+
+from typing import Any
 
 
 def is_a(value: object) -> str:
@@ -10,3 +12,11 @@ def is_a(value: object) -> str:
     kind = type(value).__name__
     # "ndarray" is spoken "en-dee-array".
     return f"is {'an' if kind[0] in 'aeioAEIO' or kind.startswith('nd') else 'a'} {kind}"
+
+
+def number(value: Any, name: str) -> float:
+    """`value` as a ``float``, if it is a number of any kind."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} {is_a(value)}: expected a number") from None

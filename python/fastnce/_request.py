@@ -66,6 +66,7 @@ FIELDS = (
     Field("gradients", "call"),
     Field("grad_dtype", "call"),
     Field("pad_rows", "call", False),
+    Field("optimizer", "call"),
     Field("device", "call"),
 )
 """All that one call of a loss takes, by the names of csrc/bindings/ops/loss_arguments.h. PyTorch's operators and the
@@ -129,11 +130,17 @@ def compute_part(fields: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any, Any]:
     )
 
 
-def with_gradients(fields: dict[str, Any]) -> tuple[Any, Grads]:
-    """The loss and all gradients. Adds to ``fields``."""
+def with_gradients(fields: dict[str, Any], optimizer: Any = None) -> tuple[Any, Grads]:
+    """The loss and all gradients; an optimizer takes those of rows, so that none are returned. Adds to ``fields``."""
     fields["gradients"] = (True, True, True)
-    loss, grad_inputs, ids, grad_weights, grad_biases = compute(fields)
-    return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))
+    if optimizer is None:
+        loss, grad_inputs, ids, grad_weights, grad_biases = compute(fields)
+        return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))
+    if fields.get("pad_rows"):
+        raise ValueError("pad_rows = True: expected False with an optimizer, which takes the rows")
+    with optimizer.next_step(fields) as fields["optimizer"]:
+        loss, grad_inputs, ids, _, _ = compute(fields)
+    return loss, Grads(grad_inputs, RowGrads(ids, None, None))
 
 
 def candidates(sampled_values: Any, seed: Seed) -> dict[str, Any]:

@@ -7,6 +7,7 @@
 #include "bindings/ops/cuda_arguments.h"
 #include "bindings/ops/cuda_call.h"
 #include "bindings/ops/loss_arguments.h"
+#include "bindings/ops/optimizer_argument.h"
 #include "fastnce/cuda.h"
 #include "fastnce/error.h"
 
@@ -59,6 +60,8 @@ py::object cuda_loss(const LossArguments& args) {
     call.draw_candidates();
   }
   const cuda::LossPlan planned = cuda::plan(request, stream.device);
+  std::optional<RowUpdate> update;
+  if (is_given(args.optimizer)) update = args.optimizer.cast<const OptimizerArgument&>().of(request);
 
   LossOutputs outputs;
   const CudaCall::Output loss = gpu.empty(DType::kFloat32, call.batch_shape());
@@ -77,10 +80,15 @@ py::object cuda_loss(const LossArguments& args) {
   if (request.wanted.grad_inputs) {
     outputs.grad_inputs = output(grad_inputs, gpu.empty(*outputs.grad_inputs_dtype, call.inputs_shape()));
   }
-  if (request.wanted.grad_weights) {
+  if (update) {  // which takes the rows in float32
+    outputs.grad_weights_dtype = outputs.grad_biases_dtype = DType::kFloat32;
+    outputs.grad_weights = gpu.temporary<float>("float32", rows * request.dim);
+    outputs.grad_biases = request.wanted.grad_biases ? gpu.temporary<float>("float32", rows) : nullptr;
+  }
+  if (request.wanted.grad_weights && !update) {
     outputs.grad_weights = output(grad_weights, gpu.empty(*outputs.grad_weights_dtype, {rows, request.dim}));
   }
-  if (request.wanted.grad_biases) {
+  if (request.wanted.grad_biases && !update) {
     outputs.grad_biases = output(grad_biases, gpu.empty(*outputs.grad_biases_dtype, {rows}));
   }
   if (request.wanted.rows()) {
@@ -91,9 +99,17 @@ py::object cuda_loss(const LossArguments& args) {
   {
     const WithoutGil released;  // safe: whatever is borrowed or made is held here
     cuda::run(planned, outputs, workspace, stream);
+    if (update && rows > 0) {
+      const GradientRows complete{.count = rows,
+                                  .ids = outputs.row_ids,
+                                  .weights = outputs.grad_weights,
+                                  .weights_stride = request.dim,
+                                  .biases = outputs.grad_biases};
+      cuda::update_complete_rows(*update, request, complete, outputs.row_count, stream);
+    }
   }
   py::object used = py::none();
-  if (request.wanted.rows() && !call.pads_rows) {
+  if (request.wanted.rows() && !call.pads_rows && !update) {
     used = py::int_([&] {
       const WithoutGil released;
       return rows > 0 ? cuda::read(outputs.row_count, stream) : 0;

@@ -144,6 +144,7 @@ constexpr Field kFields[] = {
     {"label_weight_sums", &LossArguments::label_weight_sums},
     {"other_log_sum_exp", &LossArguments::other_log_sum_exp},
     {"log_sum_exp", &LossArguments::log_sum_exp},
+    {"optimizer", &LossArguments::optimizer},
     {"device", &LossArguments::device},
 };
 

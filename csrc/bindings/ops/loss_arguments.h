@@ -32,7 +32,8 @@ struct LossArguments {
   py::handle grad_loss, grad_dtype, pad_rows;
   // Of a loss in parts, see OtherParts; and whether log_sum_exp is wanted.
   py::handle label_counts, label_weight_sums, other_log_sum_exp, log_sum_exp;
-  py::handle device;  // a Device of python/fastnce/_devices.py; None: the CPU
+  py::handle optimizer;  // an OptimizerArgument, which updates the rows in place of row gradients
+  py::handle device;     // a Device of python/fastnce/_devices.py; None: the CPU
 };
 
 // The names of all arguments.

@@ -10,6 +10,7 @@ void register_distribution(pybind11::module_& module);
 void register_sampler(pybind11::module_& module);
 void register_cuda(pybind11::module_& module);
 void register_loss(pybind11::module_& module);
+void register_optimizer(pybind11::module_& module);
 void register_evaluate(pybind11::module_& module);
 void register_jax(pybind11::module_& module);
 

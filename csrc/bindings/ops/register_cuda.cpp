@@ -97,6 +97,9 @@ void register_cuda(py::module_& module) {
   });
   module.def("cuda_joined", &cuda_joined, py::arg("first"), py::arg("first_name"), py::arg("first_rows"),
              py::arg("second"), py::arg("second_name"), py::arg("second_rows"), py::arg("matrices"), py::arg("device"));
+  module.def("cuda_fill", [](float value, std::int64_t count, std::uintptr_t address, py::handle device) {
+    cuda::fill(value, count, reinterpret_cast<float*>(address), stream_of(device));
+  });
   module.def("cuda_count_up", [](std::int64_t count, std::uintptr_t address, py::handle device) {
     cuda::count_up(count, reinterpret_cast<std::int64_t*>(address), stream_of(device));
   });

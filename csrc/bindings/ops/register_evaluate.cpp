@@ -16,6 +16,7 @@
 #include "bindings/ops/register.h"
 #include "fastnce/error.h"
 #include "fastnce/evaluate.h"
+#include "fastnce/extent.h"
 
 namespace fastnce::bindings {
 
@@ -113,21 +114,6 @@ py::array given_output(py::handle object, const char* name, DType dtype, std::ve
   return array;
 }
 
-// The memory of an array, from its first byte to one after its last.
-struct Extent {
-  const std::byte* begin;
-  const std::byte* end;
-
-  Extent(const void* data, std::int64_t rows, std::int64_t row_stride, std::int64_t columns, DType dtype)
-      : begin(static_cast<const std::byte*>(data)), end(begin) {
-    if (rows == 0 || columns == 0) return;
-    const std::int64_t size = element_bytes(dtype), last = (rows - 1) * row_stride * size;
-    begin += std::min<std::int64_t>(last, 0);
-    end += std::max<std::int64_t>(last, 0) + columns * size;
-  }
-  bool overlaps(const Extent& other) const { return begin < other.end && other.begin < end; }
-};
-
 // Gradients are written while tables and inputs are still read.
 void require_apart(const Extent& output, const char* name, const LossRequest& r) {
   const auto refuse = [name](const char* other) {
@@ -135,8 +121,7 @@ void require_apart(const Extent& output, const char* name, const LossRequest& r)
   };
   const auto require = [&](const Table& table, const char* other, std::int64_t columns, std::optional<DType> dtype) {
     for (const Shard& shard : table.shards) {
-      const Extent read(shard.data, shard.rows, shard.row_stride, columns, dtype.value_or(r.dtype));
-      if (output.overlaps(read)) refuse(other);
+      if (output.overlaps(extent_of(shard, columns, dtype.value_or(r.dtype)))) refuse(other);
     }
   };
   require(r.weights, "weights", r.dim, r.weights_dtype);

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "bindings/ops/cuda.h"
 #include "bindings/ops/host_call.h"
 #include "bindings/ops/loss_arguments.h"
+#include "bindings/ops/optimizer_argument.h"
 #include "bindings/ops/register.h"
 #include "fastnce/error.h"
 
@@ -56,6 +58,8 @@ py::object run(Array inputs, const LossArguments& args) {
 
   LossOutputs outputs;
   call.set_grad_dtypes(outputs);
+  std::optional<RowUpdate> update;
+  if (is_given(args.optimizer)) outputs.update = &update.emplace(args.optimizer.cast<OptimizerArgument&>().of(request));
   const auto output = [](py::object& result, py::array array) {
     void* const data = array.mutable_data();
     result = std::move(array);
@@ -70,7 +74,10 @@ py::object run(Array inputs, const LossArguments& args) {
   if (request.wanted.grad_inputs) {
     outputs.grad_inputs = output(grad_inputs, filled(*outputs.grad_inputs_dtype, call.inputs_shape()));
   }
-  if (request.wanted.rows()) {
+  if (update) {
+    const std::span<const std::int64_t> ids = planned.row_ids();
+    row_ids = py::array_t<std::int64_t>(std::ssize(ids), ids.data());
+  } else if (request.wanted.rows()) {
     const RowArrays rows(call, planned);
     row_ids = rows.ids;
     if (request.wanted.grad_weights) {

@@ -20,7 +20,7 @@ constexpr int kVectorBytes = 64;
 //
 #include "cpu/gemm/tile-inl.h"
 //
-#include "cpu/loss/table_rows-inl.h"
+#include "cpu/rows/table_rows-inl.h"
 //
 #include "cpu/loss/loss_tiles-inl.h"
 //

@@ -1,5 +1,5 @@
 // What a file of this folder that has one vector width compiles. Before including it, the file defines
-//   FASTNCE_ISA_NAMESPACE     a namespace of its own, which exports kLoss, kSweep and kSampler, and
+//   FASTNCE_ISA_NAMESPACE     a namespace of its own, which exports kLoss, kSweep, kUpdate and kSampler, and
 //   FASTNCE_ISA_VECTOR_BYTES  the width of its vectors.
 #include <cstdint>
 #include <type_traits>
@@ -7,10 +7,13 @@
 
 #include "cpu/all_classes/sweep_kernels.h"
 #include "cpu/loss/loss_kernels.h"
+#include "cpu/rows/update_kernels.h"
 #include "cpu/sampler/sampler_kernels.h"
 #include "math/distribution/log_uniform.h"
 #include "math/loss/logistic.h"
 #include "math/loss/softmax.h"
+#include "math/optimizer/registry.h"
+#include "math/stochastic_rounding.h"
 
 namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE {
 
@@ -28,7 +31,11 @@ constexpr int kVectorBytes = FASTNCE_ISA_VECTOR_BYTES;
 //
 #include "cpu/gemm/gather_tile-inl.h"
 //
-#include "cpu/loss/table_rows-inl.h"
+#include "cpu/rows/table_rows-inl.h"
+//
+#include "cpu/rows/row_vectors-inl.h"
+//
+#include "cpu/rows/update-inl.h"
 //
 #include "cpu/loss/loss_tiles-inl.h"
 //
@@ -75,6 +82,9 @@ const FullPrecisionSweep kSweep = {
     .f32 = kSweepKernels<PanelTile<float>>,
     .f64 = kSweepKernels<PanelTile<double>>,
 };
+
+extern const FullPrecisionUpdate kUpdate;
+const FullPrecisionUpdate kUpdate = {.f32 = kUpdateKernels<float>, .f64 = kUpdateKernels<double>};
 
 extern const SamplerKernels kSampler;
 const SamplerKernels kSampler = {

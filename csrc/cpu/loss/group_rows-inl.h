@@ -64,7 +64,7 @@ void group_rows(const LossTask<T>& task, Range rows) {
   const std::int64_t num_labels = task.num_entries();
   const std::int64_t last = task.row_offsets[rows.end];
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-    T* const dw = task.grad_weights != nullptr ? task.grad_weights + r * task.dim : nullptr;
+    T* const dw = task.grad_weights != nullptr ? task.grad_weights_row(r) : nullptr;
     bool is_set = false;
     T bias_sum = T{0};
     for (std::int64_t i = task.row_offsets[r]; i < task.row_offsets[r + 1]; ++i) {
@@ -85,6 +85,6 @@ void group_rows(const LossTask<T>& task, Range rows) {
       }
       is_set = true;
     }
-    if (task.grad_biases != nullptr) task.grad_biases[r] = bias_sum;
+    if (task.grad_biases != nullptr) task.grad_bias_of(r) = bias_sum;
   }
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <optional>
 
 #include "cpu/loss/group_plane.h"
 #include "cpu/loss/loss_kernels.h"
@@ -160,7 +161,7 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
   const TileKernels<T>& tiles = tiles_for<T>(request);
   Interruption interruption;
   LossTask<T> task = typed<T>(request, plan, outputs, interruption);
-  if (!task.wants_gradients() && task.loss == nullptr && task.log_sum_exp == nullptr) return;
+  if (!request.wanted.gradients() && task.loss == nullptr && task.log_sum_exp == nullptr) return;
 
   const std::int64_t useful = std::max<std::int64_t>(request.batch, 1);
   const int threads = static_cast<int>(std::min<std::int64_t>(threads_for(flops(request), kFlopsPerThread), useful));
@@ -171,15 +172,19 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
                              .tile = tile,
                              .softmax = request.loss.family == LossFamily::kSoftmax,
                              .strips = strips_of(request, task.batch, tile, threads),
-                             .samples_distinct = !task.wants_rows() || plan.rows.samples_distinct,
+                             .wanted = request.wanted,
+                             .samples_distinct = !request.wanted.rows() || plan.rows.samples_distinct,
+                             .rows_at_once = outputs.update != nullptr ? rows_at_once(request.dim) : 0,
                              .narrow = NarrowArrays(request, outputs)};
   const NarrowArrays& narrow = sizes.narrow;
   Carver measure;
   LossTask<T> measured = task;
   take_workspace(measure, measured, sizes, Schedule(threads, task.num_sampled), threads);
   const Workspace workspace(measure.used());
+  const bool updates = outputs.update != nullptr;
   const StoredRows<T> stored(kernels, request, outputs);
-  const RowSink<T>& sink = stored;
+  std::optional<UpdatedRows<T>> updated;
+  if (updates) updated.emplace(*outputs.update, request, plan.rows);
   std::atomic<std::int64_t> next_row = 0;  // of several groups
 
   parallel(threads, [&](const Team& team) {
@@ -202,6 +207,23 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
       if (narrow.inputs) enter_inputs(kernels, request, own, part);
       (sizes.softmax ? kernels.softmax_true_logits : kernels.logistic_true_classes)(own, part, memory.scratch);
     });
+    // Rows in parts, one after the other in the same memory, once all threads have read the tables. Then all are
+    // updated: half a step would leave a table that no step leaves.
+    const auto update_rows = [&](const auto& complete) {
+      if (team.rank == 0) interruption.requested();
+      team.barrier();
+      if (interruption.known() || !request.wanted.rows()) return;
+      const Range rows = share_of_rows(plan.rows, team);
+      for (own.first_row = rows.begin; own.first_row < rows.end; own.first_row += sizes.rows_at_once) {
+        const Range part{own.first_row, std::min(own.first_row + sizes.rows_at_once, rows.end)};
+        complete(part);
+        updated->take({part, own.grad_weights, own.grad_biases}, memory.scratch);
+      }
+    };
+    const auto store_rows = [&](Range part) {
+      T* const weights = own.grad_weights != nullptr ? own.grad_weights_row(part.begin) : nullptr;
+      stored.take({part, weights, own.grad_biases != nullptr ? &own.grad_bias_of(part.begin) : nullptr});
+    };
     const auto true_classes = [&](Range strip) {
       for_examples(strip, [&](Range part) { kernels.softmax_true_classes(own, part, memory.scratch); });
     };
@@ -214,16 +236,20 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
         plane.logistic(examples);
       }
       team.barrier();
-      take_rows_in_turn(next_row, plan.rows, own, team, [&](Range part) {
-        kernels.group_rows(own, part);
-        sink.take(part, {own.grad_weights, own.grad_biases});
-      });
+      if (updates) {
+        update_rows([&](Range part) { kernels.group_rows(own, part); });
+      } else {
+        take_rows_in_turn(next_row, plan.rows, own, team, [&](Range part) {
+          kernels.group_rows(own, part);
+          store_rows(part);
+        });
+      }
     } else {
       kernels.sampled_offsets(own, team.share(own.num_sampled));
       team.barrier();
       const Range rows = own.wants_rows() ? share_of_rows(plan.rows, team) : Range{0, 0};
       const auto for_rows = [&](auto kernel) {
-        if (!own.wants_rows()) return;
+        if (!own.wants_rows() || updates) return;
         in_parts_of_rows(plan.rows, rows, own.dim, interruption, [&](Range part) { kernel(own, part); });
       };
       const Plane<T> plane(own, tiles, schedule, team, memory);
@@ -237,10 +263,17 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
       }
       for_rows([&](const LossTask<T>& task, Range part) {
         if (task.num_sampled > 0) kernels.add_copies(task, part);
-        sink.take(part, {task.grad_weights, task.grad_biases});
+        store_rows(part);
       });
+      if (updates) {
+        update_rows([&](Range part) {
+          kernels.set_true_rows(own, part);
+          if (own.num_sampled > 0) kernels.add_copies(own, part);
+        });
+      }
     }
-    if (interruption.requested()) return;  // loss_sum is not complete
+    // After an update nobody asks again: the call has done what it was called for.
+    if (updates ? interruption.known() : interruption.requested()) return;  // loss_sum is not complete
     leave_examples(kernels, request, outputs, narrow, own, examples);
   });
   interruption.check();

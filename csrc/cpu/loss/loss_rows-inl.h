@@ -9,31 +9,6 @@ T bias(const LossTask<T>& task, std::int64_t id) {
 }
 
 template <class T>
-T dot(const T* a, const T* b, std::int64_t n) {
-  Vec<T> sum[4] = {};
-  std::int64_t i = 0;
-  for (; i + 4 * kLanes<T> <= n; i += 4 * kLanes<T>) {
-#pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) sum[v] += load(a + i + v * kLanes<T>) * load(b + i + v * kLanes<T>);
-  }
-  for (; i + kLanes<T> <= n; i += kLanes<T>) sum[0] += load(a + i) * load(b + i);
-  T total = sum_of_lanes<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
-  for (; i < n; ++i) total += a[i] * b[i];
-  return total;
-}
-
-// to = factor * from, or to += factor * from.
-template <class T, Write kWrite>
-void scaled_row(T* to, T factor, const T* from, std::int64_t n) {
-  std::int64_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) {
-    const Vec<T> value = load(from + i) * factor;
-    store(to + i, kWrite == Write::kSet ? value : load(to + i) + value);
-  }
-  for (; i < n; ++i) to[i] = (kWrite == Write::kSet ? T{0} : to[i]) + factor * from[i];
-}
-
-template <class T>
 T true_logit(const LossTask<T>& task, std::int64_t entry, const T* x, T* row) {
   const std::int64_t id = task.targets.ids[entry];
   const T* w = row_of(task.weights, id, task.dim, row);
@@ -88,7 +63,7 @@ template <class T, Write kWrite>
 void true_rows(const LossTask<T>& task, Range rows) {
   const std::int64_t num_labels = task.num_entries();
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-    T* dw = task.grad_weights != nullptr ? task.grad_weights + r * task.dim : nullptr;
+    T* dw = task.grad_weights != nullptr ? task.grad_weights_row(r) : nullptr;
     T bias_sum = T{0};
     const std::int64_t begin = task.row_offsets[r];
     std::int64_t i = begin;
@@ -105,16 +80,16 @@ void true_rows(const LossTask<T>& task, Range rows) {
       for (std::int64_t d = 0; d < task.dim; ++d) dw[d] = T{0};
     }
     if (task.grad_biases == nullptr) continue;
-    task.grad_biases[r] = (kWrite == Write::kSet ? T{0} : task.grad_biases[r]) + bias_sum;
+    task.grad_bias_of(r) = (kWrite == Write::kSet ? T{0} : task.grad_bias_of(r)) + bias_sum;
   }
 }
 
 template <class T>
 void clear_rows(const LossTask<T>& task, Range rows) {
-  for (std::int64_t i = rows.begin * task.dim; i < rows.end * task.dim && task.grad_weights != nullptr; ++i) {
-    task.grad_weights[i] = T{0};
+  for (std::int64_t i = 0; i < rows.size() * task.dim && task.grad_weights != nullptr; ++i) {
+    task.grad_weights_row(rows.begin)[i] = T{0};
   }
-  for (std::int64_t r = rows.begin; r < rows.end && task.grad_biases != nullptr; ++r) task.grad_biases[r] = T{0};
+  for (std::int64_t r = rows.begin; r < rows.end && task.grad_biases != nullptr; ++r) task.grad_bias_of(r) = T{0};
 }
 
 template <class T>
@@ -125,11 +100,11 @@ void add_copies(const LossTask<T>& task, Range rows) {
       const std::int64_t s = task.row_entries[i] - num_labels;
       if (s < 0) continue;
       for (std::int64_t copy = 0; copy < task.copies && task.grad_biases != nullptr; ++copy) {
-        task.grad_biases[r] += task.bias_copies[copy * task.num_sampled + s];
+        task.grad_bias_of(r) += task.bias_copies[copy * task.num_sampled + s];
       }
       for (std::int64_t copy = 0; copy < task.weight_copy_count && task.grad_weights != nullptr; ++copy) {
         const T* from = task.weight_copies + (copy * task.num_sampled + s) * task.dim;
-        scaled_row<T, Write::kAdd>(task.grad_weights + r * task.dim, T{1}, from, task.dim);
+        scaled_row<T, Write::kAdd>(task.grad_weights_row(r), T{1}, from, task.dim);
       }
     }
   }

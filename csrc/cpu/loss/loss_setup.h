@@ -13,10 +13,6 @@
 
 namespace fastnce::cpu {
 
-inline TableView view(const Table& table, DType dtype) {
-  return {table.shards.data(), static_cast<std::int64_t>(table.shards.size()), table.rows(), table.partition, dtype};
-}
-
 template <class T>
 FactorView<T> view(const ExampleFactor& factor) {
   return {static_cast<const T*>(factor.values), static_cast<T>(factor.all)};
@@ -84,7 +80,7 @@ LossTask<T> typed(const LossRequest& r, const LossPlan& plan, const LossOutputs&
   task.grad_inputs = r.wanted.grad_inputs ? static_cast<T*>(out.grad_inputs) : nullptr;
   task.grad_weights = r.wanted.grad_weights ? static_cast<T*>(out.grad_weights) : nullptr;
   task.grad_biases = r.wanted.grad_biases ? static_cast<T*>(out.grad_biases) : nullptr;
-  if (task.wants_rows()) {
+  if (r.wanted.rows()) {
     task.row_offsets = plan.rows.offsets.data();
     task.row_entries = plan.rows.entries.data();
     task.sampled_row = plan.rows.sampled_row.data();
@@ -98,9 +94,14 @@ struct NarrowArrays {
   NarrowArrays(const LossRequest& r, const LossOutputs& out)
       : inputs(r.inputs_dtype.value_or(r.dtype) != r.dtype || r.temperature != 1.0),
         grad_inputs(r.wanted.grad_inputs && out.grad_inputs_dtype.value_or(r.dtype) != r.dtype),
-        grad_weights(r.wanted.grad_weights && out.grad_weights_dtype.value_or(r.dtype) != r.dtype),
-        grad_biases(r.wanted.grad_biases && out.grad_biases_dtype.value_or(r.dtype) != r.dtype) {}
+        grad_weights(is_narrow(r, out, r.wanted.grad_weights, out.grad_weights_dtype)),
+        grad_biases(is_narrow(r, out, r.wanted.grad_biases, out.grad_biases_dtype)) {}
   bool inputs, grad_inputs, grad_weights, grad_biases;
+
+ private:
+  static bool is_narrow(const LossRequest& r, const LossOutputs& out, bool wanted, std::optional<DType> dtype) {
+    return wanted && out.update == nullptr && dtype.value_or(r.dtype) != r.dtype;
+  }
 };
 
 // What the sizes of the workspace depend on besides the task and the threads.
@@ -110,9 +111,14 @@ struct WorkspaceSizes {
   TileSizes tile;
   bool softmax;
   StripSizes strips;  // of a softmax
+  WantedOutputs wanted;
   bool samples_distinct;
+  std::int64_t rows_at_once;  // that a thread completes and hands over; 0: all rows have a place of their own
   NarrowArrays narrow;
 };
+
+// Rows that an optimizer takes at a time: few enough to stay in the L1 cache, and many enough to prefetch the table's.
+inline std::int64_t rows_at_once(std::int64_t dim) { return std::clamp<std::int64_t>(4096 / (dim + 1), 1, 64); }
 
 constexpr std::int64_t kMostLanes = 16;  // of a vector: a kernel may read as far beyond the maxima
 
@@ -125,6 +131,9 @@ struct ThreadMemory {
   T* offsets;             // [S]
   std::int64_t* keys;     // [S], where classes have keys
   std::uint64_t* filter;  // 2^filter_bits(S) bits, where samples are removed
+  // Where rows are handed over a few at a time.
+  T* grad_weights;  // [rows_at_once, D]
+  T* grad_biases;   // [rows_at_once]
 };
 
 // log2 of the size of a filter of as many keys: 32 to 64 bits for each, and never too many for a core's caches.
@@ -137,6 +146,8 @@ ThreadMemory<T> take_thread_memory(Carver& memory, const LossTask<T>& task, cons
   const StripSizes& strips = sizes.strips;
   ThreadMemory<T> own{};
   own.scratch = memory.take<T>(sizes.scratch_elements);
+  if (sizes.wanted.grad_weights) own.grad_weights = memory.take<T>(sizes.rows_at_once * task.dim);
+  if (sizes.wanted.grad_biases) own.grad_biases = memory.take<T>(sizes.rows_at_once);
   if (task.groups.count > 1) {
     own.offsets = memory.take<T>(task.num_sampled);
     if (task.removed.keys != nullptr) own.keys = memory.take<std::int64_t>(task.num_sampled);
@@ -163,13 +174,15 @@ ThreadMemory<T> take_workspace(Carver& memory, LossTask<T>& task, const Workspac
     task.sampled_factor = task.grad_loss;
   }
   if (task.groups.count > 1) {
-    if (task.wants_rows()) task.group_grad = memory.take<T>(task.batch * task.num_sampled);
+    if (sizes.wanted.rows()) task.group_grad = memory.take<T>(task.batch * task.num_sampled);
   } else {
     task.sampled_offset = memory.take<T>(task.num_sampled);
-    // Where a class was sampled twice, two groups would add to one row of dW: then no team writes there directly.
+    // Where a class was sampled twice, two groups would add to one row of dW: then no team writes there directly, nor
+    // where rows have no place of their own.
+    const bool direct = sizes.samples_distinct && sizes.rows_at_once == 0;
     task.copies = schedule.teams;
-    task.weight_copy_count = task.grad_weights == nullptr ? 0 : schedule.teams - (sizes.samples_distinct ? 1 : 0);
-    task.bias_copies = task.grad_biases == nullptr ? nullptr : memory.take<T>(task.copies * task.num_sampled);
+    task.weight_copy_count = sizes.wanted.grad_weights ? schedule.teams - (direct ? 1 : 0) : 0;
+    task.bias_copies = sizes.wanted.grad_biases ? memory.take<T>(task.copies * task.num_sampled) : nullptr;
     task.weight_copies = memory.take<T>(task.weight_copy_count * task.num_sampled * task.dim);
   }
   if (sizes.narrow.inputs) {
@@ -189,6 +202,10 @@ ThreadMemory<T> take_workspace(Carver& memory, LossTask<T>& task, const Workspac
   for (int i = 0; i < threads; ++i) {
     const ThreadMemory<T> taken = take_thread_memory<T>(memory, task, sizes);
     if (i == rank) own = taken;
+  }
+  if (sizes.rows_at_once > 0) {
+    task.grad_weights = own.grad_weights;
+    task.grad_biases = own.grad_biases;
   }
   return own;
 }

@@ -4,42 +4,12 @@
 #include <cstdint>
 
 #include "cpu/gemm/tile_shape.h"
+#include "cpu/rows/table_view.h"
 #include "cpu/runtime/interrupt.h"
 #include "cpu/runtime/parallel.h"
 #include "fastnce/loss.h"
 
 namespace fastnce::cpu {
-
-// A class table with its row look-up.
-struct TableView {
-  const Shard* shards;
-  std::int64_t num_shards;  // 0: no table
-  std::int64_t rows;
-  Partition partition;
-  DType dtype;
-
-  [[gnu::always_inline]] const void* row(std::int64_t id) const {
-    const ShardAddress at = locate_row(id, rows, num_shards, partition);
-    const Shard& shard = shards[at.shard];
-    return static_cast<const char*>(shard.data) + at.row * shard.row_stride * element_bytes(dtype);
-  }
-};
-
-// The rows of a table one after the other: what the address of a row of a single shard depends on is at hand.
-struct RowAddresses {
-  const TableView& table;
-  const char* start;    // null: several shards
-  std::int64_t stride;  // in bytes
-
-  [[gnu::always_inline]] explicit RowAddresses(const TableView& view) : table(view), start(nullptr), stride(0) {
-    if (view.num_shards != 1) return;
-    start = static_cast<const char*>(view.shards[0].data);
-    stride = view.shards[0].row_stride * element_bytes(view.dtype);
-  }
-  [[gnu::always_inline]] const void* operator[](std::int64_t id) const {
-    return start != nullptr ? start + id * stride : table.row(id);
-  }
-};
 
 // True classes, as a list of entries: dense, T for each example, or without padding.
 template <class T>
@@ -152,7 +122,8 @@ struct LossTask {
   T* grad_inputs;
   T* grad_weights;
   T* grad_biases;
-  double* log_sum_exp;  // of a softmax
+  double* log_sum_exp;     // of a softmax
+  std::int64_t first_row;  // the row that grad_weights and grad_biases begin with
 
   // The row plan; null if no row gradients are wanted.
   const std::int64_t* row_offsets;
@@ -184,6 +155,8 @@ struct LossTask {
     return {groups.count > 1 ? groups.size : batch, num_sampled, dim, grad_inputs != nullptr, l2_bytes};
   }
   [[gnu::always_inline]] bool wants_rows() const { return grad_weights != nullptr || grad_biases != nullptr; }
+  [[gnu::always_inline]] T* grad_weights_row(std::int64_t r) const { return grad_weights + (r - first_row) * dim; }
+  [[gnu::always_inline]] T& grad_bias_of(std::int64_t r) const { return grad_biases[r - first_row]; }
   [[gnu::always_inline]] bool wants_gradients() const {
     return grad_inputs != nullptr || wants_rows() || group.grad != nullptr;
   }

@@ -101,8 +101,7 @@ struct SampleRows {
         w[i] = buffer + i * task.dim;
       }
       if (task.grad_weights == nullptr) continue;
-      dw[i] =
-          sums.weights != nullptr ? sums.weights + s * task.dim : task.grad_weights + task.sampled_row[s] * task.dim;
+      dw[i] = sums.weights != nullptr ? sums.weights + s * task.dim : task.grad_weights_row(task.sampled_row[s]);
     }
     for (std::int64_t i = 0; i < ahead_of_tile; ++i) {
       const std::int64_t s = samples.end + i;

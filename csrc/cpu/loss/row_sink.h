@@ -1,4 +1,5 @@
-// What becomes of the gradient rows of a call once they are complete.
+// What becomes of the gradient rows of a call once they are complete: sinks, to which a call hands each row once, in
+// ranges and from any thread, while the range is still in the cache.
 #pragma once
 
 #include <cstddef>
@@ -6,51 +7,67 @@
 #include <optional>
 
 #include "cpu/loss/loss_kernels.h"
+#include "cpu/rows/update_rows.h"
 #include "cpu/runtime/parallel.h"
 #include "fastnce/loss.h"
 
 namespace fastnce::cpu {
 
-// Where a call adds up its rows, in the compute dtype; null: not wanted.
+// Some of the rows, in the compute dtype.
 template <class T>
-struct RowSums {
-  const T* weights;  // [n, D]
-  const T* biases;   // [n]
+struct CompleteRows {
+  Range rows;
+  const T* weights;  // [rows, D]; null: not wanted
+  const T* biases;   // [rows]
 };
 
-// A call hands over each row once, in ranges and from any thread, while the range is still in the cache. A call that is
-// interrupted has handed over some of its rows.
+// Stores the rows in the caller's arrays. Where those have the compute dtype, they are where the sums are. A call that
+// is interrupted has stored some of its rows.
 template <class T>
-class RowSink {
- public:
-  virtual void take(Range rows, const RowSums<T>& sums) const = 0;
-
- protected:
-  ~RowSink() = default;
-};
-
-// Stores the rows in the caller's arrays. Where those have the compute dtype, they are where the sums are.
-template <class T>
-class StoredRows final : public RowSink<T> {
+class StoredRows {
  public:
   StoredRows(const LossKernels<T>& kernels, const LossRequest& request, const LossOutputs& outputs)
       : kernels_(kernels), outputs_(outputs), dim_(request.dim) {}
 
-  void take(Range rows, const RowSums<T>& sums) const override {
-    round(rows, sums.weights, outputs_.grad_weights_dtype, dim_, outputs_.grad_weights);
-    round(rows, sums.biases, outputs_.grad_biases_dtype, 1, outputs_.grad_biases);
+  void take(const CompleteRows<T>& complete) const {
+    round(complete.rows, complete.weights, outputs_.grad_weights_dtype, dim_, outputs_.grad_weights);
+    round(complete.rows, complete.biases, outputs_.grad_biases_dtype, 1, outputs_.grad_biases);
   }
 
  private:
   void round(Range rows, const T* sums, std::optional<DType> dtype, std::int64_t columns, void* to) const {
-    if (sums == nullptr || sums == to) return;
-    kernels_.narrow(sums + rows.begin * columns, *dtype, rows.size() * columns,
-                    static_cast<std::byte*>(to) + rows.begin * columns * element_bytes(*dtype));
+    if (sums == nullptr) return;
+    const std::int64_t bytes = element_bytes(dtype.value_or(DType::kFloat64));
+    void* const place = static_cast<std::byte*>(to) + rows.begin * columns * bytes;
+    if (sums != place) kernels_.narrow(sums, *dtype, rows.size() * columns, place);
   }
 
   const LossKernels<T>& kernels_;
   const LossOutputs& outputs_;
   const std::int64_t dim_;
+};
+
+// Lets an optimizer update the rows of the tables. `scratch`, of D elements, is the thread's.
+template <class T>
+class UpdatedRows {
+ public:
+  UpdatedRows(const RowUpdate& update, const LossRequest& request, const RowPlan& plan)
+      : kernels_(update_kernels<T>(current_isa())),
+        weights_(updated_weights<T>(update, request)),
+        biases_(updated_biases<T>(update, request)),
+        ids_(plan.ids.data()) {}
+
+  void take(const CompleteRows<T>& complete, T* scratch) const {
+    const std::int64_t* const ids = ids_ + complete.rows.begin;
+    const std::int64_t count = complete.rows.size();
+    if (complete.weights != nullptr) kernels_.update(weights_, ids, count, complete.weights, scratch);
+    if (complete.biases != nullptr) kernels_.update(biases_, ids, count, complete.biases, scratch);
+  }
+
+ private:
+  const UpdateKernels<T>& kernels_;
+  const UpdatedTable<T> weights_, biases_;
+  const std::int64_t* const ids_;
 };
 
 }  // namespace fastnce::cpu

@@ -41,6 +41,7 @@ const char* name_of(IdArgument argument) {
     case IdArgument::kExcludeValues: return "exclude.values";
     case IdArgument::kExcludeOffsets: return "exclude.offsets";
     case IdArgument::kScoreOffsets: return "scores.offsets";
+    case IdArgument::kRowIds: return "ids";
     case IdArgument::kLabels: break;
   }
   return "labels";

@@ -17,7 +17,8 @@ enum class IdArgument : std::int64_t {
   kLabelOffsets,
   kExcludeValues,
   kExcludeOffsets,
-  kScoreOffsets
+  kScoreOffsets,
+  kRowIds
 };
 
 // An id that no sampled class has, in range or not. As padding it is nobody's that could be named.

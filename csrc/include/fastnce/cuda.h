@@ -15,6 +15,7 @@
 
 #include "fastnce/evaluate.h"
 #include "fastnce/loss.h"
+#include "fastnce/optimizer.h"
 #include "fastnce/sampler.h"
 
 namespace fastnce::cuda {
@@ -120,6 +121,19 @@ std::size_t rank_of_scores_workspace_bytes(const Scoring& scoring, const ScoreLi
 void rank_of_scores(const Scoring& scoring, const ScoreLists& lists, const ClassLists& exclude, double* ranks,
                     const Workspace& workspace, const Stream& stream);
 
+// As fastnce::update_rows(), of float32, float16 and bfloat16 tables with float32 states; gradients of biases are
+// float32. Rows of ids out of range are left out, and check() reports them. The workspace has D + 12 floats or so for
+// each row.
+std::size_t update_rows_workspace_bytes(const Scoring& tables, const GradientRows& rows, int device);
+void update_rows(const RowUpdate& update, const Scoring& tables, const GradientRows& rows, const Workspace& workspace,
+                 const Stream& stream);
+
+// The same with the rows of a loss: ids ascending, each once among the first `row_count`, a number on the device;
+// contiguous float32 gradients. A loss with rows that were not finite, as after a sampled class out of range, makes its
+// rows of the tables not finite.
+void update_complete_rows(const RowUpdate& update, const Scoring& tables, const GradientRows& rows,
+                          const std::int64_t* row_count, const Stream& stream);
+
 // Ids of any integer type and layout in device memory.
 struct IdArray {
   const void* data = nullptr;
@@ -142,6 +156,9 @@ struct RowArray {
 
 // Writes them to `to` [rows, columns].
 void copy_rows(const RowArray& rows, void* to, const Stream& stream);
+
+// Writes `value` `count` times.
+void fill(float value, std::int64_t count, float* to, const Stream& stream);
 
 // Writes 0 to count - 1.
 void count_up(std::int64_t count, std::int64_t* to, const Stream& stream);

@@ -126,6 +126,8 @@ struct LossRequest : Scoring {
   bool removes_samples() const { return loss.remove_accidental_hits || exclude.offsets != nullptr; }
 };
 
+struct RowUpdate;  // fastnce/optimizer.h
+
 // Where results go; what was not wanted is not touched. Gradients of another type than the compute dtype are summed up
 // in that and rounded once.
 struct LossOutputs {
@@ -133,6 +135,10 @@ struct LossOutputs {
   void* grad_inputs = nullptr;   // dX [B, D]
   void* grad_weights = nullptr;  // [rows, D]: row r is the gradient of class row_ids[r]
   void* grad_biases = nullptr;   // [rows]
+  // In place of grad_weights and grad_biases, as far as they are wanted: an optimizer that takes each row once it is
+  // complete and updates the tables of the request, which are written to. All that the call computes is of the tables
+  // as they were before it. A call that is interrupted has updated all rows or none. On the CPU alone.
+  const RowUpdate* update = nullptr;
   // [B], of a softmax: the log of the sum of exp(logit), of this part and of parts.log_sum_exp; 0 where an example
   // contributes nothing. On a CUDA device NaN where the loss is.
   double* log_sum_exp = nullptr;

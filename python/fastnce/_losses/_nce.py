@@ -25,6 +25,7 @@ from fastnce._types import (
     Table,
     TrueTarget,
 )
+from fastnce.optim._base import Optimizer
 
 
 @overload
@@ -253,6 +254,7 @@ def nce_loss_and_grad(
     grad_loss: FloatsLike | None = None,
     grad_dtype: Literal["float32"] | None = None,
     pad_rows: bool | np.bool = False,
+    optimizer: Optimizer | None = None,
 ) -> tuple[Any, Grads]:
     """:func:`nce_loss` and, in the same pass, the gradients of the sum of the losses.
 
@@ -272,6 +274,8 @@ def nce_loss_and_grad(
             gradients: ``index_add_`` is correct with them; ``weights[ids] -= ...`` is not, because it keeps one row of
             a repeated id. On CUDA a call without padding waits for n; with padding it never synchronises, and a CUDA
             graph can capture it.
+        optimizer: An optimizer of these tables, which updates the rows in place of handing their gradients back; see
+            :func:`train_step`.
 
     The other arguments and the errors are those of :func:`nce_loss`.
 
@@ -298,5 +302,6 @@ def nce_loss_and_grad(
             "grad_dtype": grad_dtype,
             "pad_rows": pad_rows,
             **candidates(sampled_values, seed),
-        }
+        },
+        optimizer,
     )

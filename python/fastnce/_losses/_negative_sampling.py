@@ -24,6 +24,7 @@ from fastnce._types import (
     Ragged,
     Table,
 )
+from fastnce.optim._base import Optimizer
 
 
 @overload
@@ -179,10 +180,12 @@ def negative_sampling_loss_and_grad(
     grad_loss: FloatsLike | None = None,
     grad_dtype: Literal["float32"] | None = None,
     pad_rows: bool | np.bool = False,
+    optimizer: Optimizer | None = None,
 ) -> tuple[Any, Grads]:
     """:func:`negative_sampling_loss` and, in the same pass, the gradients of the sum of the losses.
 
-    ``grad_loss``, ``grad_dtype``, ``pad_rows`` and what is returned are those of :func:`nce_loss_and_grad`.
+    ``grad_loss``, ``grad_dtype``, ``pad_rows``, ``optimizer`` and what is returned are those of
+    :func:`nce_loss_and_grad`.
 
     Returns:
         ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.
@@ -207,7 +210,8 @@ def negative_sampling_loss_and_grad(
             "grad_loss": grad_loss,
             "grad_dtype": grad_dtype,
             "pad_rows": pad_rows,
-        }
+        },
+        optimizer,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnce._seed import Seed
 from fastnce._types import FloatsLike, GradTables, PartitionStrategy, Precision, Progress, Ragged, TrueTarget
+from fastnce.optim._base import Optimizer
 
 
 class Options(TypedDict, total=False):
@@ -26,6 +27,7 @@ class GradOptions(TypedDict, total=False):
     grad_loss: FloatsLike | None
     grad_dtype: Literal["float32"] | None
     pad_rows: bool | np.bool
+    optimizer: Optimizer | None
 
 
 class SoftmaxOptions(Options, total=False):

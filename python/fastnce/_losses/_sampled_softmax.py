@@ -25,6 +25,7 @@ from fastnce._types import (
     Table,
     TrueTarget,
 )
+from fastnce.optim._base import Optimizer
 
 
 @overload
@@ -221,10 +222,12 @@ def sampled_softmax_loss_and_grad(
     grad_loss: FloatsLike | None = None,
     grad_dtype: Literal["float32"] | None = None,
     pad_rows: bool | np.bool = False,
+    optimizer: Optimizer | None = None,
 ) -> tuple[Any, Grads]:
     """:func:`sampled_softmax_loss` and, in the same pass, the gradients of the sum of the losses.
 
-    ``grad_loss``, ``grad_dtype``, ``pad_rows`` and what is returned are those of :func:`nce_loss_and_grad`.
+    ``grad_loss``, ``grad_dtype``, ``pad_rows``, ``optimizer`` and what is returned are those of
+    :func:`nce_loss_and_grad`.
 
     Returns:
         ``(loss [B], Grads(inputs=[B, D], rows=RowGrads(ids=int64 [n], weights=[n, D], biases=[n])))``.
@@ -250,5 +253,6 @@ def sampled_softmax_loss_and_grad(
             "grad_dtype": grad_dtype,
             "pad_rows": pad_rows,
             **candidates(sampled_values, seed),
-        }
+        },
+        optimizer,
     )

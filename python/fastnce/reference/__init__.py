@@ -38,6 +38,7 @@ from fastnce.reference._losses import (
     sampled_loss_and_grad,
     sampled_softmax_loss_and_grad,
 )
+from fastnce.reference._optimizers import adagrad, adam, momentum, rowwise_adagrad, sgd, update_rows
 from fastnce.reference._random import Seed, philox4x32, seed_pair, skip, stream_start
 from fastnce.reference._samplers import (
     all_candidate_sampler,
@@ -65,6 +66,8 @@ __all__ = [
     "Table",
     "Uniform",
     "Unigram",
+    "adagrad",
+    "adam",
     "all_candidate_sampler",
     "candidates",
     "compute_accidental_hits",
@@ -77,13 +80,16 @@ __all__ = [
     "log_uniform_candidate_sampler",
     "log_uniform_draws",
     "log_uniform_probability",
+    "momentum",
     "nce_loss_and_grad",
     "negative_sampling_loss_and_grad",
     "philox4x32",
     "rank_of_labels",
+    "rowwise_adagrad",
     "sampled_loss_and_grad",
     "sampled_softmax_loss_and_grad",
     "seed_pair",
+    "sgd",
     "sigmoid",
     "sigmoid_loss_and_grad",
     "skip",
@@ -93,4 +99,5 @@ __all__ = [
     "top_k",
     "uniform_candidate_sampler",
     "unigram_weights",
+    "update_rows",
 ]

@@ -1,0 +1,56 @@
+"""Loss, gradients and update in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastnce._types import DLPackArray, Grads, LabelsLike
+from fastnce.optim._base import Optimizer
+
+ArrayT = TypeVar("ArrayT", bound=DLPackArray)
+
+
+def train_step(
+    loss_and_grad: Callable[..., tuple[Any, Grads]],
+    optimizer: Optimizer,
+    labels: LabelsLike,
+    inputs: ArrayT,
+    *arguments: Any,
+    **options: Any,
+) -> tuple[ArrayT, ArrayT]:
+    """A step of training: a loss, the gradient of its inputs, and the update of the tables in place.
+
+    ::
+
+        loss, grad_inputs = fastnce.train_step(fastnce.nce_loss_and_grad, optimizer, labels, inputs, S, V, seed=7)
+
+    computes what these two calls do, to rounding, but holds no gradient row longer than its update takes::
+
+        loss, grads = fastnce.nce_loss_and_grad(optimizer.weights, optimizer.biases, labels, inputs, S, V, seed=7)
+        optimizer.update_rows(*grads.rows)
+
+    All that is computed is of the tables as they were before the step. A step gives the same result whenever it is made
+    with the same number of threads. Ctrl-C ends a step before its update, or lets it finish: never in between.
+
+    Args:
+        loss_and_grad: :func:`nce_loss_and_grad`, :func:`sampled_softmax_loss_and_grad`,
+            :func:`negative_sampling_loss_and_grad`, or a function of one's own that hands its arguments on to one of
+            these.
+        optimizer: One of :mod:`fastnce.optim`, made of the weights ``[V, D]`` and biases ``[V]`` that it updates.
+        labels: As the loss has them.
+        inputs: ``[B, D]``, not in the memory of the tables.
+        *arguments: Of the loss, after its inputs.
+        **options: Of the loss: ``grad_loss=1 / B`` makes it a step on the mean of the losses.
+
+    Returns:
+        ``(loss [B], grad_inputs [B, D])``.
+
+    Raises:
+        ValueError: As the loss; inputs in the memory of the tables.
+        TypeError: As the loss.
+    """
+    _, grads = result = loss_and_grad(
+        optimizer.weights, optimizer.biases, labels, inputs, *arguments, optimizer=optimizer, **options
+    )
+    return result[0], grads.inputs

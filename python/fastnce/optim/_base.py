@@ -1,0 +1,190 @@
+"""What all optimizers share: tables, states, steps."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, SupportsFloat, TypeAlias, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnce import _core
+from fastnce._arrays import require_writable
+from fastnce._devices import cuda_device_of
+from fastnce._errors import number
+from fastnce._seed import Seed, seed_words
+from fastnce._types import DLPackArray, FloatsLike, IdsLike, PartitionStrategy, Table
+
+Schedule: TypeAlias = float | Callable[[int], SupportsFloat]
+"""A learning rate, or a function of the number of the step, from 1, that returns it."""
+
+State: TypeAlias = dict[str, Any]
+
+_DEFAULTS: dict[str, Any] = {
+    "weight_decay": 0.0,
+    "partition_strategy": "div",
+    "stochastic_rounding": True,
+    "seed": 1,
+    "state": None,
+}
+
+
+class Options(TypedDict, total=False):
+    """Of every optimizer."""
+
+    weight_decay: float
+    partition_strategy: PartitionStrategy
+    stochastic_rounding: bool | np.bool
+    seed: Seed
+    state: Mapping[str, npt.ArrayLike] | None
+
+
+class Optimizer:
+    """An optimizer of one class table and its biases. Use :class:`SGD`, :class:`Adagrad`, :class:`RowwiseAdagrad` or
+    :class:`Adam`.
+
+    A step updates the rows that it touches and leaves all others, and their states, as they are. Gradients of a row
+    that occurs twice are added up first, so that it takes one step.
+
+    Attributes:
+        weights: The table, as given.
+        biases: The biases, as given, or ``None``.
+        lr: The learning rate, or its schedule. May be set between steps.
+        state: All that a checkpoint has to keep beside the tables: NumPy arrays by name, as ``numpy.savez(**state)``
+            takes them, or arrays of the table's library on a CUDA device. ``"step"`` is the number of steps made, int64
+            ``[]``, in NumPy.
+    """
+
+    _states: ClassVar[tuple[str, ...]] = ()
+    """Names of the arrays that are kept for each table, in the core's order."""
+
+    def __init__(
+        self,
+        kind: str,
+        weights: Table,
+        biases: Table | None,
+        lr: Schedule,
+        options: Options,
+        initial_state: float = 0.0,
+        **numbers: float,
+    ) -> None:
+        given: dict[str, Any] = {**_DEFAULTS, **options}
+        if unknown := set(given) - set(_DEFAULTS):
+            name = type(self).__name__
+            raise TypeError(f"{name} has no argument {min(unknown)}: expected one of {sorted(_DEFAULTS)}")
+        self.weights = weights
+        self.biases = biases
+        self.lr = lr
+        numbers["weight_decay"] = given["weight_decay"]
+        self._numbers = {name: number(value, name) for name, value in numbers.items()}
+        self._partition_strategy = given["partition_strategy"]
+        first, second = seed_words(given["seed"])
+        self._rounding_seed = first ^ second << 32 & 2**64 - 1 if given["stochastic_rounding"] else None
+        for table, name in (*_shards(weights, "weights"), *(_shards(biases, "biases") if biases is not None else ())):
+            require_writable(table, name)
+        first = _shards(weights, "weights")
+        self._device = cuda_device_of(first[0][0], "weights", 0) if first else None
+        self.state: State = self._initial_state(kind, initial_state)
+        self._core = _core.Optimizer(
+            kind,
+            tuple(self.state[f"weights.{name}"] for name in self._states),
+            None if biases is None else tuple(self.state[f"biases.{name}"] for name in self._states),
+            self._device,
+        )
+        self._set(int(self.state["step"]) + 1)  # refuses numbers that are out of range, before the first step
+        if given["state"] is not None:
+            self.load_state(given["state"])
+
+    def _initial_state(self, kind: str, value: float) -> State:
+        _, rowwise = _core.optimizer_states(kind)
+        rows, width, wide = _core.table_shape(self.weights, "weights", True, self._device)
+        shapes = {"weights": (rows,) if rowwise else (rows, width)}
+        if self.biases is not None:
+            shapes["biases"] = (_core.table_shape(self.biases, "biases", False, self._device)[0],)
+        state: State = {"step": np.zeros((), np.int64)}
+        for table, shape in shapes.items():
+            for name in self._states:
+                state[f"{table}.{name}"] = self._full(shape, value, np.float64 if wide else np.float32)
+        return state
+
+    def _full(self, shape: tuple[int, ...], value: float, dtype: type[np.floating[Any]]) -> Any:
+        if self._device is not None:
+            return self._device.full(shape, value)
+        # zeros() takes memory of the operating system as rows are touched.
+        return np.full(shape, value, dtype) if value else np.zeros(shape, dtype)
+
+    def _set(self, step: int) -> None:
+        rate = number(self.lr(step) if callable(self.lr) else self.lr, "lr")
+        self._core.set(lr=self._rate(rate, step), step=step, rounding_seed=self._rounding_seed, **self._numbers)
+
+    def _rate(self, lr: float, step: int) -> float:
+        return lr
+
+    @contextlib.contextmanager
+    def next_step(self, fields: dict[str, Any]) -> Iterator[Any]:
+        """What the core needs of the next step of a call with these ``fields``; the step counts unless it fails."""
+        for name, own in (("weights", self.weights), ("biases", self.biases)):
+            if fields[name] is not own:
+                raise ValueError(f"{name} is not the table of the optimizer: expected optimizer.{name}")
+        if fields["partition_strategy"] != self._partition_strategy:
+            raise ValueError(
+                f"partition_strategy = {fields['partition_strategy']!r}: expected that of the optimizer, "
+                f"{self._partition_strategy!r}"
+            )
+        self._set(int(self.state["step"]) + 1)
+        yield self._core
+        self.state["step"] += 1
+
+    def update_rows(self, ids: IdsLike, rows: DLPackArray | None, bias_rows: FloatsLike | None = None) -> None:
+        """Makes a step with gradients that were computed before, here or anywhere else.
+
+        Args:
+            ids: ``[n]`` integer classes in [0, V), in any order. Gradients of an id that occurs several times are
+                added up.
+            rows: ``[n, D]`` gradients of rows of the weights, of any floating dtype beside float64 where tables are
+                narrower; ``None`` updates the biases alone.
+            bias_rows: ``[n]`` gradients of the biases; ``None`` leaves them as they are.
+
+        Raises:
+            ValueError: Shapes that do not fit, classes out of range, ``bias_rows`` without biases.
+            TypeError: Unsupported dtypes.
+        """
+        if bias_rows is not None and self.biases is None:
+            raise ValueError("bias_rows are given, but the optimizer has no biases: expected None")
+        fields = {"weights": self.weights, "biases": self.biases, "partition_strategy": self._partition_strategy}
+        on_device = contextlib.nullcontext() if self._device is None else self._device.call(ids, rows, bias_rows)
+        with self.next_step(fields) as step, on_device:
+            step.update_rows(fields | {"device": self._device}, ids, rows, bias_rows)
+
+    def load_state(self, state: Mapping[str, npt.ArrayLike]) -> None:
+        """Copies a saved :attr:`state` into this one.
+
+        Args:
+            state: The arrays of :attr:`state` by name, as a dictionary or what ``numpy.load`` returns.
+
+        Raises:
+            ValueError: Names or shapes that are not those of this optimizer. Nothing is changed then.
+        """
+        given = set(state)
+        if given != set(self.state):
+            raise ValueError(
+                f"state has the arrays {sorted(given)}: expected {sorted(self.state)}, of a {type(self).__name__} of "
+                f"{'weights alone' if self.biases is None else 'weights and biases'}"
+            )
+        arrays: dict[str, Any] = {name: state[name] for name in self.state}
+        for name, array in arrays.items():
+            if np.shape(array) != tuple(self.state[name].shape):
+                raise ValueError(
+                    f"state[{name!r}] has shape {list(np.shape(array))}: expected {list(self.state[name].shape)}"
+                )
+        for name, array in arrays.items():
+            own = self.state[name]
+            np.copyto(own, array) if isinstance(own, np.ndarray) else self._device.assign(own, array)
+
+
+def _shards(table: Table, name: str) -> list[tuple[Any, str]]:
+    """The shards of a table with their names."""
+    if isinstance(table, list | tuple):
+        return [(shard, f"{name}[{i}]") for i, shard in enumerate(table)]
+    return [(table, name)]
