@@ -28,7 +28,8 @@ inline std::size_t rows_before_padding(std::span<const std::int64_t> ids,
                                        std::span<const std::span<const std::byte>> gradients) {
   const auto is_zero = [&](std::size_t row) {
     return std::ranges::all_of(gradients, [&](std::span<const std::byte> array) {
-      const std::span<const std::byte> bytes = array.subspan(row * (array.size() / ids.size()), array.size() / ids.size());
+      const std::span<const std::byte> bytes =
+          array.subspan(row * (array.size() / ids.size()), array.size() / ids.size());
       return bytes.empty() ||
              (bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
     });

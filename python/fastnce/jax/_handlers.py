@@ -166,14 +166,15 @@ def update_rows(
     """A step of an optimizer: for each of weights and, if there are any, biases, its gradients, of the rows `ids`, and
     the table followed by its states. Returns these as they are afterwards."""
     ids = on_cpu_only(ids, beside=tables[0][1][0], what="fastnce.jax.optim updates rows")
-    operands, results, aliases = [ids, rate, step], [], {}
+    operands, results = [ids, rate, step], list[Any]()
+    aliases: dict[int, int] = {}
     for gradients, (table, *states) in tables:
         first = len(operands)
         operands += [table, gradients, *states]
         for place in (first, *range(first + 2, len(operands))):
             aliases[place] = len(results)
             results.append(jax.ShapeDtypeStruct(operands[place].shape, operands[place].dtype))
-    attributes = {name: np.float64(value) for name, value in numbers.items()}
+    attributes: dict[str, Any] = {name: np.float64(value) for name, value in numbers.items()}
     if rounding_seed is not None:
         attributes["rounding_seed"] = np.uint64(rounding_seed).astype(np.int64)
     new = _foreign("fastnce_update_rows", tuple(results), aliases)(*operands, kind=kind, **attributes)

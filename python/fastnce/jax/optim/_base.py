@@ -43,7 +43,8 @@ class Optimizer:
     that occurs twice are added up first, so that it takes one step.
     """
 
-    _of: ClassVar[type[optim.Optimizer]]
+    _of: ClassVar[Any]
+    """The class of :mod:`fastnce.optim`."""
     lr: Schedule
     weight_decay: float = field(default=0.0, kw_only=True)
     stochastic_rounding: bool = field(default=True, kw_only=True)
@@ -66,8 +67,8 @@ class Optimizer:
         Returns:
             Arrays by name, those of :attr:`fastnce.optim.Optimizer.state`, from which and for which they may be saved:
             ``"step"``, the number of steps made, int32 ``[]``, and the states of each table, such as ``"weights.sum"``,
-            float32, of float64 tables float64. They are sharded over rows as their tables are; ``"step"`` is the same on
-            all devices.
+            float32, of float64 tables float64. Where rows are spread over devices, so are those of the states; the step
+            is the same on all.
 
         Raises:
             ValueError: Shapes that are no tables'.
@@ -96,8 +97,8 @@ class Optimizer:
             state: What :meth:`init` returned for tables like these, or the last step.
             rows: Gradients of rows, as :func:`fastnce.jax.nce_value_and_rows` returns them, or with ids in any order.
                 Gradients of an id that occurs several times are added up: padding, which repeats the last id with
-                gradients of zero, changes nothing. Where all rows have one id and gradients of zero, as those of a batch
-                without classes, all are padding.
+                gradients of zero, changes nothing. If all rows have one id and gradients of zero, as those of a batch
+                without classes, all of them are padding.
 
         Returns:
             ``(weights, biases, state)``. The step of a 16-bit table is computed in float32 and rounded once, at random

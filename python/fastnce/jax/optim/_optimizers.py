@@ -35,7 +35,7 @@ class SGD(Optimizer):
 class Adagrad(Optimizer):
     """Adagrad: :class:`fastnce.optim.Adagrad`, which has the formula and TensorFlow's and Keras's forms of it.
 
-    ``optax.adagrad(lr)`` is ``initial_accumulator_value=0.1, eps=1e-7, eps_inside_sqrt=True``, but where a sum is 0.
+    ``optax.adagrad(lr)`` is ``initial_accumulator_value=0.1, eps=1e-7, eps_inside_sqrt=True``.
 
     Args:
         lr: The learning rate, which may be traced, or a function of the step's number, from 1, that returns it.
