@@ -303,10 +303,12 @@ def test_tables_may_have_few_columns(rule, shape):
     assert after[0].shape == shape and not np.array_equal(after[1], biases)
 
 
+@pytest.mark.parametrize("ascending", [False, True])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
-def test_gradients_of_another_dtype_are_taken(dtype):
+def test_gradients_of_another_dtype_are_taken(dtype, ascending):
     optimizer = fastnce.jax.optim.Adagrad()
     rows = gradients(5)
+    rows = rows._replace(ids=np.arange(len(rows.ids), dtype=np.int32)) if ascending else rows
     rounded = rows._replace(weights=rows.weights.astype(dtype), biases=rows.biases.astype(dtype))
     widened = rows._replace(weights=rounded.weights.astype(np.float32), biases=rounded.biases.astype(np.float32))
     assert_equal(*(optimizer.update_rows(*start(optimizer), given) for given in (rounded, widened)))
@@ -440,6 +442,13 @@ def test_traced_rates_out_of_range_are_refused(rate):
     optimizer = fastnce.jax.optim.SGD(lr=lambda step: jnp.float32(rate) * step)
     with pytest.raises(RUN_TIME_ERRORS, match=rf"lr = {rate:g}: expected a finite number, at least 0"):
         jax.block_until_ready(jax.jit(optimizer.update_rows)(*start(optimizer), gradients(5)))
+
+
+def test_a_step_is_not_differentiable():
+    optimizer = fastnce.jax.optim.SGD()
+    weights, biases, state = start(optimizer)
+    with pytest.raises(ValueError, match="FFI"):
+        jax.grad(lambda weights: optimizer.update_rows(weights, biases, state, gradients(5))[0].sum())(weights)
 
 
 def test_other_platforms_are_refused_when_lowered():
