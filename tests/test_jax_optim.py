@@ -51,7 +51,7 @@ def assert_equal(ours, expected):
 
 
 def together(step):
-    """A function of the arrays of every rule, by its name, and further arguments; as one program, to compile it once."""
+    """A function of the arrays of each rule, by name, and further arguments; one program, to compile once."""
     return lambda arrays, *given: {name: step(RULES[name], *arrays[name], *given) for name in arrays}
 
 
@@ -459,7 +459,7 @@ def test_other_platforms_are_refused_when_lowered():
 
 
 def direct_call(weights=(V, 5), sums=(V, 5), rows=(3, 5), rate=(), step=(), states=1, kind="adagrad"):
-    """The handler without fastnce.jax: shapes that do not fit are refused, because XLA's buffers have no other guard."""
+    """The handler without fastnce.jax: it refuses shapes that do not fit, since XLA's buffers have no other guard."""
     table, state = jax.ShapeDtypeStruct(weights, jnp.float32), jax.ShapeDtypeStruct(sums, jnp.float32)
     call = jax.ffi.ffi_call("fastnce_update_rows", (table, *[state] * states))
     operands = [jnp.arange(3), jnp.full(rate, 0.5), jnp.ones(step, int), jnp.ones(weights), jnp.ones(rows)]
