@@ -117,6 +117,62 @@ def check_training_with_rows_is_that_of_the_whole_table() -> None:
             close(f"{update}: {name}", got, expected, "float32")
 
 
+def _state_specs(state: Any) -> Any:
+    """Of an optimizer's state: its rows are spread as those of the tables, the step is the same on all devices."""
+    return jax.tree.map(lambda part: P("rows") if part.ndim else P(), state)
+
+
+def _optimized(optimizer: Any, devices: int, labels: Any, sampled: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """Tables and state after steps on these batches, scanned; 0 devices: of the unsharded functions."""
+    problem = Problem(Case())
+    tables = problem.weights, problem.biases
+
+    def steps(weights: Any, biases: Any, labels: Any, sampled: Any, inputs: Any) -> Any:
+        module, place = (sharded, {"axis_name": "rows"}) if devices else (fastnce.jax, {})
+
+        def step(carried: Any, batch: Any) -> Any:
+            rows = module.negative_sampling_value_and_rows(*carried[:2], batch[0], inputs, batch[1], **place)[2]
+            return optimizer.update_rows(*carried, rows), None
+
+        start = (weights, biases, optimizer.init(weights, biases))
+        return jax.lax.scan(step, start, (labels, sampled))[0]
+
+    if devices:
+        state = jax.eval_shape(optimizer.init, *tables)
+        specs = (P("rows"), P("rows"), _state_specs(state))
+        of_batches = (P(None, "rows"), P(), P("rows"))
+        steps = mapped(steps, mesh=mesh_of(devices), in_specs=(*specs[:2], *of_batches), out_specs=specs)
+        tables = jax.tree.map(lambda table: sharded.shard_rows(table, devices), tables)
+    arrays = jax.jit(steps)(*tables, labels, sampled, problem.inputs)
+    return jax.tree.map(
+        lambda part: sharded.natural_rows(part, devices, 61) if devices and part.ndim else part, tuple(arrays)
+    )
+
+
+def check_optimizers_update_the_rows_of_each_device() -> None:
+    rng = np.random.default_rng(1)
+    labels, sampled = rng.integers(61, size=(5, BATCH)), rng.integers(61, size=(5, 13))
+    for name in ("SGD", "Adagrad", "RowwiseAdagrad", "Adam"):
+        optimizer = getattr(fastnce.jax.optim, name)(weight_decay=0.1)
+        ours, whole = _optimized(optimizer, 4, labels, sampled), _optimized(optimizer, 0, labels, sampled)
+        for path, expected in jax.tree_util.tree_leaves_with_path(whole):
+            got = dict(jax.tree_util.tree_leaves_with_path(ours))[path]
+            close(f"{name}: {path}", got, expected, "float32")
+
+
+def check_a_device_without_rows_in_a_step_leaves_its_own_as_they_are() -> None:
+    optimizer = fastnce.jax.optim.SGD(0.1, 0.9, weight_decay=0.1)
+    labels, sampled = np.arange(1 + BATCH)[None, 1:], np.arange(13)[None]
+    once = _optimized(optimizer, 4, labels, sampled)
+    of_one = 4 * np.arange(BATCH)[None], 4 * np.arange(13)[None]
+    twice = _optimized(optimizer, 4, *(np.concatenate(pair) for pair in zip((labels, sampled), of_one, strict=True)))
+    others = np.arange(61) % 4 != 0
+    for before, after in zip(jax.tree.leaves(once), jax.tree.leaves(twice), strict=True):
+        if before.ndim:
+            np.testing.assert_array_equal(before[others], after[others])
+            assert not np.array_equal(before, after)
+
+
 def _two_axes() -> tuple[Problem, dict[str, Any], tuple[Any, Any]]:
     """A problem, its arguments, and the loss and gradients of the whole."""
     problem = Problem(Case(devices=2, labels="three"))

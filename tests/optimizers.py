@@ -109,8 +109,8 @@ class Twin:
                 self.rule.twin, self.tables[table], self.states[table], ids, gradients, step=self.step, **self.numbers
             )
 
-    def assert_same(self, optimizer: optim.Optimizer) -> None:
-        """That tables and states of an optimizer are these, to rounding."""
+    def assert_same(self, optimizer: Any) -> None:
+        """That ``weights``, ``biases`` and ``state`` of an optimizer are these, to rounding."""
         assert optimizer.state["step"] == self.step
         for table, values in self.tables.items():
             ours = np.asarray(getattr(optimizer, table))

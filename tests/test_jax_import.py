@@ -33,7 +33,7 @@ def test_with_too_old_a_jax_it_names_the_version_needed():
 
 def test_every_build_has_the_handlers():
     output = import_error("sys.modules['jax'] = None; print(*sorted(fastnce._core.jax_handlers['cpu']))")
-    names = ("log_uniform", "rank_of_labels", "sampled_loss", "set_rows", "top_k")
+    names = ("log_uniform", "rank_of_labels", "sampled_loss", "set_rows", "top_k", "update_rows")
     assert output.splitlines()[0].split() == [f"fastnce_{name}" for name in names]
 
 

@@ -241,10 +241,12 @@ def test_numbers_that_are_not_finite_survive_stochastic_rounding(dtype: str) -> 
     assert weights[0, 0] == np.inf and weights[0, 1] == -np.inf and np.isnan(weights[0, 2]) and weights[0, 3] == 1
 
 
+@pytest.mark.parametrize("ascending", [False, True])
 @pytest.mark.parametrize("dtype", half_cases(["float16", "bfloat16"]))
-def test_gradients_of_16_bits_are_taken(dtype: str) -> None:
+def test_gradients_of_16_bits_are_taken(dtype: str, ascending: bool) -> None:
     weights, biases = tables(11)
     ids, rows, bias_rows = gradients(11)
+    ids = np.arange(len(ids)) if ascending else ids
     rows, bias_rows = rows.astype(dtype), bias_rows.astype(dtype)
     wide = RULES["adagrad"].make(weights.copy(), biases.copy())
     wide.update_rows(ids, rows.astype(np.float32), bias_rows.astype(np.float32))

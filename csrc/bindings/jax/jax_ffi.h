@@ -24,12 +24,13 @@ namespace fastnce::bindings::jax {
 
 using xla::ElementType;
 
-// Defined in jax_loss.cpp, jax_sampler.cpp, jax_rows.cpp and jax_evaluate.cpp.
+// Defined in jax_loss.cpp, jax_sampler.cpp, jax_rows.cpp, jax_optimizer.cpp and jax_evaluate.cpp.
 extern xla::Handler* const kLossOnCpu;
 extern xla::Handler* const kLossOnCuda;
 extern xla::Handler* const kSamplerOnCpu;
 extern xla::Handler* const kSamplerOnCuda;
 extern xla::Handler* const kSetRowsOnCpu;
+extern xla::Handler* const kUpdateRowsOnCpu;
 extern xla::Handler* const kTopKOnCpu;
 extern xla::Handler* const kRanksOnCpu;
 

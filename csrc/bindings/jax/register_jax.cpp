@@ -14,6 +14,7 @@ void register_jax(pybind11::module_& module) {
   handlers["cpu"] = py::dict(py::arg("fastnce_sampled_loss") = capsule(jax::kLossOnCpu),
                              py::arg("fastnce_log_uniform") = capsule(jax::kSamplerOnCpu),
                              py::arg("fastnce_set_rows") = capsule(jax::kSetRowsOnCpu),
+                             py::arg("fastnce_update_rows") = capsule(jax::kUpdateRowsOnCpu),
                              py::arg("fastnce_top_k") = capsule(jax::kTopKOnCpu),
                              py::arg("fastnce_rank_of_labels") = capsule(jax::kRanksOnCpu));
   if (cuda::built()) {

@@ -1,5 +1,7 @@
 #include "bindings/ops/loss_arguments.h"
 
+#include <pybind11/stl.h>
+
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>

@@ -133,10 +133,13 @@ void update_rows_of(const OptimizerArgument& optimizer, const py::dict& fields, 
 }  // namespace
 
 void register_optimizer(py::module_& module) {
-  module.def("optimizer_states", [](const std::string& kind) {
-    const OptimizerStates states = states_of(optimizer_named(kind));
-    return std::pair(states.count, states.rowwise);
-  });
+  module.def(
+      "optimizer_states",
+      [](const std::string& kind) {
+        const OptimizerStates states = states_of(optimizer_named(kind));
+        return std::pair(states.count, states.rowwise);
+      },
+      py::arg("kind"));
   module.def("table_shape", &shape_of, py::arg("table"), py::arg("name"), py::arg("is_matrix"), py::arg("device"));
   py::class_<OptimizerArgument>(module, "Optimizer")
       .def(py::init<const std::string&, py::handle, py::handle, py::handle>(), py::arg("kind"),

@@ -5,7 +5,7 @@
     >>> weights, biases = fastnce.jax.sgd_rows(weights, biases, rows, 0.1)
 
 No function writes to its arguments, unless you donate them to a ``jit`` of yours: then ``sgd_rows`` and
-``adagrad_rows`` update their memory in place.
+``adagrad_rows``, and the optimizers of ``fastnce.jax.optim``, update their memory in place.
 """
 
 from fastnce import _core
@@ -24,6 +24,7 @@ for _platform, _by_name in _core.jax_handlers.items():
     for _name, _handler in _by_name.items():
         jax.ffi.register_ffi_target(_name, _handler, platform=_platform)
 
+from fastnce.jax import optim  # noqa: E402
 from fastnce.jax._all_classes import rank_of_labels, sigmoid_loss, softmax_loss, top_k  # noqa: E402
 from fastnce.jax._in_batch import in_batch_softmax_loss  # noqa: E402
 from fastnce.jax._losses import (  # noqa: E402
@@ -45,6 +46,7 @@ __all__ = [
     "nce_value_and_rows",
     "negative_sampling_loss",
     "negative_sampling_value_and_rows",
+    "optim",
     "rank_of_labels",
     "sampled_softmax_loss",
     "sampled_softmax_value_and_rows",

@@ -92,7 +92,8 @@ def rank_of_labels(options: Options, operands: Operands) -> Any:
 
 
 def _on_cpu_only(operands: Operands) -> Operands:
-    return operands._replace(labels=on_cpu_only(operands.labels, beside=operands.inputs))
+    what = "all classes are gone through"
+    return operands._replace(labels=on_cpu_only(operands.labels, beside=operands.inputs, what=what))
 
 
 def _call(name: str, results: Any, options: Options, operands: Operands, grad_loss: Any = None) -> Any:
@@ -151,6 +152,34 @@ def replace_rows(table: Any, ids: Any, rows: Any) -> Any:
         return table
     # XLA's scatter on the CPU would convert a whole bfloat16 table to float32 and back.
     return jax.lax.platform_dependent(table, ids, rows, cpu=by_handler, default=by_scatter)
+
+
+def update_rows(
+    kind: str,
+    numbers: dict[str, float],
+    rounding_seed: int | None,
+    ids: Any,
+    rate: Any,
+    step: Any,
+    tables: list[tuple[Any, list[Any]]],
+) -> list[list[Any]]:
+    """A step of an optimizer: for each of weights and, if there are any, biases, its gradients, of the rows `ids`, and
+    the table followed by its states. Returns these as they are afterwards."""
+    ids = on_cpu_only(ids, beside=tables[0][1][0], what="fastnce.jax.optim updates rows")
+    operands, results = [ids, rate, step], list[Any]()
+    aliases: dict[int, int] = {}
+    for gradients, (table, *states) in tables:
+        first = len(operands)
+        operands += [table, gradients, *states]
+        for place in (first, *range(first + 2, len(operands))):
+            aliases[place] = len(results)
+            results.append(jax.ShapeDtypeStruct(operands[place].shape, operands[place].dtype))
+    attributes: dict[str, Any] = {name: np.float64(value) for name, value in numbers.items()}
+    if rounding_seed is not None:
+        attributes["rounding_seed"] = np.uint64(rounding_seed).astype(np.int64)
+    new = _foreign("fastnce_update_rows", tuple(results), aliases)(*operands, kind=kind, **attributes)
+    each = len(new) // len(tables)
+    return [list(new[i : i + each]) for i in range(0, len(new), each)]
 
 
 def _id_words(count: int) -> Any:

@@ -9,22 +9,22 @@ import jax.extend
 from jax.interpreters import batching, mlir
 
 
-def on_cpu_only(array: Any, beside: Any) -> Any:
+def on_cpu_only(array: Any, beside: Any, what: str) -> Any:
     """`array`, of integers, in a program that is for the CPU; `beside` decides the platform of a call outside ``jit``.
 
-    Raises ValueError when lowered for another platform.
+    Raises ValueError, which says that ``what`` is there, when lowered for another platform.
     """
-    return _on_cpu_only(array, jax.lax.stop_gradient(beside))
+    return _on_cpu_only(array, jax.lax.stop_gradient(beside), what=what)
 
 
-def _refuse(context: Any, *_: Any) -> Any:
+def _refuse(context: Any, *_: Any, what: str) -> Any:
     platforms = ", ".join(context.module_context.platforms)
-    raise ValueError(f"the platform is {platforms}: expected cpu, where all classes are gone through")
+    raise ValueError(f"the platform is {platforms}: expected cpu, where {what}")
 
 
 _identity = jax.extend.core.Primitive("fastnce_on_cpu_only")
-_identity.def_abstract_eval(lambda array, beside: array)
-batching.primitive_batchers[_identity] = lambda operands, axes: (_identity.bind(*operands), axes[0])
+_identity.def_abstract_eval(lambda array, beside, what: array)
+batching.primitive_batchers[_identity] = lambda operands, axes, what: (_identity.bind(*operands, what=what), axes[0])
 mlir.register_lowering(_identity, _refuse)
-mlir.register_lowering(_identity, lambda context, array, beside: [array], platform="cpu")
-_on_cpu_only = jax.jit(_identity.bind)  # a primitive without a rule for eager calls
+mlir.register_lowering(_identity, lambda context, array, beside, what: [array], platform="cpu")
+_on_cpu_only = jax.jit(_identity.bind, static_argnames="what")  # a primitive without a rule for eager calls

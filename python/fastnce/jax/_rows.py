@@ -34,7 +34,7 @@ def sgd_rows(weights: Any, biases: Any, rows: RowGrads, learning_rate: Any) -> t
             int32 or int64.
         jax.errors.JaxRuntimeError: When run on the CPU: an id that is no row of the tables; other devices do not check.
     """
-    weights, biases, rows = _checked(weights, biases, rows)
+    weights, biases, rows = checked(weights, biases, rows)
     learning_rate = number(learning_rate, "learning_rate")
 
     def step(table: Any, grads: Any) -> Any:
@@ -72,7 +72,7 @@ def adagrad_rows(
     Returns:
         ``(weights, biases, accumulators)``.
     """
-    weights, biases, rows = _checked(weights, biases, rows)
+    weights, biases, rows = checked(weights, biases, rows)
     sums = _checked_accumulators(accumulators, weights, biases)
     learning_rate, epsilon = number(learning_rate, "learning_rate"), number(epsilon, "epsilon")
 
@@ -96,7 +96,7 @@ def _wide(array: Any) -> Any:
     return array.astype(jnp.float64 if array.dtype == jnp.float64 else jnp.float32)
 
 
-def _checked(weights: Any, biases: Any, rows: Any) -> tuple[Any, Any, RowGrads]:
+def checked(weights: Any, biases: Any, rows: Any) -> tuple[Any, Any, RowGrads]:
     """The tables and the rows as JAX arrays, if the rows fit the tables."""
     weights = floating(weights, "weights")
     if not isinstance(rows, RowGrads):

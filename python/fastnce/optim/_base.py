@@ -76,6 +76,7 @@ class Optimizer:
         self.weights = weights
         self.biases = biases
         self.lr = lr
+        self._kind = kind
         numbers["weight_decay"] = given["weight_decay"]
         self._numbers = {name: number(value, name) for name, value in numbers.items()}
         self._partition_strategy = given["partition_strategy"]
