@@ -1,4 +1,4 @@
-"""fastnce.optim beside TensorFlow's sparse optimizers, where TensorFlow is installed: the same steps, the same tables."""
+"""fastnce.optim beside TensorFlow's sparse optimizers, where it is installed: the same steps, the same tables."""
 
 from __future__ import annotations
 
@@ -57,5 +57,7 @@ def test_the_gradients_of_a_step_may_be_tensorflows() -> None:
     optimizer = fastnce.optim.SGD(weights, lr=0.5)
     optimizer.update_rows(tf.constant([4, 1]), tf.ones((2, 3)))
     assert np.array_equal(weights, expected)
-    with pytest.raises(TypeError, match="weights is an EagerTensor, which cannot be written to: expected a NumPy array"):
+    with pytest.raises(
+        TypeError, match="weights is an EagerTensor, which cannot be written to: expected a NumPy array"
+    ):
         fastnce.optim.SGD(tf.constant(weights))
