@@ -16,15 +16,15 @@ from fastnce import _core
 
 ROOT = Path(__file__).parent.parent
 RECIPES = Path(__file__).parent / "recipes"
-MOST_FILES, MOST_LINES = 5, 150
+MOST_FILES, MOST_LINES = {"loss": 5, "sampler": 5, "optimizer": 7}, 150
 FRONT_ENDS = ("csrc/bindings/", "python/fastnce/torch/", "python/fastnce/jax/")
 
 
-@pytest.mark.parametrize("recipe", ["loss", "sampler"])
-def test_a_recipe_is_five_small_files_and_no_front_end(recipe):
+@pytest.mark.parametrize("recipe", MOST_FILES)
+def test_a_recipe_is_a_few_small_files_and_no_front_end(recipe):
     text = (RECIPES / f"{recipe}.patch").read_text()
     files = re.findall(r"^\+\+\+ b/(.+)$", text, re.MULTILINE)
-    assert len(files) <= MOST_FILES, files
+    assert len(files) <= MOST_FILES[recipe], files
     assert len(re.findall(r"^\+(?!\+\+ )", text, re.MULTILINE)) <= MOST_LINES
     assert [file for file in files if file.startswith(FRONT_ENDS)] == []
 
@@ -95,16 +95,27 @@ def build_extension(copy: Path) -> None:
     shutil.copy(extension, copy / "python/fastnce")
 
 
-def test_a_sampler_has_all_that_is_asked_of_a_distribution(tmp_path):
-    """What visits every distribution compiles, without a build."""
+def check_sources(copy: Path, *sources: Path) -> None:
+    """That these files compile, without a build."""
     compiler = os.environ.get("CXX", "c++").split()[0]
     if shutil.which(compiler) is None:
-        pytest.skip(f"needs {compiler}, which compiles the distribution")
+        pytest.skip(f"needs {compiler}, which compiles them")
+    folders = [f"-I{copy / folder}" for folder in ("csrc", "csrc/include")]
+    run([compiler, "-std=gnu++20", "-fsyntax-only", *folders, *sources], copy)
+
+
+def test_a_sampler_has_all_that_is_asked_of_a_distribution(tmp_path):
+    """What visits every distribution compiles."""
     follow("sampler", tmp_path, "csrc")
     sources = [path for path in sorted(tmp_path.glob("csrc/**/*.cpp")) if "with_distribution(" in path.read_text()]
     assert len(sources) > 2
-    folders = [f"-I{tmp_path / folder}" for folder in ("csrc", "csrc/include")]
-    run([compiler, "-std=gnu++20", "-fsyntax-only", *folders, *sources], tmp_path)
+    check_sources(tmp_path, *sources)
+
+
+def test_an_optimizer_has_all_that_is_asked_of_one(tmp_path):
+    """What visits every optimizer compiles: its name and its states, and the loop over a row."""
+    follow("optimizer", tmp_path, "csrc")
+    check_sources(tmp_path, tmp_path / "csrc/core/optimizer.cpp", tmp_path / "csrc/cpu/isa_builds/baseline.cpp")
 
 
 @pytest.mark.skipif(not os.environ.get("FASTNCE_TEST_ALL"), reason="builds the extension: make test-all")
@@ -113,3 +124,10 @@ def test_a_sampler_passes_the_tests_of_every_sampler(tmp_path):
     build_extension(tmp_path)
     files = ["tests/test_samplers.py", "tests/test_mixed_sampler.py", "tests/recipes/check_sampler.py"]
     assert count_passed(tmp_path, "zipf_mandelbrot or test_mixed_sampler or check_sampler", *files) > 50
+
+
+@pytest.mark.skipif(not os.environ.get("FASTNCE_TEST_ALL"), reason="builds the extension: make test-all")
+def test_an_optimizer_passes_the_tests_of_every_optimizer(tmp_path):
+    follow("optimizer", tmp_path, "csrc", "cmake", "CMakeLists.txt")
+    build_extension(tmp_path)
+    assert count_passed(tmp_path, "lion", "tests/test_optim.py", "tests/test_train_step.py") > 20

@@ -22,13 +22,16 @@
 #include "block.h"
 #include "device_memory.h"
 #include "device_problem.h"
+#include "device_update.h"
 #include "fastnce/cuda.h"
 #include "fastnce/error.h"
 #include "fastnce/evaluate.h"
+#include "fastnce/optimizer.h"
 #include "fastnce/sampler.h"
 #include "memory.h"
 #include "mutation.h"
 #include "problem.h"
+#include "update_problem.h"
 #include "work.h"
 
 namespace fastnce {
@@ -216,39 +219,88 @@ std::string evaluate_on_device(const Sizes& sizes, std::int64_t k, std::int64_t 
   return device_ranks.values() == ranks ? "" : "wrong ranks";
 }
 
-// The rows of weights and inputs lie so far apart that the second is beyond 2^31 elements: in memory that is mapped but
-// for its rows not there.
+// Memory that is mapped, but not there until it is touched.
+class SparseArray {
+ public:
+  explicit SparseArray(std::size_t floats) : bytes_(floats * sizeof(float)) {
+    data_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (data_ == MAP_FAILED) throw DeviceError("no address space for a sparse table");
+    cuda::emulated::lend(data_, bytes_);
+  }
+  SparseArray(const SparseArray&) = delete;
+  ~SparseArray() {
+    cuda::emulated::take_back(data_);
+    munmap(data_, bytes_);
+  }
+  float* data() const { return static_cast<float*>(data_); }
+
+ private:
+  std::size_t bytes_;
+  void* data_;
+};
+
+// The rows of weights and inputs lie so far apart that the second is beyond 2^31 elements.
 std::string read_rows_beyond_32_bits() {
   constexpr std::int64_t kStride = (std::int64_t{1} << 31) + 64;
-  constexpr std::size_t kBytes = (2 * static_cast<std::size_t>(kStride) + 64) * sizeof(float);
-  struct Sparse {
-    void* data = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    Sparse() {
-      if (data == MAP_FAILED) throw DeviceError("no address space for a sparse table");
-      cuda::emulated::lend(data, kBytes);
-    }
-    ~Sparse() {
-      cuda::emulated::take_back(data);
-      munmap(data, kBytes);
-    }
-  } weights, inputs;
+  const SparseArray weights(2 * kStride + 64), inputs(2 * kStride + 64);
   Problem<float> p({.batch = 3, .num_true = 1, .num_sampled = 3, .dim = 5, .num_classes = 3}, 3);
   const Solution expected = solve(p);
   DeviceProblem device(p);
   for (std::int64_t row = 0; row < 3; ++row) {
-    const auto put = [&](const Sparse& to, const std::vector<float>& from) {
-      std::memcpy(static_cast<float*>(to.data) + row * kStride, from.data() + row * 5, 5 * sizeof(float));
+    const auto put = [&](const SparseArray& to, const std::vector<float>& from) {
+      std::memcpy(to.data() + row * kStride, from.data() + row * 5, 5 * sizeof(float));
     };
     put(weights, p.weights);
     put(inputs, p.inputs);
   }
-  const Shard shard{weights.data, 3, kStride};
+  const Shard shard{weights.data(), 3, kStride};
   device.request.weights.shards = {&shard, 1};
-  device.request.inputs = inputs.data;
+  device.request.inputs = inputs.data();
   device.request.inputs_stride = kStride;
   device.run();
   if (!(relative_error(p.loss, expected.loss) <= tolerance(Precision::kHighest))) return "wrong losses";
   return relative_error(p.grad_weights, expected.grad_weights) <= tolerance(Precision::kHighest) ? "" : "wrong rows";
+}
+
+std::string update_on_device(const Rule& rule, std::int64_t dim) {
+  UpdateProblem<float> p(rule, 30, dim, 50);
+  const Updated<Real> weights = solve(p.optimizer, p.weights, p.ids, p.rows, p.num_classes);
+  const Updated<Real> biases = solve(p.optimizer, p.biases, p.ids, p.bias_rows, p.num_classes);
+  DeviceUpdate(p).run();
+  if (!(largest_error(p.weights, weights) <= kStepTolerance<float>)) return "wrong rows of weights";
+  return largest_error(p.biases, biases) <= kStepTolerance<float> ? "" : "wrong biases";
+}
+
+// The last row of an Adam's table and of its moments is beyond 2^31 elements; the first is not touched.
+std::string update_rows_beyond_32_bits() {
+  constexpr std::int64_t kDim = 4, kRows = (std::int64_t{1} << 30) + 1;
+  const SparseArray weights(kRows * kDim), first(kRows * kDim), second(kRows * kDim);
+  UpdateProblem<float> p(kRules[7], 1, kDim, 1);
+  const Updated<Real> expected = solve(p.optimizer, p.weights, p.ids, p.rows, 1);
+  DeviceUpdate device(p);
+  const std::int64_t last = (kRows - 1) * kDim;
+  std::memcpy(weights.data() + last, p.weights.table.data(), kDim * sizeof(float));
+  std::memcpy(first.data() + last, p.weights.states[0].data(), kDim * sizeof(float));
+  std::memcpy(second.data() + last, p.weights.states[1].data(), kDim * sizeof(float));
+  const Shard shard{weights.data(), kRows, kDim};
+  const DeviceArray<std::int64_t> ids(std::vector<std::int64_t>{kRows - 1});
+  device.tables.weights.shards = {&shard, 1};
+  device.tables.biases.shards = {};
+  device.tables.num_classes = kRows;
+  device.update.weights_states[0] = first.data();
+  device.update.weights_states[1] = second.data();
+  device.gradients.ids = ids.data();
+  device.gradients.biases = nullptr;
+  const std::size_t bytes = cuda::update_rows_workspace_bytes(device.tables, device.gradients, 0);
+  const DeviceArray<unsigned char> workspace(bytes);
+  cuda::update_rows(device.update, device.tables, device.gradients, {workspace.data(), bytes}, {});
+  std::vector<float> row(kDim);
+  const auto differs = [&](const SparseArray& array, const std::vector<Real>& wanted) {
+    copy_to_host(row.data(), array.data() + last, kDim * sizeof(float));
+    return !(largest_error(row, wanted) <= kStepTolerance<float>);
+  };
+  if (differs(weights, expected.table)) return "wrong row";
+  return differs(first, expected.states[0]) || differs(second, expected.states[1]) ? "wrong moments" : "";
 }
 
 constexpr Variant kSoftmax{.family = LossFamily::kSoftmax};
@@ -257,6 +309,10 @@ constexpr Variant kFarApart{.family = LossFamily::kSoftmax, .far_apart = true};
 std::vector<Probe> probes() {
   return {
       {"rows beyond 2^31", read_rows_beyond_32_bits},
+      {"updated rows beyond 2^31", update_rows_beyond_32_bits},
+      {"momentum", [] { return update_on_device(kRules[2], 9); }},
+      {"row-wise Adagrad", [] { return update_on_device(kRules[5], 70); }},
+      {"row-wise Adagrad, four columns", [] { return update_on_device(kRules[5], 136); }},
       {"unique classes",
        [] {
          return draw_on_device({.distribution = {.range_max = 3'000}, .num_sampled = 3'000, .seed = 5, .seed2 = 6});
@@ -339,16 +395,17 @@ constexpr const char* kBounded =
     "half the L2 cache or 128 rows";
 constexpr const char* kTooLarge = "no test's planes, partial sums and gradients have 2^31 elements";
 constexpr Survivor kSurvivors[] = {
-    {Mutation::kNarrowRow, "num_true)", kBounded},       {Mutation::kNarrowRow, "per_example)", kBounded},
-    {Mutation::kNarrowRow, "loss_pitch", kBounded},      {Mutation::kNarrowRow, "removed_pitch", kBounded},
-    {Mutation::kNarrowRow, "num_sampled)", kBounded},    {Mutation::kNarrowRow, "args.batch)", kBounded},
-    {Mutation::kNarrowRow, "bias_pitch", kBounded},      {Mutation::kNarrowRow, "args_.grad.", kBounded},
-    {Mutation::kNarrowRow, "args.grad.pitch", kBounded}, {Mutation::kNarrowRow, "scale_pitch", kBounded},
-    {Mutation::kNarrowRow, "args.pitch)", kBounded},     {Mutation::kNarrowRow, "planes.", kTooLarge},
-    {Mutation::kNarrowRow, "operand", kTooLarge},        {Mutation::kNarrowRow, "args.input_p", kTooLarge},
-    {Mutation::kNarrowRow, "(b, args.dim)", kTooLarge},  {Mutation::kNarrowRow, "Product::row()", kTooLarge},
-    {Mutation::kNarrowRow, "args.part)", kTooLarge},     {Mutation::kNarrowRow, "block.pitch)", kBounded},
-    {Mutation::kNarrowRow, "top.wanted)", kTooLarge},    {Mutation::kNarrowRow, "(row, k)", kTooLarge},
+    {Mutation::kNarrowRow, "num_true)", kBounded},        {Mutation::kNarrowRow, "per_example)", kBounded},
+    {Mutation::kNarrowRow, "loss_pitch", kBounded},       {Mutation::kNarrowRow, "removed_pitch", kBounded},
+    {Mutation::kNarrowRow, "num_sampled)", kBounded},     {Mutation::kNarrowRow, "args.batch)", kBounded},
+    {Mutation::kNarrowRow, "bias_pitch", kBounded},       {Mutation::kNarrowRow, "args_.grad.", kBounded},
+    {Mutation::kNarrowRow, "args.grad.pitch", kBounded},  {Mutation::kNarrowRow, "scale_pitch", kBounded},
+    {Mutation::kNarrowRow, "args.pitch)", kBounded},      {Mutation::kNarrowRow, "planes.", kTooLarge},
+    {Mutation::kNarrowRow, "operand", kTooLarge},         {Mutation::kNarrowRow, "args.input_p", kTooLarge},
+    {Mutation::kNarrowRow, "(b, args.dim)", kTooLarge},   {Mutation::kNarrowRow, "Product::row()", kTooLarge},
+    {Mutation::kNarrowRow, "args.part)", kTooLarge},      {Mutation::kNarrowRow, "block.pitch)", kBounded},
+    {Mutation::kNarrowRow, "top.wanted)", kTooLarge},     {Mutation::kNarrowRow, "(row, k)", kTooLarge},
+    {Mutation::kNarrowRow, "(row, args.dim)", kTooLarge},
 };
 
 const char* why_it_survives(const Mutant& mutant) {

@@ -2,13 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "device_memory.h"
+#include "device_numbers.h"
 #include "fastnce/cuda.h"
 #include "fastnce/error.h"
 #include "fastnce/sampler.h"
@@ -25,23 +24,6 @@ class CudaRows : public ::testing::Test {
   }
 };
 
-float rounded(float value, DType dtype) {
-  if (dtype == DType::kFloat16) return static_cast<float>(static_cast<_Float16>(value));
-  if (dtype == DType::kFloat32 || std::isnan(value)) return value;
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  return std::bit_cast<float>((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000);
-}
-
-std::uint16_t half_bits(float value, DType dtype) {
-  if (dtype == DType::kFloat16) return std::bit_cast<std::uint16_t>(static_cast<_Float16>(value));
-  return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(rounded(value, dtype)) >> 16);
-}
-
-float from_half_bits(std::uint16_t bits, DType dtype) {
-  return dtype == DType::kFloat16 ? static_cast<float>(std::bit_cast<_Float16>(bits))
-                                  : std::bit_cast<float>(std::uint32_t{bits} << 16);
-}
-
 // How inputs and gradients lie in memory.
 struct Format {
   DType inputs = DType::kFloat32;
@@ -49,38 +31,6 @@ struct Format {
   std::int64_t gap = 0;             // elements between rows of the inputs
   std::int64_t skip = 0;            // elements in front of the inputs
   std::int64_t gradients_skip = 0;  // elements in front of the gradients
-};
-
-// Numbers of any type, `skip` elements into an allocation.
-class Numbers {
- public:
-  Numbers(std::size_t count, DType dtype, std::int64_t skip)
-      : count_(count), dtype_(dtype), skip_(skip), bytes_((count + skip) * element_bytes(dtype)) {}
-  Numbers(const std::vector<float>& values, DType dtype, std::int64_t skip) : Numbers(values.size(), dtype, skip) {
-    std::vector<std::uint16_t> halves;
-    for (const float value : values) halves.push_back(half_bits(value, dtype));
-    const void* const from = dtype == DType::kFloat32 ? static_cast<const void*>(values.data()) : halves.data();
-    copy_to_device(data(), from, count_ * element_bytes(dtype));
-  }
-
-  void* data() const { return bytes_.data() + skip_ * element_bytes(dtype_); }
-  std::vector<float> values() const {
-    std::vector<float> all(count_);
-    if (dtype_ == DType::kFloat32) {
-      copy_to_host(all.data(), data(), count_ * sizeof(float));
-    } else {
-      std::vector<std::uint16_t> halves(count_);
-      copy_to_host(halves.data(), data(), count_ * sizeof(std::uint16_t));
-      std::ranges::transform(halves, all.begin(), [&](std::uint16_t bits) { return from_half_bits(bits, dtype_); });
-    }
-    return all;
-  }
-
- private:
-  std::size_t count_;
-  DType dtype_;
-  std::int64_t skip_;
-  DeviceArray<unsigned char> bytes_;
 };
 
 struct RowGradients {

@@ -276,7 +276,7 @@ void run(const LossRequest& request, const LossPlan& plan, const LossOutputs& ou
     if (updates ? interruption.known() : interruption.requested()) return;  // loss_sum is not complete
     leave_examples(kernels, request, outputs, narrow, own, examples);
   });
-  interruption.check();
+  if (!updates || interruption.known()) interruption.check();
 }
 
 }  // namespace

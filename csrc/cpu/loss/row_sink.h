@@ -27,7 +27,7 @@ template <class T>
 class StoredRows {
  public:
   StoredRows(const LossKernels<T>& kernels, const LossRequest& request, const LossOutputs& outputs)
-      : kernels_(kernels), outputs_(outputs), dim_(request.dim) {}
+      : kernels_(kernels), outputs_(outputs), dtype_(request.dtype), dim_(request.dim) {}
 
   void take(const CompleteRows<T>& complete) const {
     round(complete.rows, complete.weights, outputs_.grad_weights_dtype, dim_, outputs_.grad_weights);
@@ -37,13 +37,14 @@ class StoredRows {
  private:
   void round(Range rows, const T* sums, std::optional<DType> dtype, std::int64_t columns, void* to) const {
     if (sums == nullptr) return;
-    const std::int64_t bytes = element_bytes(dtype.value_or(DType::kFloat64));
-    void* const place = static_cast<std::byte*>(to) + rows.begin * columns * bytes;
-    if (sums != place) kernels_.narrow(sums, *dtype, rows.size() * columns, place);
+    const DType stored = dtype.value_or(dtype_);
+    void* const place = static_cast<std::byte*>(to) + rows.begin * columns * element_bytes(stored);
+    if (sums != place) kernels_.narrow(sums, stored, rows.size() * columns, place);
   }
 
   const LossKernels<T>& kernels_;
   const LossOutputs& outputs_;
+  const DType dtype_;
   const std::int64_t dim_;
 };
 

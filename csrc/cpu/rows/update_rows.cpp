@@ -68,7 +68,7 @@ class TableRows {
       const auto add = [&](std::int64_t i) {
         kernels_.add_row(gradients_.row(i), gradients_.dtype, table_.dim, sum, buffer);
       };
-      if (gradients_.in_order) {
+      if (gradients_.in_order) {  // the plan has ids alone
         add(r);
       } else {
         for (std::int64_t i = plan_.offsets[r]; i < plan_.offsets[r + 1]; ++i) add(plan_.entries[i]);
