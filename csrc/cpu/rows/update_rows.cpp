@@ -21,7 +21,7 @@ struct Gradients {
   const void* values;  // null: the table is not updated
   std::int64_t stride, dim;
   DType dtype;
-  bool in_order;  // row i of the plan is row i here
+  bool in_order;  // row i of the plan is row i here; it has ids alone then
 
   const void* row(std::int64_t i) const {
     return static_cast<const std::byte*>(values) + i * stride * element_bytes(dtype);
@@ -64,9 +64,14 @@ class TableRows {
   void add_up(Range rows, T* sums, T* buffer) const {
     std::fill_n(sums, rows.size() * table_.dim, T{0});
     for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-      for (std::int64_t i = plan_.offsets[r]; i < plan_.offsets[r + 1]; ++i) {
-        kernels_.add_row(gradients_.row(plan_.entries[i]), gradients_.dtype, table_.dim,
-                         sums + (r - rows.begin) * table_.dim, buffer);
+      const auto add = [&](std::int64_t entry) {
+        kernels_.add_row(gradients_.row(entry), gradients_.dtype, table_.dim, sums + (r - rows.begin) * table_.dim,
+                         buffer);
+      };
+      if (gradients_.in_order) {
+        add(r);
+      } else {
+        for (std::int64_t i = plan_.offsets[r]; i < plan_.offsets[r + 1]; ++i) add(plan_.entries[i]);
       }
     }
   }

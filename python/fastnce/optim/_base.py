@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastnce import _core
 from fastnce._arrays import writable
 from fastnce._errors import number
-from fastnce._seed import Seed, seed_words
+from fastnce._seed import Seed, rounding_seed
 from fastnce._types import DLPackArray, FloatsLike, IdsLike, PartitionStrategy, Table
 
 Schedule: TypeAlias = float | Callable[[int], SupportsFloat]
@@ -77,8 +77,7 @@ class Optimizer:
         numbers["weight_decay"] = given["weight_decay"]
         self._numbers = {name: number(value, name) for name, value in numbers.items()}
         self._partition_strategy = given["partition_strategy"]
-        first, second = seed_words(given["seed"])
-        self._rounding_seed = first ^ second << 32 & 2**64 - 1 if given["stochastic_rounding"] else None
+        self._rounding_seed = rounding_seed(given["seed"]) if given["stochastic_rounding"] else None
         self.state: State = self._initial_state(kind, initial_state)
         self._core = _core.Optimizer(
             kind,
