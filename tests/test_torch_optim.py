@@ -309,7 +309,7 @@ def test_training_goes_on_from_a_state_dict_of_torch_optim(ours, theirs):
 def test_options_of_torch_optim_that_change_the_step_are_not_loaded():
     other = torch.optim.SGD(tables(), momentum=0.9, nesterov=True)
     optimizer = optim.SGD(tables(), momentum=0.5)
-    with pytest.raises(ValueError, match="state_dict has nesterov = True: SGD has not"):
+    with pytest.raises(ValueError, match=r"state_dict has nesterov = True: SGD has not"):
         optimizer.load_state_dict(other.state_dict())
     assert optimizer.param_groups[0]["momentum"] == 0.5
 
@@ -353,7 +353,7 @@ def test_a_graph_that_saved_a_parameter_sees_that_it_was_updated():
     loss = param.square().sum()
     param.grad = torch.ones_like(param)
     optim.SGD([param]).step()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(RuntimeError, match=r"modified by an inplace operation"):
         loss.backward()
 
 
@@ -426,7 +426,7 @@ def test_what_is_not_supported_is_refused_and_changes_nothing(act, error, messag
 
 def test_a_group_that_is_refused_is_not_added():
     optimizer = optim.Adam(tables()[:1])
-    with pytest.raises(ValueError, match="eps = -1: expected a finite number, at least 0"):
+    with pytest.raises(ValueError, match=r"eps = -1: expected a finite number, at least 0"):
         optimizer.add_param_group({"params": tables()[1:], "eps": -1.0})
     assert len(optimizer.param_groups) == 1
 

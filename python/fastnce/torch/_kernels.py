@@ -101,8 +101,11 @@ def as_array(tensor: Tensor | None) -> Any:
     return tensor if tensor.dtype == torch.bfloat16 or not tensor.is_cpu else tensor.numpy()
 
 
-def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_loss: Any = None) -> tuple[Any, ...]:
-    """Loss, gradient of inputs, row ids, gradients of weights and biases; ``None`` where not wanted."""
+def _call(
+    fields: Fields, gradients: Gradients = (False, False, False), grad_loss: Any = None, optimizer: Any = None
+) -> tuple[Any, ...]:
+    """Loss, gradient of inputs, row ids, gradients of weights and biases; ``None`` where not wanted, or taken by an
+    optimizer of the core."""
     inputs: Tensor = fields["inputs"]
     sampled = fields["sampled_candidates"]
     counts = fields["true_expected_count"], fields["sampled_expected_count"]
@@ -127,6 +130,7 @@ def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_los
         calls=0 if counter is None else counter.data_ptr(),
         gradients=gradients,
         grad_loss=as_array(grad_loss) if isinstance(grad_loss, Tensor) else grad_loss,
+        optimizer=optimizer,
         # 16-bit gradients are rounded once the upstream factor is known, which may be what keeps them from vanishing.
         grad_dtype=None if inputs.dtype == torch.float64 else "float32",
     )
@@ -212,6 +216,12 @@ def loss(fields: Fields) -> Tensor:
     """The loss of each example, ``[...]``."""
     result: Tensor = _call(fields)[0]
     return result
+
+
+def update(fields: Fields, grad_loss: Tensor, gradients: Gradients, optimizer: Any) -> Tensor | None:
+    """Lets an optimizer of the core update the tables; returns the gradient of the inputs, if it is wanted."""
+    grad_inputs: Tensor | None = _call(fields, gradients, grad_loss, optimizer)[1]
+    return grad_inputs
 
 
 def loss_and_grad(fields: Fields, grad_loss: Tensor | None, mean: bool, gradients: Gradients) -> tuple[Any, ...]:

@@ -94,7 +94,7 @@ class Optimizer(torch.optim.Optimizer):
         core.set(step=step, rounding_seed=None if seed is None else (seed + table) % 2**64, **numbers)
         return core
 
-    @torch._disable_dynamo  # type: ignore[untyped-decorator]  # a break in compiled graphs
+    @torch._disable_dynamo  # a break in compiled graphs
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make a step with the gradients that the parameters have.
@@ -128,16 +128,16 @@ class Optimizer(torch.optim.Optimizer):
                 table += 1
 
     def _update(self, group: dict[str, Any], table: int, param: Tensor, weight: Tensor, rows: Rows) -> None:
-        with self._next_step(group, table, param) as core:
+        with self.next_step(group, table, param) as core:
             update_rows(core, weight, None, rows)
 
     @contextmanager
-    def _next_step(
+    def next_step(
         self, group: dict[str, Any], table: int, weight: Tensor | None, bias: Tensor | None = None
     ) -> Iterator[Any]:
         """What the core needs of the next step of a table and its biases; the step counts unless it fails."""
         params = [param for param in (weight, bias) if param is not None]
-        states = [self._state_of(param, group) for param in params]
+        states = [self.state_of(param, group) for param in params]
         step = 1 + max(int(state["step"]) for state in states)
         kind, names = self._form(group)
         view = _as_vector if _core.optimizer_states(kind)[1] else _as_table
@@ -148,7 +148,7 @@ class Optimizer(torch.optim.Optimizer):
             state["step"] = torch.tensor(step, dtype=torch.int64, device="cpu")
         increment_version(params)
 
-    def _state_of(self, param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+    def state_of(self, param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         """What is kept for a parameter, where it is and in the dtype that it is updated in."""
         kind, names = self._form(group)
         _, rowwise = _core.optimizer_states(kind)
