@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 import fastnce.torch
-from fastnce.torch import distributed
+from fastnce.torch import distributed, optim
 from fastnce.torch.distributed import _sampling
 from sharded_table import D, S, V, close, whole_of
 
@@ -44,6 +45,7 @@ class Case:
     weight: str = "none"
     label_weights: bool = False
     sizes: str = "equal"
+    updates: bool = False
 
 
 VALUES: dict[str, tuple[Any, ...]] = {
@@ -59,6 +61,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "weight": ("none", "constant", "learned"),
     "label_weights": (False, True),
     "sizes": ("equal", "uneven", "empty"),
+    "updates": (False, True),
 }
 
 
@@ -176,6 +179,7 @@ def run(case: Case, rank: int, size: int) -> None:
         remove_accidental_hits=case.hits,
         reduction=case.reduction,
         dtype=getattr(torch, case.dtype),
+        optimizer=partial(optim.SGD, lr=0.5, stochastic_rounding=False) if case.updates else None,
         seed=5,
         **options,
     )
@@ -218,6 +222,7 @@ def run(case: Case, rank: int, size: int) -> None:
             pairs.append(("gradient of weight", own["weight"], together["weight"]))
         for name, got, wanted in pairs:
             close(name, got.grad, scale * wanted.grad[here], case.dtype)
+        assert not case.updates or all(parameter.grad is None for parameter in parameters.values())
         for optimizer in optimizers:
             optimizer.step()
     for name, parameter in unsharded.module.named_parameters():

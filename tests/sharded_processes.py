@@ -25,11 +25,12 @@ import sharded_checkpoints
 import sharded_checks
 import sharded_functions
 import sharded_refusals
+import sharded_updates
 from sharded_cases import pairwise, run
 
 CHECKS = {
     name.removeprefix("check_"): check
-    for module in (sharded_refusals, sharded_checks, sharded_functions, sharded_checkpoints)
+    for module in (sharded_refusals, sharded_checks, sharded_functions, sharded_checkpoints, sharded_updates)
     for name, check in vars(module).items()
     if name.startswith("check_")
 }

@@ -255,6 +255,21 @@ def test_gradients_of_16_bits_are_taken(dtype: str, ascending: bool) -> None:
     assert np.array_equal(narrow.weights, wide.weights) and np.array_equal(narrow.biases, wide.biases)
 
 
+@pytest.mark.parametrize("dtype", half_cases(["float32", "float16", "bfloat16"]))
+def test_ascending_ids_are_those_in_any_order(dtype: str) -> None:
+    weights, biases = tables(11)
+    rng = np.random.default_rng(1)
+    ids, rows, bias_rows = np.arange(0, V, 2), rng.normal(size=(V // 2, 14)), rng.normal(size=V // 2)
+    rows, bias_rows = rows.astype(dtype)[:, 1:12], bias_rows.astype(dtype)
+    mixed = rng.permutation(V // 2)
+    results = []
+    for order in (np.s_[:], mixed):
+        optimizer = RULES["adagrad"].make(weights.copy(), biases.copy())
+        optimizer.update_rows(ids[order], rows[order], bias_rows[order])
+        results.append((optimizer.weights, optimizer.biases))
+    assert all(map(np.array_equal, *results))
+
+
 def test_an_update_of_no_rows_is_a_step() -> None:
     weights, biases = tables(4)
     optimizer = RULES["adam"].make(weights.copy(), biases.copy())

@@ -15,7 +15,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Kept, since reading PyTorch's types takes a minute.
 CACHE = ROOT / "build" / "mypy"
 CODE = """
-from typing import assert_type
+import functools
+from typing import Any, assert_type
 
 import torch
 
@@ -45,6 +46,13 @@ fastnce.torch.nce_loss(x, lists, weight, bias, (target, None, None), label_weigh
 softmax = fastnce.torch.SampledSoftmaxLoss(40, 6, 5, bias=False, sampler=fastnce.UniformSampler(40, 5))
 assert_type(softmax.log_prob(x), torch.Tensor)
 fastnce.torch.NegativeSamplingLoss(40, 6, 5, positive_weight=0.5, reduction="sum")
+adagrad = fastnce.torch.optim.Adagrad(criterion.parameters(), lr=0.1, weight_decay=0.01)
+assert_type(adagrad.param_groups, list[dict[str, Any]])
+torch.optim.lr_scheduler.StepLR(adagrad, 1)
+adam = functools.partial(fastnce.torch.optim.Adam, lr=0.1, betas=(0.9, 0.99))
+updating = fastnce.torch.NCELoss(40, 6, 5, optimizer=adam)
+fastnce.torch.NCELoss(40, 6, 5, optimizer=fastnce.torch.optim.RowwiseAdagrad)
+assert_type(updating.optimizer, fastnce.torch.optim.Optimizer | None)
 
 fastnce.torch.negative_sampling_loss(x, target, weight, bias, target, positive_weight="1")  # error: arg-type
 fastnce.torch.sampled_softmax_loss(x, target, weight, bias, sampled, true_target="two")  # error: arg-type
@@ -54,6 +62,10 @@ fastnce.torch.NCELoss(40, 6, 5, precision="hihg")  # error: arg-type
 fastnce.torch.NCELoss(40, 6, 5, sampler="uniform")  # error: arg-type
 fastnce.torch.NCELoss(40, 6)  # error: call-arg
 fastnce.torch.NCELoss(40, 6, 5, seed="one")  # error: arg-type
+fastnce.torch.optim.SGD(criterion.parameters(), lr="0.1")  # error: arg-type
+fastnce.torch.optim.SGD(criterion.parameters(), nesterov=True)  # error: call-arg
+fastnce.torch.NCELoss(40, 6, 5, optimizer=0.1)  # error: arg-type
+fastnce.torch.NCELoss(40, 6, 5, optimizer=torch.optim.Adagrad)  # error: arg-type
 criterion(x)  # error: call-arg
 criterion(x, [1, 2])  # error: arg-type
 criterion(x, target, exclude=[[1], [2]])  # error: arg-type

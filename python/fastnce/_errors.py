@@ -1,4 +1,4 @@
-"""Words that error messages share, and the commonest check."""
+"""Words that error messages share, and the commonest checks."""
 
 from __future__ import annotations
 
@@ -20,3 +20,11 @@ def number(value: Any, name: str) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} {is_a(value)}: expected a number") from None
+
+
+def not_negative(value: Any, name: str) -> float:
+    """The same, if it is finite and at least 0."""
+    checked = number(value, name)
+    if not 0.0 <= checked < float("inf"):
+        raise ValueError(f"{name} = {checked:g}: expected a finite number, at least 0")
+    return checked

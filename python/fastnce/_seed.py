@@ -26,6 +26,12 @@ def seed_words(seed: Seed) -> tuple[int, int]:
     return _DEFAULT_GRAPH_SEED, integer(seed, "seed") % _OP_SEED_MODULUS
 
 
+def rounding_seed(seed: Seed) -> int:
+    """One word of both, as the rounding of optimizers takes it."""
+    first, second = seed_words(seed)
+    return first ^ second << 32 & 2**64 - 1
+
+
 def word(value: int, name: str) -> int:
     """A signed or unsigned 64-bit integer as an unsigned one."""
     if not -(2**63) <= value < 2**64:

@@ -6,6 +6,7 @@ from typing import Unpack
 
 import numpy as np
 
+from fastnce._errors import not_negative
 from fastnce._types import Table
 from fastnce.optim._base import Optimizer, Options, Schedule
 
@@ -51,17 +52,14 @@ class Adagrad(Optimizer):
         eps_inside_sqrt: bool | np.bool = False,
         **options: Unpack[Options],
     ) -> None:
-        for name, value in (("lr_decay", lr_decay), ("initial_accumulator_value", initial_accumulator_value)):
-            if not 0.0 <= value < float("inf"):
-                raise ValueError(f"{name} = {value}: expected a finite number, at least 0")
-        self._lr_decay = lr_decay
+        self._lr_decay = not_negative(lr_decay, "lr_decay")
         super().__init__(
             "adagrad",
             weights,
             biases,
             lr,
             options,
-            initial_state=initial_accumulator_value,
+            initial_state=not_negative(initial_accumulator_value, "initial_accumulator_value"),
             eps=eps,
             eps_inside_sqrt=bool(eps_inside_sqrt),
         )

@@ -13,7 +13,7 @@ from fastnce import _core
 from fastnce._arrays import require_writable
 from fastnce._devices import cuda_device_of
 from fastnce._errors import number
-from fastnce._seed import Seed, seed_words
+from fastnce._seed import Seed, rounding_seed
 from fastnce._types import DLPackArray, FloatsLike, IdsLike, PartitionStrategy, Table
 
 Schedule: TypeAlias = float | Callable[[int], SupportsFloat]
@@ -80,8 +80,7 @@ class Optimizer:
         numbers["weight_decay"] = given["weight_decay"]
         self._numbers = {name: number(value, name) for name, value in numbers.items()}
         self._partition_strategy = given["partition_strategy"]
-        first, second = seed_words(given["seed"])
-        self._rounding_seed = first ^ second << 32 & 2**64 - 1 if given["stochastic_rounding"] else None
+        self._rounding_seed = rounding_seed(given["seed"]) if given["stochastic_rounding"] else None
         for table, name in (*_shards(weights, "weights"), *(_shards(biases, "biases") if biases is not None else ())):
             require_writable(table, name)
         first = _shards(weights, "weights")

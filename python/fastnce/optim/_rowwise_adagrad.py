@@ -6,6 +6,7 @@ from typing import Unpack
 
 import numpy as np
 
+from fastnce._errors import not_negative
 from fastnce._types import Table
 from fastnce.optim._base import Optimizer, Options, Schedule
 
@@ -47,17 +48,13 @@ class RowwiseAdagrad(Optimizer):
         eps_inside_sqrt: bool | np.bool = False,
         **options: Unpack[Options],
     ) -> None:
-        if not 0.0 <= initial_accumulator_value < float("inf"):
-            raise ValueError(
-                f"initial_accumulator_value = {initial_accumulator_value}: expected a finite number, at least 0"
-            )
         super().__init__(
             "rowwise_adagrad",
             weights,
             biases,
             lr,
             options,
-            initial_state=initial_accumulator_value,
+            initial_state=not_negative(initial_accumulator_value, "initial_accumulator_value"),
             eps=eps,
             eps_inside_sqrt=bool(eps_inside_sqrt),
         )

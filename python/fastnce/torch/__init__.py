@@ -17,7 +17,10 @@ except ImportError as error:
 if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 6):
     raise ImportError(f"fastnce.torch needs PyTorch 2.6 or later: this is {_torch.__version__}")
 
-from fastnce.torch import _ops  # noqa: F401 (registers torch.ops.fastnce)
+from fastnce.torch import (
+    _ops,  # noqa: F401 (registers torch.ops.fastnce)
+    optim,
+)
 from fastnce.torch._all_classes import rank_of_labels, sigmoid_loss, softmax_loss, top_k
 from fastnce.torch._functional import (
     log_uniform_candidates,
@@ -37,6 +40,7 @@ __all__ = [
     "log_uniform_candidates",
     "nce_loss",
     "negative_sampling_loss",
+    "optim",
     "rank_of_labels",
     "sampled_softmax_loss",
     "sigmoid_loss",

@@ -15,6 +15,7 @@ from fastnce.torch._ignored import ignored_labels
 from fastnce.torch._kernels import Gradients
 from fastnce.torch._schema import ARGUMENTS, TENSORS, Fields, arguments_of
 from fastnce.torch._shapes import certainly
+from fastnce.torch._update import Update
 
 # PyTorch warns, once per process, that invariants of sparse tensors are not checked by default. The step of Adagrad on
 # a sparse gradient of ours triggers it, and users cannot act on it. So it is triggered here, silenced; settings stay.
@@ -151,12 +152,16 @@ def _keep_examples(ctx: Any, fields: Fields) -> None:
     ctx.options = {name: value for name, value in fields.items() if not isinstance(value, Tensor)}
 
 
+def _kept_examples(ctx: Any) -> Fields:
+    tensors = dict(zip(TENSORS, ctx.saved_tensors, strict=True))  # unpacked once: checkpointing allows no more
+    return {name: ctx.options[name] if name in ctx.options else tensors[name] for name in ARGUMENTS}
+
+
 @once
 def _of_examples(ctx: Any, grad_loss: Tensor) -> _Three:
     """Every example has a factor of its own, and row gradients are sums over examples: they are made only now."""
     wanted: Gradients = ctx.needs_input_grad[:3]
-    tensors = dict(zip(TENSORS, ctx.saved_tensors, strict=True))  # unpacked once: checkpointing allows no more
-    fields = {name: ctx.options[name] if name in ctx.options else tensors[name] for name in ARGUMENTS}
+    fields = _kept_examples(ctx)
     grad_loss = grad_loss.contiguous()
     _, *results = _loss_and_grad(is_eager(grad_loss), fields, grad_loss, False, wanted)
     return gradients_of(ctx, _kept(fields, wanted), results)
@@ -194,6 +199,28 @@ class _Examples(torch.autograd.Function):
         return *_of_examples(ctx, grad_loss), None, None
 
 
+class _Updating(torch.autograd.Function):
+    """The loss of each example, whose backward pass updates the tables: they get no gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, weights: Tensor, biases: Tensor | None, fields: Fields, update: Update
+    ) -> Any:
+        _keep_examples(ctx, fields)
+        ctx.update = update
+        return _kernels.loss(fields)
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> Any:
+        update: Update = ctx.update
+        update.require_first()
+        wanted: Gradients = ctx.needs_input_grad[:3]
+        fields = _kept_examples(ctx)
+        with update.step() as optimizer:
+            gradient = _kernels.update(fields, grad_loss.contiguous(), wanted, optimizer)
+        return None if gradient is None else gradient.to(fields["inputs"].dtype), None, None, None, None
+
+
 def total(fields: Fields, grad_loss: Tensor | None, mean: bool, gradients: Gradients, *, eager: bool = False) -> Tensor:
     """The sum or the mean of the losses; its gradients are computed along with it."""
     call = (fields, grad_loss, mean, gradients, eager)
@@ -204,4 +231,10 @@ def total(fields: Fields, grad_loss: Tensor | None, mean: bool, gradients: Gradi
 def examples(fields: Fields, *, eager: bool = False) -> Tensor:
     """The loss of each example."""
     result: Tensor = _Examples.apply(fields["inputs"], fields["weights"], fields["biases"], fields, eager)
+    return result
+
+
+def updating(fields: Fields, update: Update) -> Tensor:
+    """The loss of each example; its backward pass makes an update."""
+    result: Tensor = _Updating.apply(fields["inputs"], fields["weights"], fields["biases"], fields, update)
     return result

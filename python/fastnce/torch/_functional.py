@@ -31,6 +31,7 @@ from fastnce.torch._kernels import share_of_mean
 from fastnce.torch._lists import Classes, exclude_of, label_weights_of, split_lists
 from fastnce.torch._schema import Fields, arguments_of, fields_of
 from fastnce.torch._shapes import loss_dtype
+from fastnce.torch._update import Update
 
 Samples: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None] | list[Any]
 
@@ -275,9 +276,15 @@ def loss_of_labels(
 
 
 def sampled_loss(
-    fields: Fields, example_weight: Tensor | None, reduction: Reduction, eager: bool, nested: bool
+    fields: Fields,
+    example_weight: Tensor | None,
+    reduction: Reduction,
+    eager: bool,
+    nested: bool,
+    update: Update | None = None,
 ) -> Tensor:
-    """The loss of a request whose arguments were checked. ``nested``: labels were a nested tensor."""
+    """The loss of a request whose arguments were checked. ``nested``: labels were a nested tensor. ``update``: made of
+    the tables in the backward pass, in place of gradients, in eager mode."""
     if eager and fields["padding"] is not None:
         drop_unused_padding(fields)
     # Where a graph is made, shapes must not depend on data. On a CUDA device counting rows synchronises.
@@ -290,15 +297,19 @@ def sampled_loss(
     constant = factors is None or not (recorded and factors.requires_grad)
     # Row gradients have n + S rows. In a backward graph, inductor (of PyTorch 2.13) finds the n of a nested tensor only
     # where its values are an input, as they are where each example has its factor.
-    if reduction != "none" and any(gradients) and constant and (eager or not nested):
+    if update is None and reduction != "none" and any(gradients) and constant and (eager or not nested):
         # One pass for the loss and its gradients, since the factor of every example is known.
         if eager:
             return _autograd.total(fields, factors, mean, gradients, eager=True)
         total: Tensor = torch.ops.fastnce.sampled_total(*arguments_of(fields), factors, mean, gradients)
         return total
-    loss: Tensor = (
-        _autograd.examples(fields, eager=True) if eager else torch.ops.fastnce.sampled_loss(*arguments_of(fields))
-    )
+    loss: Tensor
+    if update is not None:
+        loss = _autograd.updating(fields, update)
+    elif eager:
+        loss = _autograd.examples(fields, eager=True)
+    else:
+        loss = torch.ops.fastnce.sampled_loss(*arguments_of(fields))
     if mean:
         loss = loss * share_of_mean(fields, reads=eager)
     if factors is not None:

@@ -108,8 +108,11 @@ def factors_of_losses(factor: Tensor | float | None, inputs: Tensor) -> Any:
     return as_array(factor) if isinstance(factor, Tensor) else factor
 
 
-def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_loss: Any = None) -> tuple[Any, ...]:
-    """Loss, gradient of inputs, row ids, gradients of weights and biases; ``None`` where not wanted."""
+def _call(
+    fields: Fields, gradients: Gradients = (False, False, False), grad_loss: Any = None, optimizer: Any = None
+) -> tuple[Any, ...]:
+    """Loss, gradient of inputs, row ids, gradients of weights and biases; ``None`` where not wanted, or taken by an
+    optimizer of the core."""
     inputs: Tensor = fields["inputs"]
     grad_loss = factors_of_losses(grad_loss, inputs)
     sampled = fields["sampled_candidates"]
@@ -135,6 +138,7 @@ def _call(fields: Fields, gradients: Gradients = (False, False, False), grad_los
         calls=0 if counter is None else counter.data_ptr(),
         gradients=gradients,
         grad_loss=grad_loss,
+        optimizer=optimizer,
         # 16-bit gradients are rounded once the upstream factor is known, which may be what keeps them from vanishing.
         grad_dtype=None if inputs.dtype == torch.float64 else "float32",
     )
@@ -220,6 +224,12 @@ def loss(fields: Fields) -> Tensor:
     """The loss of each example, ``[...]``."""
     result: Tensor = _call(fields)[0]
     return result
+
+
+def update(fields: Fields, grad_loss: Tensor, gradients: Gradients, optimizer: Any) -> Tensor | None:
+    """Lets an optimizer of the core update the tables; returns the gradient of the inputs, if it is wanted."""
+    grad_inputs: Tensor | None = _call(fields, gradients, grad_loss, optimizer)[1]
+    return grad_inputs
 
 
 def loss_and_grad(fields: Fields, grad_loss: Tensor | None, mean: bool, gradients: Gradients) -> tuple[Any, ...]:

@@ -45,6 +45,7 @@ from fastnce.torch._schema import fields_of
 from fastnce.torch._shapes import certainly, fits
 from fastnce.torch._state import ENTRIES, are_calls, bytes_of, entries_of, load_entries, words_of
 from fastnce.torch._stream import give_back, next_call
+from fastnce.torch._update import MakeOptimizer, OwnOptimizer, eagerly
 
 
 class _NotOfALoss:
@@ -64,7 +65,7 @@ class _NotOfALoss:
             raise NotImplementedError(f"{type(module).__name__} has no {self.name}: {self.remedy}")
 
 
-class SampledLoss(LossKind, Evaluated, nn.Embedding):
+class SampledLoss(LossKind, Evaluated, OwnOptimizer, nn.Embedding):
     """What the modules share: a table of class embeddings, a stream of samples, and a loss that is data.
 
     It subclasses ``nn.Embedding`` because ``DistributedDataParallel`` accepts sparse gradients of no other module.
@@ -92,6 +93,7 @@ class SampledLoss(LossKind, Evaluated, nn.Embedding):
         ignore_index: int | None = -100,
         precision: Precision | None = None,
         seed: Seed = None,
+        optimizer: MakeOptimizer | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -121,6 +123,7 @@ class SampledLoss(LossKind, Evaluated, nn.Embedding):
         biases = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype)) if bias else None
         self.register_parameter("bias", biases)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
+        self._make_optimizer(optimizer)
         self.reset_parameters()
         self._take_over()
 
@@ -154,8 +157,10 @@ class SampledLoss(LossKind, Evaluated, nn.Embedding):
         return self.num_embeddings
 
     def reset_parameters(self) -> None:
-        """Initialise weight and bias again and set ``calls`` to 0; the seed stays."""
+        """Initialise weight and bias again, forget what an optimizer keeps for them, and set ``calls`` to 0; the seed
+        stays."""
         self._initialise(self.weight, self.bias, self.num_classes)
+        self._forget_steps()
         self.calls.zero_()
 
     def forward(
@@ -188,11 +193,16 @@ class SampledLoss(LossKind, Evaluated, nn.Embedding):
                 CUDA device the loss is NaN).
             TypeError: Unsupported or mixed dtypes.
         """
+        updates = self._makes_updates()
+        if updates and torch.compiler.is_dynamo_compiling():
+            return eagerly(self.forward, input, target, weight, label_weights=label_weights, exclude=exclude)
         # Past nn.Module.__getattr__, which takes a microsecond; what is parametrised is not among the parameters.
         own = self._parameters
         table, bias = own.get("weight"), own.get("bias")
         if table is None or (bias is None and "bias" not in own):
             table, bias = self.weight, self.bias
+        if self.optimizer is not None and not self.training:
+            table, bias = table.detach(), None if bias is None else bias.detach()
         calls = self.calls
         labels, offsets = split_lists("target", target)
         nested = offsets is not None and isinstance(target, Tensor)
@@ -204,6 +214,8 @@ class SampledLoss(LossKind, Evaluated, nn.Embedding):
         label_weights = label_weights_of(label_weights, offsets, input)
         excluded, exclude_offsets = exclude_of(exclude, input.device)
         eager = is_eager(input, labels, table, calls, *(() if bias is None else (bias,)))
+
+        update = self._update_of(table, bias, eager) if updates else None
 
         def loss_of(number: Tensor | int, undo: Undo | None = None) -> Tensor:
             fields = fields_of(
@@ -223,7 +235,7 @@ class SampledLoss(LossKind, Evaluated, nn.Embedding):
                 **self._options(),
                 **self._samples(input, labels, offsets, number, eager, undo),
             )
-            return sampled_loss(fields, weight, self.reduction, eager, nested)
+            return sampled_loss(fields, weight, self.reduction, eager, nested, update)
 
         if not eager:
             # Compiled graphs are guarded by whether gradients are enabled; what other tracers make is not.
@@ -373,6 +385,7 @@ class SampledLoss(LossKind, Evaluated, nn.Embedding):
             "remove_accidental_hits": (self.remove_accidental_hits, self._removes_hits),
             "true_target": (self.true_target, self._true_target),
             **self._own_options(),
+            "optimizer": (None if self.optimizer is None else type(self.optimizer).__name__, None),
             "sparse": (self.sparse, True),
             "reduction": (self.reduction, "mean"),
             "ignore_index": (self.ignore_index, -100),

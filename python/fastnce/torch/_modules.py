@@ -61,19 +61,28 @@ class NCELoss(NCEKind, _Normalised):
         precision: ``"highest"``, ``"high"`` or ``"medium"``; ``None`` uses the setting of
             :func:`fastnce.set_precision`.
         seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`. A sampler has its own.
+        optimizer: A class of :mod:`fastnce.torch.optim`, or ``functools.partial`` of one and its options: ``backward``
+            then updates weight and bias, on the CPU, in one pass that stores no gradients of them: ``weight.grad``
+            stays ``None``. What is made is ``module.optimizer``, for schedulers; its ``step()`` has nothing to do.
+            Every backward pass is a step with its upstream factor, so that losses of two calls cannot share one, and
+            neither clipping nor ``GradScaler`` comes in between. ``eval()`` and ``torch.no_grad()`` leave the table as
+            it is. Compiled graphs break.
         device: Device of the parameters.
         dtype: Dtype of the parameters: float32, float64, float16 or bfloat16.
 
     Attributes:
         weight: ``[V, D]``, initialised uniformly in ``[-1 / sqrt(D), 1 / sqrt(D)]``.
         bias: ``[V]``, initialised to ``-log(V)``, or ``None``.
+        optimizer: What was made of the argument, or ``None``. ``state_dict`` holds what it keeps, and its rate, as
+            ``optimizer.*``.
         calls: Number of times the module has sampled: a buffer, saved with the seed in ``state_dict``, so that a
             resumed run draws the same samples. In eager mode a call that fails is not counted; under ``torch.compile``
             a call that fails while its graph runs is counted.
 
     Raises:
         ValueError: Sizes or options out of range.
-        TypeError: Sizes that are not integers.
+        TypeError: Sizes that are not integers, an ``optimizer`` that makes none.
+        RuntimeError: In a backward pass that would update the table twice, or after it was changed.
     """
 
 

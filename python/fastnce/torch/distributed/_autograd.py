@@ -10,7 +10,9 @@ from torch import Tensor
 
 from fastnce.torch._autograd import gradients_of, once
 from fastnce.torch._kernels import Gradients
+from fastnce.torch._update import Update
 from fastnce.torch.distributed._shard import Result
+from fastnce.torch.optim._base import Rows
 
 
 class Step(NamedTuple):
@@ -32,13 +34,16 @@ class Step(NamedTuple):
     """Whether all rows have a gradient."""
     reads: tuple[Tensor, ...] = ()
     """What a step in the backward pass reads again: labels and the like, which may be the caller's memory."""
+    update: Update | None = None
+    """What the backward pass does with this rank's rows, which have no gradients then."""
 
 
 def _keep(ctx: Any, step: Step, receivers: tuple[Tensor, Tensor, Tensor | None]) -> None:
     inputs, weights, biases = ctx.receivers = receivers
     shapes = inputs.shape, weights.shape, None if biases is None else biases.shape
     dtypes = inputs.dtype, weights.dtype, None if biases is None else biases.dtype
-    wanted = ctx.needs_input_grad[:3]
+    wanted = ctx.needs_input_grad[:3] if step.update is None else (ctx.needs_input_grad[0], False, False)
+    ctx.update = step.update
     ctx.kept = shapes, dtypes, wanted, step.sparse, False, step.all_classes
 
 
@@ -46,6 +51,8 @@ def _gradients(ctx: Any, factor: Tensor | float, grad_inputs: Tensor | None, row
     if grad_inputs is not None:
         grad_inputs = grad_inputs.reshape(ctx.kept[0][0])
     scaled = [None if values is None else values * factor for values in (grad_inputs, *tables)]
+    if ctx.update is not None:
+        ctx.update.make(Rows(rows, *scaled[1:]))
     return gradients_of(ctx, ctx.kept, (scaled[0], rows, *scaled[1:]))
 
 
@@ -92,6 +99,8 @@ class Total(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor) -> Any:
+        if ctx.update is not None:
+            ctx.update.require_first()
         return *_of_total(ctx, grad_total), None
 
 
@@ -107,4 +116,6 @@ class Examples(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_losses: Tensor) -> Any:
+        if ctx.update is not None:
+            ctx.update.require_first()
         return *_of_examples(ctx, grad_losses), None

@@ -25,6 +25,7 @@ from fastnce.torch._arguments import (
 )
 from fastnce.torch._kernels import Gradients, as_array
 from fastnce.torch._lists import Classes, exclude_of, label_weights_of, split_lists
+from fastnce.torch._update import Update
 from fastnce.torch.distributed._autograd import Examples, Step, Total
 from fastnce.torch.distributed._batch import Batch, Header, Lists, Own, batch_of, header_of
 from fastnce.torch.distributed._exchange import Exchange
@@ -84,6 +85,8 @@ class Table:
     num_classes: int
     reduction: Reduction = "none"
     ignore_index: int | None = None
+    update: Update | None = None
+    """What the backward passes of its losses do with this rank's rows."""
 
     def shard(self, options: dict[str, Any], sampling: Any = None) -> Shard:
         """This rank's rows, with a loss."""
@@ -238,7 +241,7 @@ class Table:
 
         no_example = header.taking_part == 0
         reads = (*batch.tensors, *(tensor for tensor in samples if tensor is not None))
-        step = Step(of_step, header.gradients, batch.ignored, no_example, size, sparse, all_classes, reads)
+        step = Step(of_step, header.gradients, batch.ignored, no_example, size, sparse, all_classes, reads, self.update)
         if not self.has_own_factors(weight):
             total: Tensor = Total.apply(input, self.weight, self.bias, (step, batch.factors, scale, self._note))
             return total

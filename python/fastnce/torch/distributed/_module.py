@@ -27,6 +27,7 @@ from fastnce.torch._lists import Classes
 from fastnce.torch._sampling import is_fixed, require_sampler
 from fastnce.torch._state import bytes_of, words_of
 from fastnce.torch._stream import give_back, next_call
+from fastnce.torch._update import MakeOptimizer, OwnOptimizer
 from fastnce.torch.distributed._all_classes import rank_of_labels, top_k
 from fastnce.torch.distributed._batch import Batch, raise_if_refused
 from fastnce.torch.distributed._call import Arguments, Table, attempt, require_labels
@@ -39,7 +40,7 @@ Sampling: TypeAlias = Literal["global", "stratified"]
 SAMPLINGS = ("global", "stratified")
 
 
-class ShardedLoss(LossKind, nn.Module):
+class ShardedLoss(LossKind, OwnOptimizer):
     """A table of class embeddings spread over the ranks of a process group, and a loss against samples of it."""
 
     weight: Tensor
@@ -64,6 +65,7 @@ class ShardedLoss(LossKind, nn.Module):
         ignore_index: int | None = -100,
         precision: Precision | None = None,
         seed: Seed = None,
+        optimizer: MakeOptimizer | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -93,6 +95,7 @@ class ShardedLoss(LossKind, nn.Module):
             self._require_options(dtype)
             configuration = self._configuration(require_flag("bias", bias), str(dtype or torch.get_default_dtype()))
             configuration["seed"] = None if seed is None else own_seed.tolist()
+            configuration["optimizer"] = optimizer is not None
         except (TypeError, ValueError) as error:  # raised once the others know
             refusal = error
         self._seed = self._agree(configuration, own_seed, refusal)
@@ -103,6 +106,7 @@ class ShardedLoss(LossKind, nn.Module):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device="cpu"))
         stratified = sampling == "stratified"
         self._stratum = stratum_of(self._distribution, self.num_classes, exchange) if stratified else None
+        self._make_optimizer(optimizer)
         self.reset_parameters()
         self.calls.fill_(calls)
 
@@ -175,8 +179,10 @@ class ShardedLoss(LossKind, nn.Module):
         return result
 
     def reset_parameters(self) -> None:
-        """Initialise this rank's rows again, with PyTorch's generator, and set ``calls`` to 0; the seed stays."""
+        """Initialise this rank's rows again, with PyTorch's generator, forget what an optimizer keeps for them, and set
+        ``calls`` to 0; the seed stays."""
         self._initialise(self.weight, self.bias, self.num_classes)
+        self._forget_steps()
         self.calls.zero_()
 
     def _options(self) -> dict[str, Any]:
@@ -193,9 +199,11 @@ class ShardedLoss(LossKind, nn.Module):
     ) -> Tensor:
         """The loss of this rank's batch. All ranks call it together; arguments are those of an unsharded module."""
         recorded = torch.is_grad_enabled()
-        table = Table(
-            *(self._exchange, self.weight, self.bias, self.num_classes, self.reduction, self.ignore_index),
-        )
+        tables: tuple[Tensor, Tensor | None] = self.weight, self.bias
+        if self.optimizer is not None and not self.training:
+            tables = self.weight.detach(), None if self.bias is None else self.bias.detach()
+        update = self._update_of(*tables, eager=True) if self._makes_updates() else None
+        table = Table(self._exchange, *tables, self.num_classes, self.reduction, self.ignore_index, update)
         wanted = table.wanted(input)
         arguments = Arguments(input, target, weight, label_weights, exclude)
 
@@ -210,7 +218,7 @@ class ShardedLoss(LossKind, nn.Module):
             number = int(next_call(self.calls, batch.labels.values, self._seed, recorded))
         try:
             options = self._options()
-            call = (self._seed.tolist(), self.reduction, self.scheme, self.num_sampled, options)
+            call = (self._seed.tolist(), self.reduction, self.scheme, self.num_sampled, options, self._steps_alike())
             of_call = {"number of the call": number}
             travels = self.scheme != "data_to_rows"
             header = table.header(batch, refusal, call, of_call, wanted, weight, rows_may_travel=travels)
@@ -220,6 +228,14 @@ class ShardedLoss(LossKind, nn.Module):
             if refusal is None:
                 give_back(self.calls, number)
             raise
+
+    def _steps_alike(self) -> dict[str, Any] | None:
+        """What all ranks have to share of an optimizer."""
+        if self.optimizer is None or not self.training:
+            return None
+        group = self.optimizer.param_groups[0]
+        options = {name: value for name, value in group.items() if name not in ("params", "rounding_seed")}
+        return {"optimizer": type(self.optimizer).__name__, **options, "lr": float(options["lr"])}
 
     def _samples(self, call: int) -> Drawn:
         sizes = self.num_classes, self.num_sampled

@@ -51,6 +51,8 @@ class ShardedNCELoss(NCEKind, ShardedLoss):
         ignore_index: A class that is left out.
         precision: As in :class:`fastnce.torch.NCELoss`.
         seed: Seed for sampling; ``None``: one that rank 0 chooses.
+        optimizer: As in :class:`fastnce.torch.NCELoss`: ``backward()`` updates this rank's rows. Hand
+            ``module.optimizer`` to :func:`save_checkpoint` and :func:`load_checkpoint`.
         device: Device of the parameters.
         dtype: Dtype of the parameters.
 
