@@ -167,7 +167,7 @@ def table_shape(table: Any, name: str, is_matrix: bool, device: Any) -> tuple[in
 
 class Optimizer:
     def __init__(
-        self, kind: str, weights_states: tuple[Any, ...], biases_states: tuple[Any, ...] | None, device: Any
+        self, kind: str, weights_states: tuple[Any, ...], biases_states: tuple[Any, ...] | None, device: Any = ...
     ) -> None: ...
     def set(
         self,

@@ -143,7 +143,7 @@ void register_optimizer(py::module_& module) {
   module.def("table_shape", &shape_of, py::arg("table"), py::arg("name"), py::arg("is_matrix"), py::arg("device"));
   py::class_<OptimizerArgument>(module, "Optimizer")
       .def(py::init<const std::string&, py::handle, py::handle, py::handle>(), py::arg("kind"),
-           py::arg("weights_states"), py::arg("biases_states"), py::arg("device"))
+           py::arg("weights_states"), py::arg("biases_states"), py::arg("device") = py::none())
       .def(
           "set",
           [](OptimizerArgument& self, double lr, std::int64_t step, double momentum, double beta1, double beta2,
