@@ -10,4 +10,5 @@
 #include "fastnce/progress.h"
 #include "fastnce/rows.h"
 #include "fastnce/sampler.h"
+#include "fastnce/text.h"
 #include "fastnce/types.h"
