@@ -10,4 +10,5 @@
 #include "fastnce/progress.h"
 #include "fastnce/rows.h"
 #include "fastnce/sampler.h"
+#include "fastnce/skip_gram.h"
 #include "fastnce/types.h"
