@@ -11,6 +11,7 @@ void register_sampler(pybind11::module_& module);
 void register_cuda(pybind11::module_& module);
 void register_loss(pybind11::module_& module);
 void register_evaluate(pybind11::module_& module);
+void register_skip_gram(pybind11::module_& module);
 void register_text(pybind11::module_& module);
 void register_jax(pybind11::module_& module);
 
