@@ -45,7 +45,7 @@ py::array_t<std::int32_t> ids_of_end(TextReader& reader) {
   return as_array(ids);
 }
 
-py::array_t<std::int64_t> counts_of(const TextReader& reader) {
+py::array_t<std::int64_t> occurrences(const TextReader& reader) {
   return py::array_t<std::int64_t>(std::ssize(reader.counts()), reader.counts().data());
 }
 
@@ -72,7 +72,7 @@ void register_text(py::module_& module) {
       .def("begin", &TextReader::begin, py::arg("name"))
       .def("read", &ids_of_piece, py::arg("piece"))
       .def("end", &ids_of_end)
-      .def_property_readonly("counts", &counts_of)
+      .def_property_readonly("counts", &occurrences)
       .def("words", &words_of, py::arg("numbers"));
 }
 

@@ -121,7 +121,7 @@ def _save_word2vec(path: Name, keys: Keys, vectors: Floats, binary: bool) -> Non
             )
     with replacing(path) as raw:
         if Path(path).suffix == ".gz":
-            with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed:
+            with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed:
                 _write_rows(packed.write, keys, vectors, binary)
         else:
             _write_rows(raw.write, keys, vectors, binary)
