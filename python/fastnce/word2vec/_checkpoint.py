@@ -53,7 +53,7 @@ class Schedule:
             "outputs": training.outputs,
         }
         with replacing(self.path) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **arrays)
         self._written = time.monotonic()
 
 

@@ -31,7 +31,7 @@ class IdFile:
     """Ids in an unnamed file, which vanishes with the process, in the folder that ``TMPDIR`` names."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=0)
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, open as long as this lives
         self.length = 0
 
     def append(self, ids: Ids) -> None:
@@ -39,7 +39,7 @@ class IdFile:
         self.length += len(ids)
 
     def write(self, ids: Ids, start: int) -> None:
-        rest = np.ascontiguousarray(ids).view(np.uint8)
+        rest = np.ascontiguousarray(ids).view(np.uint8).data
         try:
             while len(rest):
                 rest = rest[os.pwrite(self._file.fileno(), rest, 4 * start + ids.nbytes - len(rest)) :]
@@ -52,7 +52,7 @@ class IdFile:
     def read(self, start: int, count: int) -> Ids:
         """Up to ``count`` ids from this place on."""
         ids = np.empty(min(count, self.length - start), np.int32)
-        rest = ids.view(np.uint8)
+        rest = ids.view(np.uint8).data
         while len(rest):
             rest = rest[os.preadv(self._file.fileno(), [rest], 4 * start + ids.nbytes - len(rest)) :]
         return ids
@@ -92,8 +92,8 @@ class Corpus:
             first = int(counts.argmax())
             word = words_of(np.array([first]))[0]
             raise ValueError(
-                f"min_count = {min_count} leaves a vocabulary of {len(order)} words, of {len(counts)} (the most frequent "
-                f"one, {word!r}, occurs {counts[first]} times): expected 2 or more; lower min_count, or use more text"
+                f"min_count = {min_count} leaves {len(order)} of {len(counts)} words in the vocabulary (the commonest, "
+                f"{word!r}, occurs {counts[first]} times): expected 2 or more; lower min_count, or use more text"
             )
         self.words = words_of(order)
         self.counts = counts[order]
@@ -176,7 +176,7 @@ def read_sentences(sentences: Iterable[Iterable[Any]], min_count: int) -> Corpus
             flush()
     flush()
     keys = _keys(list(number))
-    return Corpus(ids, counts, lambda numbers: [keys[i] for i in numbers], min_count)  # type: ignore[misc]
+    return Corpus(ids, counts, lambda numbers: [keys[i] for i in numbers], min_count)
 
 
 def _keys(names: list[Any]) -> Keys:

@@ -85,10 +85,11 @@ def _nearest(vectors: KeyedVectors, rows: npt.NDArray[np.int64], restrict_vocab:
     """``[Q, n]``: the words nearest to b - a + c, without these, for rows ``[Q, 3]`` of a, b, c."""
     unit = vectors.unit_vectors()
     a, b, c = (unit[rows[:, i]] for i in range(3))
-    # top_k excludes what is listed twice just as well, but asks for a list of different classes no more than gensim does.
     exclude = fastnce.Ragged(rows.ravel(), np.arange(0, rows.size + 1, 3))
     searched = unit[:restrict_vocab]
-    return fastnce.top_k(searched, None, b - a + c, min(_CONSIDERED, len(searched)), exclude)[1]
+    ids: npt.NDArray[np.int64]
+    _, ids = fastnce.top_k(searched, None, b - a + c, min(_CONSIDERED, len(searched)), exclude)
+    return ids
 
 
 def word_pairs(

@@ -116,8 +116,8 @@ def _save_word2vec(path: Name, keys: Keys, vectors: Floats, binary: bool) -> Non
     for key in keys:
         if isinstance(key, str) and (not key or any(space in key for space in " \n")):
             raise ValueError(
-                f"{path}: the word {key!r} is empty or has a space or a line feed, which end words in word2vec's formats: "
-                "save as .npz or .safetensors"
+                f"{path}: the word {key!r} is empty, or has a space or a line feed, which end words in word2vec's "
+                "formats: expected others; .npz and .safetensors take spaces"
             )
     with replacing(path) as raw:
         if Path(path).suffix == ".gz":
@@ -195,7 +195,8 @@ def _text_rows(name: str, file: BinaryIO, header: _Header, done: int) -> tuple[l
 def _binary_rows(name: str, file: BinaryIO, header: _Header, done: int) -> tuple[list[bytes], Floats]:
     """Words end at a space; a line feed may stand before them, as word2vec.c writes it, or not, as gensim."""
     count = min(_ROWS, header.words - done)
-    words, rows = [], np.empty((count, header.dim), np.float32)
+    words: list[bytes] = []
+    rows = np.empty((count, header.dim), np.float32)
     for row in rows:
         word = bytearray()
         while (byte := file.read(1)) not in (b" ", b""):

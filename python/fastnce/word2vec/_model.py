@@ -84,19 +84,20 @@ class Word2Vec:
         resume: bool = False,
         after_epoch: AfterEpoch | None = None,
     ) -> None:
-        options = Options(
-            vector_size=vector_size,  # type: ignore[arg-type]  # Options converts
-            alpha=alpha,  # type: ignore[arg-type]
-            min_alpha=min_alpha,  # type: ignore[arg-type]
-            window=window,  # type: ignore[arg-type]
-            min_count=min_count,  # type: ignore[arg-type]
-            sample=sample,  # type: ignore[arg-type]
-            negative=negative,  # type: ignore[arg-type]
-            ns_exponent=ns_exponent,  # type: ignore[arg-type]
-            epochs=epochs,  # type: ignore[arg-type]
-            loss=loss,
-            seed=seed,  # type: ignore[arg-type]
-        )
+        given: dict[str, Any] = {
+            "vector_size": vector_size,
+            "alpha": alpha,
+            "min_alpha": min_alpha,
+            "window": window,
+            "min_count": min_count,
+            "sample": sample,
+            "negative": negative,
+            "ns_exponent": ns_exponent,
+            "epochs": epochs,
+            "loss": loss,
+            "seed": seed,
+        }
+        options = Options(**given)  # which converts
         threads = fastnce.get_num_threads() if workers is None else workers
         if threads < 1:
             raise ValueError(f"workers = {workers}: expected at least 1")

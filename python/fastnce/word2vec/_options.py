@@ -36,10 +36,10 @@ class Options:
             ("epochs", 1, 1 << 30),
             ("seed", 0, (1 << 63) - 1),
         ):
-            value = _integer(name, getattr(self, name))
-            if not least <= value <= most:
-                raise ValueError(f"{name} = {value}: expected {least} to {most}")
-            object.__setattr__(self, name, value)
+            count = _integer(name, getattr(self, name))
+            if not least <= count <= most:
+                raise ValueError(f"{name} = {count}: expected {least} to {most}")
+            object.__setattr__(self, name, count)
         for name in ("alpha", "min_alpha", "sample", "ns_exponent"):
             value = _number(name, getattr(self, name))
             if not math.isfinite(value) or (value < 0 and name != "ns_exponent"):

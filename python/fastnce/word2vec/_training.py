@@ -117,8 +117,8 @@ class Training:
     def _end_epoch(self, bar: _progress.Silent, after_epoch: AfterEpoch | None) -> None:
         if self.pairs == 0:
             raise ValueError(
-                "no paragraph of the text has two words that are in the vocabulary: expected paragraphs of several words; "
-                "lower min_count, or raise sample"
+                "no paragraph of the text has two words of the vocabulary: expected paragraphs of several words; lower "
+                "min_count, or raise sample"
             )
         self.losses.append(self.loss / self.pairs)
         self.loss, self.pairs = 0.0, 0
@@ -135,8 +135,8 @@ class Training:
 
     def _diverged(self, what: str) -> DivergedError:
         return DivergedError(
-            f"training diverged in epoch {len(self.losses) + 1}, {self.position / self.total:.0%} of the run: {what}; "
-            f"lower alpha ({self.options.alpha:g}), negative ({self.options.negative}) or window ({self.options.window})"
+            f"training diverged after {self.position / self.total:.0%} of the run: {what}; lower alpha "
+            f"({self.options.alpha:g}), or negative ({self.options.negative}), or window ({self.options.window})"
         )
 
     def _interrupted(self, signum: int, checkpoint: _checkpoint.Schedule | None) -> _interrupt.TrainingInterrupted:

@@ -34,7 +34,7 @@ class KeyedVectors:
                 f"vectors are {list(vectors.shape)}: expected [V, D] with V = {len(keys)}, one for each key"
             )
         self.index_to_key = keys
-        self.key_to_index: dict[Key, int] = {key: i for i, key in enumerate(keys)}
+        self.key_to_index: dict[Any, int] = {key: i for i, key in enumerate(keys)}
         if len(self.key_to_index) != len(keys):
             twice = next(key for i, key in enumerate(keys) if self.key_to_index[key] != i)
             raise ValueError(f"keys hold {twice!r} twice: expected different ones")
@@ -54,11 +54,11 @@ class KeyedVectors:
     def __contains__(self, key: object) -> bool:
         return key in self.key_to_index
 
-    def __getitem__(self, key: Key | Sequence[Key]) -> Floats:
+    def __getitem__(self, key: Any) -> Floats:
         """``[D]``, the vector of a word, or ``[n, D]``, those of a list of words."""
-        if isinstance(key, str | int | np.integer):
-            return self.vectors[self.get_index(key)]
-        return self.vectors[[self.get_index(one) for one in key]]
+        one = isinstance(key, str | int | np.integer)
+        vectors: Floats = self.vectors[self.get_index(key) if one else [self.get_index(each) for each in key]]
+        return vectors
 
     def get_index(self, key: Key) -> int:
         """The row of a word. Raises ``KeyError``."""
@@ -70,8 +70,9 @@ class KeyedVectors:
     def unit_vectors(self) -> Floats:
         """``[V, D]``: the vectors divided by their norms; zero vectors stay."""
         if self._unit is None:
-            norms = np.sqrt(np.einsum("vd,vd->v", self.vectors, self.vectors))
-            self._unit = self.vectors / np.where(norms > 0, norms, 1)[:, None]
+            norms: Floats = np.sqrt(np.einsum("vd,vd->v", self.vectors, self.vectors))
+            norms[norms == 0] = 1
+            self._unit = self.vectors / norms[:, None]
         return self._unit
 
     def similarity(self, a: Key, b: Key) -> float:
@@ -116,11 +117,11 @@ class KeyedVectors:
                 target += sign * unit[known[-1]]
         norm = np.linalg.norm(target)
         rows = unit[:restrict_vocab]
-        target = (target / norm if norm > 0 else target).astype(np.float32)[None]
+        direction = (target / norm if norm > 0 else target).astype(np.float32)[None]
         # Words beyond restrict_vocab are no classes, so they cannot be excluded; nor need they.
         excluded = np.array([i for i in dict.fromkeys(known) if i < len(rows)], np.int64)
         exclude = fastnce.Ragged(excluded, np.array([0, len(excluded)], np.int64))
-        scores, ids = fastnce.top_k(rows, None, target, min(topn, len(rows)), exclude)
+        scores, ids = fastnce.top_k(rows, None, direction, min(topn, len(rows)), exclude)
         return [(self.index_to_key[i], float(score)) for i, score in zip(ids[0], scores[0], strict=True) if i >= 0]
 
     def evaluate_word_analogies(
@@ -146,8 +147,8 @@ class KeyedVectors:
     ) -> _evaluate.WordPairs:
         """How the cosines of pairs of words correlate with people's judgements: the numbers of gensim's function.
 
-        Lines are ``word, word, similarity``, separated by ``delimiter``; ``#`` begins a comment. Pairs with unknown words
-        are left out.
+        Lines are ``word, word, similarity``, separated by ``delimiter``; ``#`` begins a comment. Pairs with unknown
+        words are left out.
 
         Returns:
             ``(pearson, spearman, oov_ratio)``, the last one the percentage of pairs with unknown words.

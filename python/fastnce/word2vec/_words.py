@@ -24,7 +24,8 @@ def decoded(array: Any) -> Keys:
     if array.dtype == np.int64:
         ids: list[int] = array.tolist()
         return ids
-    return array.tobytes().decode().split("\n")[:-1]
+    text: str = array.tobytes().decode()
+    return text.split("\n")[:-1]
 
 
 def _line(word: str) -> str:
