@@ -63,7 +63,7 @@ def resume(path: str | os.PathLike[str], training: Training) -> None:
     if not os.path.exists(name):
         raise FileNotFoundError(None, "no such checkpoint: expected one to resume from", name)
     try:
-        with np.load(name, allow_pickle=False) as arrays:
+        with open(name, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             state = json.loads(arrays["state"].tobytes())
             _require_same_run(name, state, arrays["words"], training)
             training.vectors[:] = arrays["vectors"]

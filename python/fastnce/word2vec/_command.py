@@ -76,7 +76,12 @@ def _word2vec(args: argparse.Namespace) -> None:
         after_epoch=_evaluation(args),
     )
     say(f"{model.total_words:,} words, {len(model.wv):,} in the vocabulary; {model.words_per_second:,.0f} words/s")
-    model.wv.save(args.output)
+    try:
+        model.wv.save(args.output)
+    except OSError:  # a full disk must not cost the training
+        model.save_checkpoint(checkpoint)
+        say(f"the trained state is in {checkpoint}: --resume writes the vectors")
+        raise
     say(f"saved {args.output}")
     if args.plot is not None:
         _picture.draw(args.plot, model.wv, _picture.mapped_words(model.wv, _MAPPED))
@@ -93,11 +98,14 @@ def _evaluation(args: argparse.Namespace) -> AfterEpoch | None:
 
     def after_epoch(done: int, vectors: KeyedVectors) -> str:
         notes = []
-        if args.similarity:
-            pairs = vectors.evaluate_word_pairs(args.similarity)
-            notes.append(f"similarity {pairs.spearman:.3f} ({pairs.oov_ratio:.0f} % unknown)")
-        if args.analogies:
-            notes.append(f"analogies {vectors.evaluate_word_analogies(args.analogies)[0]:.1%}")
+        try:
+            if args.similarity:
+                pairs = vectors.evaluate_word_pairs(args.similarity)
+                notes.append(f"similarity {pairs.spearman:.3f} ({pairs.oov_ratio:.0f} % unknown)")
+            if args.analogies:
+                notes.append(f"analogies {vectors.evaluate_word_analogies(args.analogies)[0]:.1%}")
+        except ValueError as error:  # is no reason to end the training
+            notes.append(str(error))
         return ", ".join(notes)
 
     return after_epoch if args.similarity or args.analogies else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import weakref
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +32,9 @@ class IdFile:
     """Ids in an unnamed file, which vanishes with the process, in the folder that ``TMPDIR`` names."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, open as long as this lives
+        with tempfile.TemporaryFile() as file:
+            self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
         self.length = 0
 
     def append(self, ids: Ids) -> None:
@@ -42,7 +45,7 @@ class IdFile:
         rest = np.ascontiguousarray(ids).view(np.uint8).data
         try:
             while len(rest):
-                rest = rest[os.pwrite(self._file.fileno(), rest, 4 * start + ids.nbytes - len(rest)) :]
+                rest = rest[os.pwrite(self._descriptor, rest, 4 * start + ids.nbytes - len(rest)) :]
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -54,11 +57,11 @@ class IdFile:
         ids = np.empty(min(count, self.length - start), np.int32)
         rest = ids.view(np.uint8).data
         while len(rest):
-            rest = rest[os.preadv(self._file.fileno(), [rest], 4 * start + ids.nbytes - len(rest)) :]
+            rest = rest[os.preadv(self._descriptor, [rest], 4 * start + ids.nbytes - len(rest)) :]
         return ids
 
     def truncate(self, length: int) -> None:
-        self._file.truncate(4 * length)
+        os.truncate(self._descriptor, 4 * length)
         self.length = length
 
 
@@ -185,6 +188,6 @@ def _keys(names: list[Any]) -> Keys:
         return names
     if all(isinstance(name, int | np.integer) for name in names):
         return [int(name) for name in names]
-    odd = next((name for name in names if not isinstance(name, str | int | np.integer)), None)
-    what = "both str and int" if odd is None else f"{odd!r}, which {is_a(odd)}"
+    odd = [f"{name!r}, which {is_a(name)}" for name in names if not isinstance(name, str | int | np.integer)]
+    what = odd[0] if odd else "both str and int"
     raise TypeError(f"sentences hold {what}: expected words, all str, or ids of items, all int")

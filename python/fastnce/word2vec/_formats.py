@@ -88,8 +88,8 @@ def load(path: Name, format: str | None = None) -> Loaded:
         if format == "npy":
             return _words.decoded(np.fromfile(_words_of_npy(path), np.uint8)), np.load(path, allow_pickle=False), None
         if format == "npz":
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as members:
+                arrays = dict(members)
         else:
             arrays = _safetensors().load_file(path)
         return _words.decoded(arrays["words"]), arrays["vectors"], arrays.get("counts")
@@ -175,6 +175,8 @@ def _load_word2vec(name: str, file: BinaryIO, binary: bool) -> Loaded:
             seen.add(word)
         keys += decoded
         parts.append(rows)
+    if file.read(100).strip():  # reads the checksum of a compressed file, too
+        raise ValueError(f"{name} goes on after {header.words} words: expected as many as its first line says")
     return keys, np.concatenate(parts) if parts else np.zeros((0, header.dim), np.float32), None
 
 

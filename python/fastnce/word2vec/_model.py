@@ -111,6 +111,7 @@ class Word2Vec:
             _checkpoint.resume(checkpoint, training)
         schedule = None if checkpoint is None else _checkpoint.Schedule(checkpoint, checkpoint_seconds)
         training.run(threads, progress, schedule, after_epoch)
+        self._training = training
         self.wv = training.keyed_vectors()
         """The word vectors: a :class:`KeyedVectors`."""
         self.outputs = training.outputs
@@ -121,6 +122,10 @@ class Word2Vec:
         """Words of the text."""
         self.words_per_second = (training.words - training.started_at) / training.seconds if training.seconds else 0.0
         """Words of the text, in all epochs, for each second in the training loop."""
+
+    def save_checkpoint(self, path: Path) -> None:
+        """Write the state, as during training: ``resume`` gives this model without training again."""
+        _checkpoint.Schedule(path, 0).write(self._training)
 
 
 def _read(
