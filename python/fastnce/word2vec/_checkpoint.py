@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import time
 import zipfile
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,23 +64,32 @@ def resume(path: str | os.PathLike[str], training: Training) -> None:
     name = os.fspath(path)
     if not os.path.exists(name):
         raise FileNotFoundError(None, "no such checkpoint: expected one to resume from", name)
-    try:
-        with open(name, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            state = json.loads(arrays["state"].tobytes())
-            _require_same_run(name, state, arrays["words"], training)
-            training.vectors[:] = arrays["vectors"]
-            training.outputs[:] = arrays["outputs"]
-    except (zipfile.BadZipFile, KeyError, EOFError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name} is damaged, or no checkpoint: {error}") from error
+    with _members(name) as arrays:
+        state = json.loads(arrays["state"].tobytes())
+        words = _words.decoded(arrays["words"])
+    _require_same_run(name, state, words, training)
+    with _members(name) as arrays:
+        training.vectors[:] = arrays["vectors"]
+        training.outputs[:] = arrays["outputs"]
     training.position = state["position"]
     training.loss, training.pairs, training.losses = state["loss"], state["pairs"], state["losses"]
 
 
-def _require_same_run(name: str, state: dict[str, Any], words: Any, training: Training) -> None:
+@contextlib.contextmanager
+def _members(name: str) -> Iterator[Any]:
+    """The arrays of a checkpoint. Raises ``ValueError`` where it is damaged."""
+    try:
+        with open(name, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            yield arrays
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, TypeError) as error:  # TypeError: an .npy file
+        raise ValueError(f"{name} is damaged, or no checkpoint: {error}") from error
+
+
+def _require_same_run(name: str, state: dict[str, Any], words: _words.Keys, training: Training) -> None:
     if state["version"] != _VERSION:
         raise ValueError(f"{name} is of version {state['version']}: expected {_VERSION}, that of this fastnce")
     differences = training.options.differences(Options(**state["options"]))
     if differences:
         raise ValueError(f"{name} is of a run with other options: expected the same; here {', '.join(differences)}")
-    if state["text"] != training.corpus.digest or _words.decoded(words) != training.corpus.words:
+    if state["text"] != training.corpus.digest or words != training.corpus.words:
         raise ValueError(f"{name} is of a run with another text: expected the same files in the same order")

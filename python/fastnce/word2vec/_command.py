@@ -118,9 +118,10 @@ def _similar(args: argparse.Namespace) -> None:
     vectors = KeyedVectors.load(args.vectors)
     words, minus = ([_key(vectors, word) for word in given] for given in (args.words, args.minus))
     queries = [(words, minus)] if minus else [([word], []) for word in words]
-    for positive, negative in queries:
+    answers = [vectors.most_similar(*query, args.topn) for query in queries]
+    for (positive, negative), answer in zip(queries, answers, strict=True):
         print(" ".join([" + ".join(map(str, positive)), *(f"- {word}" for word in negative)]))
-        for word, cosine in vectors.most_similar(positive, negative, args.topn):
+        for word, cosine in answer:
             print(f"  {cosine:.3f}  {word}")
     if args.plot is not None:
         _picture.draw(args.plot, vectors, [*words, *minus])

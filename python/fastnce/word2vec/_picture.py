@@ -73,7 +73,7 @@ def spread(plane: Doubles, labels: Sequence[str]) -> Doubles:
     place: Doubles = (plane - plane.min(axis=0)) / np.where(extent > 0, extent, 1) * (_WIDTH, _HEIGHT)
     half = np.array([(_LETTER * (len(label) + 1), _LINE) for label in labels]) / 2
     least = half[:, None] + half
-    for _ in range(200):
+    for _ in range(1000):
         apart = place[:, None] - place
         overlap = least - np.abs(apart)
         covered: npt.NDArray[np.bool] = np.all(overlap > 0, axis=2)
