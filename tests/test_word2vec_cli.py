@@ -15,7 +15,7 @@ import pytest
 from fastnce.word2vec import KeyedVectors, _picture
 from word2vec_text import TOPICS, as_text, two_topics
 
-OPTIONS = "--dim 12 --min-count 2 --sample 0.01 --epochs 3 --threads 1".split()
+OPTIONS = ["--dim", "12", "--min-count", "2", "--sample", "0.01", "--epochs", "3", "--threads", "1"]
 
 
 @pytest.fixture
@@ -112,7 +112,9 @@ def test_vectors_are_evaluated_after_each_epoch(tmp_path: Path, corpus: Path) ->
     done = run("word2vec", corpus, "-o", output, *OPTIONS, "--similarity", pairs)
     assert done.returncode == 0
     assert "pairs.tsv has 0 pairs whose words are both known" in done.stderr
-    assert error_of(run("word2vec", corpus, "-o", output, "--analogies", tmp_path / "none")).endswith("No such file or directory")
+    assert error_of(run("word2vec", corpus, "-o", output, "--analogies", tmp_path / "none")).endswith(
+        "No such file or directory"
+    )
 
 
 def test_progress_is_shown_with_tqdm_and_without(tmp_path: Path, corpus: Path) -> None:
@@ -203,7 +205,9 @@ def test_a_signal_ends_with_a_checkpoint_from_which_the_run_goes_on(
     done = run_with(SIGNAL_IN_PIECE.format(name=name, piece=piece), *command)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    message = rf"fastnce: interrupted after [\d.]+% of the run; the checkpoint is {output}.checkpoint: --resume goes on.*"
+    message = (
+        rf"fastnce: interrupted after [\d.]+% of the run; the checkpoint is {output}.checkpoint: --resume goes on.*"
+    )
     assert re.fullmatch(message, done.stderr.splitlines()[-1])
     assert not output.exists()
 

@@ -157,7 +157,9 @@ def test_sentences_of_the_wrong_kind_are_refused_by_number(sentences: list, mess
 def test_bytes_that_are_no_utf8_are_refused_by_file_line_and_byte(tmp_path: Path) -> None:
     path = tmp_path / "latin1.txt"
     path.write_bytes("good\nna\u00efve".encode("latin1"))
-    with pytest.raises(ValueError, match=r"latin1.txt, line 2, byte 7: 0xef is not UTF-8: expected text in UTF-8; con.*"):
+    with pytest.raises(
+        ValueError, match=r"latin1.txt, line 2, byte 7: 0xef is not UTF-8: expected text in UTF-8; con.*"
+    ):
         Word2Vec(corpus_file=path)
     assert _corpus.read_files([path], 1, "replace").words == ["good", "na\ufffdve"]
     assert _corpus.read_files([path], 1, "ignore").words == ["good", "nave"]
@@ -169,7 +171,9 @@ def test_a_line_of_a_gigabyte_without_spaces_is_refused_before_it_is_in_memory(t
     path = tmp_path / "zeros"
     path.touch()
     os.truncate(path, 1 << 30)  # takes no space on the disk
-    with pytest.raises(ValueError, match="zeros, line 1, byte 0: a word of more than 65536 bytes: .*is this a text file"):
+    with pytest.raises(
+        ValueError, match=r"zeros, line 1, byte 0: a word of more than 65536 bytes: .*is this a text file"
+    ):
         Word2Vec(corpus_file=path)
 
 
@@ -177,7 +181,7 @@ def test_a_line_of_a_gigabyte_without_spaces_is_refused_before_it_is_in_memory(t
 def test_a_text_without_words_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.txt"
     path.write_text(text)
-    with pytest.raises(ValueError, match="^the text has no words: expected words separated by spaces"):
+    with pytest.raises(ValueError, match=r"^the text has no words: expected words separated by spaces"):
         Word2Vec(corpus_file=path)
 
 
@@ -185,7 +189,9 @@ def test_a_vocabulary_of_one_word_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("a a a b b\n")
     for min_count, left in ((3, 1), (4, 0)):
-        with pytest.raises(ValueError, match=rf"^min_count = {min_count} leaves {left} of 2 words .*'a', occurs 3 times"):
+        with pytest.raises(
+            ValueError, match=rf"^min_count = {min_count} leaves {left} of 2 words .*'a', occurs 3 times"
+        ):
             Word2Vec(corpus_file=path, min_count=min_count)
 
 
@@ -211,7 +217,7 @@ def test_a_full_temporary_folder_says_what_to_do(monkeypatch: pytest.MonkeyPatch
 
 def test_either_sentences_or_files_are_given() -> None:
     for arguments in ({}, {"sentences": [["a"]], "corpus_file": "a.txt"}):
-        with pytest.raises(TypeError, match="^expected either sentences or corpus_file$"):
+        with pytest.raises(TypeError, match=r"^expected either sentences or corpus_file$"):
             Word2Vec(**arguments)
-    with pytest.raises(ValueError, match="^corpus_file is an empty list: expected at least one file$"):
+    with pytest.raises(ValueError, match=r"^corpus_file is an empty list: expected at least one file$"):
         Word2Vec(corpus_file=[])

@@ -80,9 +80,7 @@ class Recorded:
         self.vectors, self.outputs, self.counts, self.options = vectors, outputs, counts, options
         return self
 
-    def train(
-        self, ids: np.ndarray, place: int, rates: tuple[float, float], threads: int
-    ) -> tuple[float, int, int]:
+    def train(self, ids: np.ndarray, place: int, rates: tuple[float, float], threads: int) -> tuple[float, int, int]:
         self.calls.append((ids, place, rates, threads))
         return self.result(len(self.calls))
 
@@ -114,7 +112,10 @@ def test_pieces_cover_each_epoch_and_the_rate_falls_linearly(recorded: Recorded)
         np.testing.assert_allclose(rates, [0.5 - 0.4 * at / (2 * per_epoch) for at in (place, place + size)])
         assert threads == 3
     half = len(recorded.calls) // 2
-    assert model.losses == [2 * sum(range(1, half + 1)) / (4 * half), 2 * sum(range(half + 1, 2 * half + 1)) / (4 * half)]
+    assert model.losses == [
+        2 * sum(range(1, half + 1)) / (4 * half),
+        2 * sum(range(half + 1, 2 * half + 1)) / (4 * half),
+    ]
     assert seen == [1, 2]
 
 
@@ -143,7 +144,9 @@ def test_rows_of_tables_are_aligned_and_padded(rows: int, width: int) -> None:
 
 def test_a_loss_that_is_not_finite_ends_the_training(recorded: Recorded) -> None:
     recorded.result = lambda call: (float("nan") if call == 3 else 1.0, 4, 3)
-    with pytest.raises(DivergedError, match=r"^training diverged after \d\d% of the run: the loss is nan .*; lower alpha"):
+    with pytest.raises(
+        DivergedError, match=r"^training diverged after \d\d% of the run: the loss is nan .*; lower alpha"
+    ):
         Word2Vec(two_topics(), **SMALL, epochs=1)
     assert len(recorded.calls) == 3
 
@@ -154,7 +157,7 @@ def test_vectors_that_explode_end_the_training(recorded: Recorded) -> None:
         return 1.0, 4, 3
 
     recorded.result = explode
-    with pytest.raises(DivergedError, match="the largest entry 1e[+]03; lower alpha"):
+    with pytest.raises(DivergedError, match=r"the largest entry 1e[+]03; lower alpha"):
         Word2Vec(two_topics(), **SMALL, epochs=1)
 
 
@@ -164,7 +167,7 @@ def test_a_learning_rate_that_is_too_high_is_found() -> None:
 
 
 def test_a_text_without_pairs_is_refused() -> None:
-    with pytest.raises(ValueError, match="^no paragraph of the text has two words of the vocabulary: expected"):
+    with pytest.raises(ValueError, match=r"^no paragraph of the text has two words of the vocabulary: expected"):
         Word2Vec([["a"], ["b"]] * 5, **SMALL)
 
 
@@ -239,9 +242,13 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, small_pieces: No
     path = tmp_path / "checkpoint"
     checkpoint_after(path, 1, epochs=2)
     resume: dict[str, Any] = {"checkpoint": path, "resume": True, "epochs": 2}
-    with pytest.raises(ValueError, match=r"checkpoint is of a run with other options: .* window = 3, not 5, seed = 2, not 1$"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint is of a run with other options: .* window = 3, not 5, seed = 2, not 1$"
+    ):
         Word2Vec(two_topics(), **SMALL | resume, window=3, seed=2)
-    with pytest.raises(ValueError, match="checkpoint is of a run with another text: expected the same files in the same"):
+    with pytest.raises(
+        ValueError, match="checkpoint is of a run with another text: expected the same files in the same"
+    ):
         Word2Vec(two_topics()[::-1], **SMALL | resume)
     renamed = [[f"_{word}" for word in sentence] for sentence in two_topics()]
     with pytest.raises(ValueError, match="checkpoint is of a run with another text"):

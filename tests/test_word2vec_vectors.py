@@ -73,7 +73,9 @@ def test_analogies_add_and_subtract_unit_vectors(vectors: KeyedVectors) -> None:
 def test_lookups_are_those_of_gensim(vectors: KeyedVectors) -> None:
     np.testing.assert_array_equal(vectors["w5"], vectors.vectors[5])
     np.testing.assert_array_equal(vectors[["w5", "w7"]], vectors.vectors[[5, 7]])
-    assert vectors.similarity("w5", "w7") == pytest.approx(cosines(vectors, unit(vectors, "w5"))[7], abs=COSINE_ABSOLUTE)
+    assert vectors.similarity("w5", "w7") == pytest.approx(
+        cosines(vectors, unit(vectors, "w5"))[7], abs=COSINE_ABSOLUTE
+    )
     assert ("w5" in vectors, "x" in vectors, len(vectors), vectors.vector_size) == (True, False, 200, 7)
     for lookup in (lambda: vectors["x"], lambda: vectors.similarity("w1", "x"), lambda: vectors.most_similar("x")):
         with pytest.raises(KeyError, match="'x' is not among the 200 words"):
@@ -87,15 +89,15 @@ def test_a_zero_vector_is_near_to_nothing() -> None:
 
 
 def test_wrong_queries_and_tables_say_what_is_expected(vectors: KeyedVectors) -> None:
-    with pytest.raises(ValueError, match="^positive and negative are empty: expected a word or a vector$"):
+    with pytest.raises(ValueError, match=r"^positive and negative are empty: expected a word or a vector$"):
         vectors.most_similar()
     with pytest.raises(ValueError, match=r"^a vector of the query is \[3\]: expected \[7\]$"):
         vectors.most_similar([np.ones(3)])
-    with pytest.raises(TypeError, match="^a query is a float: expected a word, a vector, or a list of such$"):
+    with pytest.raises(TypeError, match=r"^a query is a float: expected a word, a vector, or a list of such$"):
         vectors.most_similar(1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^vectors are \[2, 3\]: expected \[V, D\] with V = 1"):
         KeyedVectors(["a"], np.zeros((2, 3), np.float32))
-    with pytest.raises(ValueError, match="^keys hold 'a' twice: expected different ones$"):
+    with pytest.raises(ValueError, match=r"^keys hold 'a' twice: expected different ones$"):
         KeyedVectors(["a", "b", "a"], np.zeros((3, 3), np.float32))
 
 
@@ -298,7 +300,7 @@ def test_pairs_correlate_by_their_cosines(tmp_path: Path, vectors: KeyedVectors)
     assert unknown == 20
     assert vectors.evaluate_word_pairs(path, case_insensitive=False).oov_ratio == 40
     path.write_text("w1 w2 3\n")
-    with pytest.raises(ValueError, match="pairs.tsv has 0 pairs whose words are both known: expected 2 or more"):
+    with pytest.raises(ValueError, match=r"pairs.tsv has 0 pairs whose words are both known: expected 2 or more"):
         vectors.evaluate_word_pairs(path)
 
 
@@ -310,7 +312,7 @@ def test_equal_values_share_the_mean_of_their_ranks() -> None:
 def test_analogies_that_cannot_be_counted_say_why(tmp_path: Path, vectors: KeyedVectors) -> None:
     path = tmp_path / "a.txt"
     path.write_text("w1 w2 w3 w4\n")
-    with pytest.raises(ValueError, match="a.txt, line 1: expected ': ' and the name of a section first"):
+    with pytest.raises(ValueError, match=r"a.txt, line 1: expected ': ' and the name of a section first"):
         vectors.evaluate_word_analogies(path)
     path.write_text(": s\na b c d\n")
     with pytest.raises(ValueError, match="expected at least one analogy 'a b c d' whose words are all known"):

@@ -84,7 +84,7 @@ def _word2vec(args: argparse.Namespace) -> None:
         raise
     say(f"saved {args.output}")
     if args.plot is not None:
-        _picture.draw(args.plot, model.wv, _picture.mapped_words(model.wv, _MAPPED))
+        _picture.plot_map(args.plot, model.wv, _picture.mapped_words(model.wv, _MAPPED))
         say(f"map: {args.plot}")
     if os.path.exists(checkpoint):
         os.remove(checkpoint)  # done: there is nothing to go on with
@@ -124,7 +124,7 @@ def _similar(args: argparse.Namespace) -> None:
         for word, cosine in answer:
             print(f"  {cosine:.3f}  {word}")
     if args.plot is not None:
-        _picture.draw(args.plot, vectors, [*words, *minus])
+        _picture.plot_map(args.plot, vectors, [*words, *minus])
 
 
 def _key(vectors: KeyedVectors, word: str) -> Any:

@@ -35,8 +35,11 @@ def mapped_words(vectors: KeyedVectors, count: int) -> list[Any]:
     return list(vectors.index_to_key[first : first + count])
 
 
-def draw(path: str | os.PathLike[str], vectors: KeyedVectors, words: Sequence[Any]) -> None:
-    """Draw words and their nearest neighbours, each group in one colour."""
+def plot_map(path: str | os.PathLike[str], vectors: KeyedVectors, words: Sequence[Any]) -> None:
+    """Draw a map of words and their five nearest neighbours, each group in one colour; needs Matplotlib.
+
+    The plane is that in which their unit vectors spread most. Labels that would cover each other are pushed apart.
+    """
     require()
     from matplotlib.figure import Figure  # without pyplot: no display is needed
 
