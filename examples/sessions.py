@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Item-to-item recommendations from sessions: item vectors trained as if items were words, and how often they are right.
+"""Recommendations from sessions: item vectors, trained as if items were words, and how often they are right.
 
     python examples/sessions.py
 
@@ -67,7 +67,8 @@ def shown_by(model: Word2Vec) -> dict[str, Items]:
     itself = fastnce.Ragged(np.arange(len(items)), np.arange(len(items) + 1))
     _, alike = fastnce.top_k(unit, None, unit, SHOWN, itself)
     # Negative sampling learns v . u = log p(context | item) - log(k q(context)), q being counts ** 0.75.
-    _, following = fastnce.top_k(model.outputs, 0.75 * np.log(counts).astype(np.float32), model.wv.vectors, SHOWN, itself)
+    bias = 0.75 * np.log(counts).astype(np.float32)
+    _, following = fastnce.top_k(model.outputs, bias, model.wv.vectors, SHOWN, itself)
     by_item = np.argsort(items)
     return {"of similar vectors": items[alike][by_item], "expected next": items[following][by_item]}
 
