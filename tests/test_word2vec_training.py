@@ -81,6 +81,8 @@ class Recorded:
         return self
 
     def train(self, ids: np.ndarray, place: int, rates: tuple[float, float], threads: int) -> tuple[float, int, int]:
+        if rates == (0.0, 0.0):  # how good the vectors are before training
+            return 400.0, 4, 3
         self.calls.append((ids, place, rates, threads))
         return self.result(len(self.calls))
 
@@ -151,9 +153,16 @@ def test_a_loss_that_is_not_finite_ends_the_training(recorded: Recorded) -> None
     assert len(recorded.calls) == 3
 
 
+def test_a_loss_above_that_of_untrained_vectors_ends_the_training(recorded: Recorded) -> None:
+    recorded.result = lambda call: (2000 * (90.0 + 10 * call), 2000, 3)  # untrained: 100 per pair
+    with pytest.raises(DivergedError, match=r"the loss is 110 per pair \(100 untrained\)"):
+        Word2Vec(two_topics(), **SMALL, epochs=1)
+    assert len(recorded.calls) == 2
+
+
 def test_vectors_that_explode_end_the_training(recorded: Recorded) -> None:
     def explode(call: int) -> tuple[float, int, int]:
-        recorded.outputs[2] = 10.0**call
+        recorded.outputs[2] = 10.0**call  # row 2 is looked at after the third piece
         return 1.0, 4, 3
 
     recorded.result = explode

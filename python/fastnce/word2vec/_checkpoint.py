@@ -46,6 +46,7 @@ class Schedule:
             "loss": training.loss,
             "pairs": training.pairs,
             "losses": training.losses,
+            "untrained": training.untrained,
         }
         arrays = {
             "state": np.frombuffer(json.dumps(state).encode(), np.uint8),
@@ -73,6 +74,7 @@ def resume(path: str | os.PathLike[str], training: Training) -> None:
         training.outputs[:] = arrays["outputs"]
     training.position = state["position"]
     training.loss, training.pairs, training.losses = state["loss"], state["pairs"], state["losses"]
+    training.untrained = state["untrained"]
 
 
 @contextlib.contextmanager

@@ -21,10 +21,15 @@ PIECE = 1 << 20
 AfterEpoch = Callable[[int, KeyedVectors], str | None]
 """Called with the number of epochs done and the vectors so far; what it returns is shown with the epoch's loss."""
 
-_FREQUENT = 1 << 10
-"""Rows that are checked after each piece: the most frequent words have most steps, so they diverge first."""
+_PROBED = 1 << 14
+"""Ids on which the loss of the untrained vectors is measured."""
+_WORSE = 1.05
+"""A piece whose loss is so many times that of the untrained vectors has diverged. Few pairs may have it by chance."""
+_FEW = 1000
 _LARGEST = 1e2
-"""Of their entries: trained vectors have entries of some units."""
+"""Of the entries of vectors: trained ones have some units."""
+_SHARES = 16
+"""After each piece one of so many shares of the tables is looked through, in turn: all of it would cost 2 %."""
 
 
 class DivergedError(ArithmeticError):
@@ -45,8 +50,11 @@ class Training:
         """Of the current epoch: summed loss, and pairs of centre and context."""
         self.losses: list[float] = []
         """Loss per pair of each finished epoch."""
+        self.untrained = math.nan
+        """Loss per pair of the initial vectors."""
         self.seconds = 0.0
         """Spent in the training loop by this process."""
+        self._pieces = 0
         self.started_at = 0
         """How many words were done when this process began to train."""
 
@@ -84,6 +92,9 @@ class Training:
             loss=options.loss,
             seed=options.seed,
         )
+        if self.position == 0:
+            loss, pairs, _ = model.train(self.corpus.piece(0, _PROBED), 0, (0.0, 0.0), 1)  # a rate of 0 changes nothing
+            self.untrained = loss / max(pairs, 1)
         self.started_at = self.words
         words = options.epochs * self.corpus.total
         bar = _progress.progress(show, "training", words, "words", self.words)
@@ -110,9 +121,17 @@ class Training:
         self.position += len(ids)
         self.loss += loss
         self.pairs += pairs
-        largest = max(float(np.abs(table[:_FREQUENT]).max()) for table in (self.vectors, self.outputs))
-        if not (math.isfinite(loss) and largest <= _LARGEST):
-            raise self._diverged(f"the loss is {loss / max(pairs, 1):.3g} per pair, the largest entry {largest:.3g}")
+        self._require_sane(loss / max(pairs, 1), pairs)
+
+    def _require_sane(self, loss: float, pairs: int) -> None:
+        """Look for signs of divergence after a piece with this loss per pair."""
+        share = self._pieces % _SHARES
+        self._pieces += 1
+        largest = max(float(np.abs(table[share::_SHARES]).max(initial=0)) for table in (self.vectors, self.outputs))
+        if not math.isfinite(loss) or (pairs > _FEW and loss > _WORSE * self.untrained) or not largest <= _LARGEST:
+            raise self._diverged(
+                f"the loss is {loss:.3g} per pair ({self.untrained:.3g} untrained), the largest entry {largest:.3g}"
+            )
 
     def _end_epoch(self, bar: _progress.Silent, after_epoch: AfterEpoch | None) -> None:
         if self.pairs == 0:
