@@ -109,6 +109,19 @@ def test_related_pairs_are_fifty_pairs_of_words_of_the_shipped_text() -> None:
     assert min(counts[word] for pair in pairs for word in pair) >= 10
 
 
+def test_what_the_model_expects_next_in_a_session_beats_popularity() -> None:
+    script = EXAMPLES / "sessions.py"
+    command = [sys.executable, "-W", "error", str(script), "--sessions", "8000"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    rates = dict(re.findall(r"^items (.+): +hit rate@10 (0\.\d+), ", run.stdout, re.MULTILINE))
+    assert rates.keys() == {"most popular", "of similar vectors", "expected next"}
+    assert float(rates["expected next"]) > 1.5 * float(rates["most popular"])
+    categories = re.search(r"of similar vectors: .* (\d+)% of the same category", run.stdout)
+    assert categories is not None
+    assert int(categories[1]) > 40  # by chance 1 / 40
+
+
 def next_word(framework: str) -> np.ndarray:
     """Steps and losses that the example prints, ``[n, 2]``."""
     script = EXAMPLES / f"next_word_{framework}.py"

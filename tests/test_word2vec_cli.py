@@ -272,6 +272,9 @@ def test_a_full_disk_costs_no_training(tmp_path: Path, corpus: Path) -> None:
     done = run_with("", *command, "--resume")
     assert (done.returncode, done.stderr) == (0, "")
     assert KeyedVectors.load(output).vector_size == 64
+    done = run_with(FULL.format(size=500), *command)  # no room for a checkpoint either
+    assert "v.txt: File too large" in error_of(done)
+    assert KeyedVectors.load(output).vector_size == 64
 
 
 def test_a_full_disk_during_training_keeps_the_last_checkpoint(tmp_path: Path, corpus: Path) -> None:

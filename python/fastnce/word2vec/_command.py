@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -75,12 +76,14 @@ def _word2vec(args: argparse.Namespace) -> None:
         resume=args.resume,
         after_epoch=_evaluation(args),
     )
-    say(f"{model.total_words:,} words, {len(model.wv):,} in the vocabulary; {model.words_per_second:,.0f} words/s")
+    rate = f"; {model.words_per_second:,.0f} words/s" if model.words_per_second else ""
+    say(f"{model.total_words:,} words, {len(model.wv):,} in the vocabulary{rate}")
     try:
         model.wv.save(args.output)
     except OSError:  # a full disk must not cost the training
-        model.save_checkpoint(checkpoint)
-        say(f"the trained state is in {checkpoint}: --resume writes the vectors")
+        with contextlib.suppress(OSError):
+            model.save_checkpoint(checkpoint)
+            say(f"the trained state is in {checkpoint}: --resume writes the vectors")
         raise
     say(f"saved {args.output}")
     if args.plot is not None:
