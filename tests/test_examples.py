@@ -1,10 +1,9 @@
-"""The word2vec and next-word examples, run as a user would, and the text that ships with them."""
+"""The word2vec, sessions and next-word examples, run as a user would, and the text that ships with them."""
 
 from __future__ import annotations
 
 import gzip
 import lzma
-import random
 import re
 import subprocess
 import sys
@@ -14,50 +13,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastnce.word2vec import KeyedVectors
 from tolerances import CURVE_RELATIVE
+from word2vec_text import TOPICS, two_topics
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-WORD2VEC = EXAMPLES / "word2vec.py"
 DATA = EXAMPLES / "data"
 COMPRESS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
-TOPICS = (
-    ["sea", "ship", "wave", "sailor", "harbour", "tide", "anchor", "fish", "sail", "storm"],
-    ["field", "plough", "wheat", "farmer", "barn", "horse", "harvest", "seed", "mill", "cow"],
-)
 
 
-def two_topics() -> str:
-    """300 sentences about two topics in turn, with words of falling frequency, capitals and commas."""
-    draw = random.Random(5)
-    by_rank = [1 / rank for rank in range(1, 11)]
-    sentences = (draw.choices(TOPICS[i % 2], by_rank, k=12) for i in range(300))
-    return "".join(f"The {', '.join(words)}; rare{i}.\n" for i, words in enumerate(sentences))
+def text_with_commas() -> str:
+    """300 sentences about two topics, with capitals and commas."""
+    return "".join(f"The {', '.join(words[1:-1])}; {words[-1]}.\n" for words in two_topics())
 
 
-def word2vec(options: str = "", **files: Path) -> subprocess.CompletedProcess[str]:
+def word2vec_numpy(options: str = "", **files: Path) -> subprocess.CompletedProcess[str]:
     pytest.importorskip("tqdm", reason="the example shows its progress with tqdm: pip install tqdm")
-    command = [sys.executable, str(WORD2VEC), "--threads", "1", *options.split()]
+    command = [sys.executable, str(EXAMPLES / "word2vec_numpy.py"), "--threads", "1", *options.split()]
     command += [f"--{name}={path}" for name, path in files.items()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def read_word2vec(path: Path) -> tuple[list[str], np.ndarray]:
-    """The words and the vectors of a file in word2vec's text format."""
-    header, *lines = path.read_text(encoding="utf-8").splitlines()
-    count, dim = map(int, header.split())
-    rows = [line.split(" ") for line in lines]
-    vectors = np.array([row[1:] for row in rows], np.float32)
-    assert vectors.shape == (count, dim)
-    return [row[0] for row in rows], vectors
-
-
 @pytest.mark.parametrize("suffix", COMPRESS, ids=["plain", "gz", "xz"])
-def test_word2vec_learns_a_users_text(tmp_path: Path, suffix: str) -> None:
-    text = two_topics()
+def test_word2vec_numpy_learns_a_users_text(tmp_path: Path, suffix: str) -> None:
+    text = text_with_commas()
     corpus, output = tmp_path / f"corpus.txt{suffix}", tmp_path / "vectors.txt"
     corpus.write_bytes(COMPRESS[suffix](text.encode()))
     options = "--dim 12 --negatives 6 --batch 32 --epochs 4 --sample 0"
-    run = word2vec(options, corpus=corpus, output=output)
+    run = word2vec_numpy(options, corpus=corpus, output=output)
     assert run.returncode == 0, run.stderr
 
     losses = [float(loss) for loss in re.findall(r"epoch +\d+: loss ([\d.]+) per pair\n", run.stdout)]
@@ -66,44 +49,77 @@ def test_word2vec_learns_a_users_text(tmp_path: Path, suffix: str) -> None:
     assert "words/s" in run.stdout
     assert "loss" in run.stderr  # the progress bar
 
-    words, vectors = read_word2vec(output)
+    read = KeyedVectors.load(output)
+    words, vectors = read.index_to_key, read.unit_vectors()
     counts = Counter(re.findall(r"\w+", text.lower()))
     assert sorted(words) == sorted(["the", *TOPICS[0], *TOPICS[1]])  # what occurs once is left out
     assert [counts[word] for word in words] == sorted((counts[word] for word in words), reverse=True)
 
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     sea, field = (vectors[[words.index(word) for word in topic]] for topic in TOPICS)
     assert min((sea @ sea.T).mean(), (field @ field.T).mean()) > (sea @ field.T).mean() + 0.3
     assert "nearest neighbours:\n" in run.stdout
 
 
-def test_word2vec_repeats_itself_with_a_seed(tmp_path: Path) -> None:
+def test_word2vec_numpy_repeats_itself_with_a_seed(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.txt"
-    corpus.write_text(two_topics())
+    corpus.write_text(text_with_commas())
     saved = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         output = tmp_path / name
-        run = word2vec(f"--negatives 6 --dim 4 --epochs 1 --seed {seed}", corpus=corpus, output=output)
+        run = word2vec_numpy(f"--negatives 6 --dim 4 --epochs 1 --seed {seed}", corpus=corpus, output=output)
         assert run.returncode == 0, run.stderr
         saved.append(output.read_bytes())
     assert saved[0] == saved[1] != saved[2]
 
 
-def test_word2vec_says_that_a_text_is_too_short(tmp_path: Path) -> None:
+def test_word2vec_numpy_says_that_a_text_is_too_short(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("to be or not to be\n")
-    run = word2vec(corpus=corpus, output=tmp_path / "vectors.txt")
+    run = word2vec_numpy(corpus=corpus, output=tmp_path / "vectors.txt")
     assert run.returncode == 1
     assert "a vocabulary of 0 words is smaller than --negatives 128" in run.stderr
     assert not (tmp_path / "vectors.txt").exists()
 
 
-def test_word2vec_reads_the_shipped_text_by_default(tmp_path: Path) -> None:
-    run = word2vec("--dim 8 --negatives 16 --window 1 --epochs 1", output=tmp_path / "vectors.txt")
+def test_word2vec_numpy_reads_the_shipped_text_by_default(tmp_path: Path) -> None:
+    run = word2vec_numpy("--dim 8 --negatives 16 --window 1 --epochs 1", output=tmp_path / "vectors.txt")
     assert run.returncode == 0, run.stderr
-    words, _ = read_word2vec(tmp_path / "vectors.txt")
+    words = KeyedVectors.load(tmp_path / "vectors.txt").index_to_key
     assert words[:3] == ["the", "of", "and"]
     assert re.search(r"^  war +\w+, ", run.stdout, re.MULTILINE)
+
+
+def test_word2vec_trains_on_the_shipped_text_and_finds_related_pairs(tmp_path: Path) -> None:
+    script = EXAMPLES / "word2vec.py"
+    assert len(script.read_text().splitlines()) < 80
+    command = [sys.executable, "-W", "error", str(script), "--epochs", "2", "--output", str(tmp_path / "vectors.txt")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert KeyedVectors.load(tmp_path / "vectors.txt").index_to_key[:3] == ["the", "of", "and"]
+    assert re.search(r"^  war +\w+, ", run.stdout, re.MULTILINE)
+    found = re.search(r"^related pairs found: (\d+) of 50$", run.stdout, re.MULTILINE)
+    assert found is not None
+    assert int(found[1]) >= 5  # after two epochs of thirty
+
+
+def test_related_pairs_are_fifty_pairs_of_words_of_the_shipped_text() -> None:
+    counts = Counter(lzma.decompress((DATA / "public_domain.txt.xz").read_bytes()).decode("ascii").split())
+    pairs = [line.split("\t") for line in (DATA / "related_pairs.tsv").read_text().splitlines()]
+    assert len(pairs) == len({frozenset(pair) for pair in pairs}) == 50
+    assert min(counts[word] for pair in pairs for word in pair) >= 10
+
+
+def test_what_the_model_expects_next_in_a_session_beats_popularity() -> None:
+    script = EXAMPLES / "sessions.py"
+    command = [sys.executable, "-W", "error", str(script), "--sessions", "8000"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    rates = dict(re.findall(r"^items (.+): +hit rate@10 (0\.\d+), ", run.stdout, re.MULTILINE))
+    assert rates.keys() == {"most popular", "of similar vectors", "expected next"}
+    assert float(rates["expected next"]) > 1.5 * float(rates["most popular"])
+    categories = re.search(r"of similar vectors: .* (\d+)% of the same category", run.stdout)
+    assert categories is not None
+    assert int(categories[1]) > 40  # by chance 1 / 40
 
 
 def next_word(framework: str) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import snippets
+from fastnce.word2vec import _arguments
 from snippets import ROOT, Block
 
 BLOCKS = [block for page in snippets.pages() for block in snippets.blocks_of(page)]
@@ -63,6 +64,8 @@ def test_shell_blocks_name_targets_paths_and_options_that_exist(block: Block) ->
             words = [word for word in shlex.split(command, comments=True) if not re.match(r"[A-Z_a-z]+=", word)]
             if words[:1] == ["make"]:
                 assert {word for word in words[1:] if not word.startswith("-")} <= TARGETS, command
+            if words[:1] == ["fastnce"]:
+                _arguments.parse(words[1:])  # ends the process where they are wrong
             paths = [ROOT / word for word in words if word.split("/")[0] in FOLDERS]
             assert [path for path in paths if not path.exists()] == [], command
             scripts = [path for path in paths if path.suffix == ".py"]

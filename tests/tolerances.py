@@ -52,6 +52,9 @@ some roundings of each step, which mostly cancel."""
 CURVE_RELATIVE = 1e-5
 """Losses along one training in several frameworks, which round sums differently and carry the differences on."""
 
+COSINE_ABSOLUTE = 1e-6
+"""Cosines of float32 vectors of some ten numbers, and correlations of such cosines, against float64."""
+
 DIFFERENCE_STEP = 1e-5
 DIFFERENCE_ABSOLUTE = 1e-8
 """float64 central differences: the step, and a bound on truncation (step^2) and cancellation (eps / step)."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import fastnce
 
 sys.path.append(str(Path(__file__).parents[2] / "examples"))
-from word2vec import SHIPPED_CORPUS, Table, read_corpus, sum_runs
+from word2vec_numpy import SHIPPED_CORPUS, Table, read_corpus, sum_runs
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]

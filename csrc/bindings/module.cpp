@@ -30,6 +30,8 @@ PYBIND11_MODULE(_core_contents, module) {
   fastnce::bindings::register_loss(module);
   fastnce::bindings::register_optimizer(module);
   fastnce::bindings::register_evaluate(module);
+  fastnce::bindings::register_skip_gram(module);
+  fastnce::bindings::register_text(module);
   fastnce::bindings::register_cuda(module);
   fastnce::bindings::register_jax(module);
 }

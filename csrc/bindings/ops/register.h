@@ -12,6 +12,8 @@ void register_cuda(pybind11::module_& module);
 void register_loss(pybind11::module_& module);
 void register_optimizer(pybind11::module_& module);
 void register_evaluate(pybind11::module_& module);
+void register_skip_gram(pybind11::module_& module);
+void register_text(pybind11::module_& module);
 void register_jax(pybind11::module_& module);
 
 }  // namespace fastnce::bindings

@@ -1,5 +1,5 @@
 // What a file of this folder that has one vector width compiles. Before including it, the file defines
-//   FASTNCE_ISA_NAMESPACE     a namespace of its own, which exports kLoss, kSweep, kUpdate and kSampler, and
+//   FASTNCE_ISA_NAMESPACE     a namespace of its own, which exports kLoss, kSweep, kUpdate, kSampler and kSkipGram, and
 //   FASTNCE_ISA_VECTOR_BYTES  the width of its vectors.
 #include <cstdint>
 #include <type_traits>
@@ -9,6 +9,7 @@
 #include "cpu/loss/loss_kernels.h"
 #include "cpu/rows/update_kernels.h"
 #include "cpu/sampler/sampler_kernels.h"
+#include "cpu/skip_gram/skip_gram_kernels.h"
 #include "math/distribution/log_uniform.h"
 #include "math/loss/logistic.h"
 #include "math/loss/softmax.h"
@@ -66,6 +67,10 @@ constexpr int kVectorBytes = FASTNCE_ISA_VECTOR_BYTES;
 #include "cpu/all_classes/sweep_kernels-inl.h"
 //
 #include "cpu/sampler/sampler-inl.h"
+//
+#include "cpu/skip_gram/rows-inl.h"
+//
+#include "cpu/skip_gram/step-inl.h"
 
 extern const FullPrecisionLoss kLoss;
 const FullPrecisionLoss kLoss = {
@@ -89,5 +94,8 @@ const FullPrecisionUpdate kUpdate = {.f32 = kUpdateKernels<float>, .f64 = kUpdat
 extern const SamplerKernels kSampler;
 const SamplerKernels kSampler = {
     .log_uniform_draws = log_uniform_draws, .log_uniform_counts = log_uniform_counts, .counts = expected_counts};
+
+extern const SkipGramKernels kSkipGram;
+const SkipGramKernels kSkipGram = kSkipGramKernels<PanelTile<float>>;
 
 }  // namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE

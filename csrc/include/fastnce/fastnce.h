@@ -12,4 +12,6 @@
 #include "fastnce/progress.h"
 #include "fastnce/rows.h"
 #include "fastnce/sampler.h"
+#include "fastnce/skip_gram.h"
+#include "fastnce/text.h"
 #include "fastnce/types.h"

@@ -1,0 +1,97 @@
+"""Checkpoints: a file from which a run goes on, an .npz of NumPy whose checksums show whether it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import time
+import zipfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnce.word2vec import _words
+from fastnce.word2vec._files import replacing
+from fastnce.word2vec._options import Options
+
+if TYPE_CHECKING:
+    from fastnce.word2vec._training import Training
+
+_VERSION = 1
+
+
+class Schedule:
+    """Where checkpoints are written, and when."""
+
+    def __init__(self, path: str | os.PathLike[str], seconds: float) -> None:
+        self.path = os.fspath(path)
+        self._seconds = seconds
+        self._written = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the last one is old enough."""
+        return time.monotonic() - self._written >= self._seconds
+
+    def write(self, training: Training) -> None:
+        """Replace the last checkpoint by this state, which must be finite."""
+        training.require_finite()
+        state = {
+            "version": _VERSION,
+            "options": dataclasses.asdict(training.options),
+            "text": training.corpus.digest,
+            "position": training.position,
+            "loss": training.loss,
+            "pairs": training.pairs,
+            "losses": training.losses,
+            "untrained": training.untrained,
+        }
+        arrays = {
+            "state": np.frombuffer(json.dumps(state).encode(), np.uint8),
+            "words": _words.encoded(training.corpus.words),
+            "counts": training.corpus.counts,
+            "vectors": training.vectors,
+            "outputs": training.outputs,
+        }
+        with replacing(self.path) as file:
+            np.savez(file, **arrays)
+        self._written = time.monotonic()
+
+
+def resume(path: str | os.PathLike[str], training: Training) -> None:
+    """Bring a new run to the state of a checkpoint, which must be of the same text and options."""
+    name = os.fspath(path)
+    if not os.path.exists(name):
+        raise FileNotFoundError(None, "no such checkpoint: expected one to resume from", name)
+    with _members(name) as arrays:
+        state = json.loads(arrays["state"].tobytes())
+        words = _words.decoded(arrays["words"])
+    _require_same_run(name, state, words, training)
+    with _members(name) as arrays:
+        training.vectors[:] = arrays["vectors"]
+        training.outputs[:] = arrays["outputs"]
+    training.position = state["position"]
+    training.loss, training.pairs, training.losses = state["loss"], state["pairs"], state["losses"]
+    training.untrained = state["untrained"]
+
+
+@contextlib.contextmanager
+def _members(name: str) -> Iterator[Any]:
+    """The arrays of a checkpoint. Raises ``ValueError`` where it is damaged."""
+    try:
+        with open(name, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            yield arrays
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, TypeError) as error:  # TypeError: an .npy file
+        raise ValueError(f"{name} is damaged, or no checkpoint: {error}") from error
+
+
+def _require_same_run(name: str, state: dict[str, Any], words: _words.Keys, training: Training) -> None:
+    if state["version"] != _VERSION:
+        raise ValueError(f"{name} is of version {state['version']}: expected {_VERSION}, that of this fastnce")
+    differences = training.options.differences(Options(**state["options"]))
+    if differences:
+        raise ValueError(f"{name} is of a run with other options: expected the same; here {', '.join(differences)}")
+    if state["text"] != training.corpus.digest or words != training.corpus.words:
+        raise ValueError(f"{name} is of a run with another text: expected the same files in the same order")

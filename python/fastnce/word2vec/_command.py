@@ -1,0 +1,135 @@
+"""The commands ``fastnce word2vec`` and ``fastnce similar``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from fastnce.word2vec import _arguments, _files, _formats, _picture
+from fastnce.word2vec._interrupt import TrainingInterrupted
+from fastnce.word2vec._model import Word2Vec
+from fastnce.word2vec._training import AfterEpoch
+from fastnce.word2vec._vectors import KeyedVectors
+
+_MAPPED = 10
+"""Words of a map, each with some neighbours."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command. The exit code: 0, 1 after an error, 2 for wrong arguments, 128 + the signal that ended it."""
+    args = _arguments.parse(arguments)
+    try:
+        {"word2vec": _word2vec, "similar": _similar}[args.command](args)
+    except TrainingInterrupted as interrupted:
+        return _fail(str(interrupted).replace("the same call with resume=True", "--resume"), 128 + interrupted.signum)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except KeyError as error:
+        return _fail(error.args[0], 1)
+    except BrokenPipeError:  # `fastnce similar ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    except (ValueError, ArithmeticError, ImportError, MemoryError) as error:
+        return _fail(str(error) or "not enough memory", 1)
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"fastnce: {message}", file=sys.stderr)
+    return code
+
+
+def _word2vec(args: argparse.Namespace) -> None:
+    _files.require_writable(args.output)
+    _formats.require_format(args.output)
+    if args.plot is not None:
+        _files.require_writable(args.plot)
+        _picture.require()
+    checkpoint = args.checkpoint or f"{args.output}.checkpoint"
+    say: Callable[[str], None] = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr))
+    if not args.resume and os.path.exists(checkpoint):
+        say(f"{checkpoint} is of an interrupted run: --resume would go on from there; now it begins anew")
+    model = Word2Vec(
+        corpus_file=args.corpus,
+        vector_size=args.dim,
+        alpha=args.alpha,
+        window=args.window,
+        min_count=args.min_count,
+        sample=args.sample,
+        seed=args.seed,
+        workers=args.threads,
+        min_alpha=args.min_alpha,
+        negative=args.negative,
+        ns_exponent=args.ns_exponent,
+        epochs=args.epochs,
+        loss=args.loss,
+        errors=args.errors,
+        progress=not args.quiet,
+        checkpoint=checkpoint,
+        checkpoint_seconds=args.checkpoint_every,
+        resume=args.resume,
+        after_epoch=_evaluation(args),
+    )
+    rate = f"; {model.words_per_second:,.0f} words/s" if model.words_per_second else ""
+    say(f"{model.total_words:,} words, {len(model.wv):,} in the vocabulary{rate}")
+    try:
+        model.wv.save(args.output)
+    except OSError:  # a full disk must not cost the training
+        with contextlib.suppress(OSError):
+            model.save_checkpoint(checkpoint)
+            say(f"the trained state is in {checkpoint}: --resume writes the vectors")
+        raise
+    say(f"saved {args.output}")
+    if args.plot is not None:
+        _picture.plot_map(args.plot, model.wv, _picture.mapped_words(model.wv, _MAPPED))
+        say(f"map: {args.plot}")
+    if os.path.exists(checkpoint):
+        os.remove(checkpoint)  # done: there is nothing to go on with
+
+
+def _evaluation(args: argparse.Namespace) -> AfterEpoch | None:
+    """What --similarity and --analogies show after each epoch. Their files are read once now, to fail early."""
+    for path in filter(None, (args.similarity, args.analogies)):
+        with open(path, "rb") as file:
+            file.read(1)
+
+    def after_epoch(done: int, vectors: KeyedVectors) -> str:
+        notes = []
+        try:
+            if args.similarity:
+                pairs = vectors.evaluate_word_pairs(args.similarity)
+                notes.append(f"similarity {pairs.spearman:.3f} ({pairs.oov_ratio:.0f} % unknown)")
+            if args.analogies:
+                notes.append(f"analogies {vectors.evaluate_word_analogies(args.analogies)[0]:.1%}")
+        except ValueError as error:  # is no reason to end the training
+            notes.append(str(error))
+        return ", ".join(notes)
+
+    return after_epoch if args.similarity or args.analogies else None
+
+
+def _similar(args: argparse.Namespace) -> None:
+    if args.plot is not None:
+        _files.require_writable(args.plot)
+        _picture.require()
+    vectors = KeyedVectors.load(args.vectors)
+    words, minus = ([_key(vectors, word) for word in given] for given in (args.words, args.minus))
+    queries = [(words, minus)] if minus else [([word], []) for word in words]
+    answers = [vectors.most_similar(*query, args.topn) for query in queries]
+    for (positive, negative), answer in zip(queries, answers, strict=True):
+        print(" ".join([" + ".join(map(str, positive)), *(f"- {word}" for word in negative)]))
+        for word, cosine in answer:
+            print(f"  {cosine:.3f}  {word}")
+    if args.plot is not None:
+        _picture.plot_map(args.plot, vectors, [*words, *minus])
+
+
+def _key(vectors: KeyedVectors, word: str) -> Any:
+    """A word of the command line as it is in the file, where ids of items are integers."""
+    return int(word) if word not in vectors and word.isdecimal() and int(word) in vectors else word

@@ -1,0 +1,56 @@
+"""Output files: a file is written beside the old one, and replaces it when all of it is on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of ``path`` at the end of the block.
+
+    Whatever happens meanwhile, an error or a crash, ``path`` holds the old contents or the new ones, whole. After an
+    error nothing is left; a process that is killed leaves ``path.partial``, which the next one overwrites.
+    """
+    target = Path(os.path.realpath(path))  # a link stays one
+    if target.exists() and not target.is_file():  # a pipe or a device has no old contents
+        with target.open("wb") as file:
+            yield file
+        return
+    partial = target.with_name(target.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # write() does not say where
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the new name on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Raise ``OSError`` where :func:`replacing` could not write: to be told before hours of work, not after."""
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(None, "is a folder: expected a file", str(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(None, "no such folder", str(target.parent))
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(None, "no permission to write to this folder", str(target.parent))

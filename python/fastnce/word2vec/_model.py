@@ -1,0 +1,151 @@
+"""``Word2Vec``: trains word vectors from a text, in gensim's habits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, SupportsFloat, SupportsIndex
+
+import fastnce
+from fastnce.word2vec import _checkpoint, _corpus, _files, _progress, _text
+from fastnce.word2vec._options import Loss, Options
+from fastnce.word2vec._training import AfterEpoch, Training
+
+Path = str | os.PathLike[str]
+
+
+class Word2Vec:
+    """Skip-gram word vectors, trained when the object is made.
+
+        >>> model = Word2Vec(corpus_file="text.txt", vector_size=100, epochs=5)
+        >>> model.wv.most_similar("economy")
+
+    For each word of the text and each word within its window, in one paragraph, the loss of negative sampling is::
+
+        loss = softplus(-v[word] . u[context]) + negative * E(softplus(v[word] . u[noise]))
+
+    v: the word vectors, ``wv``; u: ``outputs``; noise: a word drawn by its count to the power of ``ns_exponent``. The
+    reach of each window is drawn from 1 to ``window``, and words more frequent than ``sample`` are left out at random.
+    On one thread, results are the same in each run, bit for bit; several threads update the vectors without locks.
+
+    Args:
+        sentences: An iterable of lists of words (str), or of item ids (int): sessions, baskets. It is read once.
+        corpus_file: A file, or a list of files, in place of ``sentences``: UTF-8, one paragraph a line, words separated
+            by spaces; plain, ``.gz`` or ``.xz``; ``"-"`` is the standard input.
+        vector_size: D, the width of a vector.
+        alpha: The learning rate at the beginning; it falls linearly to ``min_alpha``. gensim's is 0.025.
+        window: The largest distance between a word and its context.
+        min_count: Words that occur less often are left out.
+        sample: Words with a larger share of the text are thinned out; 0: none.
+        seed: Of the initial vectors and all draws.
+        workers: Threads; ``None``: as many as :func:`fastnce.get_num_threads` says.
+        min_alpha: The learning rate at the end.
+        negative: Noise words that each pair counts, k.
+        ns_exponent: The power of the counts by which noise is drawn.
+        epochs: Passes over the text.
+        loss: ``"negative_sampling"``, ``"nce"`` or ``"sampled_softmax"``.
+        errors: What becomes of bytes of a file that are not UTF-8: ``"strict"`` (an error that says where),
+            ``"replace"`` or ``"ignore"``.
+        progress: Show loss, words per second and time left on standard error.
+        checkpoint: A file to which the state is written every ``checkpoint_seconds`` and at Ctrl-C.
+        checkpoint_seconds: How often.
+        resume: Go on from ``checkpoint``. Text and options must be those of the interrupted run. On one thread the
+            result is that of a run that was never interrupted, bit for bit.
+        after_epoch: Called as ``after_epoch(epochs done, vectors so far)``, a :class:`KeyedVectors`; a str that it
+            returns is shown.
+
+    Raises:
+        ValueError: Unusable options, text or checkpoint.
+        DivergedError: The loss or the vectors are not finite, or far too large.
+        TrainingInterrupted: A ``KeyboardInterrupt``, at Ctrl-C or SIGTERM, after the piece that was being trained.
+    """
+
+    def __init__(
+        self,
+        sentences: Iterable[Iterable[Any]] | None = None,
+        corpus_file: Path | Sequence[Path] | None = None,
+        *,
+        vector_size: SupportsIndex = 100,
+        alpha: SupportsFloat = 0.05,
+        window: SupportsIndex = 5,
+        min_count: SupportsIndex = 5,
+        sample: SupportsFloat = 1e-3,
+        seed: SupportsIndex = 1,
+        workers: int | None = None,
+        min_alpha: SupportsFloat = 1e-4,
+        negative: SupportsIndex = 5,
+        ns_exponent: SupportsFloat = 0.75,
+        epochs: SupportsIndex = 5,
+        loss: Loss = "negative_sampling",
+        errors: str = "strict",
+        progress: bool = False,
+        checkpoint: Path | None = None,
+        checkpoint_seconds: float = 600.0,
+        resume: bool = False,
+        after_epoch: AfterEpoch | None = None,
+    ) -> None:
+        given: dict[str, Any] = {
+            "vector_size": vector_size,
+            "alpha": alpha,
+            "min_alpha": min_alpha,
+            "window": window,
+            "min_count": min_count,
+            "sample": sample,
+            "negative": negative,
+            "ns_exponent": ns_exponent,
+            "epochs": epochs,
+            "loss": loss,
+            "seed": seed,
+        }
+        options = Options(**given)  # which converts
+        threads = fastnce.get_num_threads() if workers is None else workers
+        if threads < 1:
+            raise ValueError(f"workers = {workers}: expected at least 1")
+        if resume and checkpoint is None:
+            raise ValueError("resume=True needs checkpoint=, the file to go on from")
+        if checkpoint is not None:
+            _files.require_writable(checkpoint)
+        corpus = _read(sentences, corpus_file, options.min_count, errors, progress)
+        training = Training(corpus, options)
+        if resume and checkpoint is not None:
+            _checkpoint.resume(checkpoint, training)
+        schedule = None if checkpoint is None else _checkpoint.Schedule(checkpoint, checkpoint_seconds)
+        training.run(threads, progress, schedule, after_epoch)
+        self._training = training
+        self.wv = training.keyed_vectors()
+        """The word vectors: a :class:`KeyedVectors`."""
+        self.outputs = training.outputs
+        """``[V, D]``: the output (context) vectors; gensim's ``syn1neg``."""
+        self.losses = training.losses
+        """Loss per pair of each epoch."""
+        self.total_words = corpus.total
+        """Words of the text."""
+        self.words_per_second = (training.words - training.started_at) / training.seconds if training.seconds else 0.0
+        """Words of the text, in all epochs, for each second in the training loop."""
+
+    def save_checkpoint(self, path: Path) -> None:
+        """Write the state, as during training: ``resume`` gives this model without training again."""
+        _checkpoint.Schedule(path, 0).write(self._training)
+
+
+def _read(
+    sentences: Iterable[Iterable[Any]] | None,
+    corpus_file: Path | Sequence[Path] | None,
+    min_count: int,
+    errors: str,
+    show: bool,
+) -> _corpus.Corpus:
+    if (sentences is None) == (corpus_file is None):
+        raise TypeError("expected either sentences or corpus_file")
+    if sentences is not None:
+        return _corpus.read_sentences(sentences, min_count)
+    paths = [corpus_file] if isinstance(corpus_file, str | os.PathLike) else list(corpus_file or [])
+    if not paths:
+        raise ValueError("corpus_file is an empty list: expected at least one file")
+    plain = all(os.path.isfile(path) and not _text.suffix(path) for path in paths)
+    size = sum(os.path.getsize(path) for path in paths) if plain else None
+    bar = _progress.progress(show, "reading", size, "B")
+    try:
+        return _corpus.read_files(paths, min_count, errors, bar.update)
+    finally:
+        bar.close()

@@ -1,0 +1,71 @@
+"""What a run is told: the options that decide its numbers."""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass, fields
+from typing import Literal
+
+Loss = Literal["negative_sampling", "nce", "sampled_softmax"]
+LOSSES = ("negative_sampling", "nce", "sampled_softmax")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Two runs on one thread with equal options and equal texts give equal vectors. Names and meaning are gensim's."""
+
+    vector_size: int = 100
+    alpha: float = 0.05
+    min_alpha: float = 1e-4
+    window: int = 5
+    min_count: int = 5
+    sample: float = 1e-3
+    negative: int = 5
+    ns_exponent: float = 0.75
+    epochs: int = 5
+    loss: str = "negative_sampling"
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("vector_size", 1, 1 << 16),
+            ("window", 1, 1 << 10),
+            ("min_count", 0, 1 << 62),
+            ("negative", 1, 1 << 10),
+            ("epochs", 1, 1 << 30),
+            ("seed", 0, (1 << 63) - 1),
+        ):
+            count = _integer(name, getattr(self, name))
+            if not least <= count <= most:
+                raise ValueError(f"{name} = {count}: expected {least} to {most}")
+            object.__setattr__(self, name, count)
+        for name in ("alpha", "min_alpha", "sample", "ns_exponent"):
+            value = _number(name, getattr(self, name))
+            if not math.isfinite(value) or (value < 0 and name != "ns_exponent"):
+                wanted = "a finite number" if name == "ns_exponent" else "a finite number of at least 0"
+                raise ValueError(f"{name} = {value}: expected {wanted}")
+            object.__setattr__(self, name, value)
+        if not self.min_alpha <= self.alpha or self.alpha == 0:
+            raise ValueError(f"alpha = {self.alpha}: expected a number above 0, at least min_alpha = {self.min_alpha}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss = {self.loss!r}: expected one of {', '.join(map(repr, LOSSES))}")
+
+    def differences(self, other: Options) -> list[str]:
+        """The options in which another run differs, as ``"window = 5, not 3"``."""
+        pairs = [(field.name, getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
+        return [f"{name} = {mine!r}, not {theirs!r}" for name, mine, theirs in pairs if mine != theirs]
+
+
+def _integer(name: str, value: object) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} = {value!r}: expected an integer") from None
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} = {value!r}: expected a number") from None

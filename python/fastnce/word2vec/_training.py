@@ -1,0 +1,166 @@
+"""The run: pieces of text go to the training loop; between two of them are progress, checks, checkpoints and Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from fastnce import _core
+from fastnce.word2vec import _checkpoint, _interrupt, _progress, _tables
+from fastnce.word2vec._corpus import Corpus
+from fastnce.word2vec._options import Options
+from fastnce.word2vec._vectors import KeyedVectors
+
+PIECE = 1 << 20
+"""Ids at a time: some 0.2 s of training."""
+
+AfterEpoch = Callable[[int, KeyedVectors], str | None]
+"""Called with the number of epochs done and the vectors so far; what it returns is shown with the epoch's loss."""
+
+_PROBED = 1 << 14
+"""Ids on which the loss of the untrained vectors is measured."""
+_WORSE = 1.05
+"""A piece whose loss is so many times that of the untrained vectors has diverged. Few pairs may have it by chance."""
+_FEW = 1000
+_LARGEST = 1e2
+"""Of the entries of vectors: trained ones have some units."""
+_SHARES = 16
+"""After each piece one of so many shares of the tables is looked through, in turn: all of it would cost 2 %."""
+
+
+class DivergedError(ArithmeticError):
+    """The loss or the vectors are not finite, or the vectors have grown beyond all use."""
+
+
+class Training:
+    """A run, from its first piece or from a checkpoint to its end. N: ids of one epoch."""
+
+    def __init__(self, corpus: Corpus, options: Options) -> None:
+        self.corpus = corpus
+        self.options = options
+        self.vectors = _tables.initial_vectors(len(corpus.words), options.vector_size, options.seed)
+        self.outputs = _tables.zeros(len(corpus.words), options.vector_size)
+        self.position = 0
+        """In ``[0, epochs * N]``: the next id."""
+        self.loss, self.pairs = 0.0, 0
+        """Of the current epoch: summed loss, and pairs of centre and context."""
+        self.losses: list[float] = []
+        """Loss per pair of each finished epoch."""
+        self.untrained = math.nan
+        """Loss per pair of the initial vectors."""
+        self.seconds = 0.0
+        """Spent in the training loop by this process."""
+        self._pieces = 0
+        self.started_at = 0
+        """How many words were done when this process began to train."""
+
+    @property
+    def total(self) -> int:
+        """Ids of all epochs."""
+        return self.options.epochs * self.corpus.length
+
+    @property
+    def words(self) -> int:
+        """Words of the text that are done, in all epochs, with those that are not in the vocabulary."""
+        return round(self.position / self.corpus.length * self.corpus.total)
+
+    def keyed_vectors(self) -> KeyedVectors:
+        """The vectors so far, not copied."""
+        return KeyedVectors(self.corpus.words, self.vectors, self.corpus.counts)
+
+    def run(
+        self,
+        threads: int,
+        show: bool = False,
+        checkpoint: _checkpoint.Schedule | None = None,
+        after_epoch: AfterEpoch | None = None,
+    ) -> None:
+        """Train to the end. Raises ``TrainingInterrupted`` after a piece during which SIGINT or SIGTERM came."""
+        options = self.options
+        model = _core.SkipGram(
+            self.vectors,
+            self.outputs,
+            self.corpus.counts,
+            window=options.window,
+            negative=options.negative,
+            sample=options.sample,
+            ns_exponent=options.ns_exponent,
+            loss=options.loss,
+            seed=options.seed,
+        )
+        if self.position == 0:
+            loss, pairs, _ = model.train(self.corpus.piece(0, _PROBED), 0, (0.0, 0.0), 1)  # a rate of 0 changes nothing
+            self.untrained = loss / max(pairs, 1)
+        self.started_at = self.words
+        words = options.epochs * self.corpus.total
+        bar = _progress.progress(show, "training", words, "words", self.words)
+        with contextlib.closing(bar), _interrupt.noticed() as requests:
+            while self.position < self.total:
+                before = self.words
+                self._train_piece(model, threads)
+                bar.update(self.words - before, f"loss {self.loss / max(self.pairs, 1):.3f}")
+                if self.position % self.corpus.length == 0:
+                    self._end_epoch(bar, after_epoch)
+                if requests.signum is not None:
+                    raise self._interrupted(requests.signum, checkpoint)
+                if checkpoint is not None and checkpoint.due() and self.position < self.total:
+                    checkpoint.write(self)
+        self.require_finite()
+
+    def _train_piece(self, model: _core.SkipGram, threads: int) -> None:
+        ids = self.corpus.piece(self.position % self.corpus.length, PIECE)
+        fall = (self.options.alpha - self.options.min_alpha) / self.total
+        first, last = (self.options.alpha - fall * place for place in (self.position, self.position + len(ids)))
+        start = time.perf_counter()
+        loss, pairs, _ = model.train(ids, self.position, (first, last), threads)
+        self.seconds += time.perf_counter() - start
+        self.position += len(ids)
+        self.loss += loss
+        self.pairs += pairs
+        self._require_sane(loss / max(pairs, 1), pairs)
+
+    def _require_sane(self, loss: float, pairs: int) -> None:
+        """Look for signs of divergence after a piece with this loss per pair."""
+        share = self._pieces % _SHARES
+        self._pieces += 1
+        largest = max(float(np.abs(table[share::_SHARES]).max(initial=0)) for table in (self.vectors, self.outputs))
+        if not math.isfinite(loss) or (pairs > _FEW and loss > _WORSE * self.untrained) or not largest <= _LARGEST:
+            raise self._diverged(
+                f"the loss is {loss:.3g} per pair ({self.untrained:.3g} untrained), the largest entry {largest:.3g}"
+            )
+
+    def _end_epoch(self, bar: _progress.Silent, after_epoch: AfterEpoch | None) -> None:
+        if self.pairs == 0:
+            raise ValueError(
+                "no paragraph of the text has two words of the vocabulary: expected paragraphs of several words; lower "
+                "min_count, or raise sample"
+            )
+        self.losses.append(self.loss / self.pairs)
+        self.loss, self.pairs = 0.0, 0
+        done = len(self.losses)
+        note = after_epoch(done, self.keyed_vectors()) if after_epoch is not None else None
+        line = f"epoch {done}/{self.options.epochs}: loss {self.losses[-1]:.3f} per pair"
+        bar.write(f"{line}, {note}" if note else line)
+
+    def require_finite(self) -> None:
+        """Raise ``DivergedError`` unless all vectors are finite."""
+        for table in (self.vectors, self.outputs):
+            if not math.isfinite(float(table.sum(dtype=np.float64))):
+                raise self._diverged("not all vectors are finite")
+
+    def _diverged(self, what: str) -> DivergedError:
+        return DivergedError(
+            f"training diverged after {self.position / self.total:.0%} of the run: {what}; lower alpha "
+            f"({self.options.alpha:g}), or negative ({self.options.negative}), or window ({self.options.window})"
+        )
+
+    def _interrupted(self, signum: int, checkpoint: _checkpoint.Schedule | None) -> _interrupt.TrainingInterrupted:
+        message = f"interrupted after {self.position / self.total:.1%} of the run"
+        if checkpoint is not None:
+            checkpoint.write(self)
+            message += f"; the checkpoint is {checkpoint.path}: the same call with resume=True goes on from there"
+        return _interrupt.TrainingInterrupted(message, signum)

@@ -1,0 +1,330 @@
+"""The command line, as a user runs it: files, progress, errors in one line, Ctrl-C, kill -9, a full disk."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastnce.word2vec import KeyedVectors, _picture
+from word2vec_text import TOPICS, as_text, two_topics
+
+OPTIONS = ["--dim", "12", "--min-count", "2", "--sample", "0.01", "--epochs", "3", "--threads", "1"]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text(as_text(two_topics()))
+    return path
+
+
+def run(*arguments: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "fastnce", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120)
+
+
+def run_with(patch: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command with pieces of a thousand ids (five to six an epoch), after some lines of Python."""
+    script = f"""
+import os, resource, signal, sys
+from fastnce import _core
+from fastnce.word2vec import _command, _files, _training
+_training.PIECE = 1000
+{textwrap.dedent(patch)}
+sys.exit(_command.main(sys.argv[1:]))
+"""
+    command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def error_of(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """The one line that a failed command has written."""
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_a_text_becomes_vectors_and_vectors_answer_questions(tmp_path: Path, corpus: Path) -> None:
+    output = tmp_path / "vectors.txt"
+    done = run("word2vec", corpus, "-o", output, *OPTIONS, "--epochs", "20")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    losses = [float(loss) for loss in re.findall(r"epoch \d+/20: loss ([\d.]+) per pair\n", done.stderr)]
+    assert len(losses) == 20
+    assert losses[-1] < losses[0]
+    assert re.search(r"^4,200 words, 21 in the vocabulary; [\d,]+ words/s$", done.stderr, re.MULTILINE)
+    assert done.stderr.endswith(f"saved {output}\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.txt", "vectors.txt"]
+
+    shown = run("similar", output, "ship", "cow", "--topn", "3")
+    assert shown.returncode == 0, shown.stderr
+    ship, *near_ship, cow, _, _, _ = shown.stdout.splitlines()
+    assert (ship, cow) == ("ship", "cow")
+    assert {line.split()[1] for line in near_ship} < {*TOPICS[0], "the"}
+    expected = KeyedVectors.load(output).most_similar(["ship", "cow"], ["sea"], topn=2)
+    shown = run("similar", output, "ship", "cow", "--minus", "sea", "--topn", "2")
+    assert shown.stdout == "ship + cow - sea\n" + "".join(f"  {cosine:.3f}  {word}\n" for word, cosine in expected)
+    assert error_of(run("similar", output, "whale")) == "fastnce: 'whale' is not among the 21 words"
+
+
+@pytest.mark.parametrize("suffix", [".vec", ".bin", ".npz", ".npy", ".txt.gz"])
+def test_the_name_of_the_output_says_its_format(tmp_path: Path, corpus: Path, suffix: str) -> None:
+    for name in (f"a{suffix}", "b.txt"):
+        done = run("word2vec", corpus, "-o", tmp_path / name, *OPTIONS, "--quiet")
+        assert (done.returncode, done.stderr) == (0, "")
+    a, b = (KeyedVectors.load(tmp_path / name) for name in (f"a{suffix}", "b.txt"))
+    assert a.index_to_key == b.index_to_key
+    np.testing.assert_array_equal(a.vectors, b.vectors)
+
+
+def test_a_text_may_come_by_standard_input_and_from_several_files(tmp_path: Path, corpus: Path) -> None:
+    lines = corpus.read_text().splitlines(keepends=True)
+    (tmp_path / "1.txt").write_text("".join(lines[:100]))
+    (tmp_path / "2.txt").write_text("".join(lines[100:]))
+    outputs = [tmp_path / f"{i}.bin" for i in range(3)]
+    run("word2vec", corpus, "-o", outputs[0], *OPTIONS)
+    run("word2vec", tmp_path / "1.txt", tmp_path / "2.txt", "-o", outputs[1], *OPTIONS)
+    run("word2vec", "-", "-o", outputs[2], *OPTIONS, stdin=corpus.read_text())
+    assert outputs[0].read_bytes() == outputs[1].read_bytes() == outputs[2].read_bytes()
+
+
+def test_vectors_are_evaluated_after_each_epoch(tmp_path: Path, corpus: Path) -> None:
+    pairs, analogies = tmp_path / "pairs.tsv", tmp_path / "analogies.txt"
+    pairs.write_text("sea\tship\t9\nsea\tcow\t1\nfield\tcow\t8\nfield\tunknown\t3\n")
+    analogies.write_text(": topics\nsea ship field plough\nsea wave field wheat\n")
+    output = tmp_path / "v.npz"
+    done = run("word2vec", corpus, "-o", output, *OPTIONS, "--similarity", pairs, "--analogies", analogies)
+    found = re.findall(r"epoch \d/3: loss .* pair, similarity (\S+) \(25 % unknown\), analogies (\S+)%\n", done.stderr)
+    assert len(found) == 3, done.stderr
+    vectors = KeyedVectors.load(output)
+    assert found[-1][0] == f"{vectors.evaluate_word_pairs(pairs).spearman:.3f}"
+    assert found[-1][1] == f"{100 * vectors.evaluate_word_analogies(analogies)[0]:.1f}"
+    pairs.write_text("")  # is no reason to lose a training
+    done = run("word2vec", corpus, "-o", output, *OPTIONS, "--similarity", pairs)
+    assert done.returncode == 0
+    assert "pairs.tsv has 0 pairs whose words are both known" in done.stderr
+    assert error_of(run("word2vec", corpus, "-o", output, "--analogies", tmp_path / "none")).endswith(
+        "No such file or directory"
+    )
+
+
+def test_progress_is_shown_with_tqdm_and_without(tmp_path: Path, corpus: Path) -> None:
+    done = run("word2vec", corpus, "-o", tmp_path / "v.bin", *OPTIONS)
+    pytest.importorskip("tqdm", reason="pip install tqdm")
+    assert "training: 100%" in done.stderr
+    assert re.search(r"words/s, loss [\d.]+\]", done.stderr)
+    without = "sys.modules['tqdm'] = None\nfrom fastnce.word2vec import _progress\n_progress.Lines._SECONDS = 0"
+    done = run_with(without, "word2vec", corpus, "-o", tmp_path / "v.bin", *OPTIONS)
+    assert done.returncode == 0, done.stderr
+    line = r"^training: [\d,]+ words \(\d+%\), [\d,]+ words/s, loss [\d.]+, \d+ s left$"
+    assert len(re.findall(line, done.stderr, re.MULTILINE)) >= 15
+    assert "epoch 3/3: loss " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("none.txt -o v.txt", "fastnce: none.txt: No such file or directory"),
+        ("corpus.txt -o v", "fastnce: v: the name says no format: expected one that ends in .txt, "),
+        ("corpus.txt -o none/v.txt", "fastnce: .*none: no such folder"),
+        ("corpus.txt -o v.txt --resume", "fastnce: v.txt.checkpoint: no such checkpoint: expected one to resume from"),
+        ("corpus.txt -o v.txt --min-count 9999", "fastnce: min_count = 9999 leaves 0 of 321 words in the vocabulary"),
+        ("bad.txt -o v.txt", "fastnce: bad.txt, line 1, byte 0: 0xff is not UTF-8: "),
+        ("corpus.txt -o v.txt --alpha 50 --min-count 2", "fastnce: training diverged after .*; lower alpha"),
+        ("corpus.txt -o v.txt --plot none/map.png", "fastnce: .*none: no such folder"),
+    ],
+)
+def test_errors_are_one_line_that_says_what_to_do(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, message: str
+) -> None:
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfea\0b\0")
+    (tmp_path / "v.txt").write_text("old")
+    monkeypatch.chdir(tmp_path)
+    assert re.match(message, error_of(run("word2vec", "--quiet", *arguments.split())))
+    assert (tmp_path / "v.txt").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.txt", "corpus.txt", "v.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("word2vec a.txt", "the following arguments are required: -o/--output"),
+        ("word2vec a.txt -o v.txt --dim 0", "argument --dim: 0 is not an integer of at least 1"),
+        ("word2vec a.txt -o v.txt --alpha nan", "argument --alpha: nan is not a number of at least 0"),
+        ("word2vec a.txt -o v.txt --loss hinge", "argument --loss: invalid choice: 'hinge'"),
+        ("similar v.txt", "the following arguments are required: WORD"),
+        ("embed", "argument COMMAND: invalid choice: 'embed'"),
+    ],
+)
+def test_wrong_arguments_end_with_code_2(arguments: str, message: str) -> None:
+    done = run(*arguments.split())
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_lists_defaults() -> None:
+    for command in ("word2vec", "similar"):
+        assert "default: " in run(command, "--help").stdout
+    assert "Word vectors from text" in run("--help").stdout
+
+
+def bits_of_whole_run(tmp_path: Path, corpus: Path) -> bytes:
+    output = tmp_path / "whole.bin"
+    assert run_with("", "word2vec", corpus, "-o", output, *OPTIONS).returncode == 0
+    return output.read_bytes()
+
+
+SIGNAL_IN_PIECE = """
+class SkipGram(_core.SkipGram):
+    pieces = 0
+    def train(self, *arguments):
+        SkipGram.pieces += 1
+        if SkipGram.pieces == {piece}:
+            os.kill(os.getpid(), signal.{name})
+        return super().train(*arguments)
+_core.SkipGram = SkipGram
+"""
+
+
+@pytest.mark.parametrize(("name", "code", "piece"), [("SIGINT", 130, 8), ("SIGTERM", 143, 5)])
+def test_a_signal_ends_with_a_checkpoint_from_which_the_run_goes_on(
+    tmp_path: Path, corpus: Path, name: str, code: int, piece: int
+) -> None:
+    output = tmp_path / "v.bin"
+    command: list[str | Path] = ["word2vec", corpus, "-o", output, *OPTIONS]
+    done = run_with(SIGNAL_IN_PIECE.format(name=name, piece=piece), *command)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    message = (
+        rf"fastnce: interrupted after [\d.]+% of the run; the checkpoint is {output}.checkpoint: --resume goes on.*"
+    )
+    assert re.fullmatch(message, done.stderr.splitlines()[-1])
+    assert not output.exists()
+
+    done = run_with("", *command, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert output.read_bytes() == bits_of_whole_run(tmp_path, corpus)
+    assert not (tmp_path / "v.bin.checkpoint").exists()
+
+
+def test_a_run_begun_anew_says_that_there_was_a_checkpoint(tmp_path: Path, corpus: Path) -> None:
+    (tmp_path / "c").write_text("")
+    done = run("word2vec", corpus, "-o", tmp_path / "v.bin", *OPTIONS, "--checkpoint", tmp_path / "c")
+    assert "c is of an interrupted run: --resume would go on from there; now it begins anew" in done.stderr
+
+
+def test_kill_9_in_the_middle_of_a_checkpoint_leaves_the_one_before(tmp_path: Path, corpus: Path) -> None:
+    output, checkpoint = tmp_path / "v.bin", tmp_path / "c"
+    command: list[str | Path] = ["word2vec", corpus, "-o", output, *OPTIONS, "--checkpoint", checkpoint]
+    kill = """
+    synced = os.fsync
+    files = 0
+    def fsync(descriptor):  # of the file, then of its folder
+        global files
+        files += 1
+        if files == 5:  # the third checkpoint is written, not yet renamed
+            assert os.path.getsize(sys.argv[-1] + ".partial") > 0
+            os.truncate(sys.argv[-1] + ".partial", 500)
+            os.kill(os.getpid(), signal.SIGKILL)
+        synced(descriptor)
+    os.fsync = fsync
+    sys.argv.insert(1, "word2vec")
+    """
+    done = run_with(kill, corpus, "-o", output, *OPTIONS, "--checkpoint-every", "0", "--checkpoint", checkpoint)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (tmp_path / "c.partial").stat().st_size == 500
+    done = run_with("", *command, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert output.read_bytes() == bits_of_whole_run(tmp_path, corpus)
+    assert not (tmp_path / "c.partial").exists() or (tmp_path / "c.partial").stat().st_size == 500
+
+
+FULL = """
+from fastnce.word2vec import _training
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+run = _training.Training.run
+def full_after(training, *arguments):
+    run(training, *arguments)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))
+_training.Training.run = full_after
+"""
+
+
+def test_a_full_disk_costs_no_training(tmp_path: Path, corpus: Path) -> None:
+    output = tmp_path / "v.txt"
+    output.write_text("old")
+    # Room for the checkpoint, not for the longer text.
+    command: list[str | Path] = ["word2vec", corpus, "-o", output, "--quiet", "--dim", "64", *OPTIONS[2:]]
+    done = run_with(FULL.format(size=14_000), *command)
+    assert "v.txt: File too large" in error_of(done)
+    assert output.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.txt", "v.txt", "v.txt.checkpoint"]
+    done = run_with("", *command, "--resume")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert KeyedVectors.load(output).vector_size == 64
+    done = run_with(FULL.format(size=500), *command)  # no room for a checkpoint either
+    assert "v.txt: File too large" in error_of(done)
+    assert KeyedVectors.load(output).vector_size == 64
+
+
+def test_a_full_disk_during_training_keeps_the_last_checkpoint(tmp_path: Path, corpus: Path) -> None:
+    output, checkpoint = tmp_path / "v.bin", tmp_path / "c"
+    full = """
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    from fastnce.word2vec import _checkpoint
+    write = _checkpoint.Schedule.write
+    def write_and_fill(schedule, training):
+        write(schedule, training)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    _checkpoint.Schedule.write = write_and_fill
+    """
+    command: list[str | Path] = ["word2vec", corpus, "-o", output, *OPTIONS, "--checkpoint", checkpoint]
+    done = run_with(full, *command, "--checkpoint-every", "0")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"fastnce: {checkpoint}: File too large"
+    done = run_with("", *command, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert output.read_bytes() == bits_of_whole_run(tmp_path, corpus)
+
+
+def test_a_map_of_words_is_drawn(tmp_path: Path, corpus: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pip install matplotlib")
+    output = tmp_path / "v.npz"
+    done = run("word2vec", corpus, "-o", output, *OPTIONS, "--plot", tmp_path / "a.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    done = run("similar", output, "sea", "cow", "--plot", tmp_path / "b.svg")
+    assert done.returncode == 0, done.stderr
+    drawn = (tmp_path / "b.svg").read_text()
+    assert "<svg" in drawn
+    assert all(f"<!-- {word} -->" in drawn for word in ("sea", "cow"))
+
+
+def test_labels_of_a_map_do_not_cover_each_other() -> None:
+    rng = np.random.default_rng(1)
+    plane = np.concatenate([rng.normal(0, 0.05, (30, 2)), np.zeros((2, 2)), [[1, 1], [1, -1]]])
+    labels = [f"label{i}" for i in range(len(plane))]
+    place = _picture.spread(plane, labels)
+    apart = np.abs(place[:, None] - place)
+    half = np.array([(_picture._LETTER * (len(label) + 1), _picture._LINE) for label in labels]) / 2
+    covered = (half[:, None] + half - apart > 0.02).all(axis=2)
+    np.fill_diagonal(covered, False)
+    assert not covered.any()
+
+
+def test_the_plane_of_a_map_is_that_of_the_principal_components() -> None:
+    rng = np.random.default_rng(2)
+    unit = (rng.normal(0, 1, (20, 6)) * [3, 2, 0.1, 0.1, 0.1, 0.1]).astype(np.float32)
+    plane = _picture.principal_plane(unit)
+    values = np.linalg.eigvalsh(np.cov(unit.T.astype(np.float64)))
+    np.testing.assert_allclose(np.cov(plane.T), np.diag(values[::-1][:2]), atol=1e-5)

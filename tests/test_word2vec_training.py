@@ -1,0 +1,301 @@
+"""Training: what is learnt, what each piece is given, divergence, checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastnce import _core
+from fastnce.word2vec import DivergedError, KeyedVectors, Word2Vec, _checkpoint, _corpus, _tables, _training
+from fastnce.word2vec._options import Options
+from word2vec_text import TOPICS, as_text, two_topics
+
+SMALL: dict[str, Any] = {"vector_size": 12, "min_count": 2, "sample": 0, "workers": 1}
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of a thousand ids: five or six of them are an epoch of two_topics()."""
+    monkeypatch.setattr(_training, "PIECE", 1000)
+
+
+def contrast(vectors: KeyedVectors) -> float:
+    """The mean cosine within the topics, less that between them."""
+    unit = vectors.unit_vectors()
+    sea, field = (unit[[vectors.get_index(word) for word in topic]] for topic in TOPICS)
+    return min((sea @ sea.T).mean(), (field @ field.T).mean()) - (sea @ field.T).mean()
+
+
+@pytest.mark.parametrize("loss", ["negative_sampling", "nce", "sampled_softmax"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_words_of_a_topic_come_together(loss: Any, workers: int) -> None:
+    alpha = 0.02 if loss == "sampled_softmax" else 0.05
+    model = Word2Vec(two_topics(), **SMALL | {"workers": workers}, epochs=20, alpha=alpha, loss=loss)
+    assert sorted(model.wv.index_to_key) == sorted(["the", *TOPICS[0], *TOPICS[1]])  # what occurs once is left out
+    assert model.wv.index_to_key[0] == "sea"
+    assert contrast(model.wv) > 0.3
+    assert len(model.losses) == 20
+    assert model.losses[-1] < model.losses[0]
+    assert model.total_words == 300 * 14
+    assert model.words_per_second > 0
+    assert {word for word, _ in model.wv.most_similar("ship", topn=5)} < {*TOPICS[0], "the"}
+
+
+def test_one_thread_repeats_itself_and_the_seed_counts() -> None:
+    first, again, other = (Word2Vec(two_topics(), **SMALL, epochs=2, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(again.wv.vectors, first.wv.vectors)
+    np.testing.assert_array_equal(again.outputs, first.outputs)
+    assert again.losses == first.losses
+    assert np.abs(other.wv.vectors - first.wv.vectors).max() > 0.01
+
+
+def test_files_sentences_and_sessions_of_one_text_train_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(as_text(two_topics()))
+    numbers: dict[str, int] = {}
+    sessions = [[numbers.setdefault(word, len(numbers)) for word in sentence] for sentence in two_topics()]
+    of_file, of_list, of_ids = (
+        Word2Vec(**SMALL, epochs=1, **given)
+        for given in ({"corpus_file": path}, {"sentences": iter(two_topics())}, {"sentences": sessions})
+    )
+    np.testing.assert_array_equal(of_list.wv.vectors, of_file.wv.vectors)
+    np.testing.assert_array_equal(of_ids.wv.vectors, of_file.wv.vectors)
+    assert of_ids.wv.index_to_key == [numbers[word] for word in of_file.wv.index_to_key]
+    np.testing.assert_array_equal(of_ids.wv[numbers["sea"]], of_file.wv["sea"])
+
+
+class Recorded:
+    """In place of the training loop: what it is given, and results as a test sets them."""
+
+    def __init__(self, result: Callable[[int], tuple[float, int, int]]) -> None:
+        self.calls: list[tuple[np.ndarray, int, tuple[float, float], int]] = []
+        self.result = result
+
+    def __call__(self, vectors: np.ndarray, outputs: np.ndarray, counts: np.ndarray, **options: Any) -> Recorded:
+        self.vectors, self.outputs, self.counts, self.options = vectors, outputs, counts, options
+        return self
+
+    def train(self, ids: np.ndarray, place: int, rates: tuple[float, float], threads: int) -> tuple[float, int, int]:
+        if rates == (0.0, 0.0):  # how good the vectors are before training
+            return 400.0, 4, 3
+        self.calls.append((ids, place, rates, threads))
+        return self.result(len(self.calls))
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch, small_pieces: None) -> Iterator[Recorded]:
+    loop = Recorded(lambda call: (2.0 * call, 4, 3))
+    monkeypatch.setattr(_core, "SkipGram", loop)
+    return loop
+
+
+def test_pieces_cover_each_epoch_and_the_rate_falls_linearly(recorded: Recorded) -> None:
+    sentences = two_topics()
+    seen = []
+    model = Word2Vec(
+        sentences, **SMALL | {"workers": 3}, epochs=2, alpha=0.5, min_alpha=0.1, after_epoch=lambda n, _: seen.append(n)
+    )
+    per_epoch = 14 * 300  # 13 words of each sentence and its end
+    places = [place for _, place, _, _ in recorded.calls]
+    sizes = [len(ids) for ids, _, _, _ in recorded.calls]
+    assert places == np.cumsum([0, *sizes[:-1]]).tolist()
+    assert sum(sizes) == 2 * per_epoch
+    assert per_epoch in places
+    text = np.concatenate([ids for ids, _, _, _ in recorded.calls])
+    words = model.wv.index_to_key
+    expected = [i for s in sentences for i in (*(words.index(w) for w in s if not w.startswith("rare")), -1)]
+    assert text.tolist() == 2 * expected
+    for (_, place, rates, threads), size in zip(recorded.calls, sizes, strict=True):
+        np.testing.assert_allclose(rates, [0.5 - 0.4 * at / (2 * per_epoch) for at in (place, place + size)])
+        assert threads == 3
+    half = len(recorded.calls) // 2
+    assert model.losses == [
+        2 * sum(range(1, half + 1)) / (4 * half),
+        2 * sum(range(half + 1, 2 * half + 1)) / (4 * half),
+    ]
+    assert seen == [1, 2]
+
+
+def test_the_loop_gets_the_options_and_the_tables_of_word2vec(recorded: Recorded) -> None:
+    options = {"window": 3, "negative": 7, "sample": 0.01, "ns_exponent": 0.5, "loss": "nce", "seed": 9}
+    model = Word2Vec(two_topics(), vector_size=20, workers=1, min_count=2, **options)
+    assert recorded.options == options
+    assert recorded.vectors is model.wv.vectors
+    np.testing.assert_array_equal(recorded.counts, model.wv.counts)
+    assert np.abs(recorded.vectors).max() <= 0.5 / 20
+    assert np.abs(recorded.vectors).mean() == pytest.approx(0.25 / 20, rel=0.1)
+    assert not recorded.outputs.any()
+
+
+@pytest.mark.parametrize(("rows", "width"), [(7, 5), (7, 16), (50_000, 100)])
+def test_rows_of_tables_are_aligned_and_padded(rows: int, width: int) -> None:
+    table = _tables.zeros(rows, width)
+    assert table.shape == (rows, width)
+    assert table.ctypes.data % 64 == 0
+    assert table.strides == (-(-width // 16) * 64, 4)
+    assert not table.any()
+    table[-1] = 1
+    first, second = (_tables.initial_vectors(rows, width, seed) for seed in (1, 2))
+    assert (first != second).any()
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(recorded: Recorded) -> None:
+    recorded.result = lambda call: (float("nan") if call == 3 else 1.0, 4, 3)
+    with pytest.raises(
+        DivergedError, match=r"^training diverged after \d\d% of the run: the loss is nan .*; lower alpha"
+    ):
+        Word2Vec(two_topics(), **SMALL, epochs=1)
+    assert len(recorded.calls) == 3
+
+
+def test_a_loss_above_that_of_untrained_vectors_ends_the_training(recorded: Recorded) -> None:
+    recorded.result = lambda call: (2000 * (90.0 + 10 * call), 2000, 3)  # untrained: 100 per pair
+    with pytest.raises(DivergedError, match=r"the loss is 110 per pair \(100 untrained\)"):
+        Word2Vec(two_topics(), **SMALL, epochs=1)
+    assert len(recorded.calls) == 2
+
+
+def test_vectors_that_explode_end_the_training(recorded: Recorded) -> None:
+    def explode(call: int) -> tuple[float, int, int]:
+        recorded.outputs[2] = 10.0**call  # row 2 is looked at after the third piece
+        return 1.0, 4, 3
+
+    recorded.result = explode
+    with pytest.raises(DivergedError, match=r"the largest entry 1e[+]03; lower alpha"):
+        Word2Vec(two_topics(), **SMALL, epochs=1)
+
+
+def test_a_learning_rate_that_is_too_high_is_found() -> None:
+    with pytest.raises(DivergedError, match=r"lower alpha \(50\), or negative \(5\), or window \(5\)"):
+        Word2Vec(two_topics(), **SMALL, alpha=50)
+
+
+def test_a_text_without_pairs_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^no paragraph of the text has two words of the vocabulary: expected"):
+        Word2Vec([["a"], ["b"]] * 5, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vector_size": 0}, "vector_size = 0: expected 1 to 65536"),
+        ({"window": 1.5}, "window = 1.5: expected an integer"),
+        ({"epochs": 0}, "epochs = 0: expected 1 to "),
+        ({"sample": -1}, "sample = -1.0: expected a finite number of at least 0"),
+        ({"alpha": "fast"}, "alpha = 'fast': expected a number"),
+        ({"alpha": 1e-5}, r"alpha = 1e-05: expected a number above 0, at least min_alpha = 0.0001"),
+        ({"loss": "hinge"}, "loss = 'hinge': expected one of 'negative_sampling', 'nce', 'sampled_softmax'"),
+        ({"workers": 0}, "workers = 0: expected at least 1"),
+        ({"resume": True}, "resume=True needs checkpoint="),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_options_out_of_range_are_refused_before_the_text_is_read(options: dict[str, Any], message: str) -> None:
+    def unread() -> Iterator[list[str]]:
+        raise AssertionError("the text was read")
+        yield []
+
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
+        Word2Vec(unread(), **options)
+
+
+def checkpoint_after(path: Path, pieces: int, **options: Any) -> None:
+    """A run that ends with an error after so many pieces; a checkpoint was written after each of them."""
+
+    class Stopped(Exception):
+        pass
+
+    left = [pieces]
+    write = _checkpoint.Schedule.write
+
+    def counted(schedule: _checkpoint.Schedule, training: _training.Training) -> None:
+        write(schedule, training)
+        left[0] -= 1
+        if left[0] == 0:
+            raise Stopped
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(_checkpoint.Schedule, "write", counted)
+        Word2Vec(two_topics(), **SMALL | options, checkpoint=path, checkpoint_seconds=0)
+
+
+@pytest.mark.parametrize("pieces", [1, 5, 7])
+def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
+    tmp_path: Path, small_pieces: None, pieces: int
+) -> None:
+    path = tmp_path / "checkpoint"
+    options: dict[str, Any] = {"epochs": 3, "sample": 0.01}
+    whole = Word2Vec(two_topics(), **SMALL | options)
+    checkpoint_after(path, pieces, **options)
+    resumed = Word2Vec(two_topics(), **SMALL | options, checkpoint=path, resume=True)
+    np.testing.assert_array_equal(resumed.wv.vectors, whole.wv.vectors)
+    np.testing.assert_array_equal(resumed.outputs, whole.outputs)
+    assert resumed.losses == whole.losses
+
+
+def test_a_finished_run_is_resumed_without_training(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    model = Word2Vec(two_topics(), **SMALL, epochs=1)
+    model.save_checkpoint(path)
+    resumed = Word2Vec(two_topics(), **SMALL, epochs=1, checkpoint=path, resume=True)
+    np.testing.assert_array_equal(resumed.wv.vectors, model.wv.vectors)
+    assert resumed.losses == model.losses
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, small_pieces: None) -> None:
+    path = tmp_path / "checkpoint"
+    checkpoint_after(path, 1, epochs=2)
+    resume: dict[str, Any] = {"checkpoint": path, "resume": True, "epochs": 2}
+    with pytest.raises(
+        ValueError, match=r"checkpoint is of a run with other options: .* window = 3, not 5, seed = 2, not 1$"
+    ):
+        Word2Vec(two_topics(), **SMALL | resume, window=3, seed=2)
+    with pytest.raises(
+        ValueError, match="checkpoint is of a run with another text: expected the same files in the same"
+    ):
+        Word2Vec(two_topics()[::-1], **SMALL | resume)
+    renamed = [[f"_{word}" for word in sentence] for sentence in two_topics()]
+    with pytest.raises(ValueError, match="checkpoint is of a run with another text"):
+        Word2Vec(renamed, **SMALL | resume)
+    with pytest.raises(FileNotFoundError, match="no such checkpoint: expected one to resume from"):
+        Word2Vec(two_topics(), **SMALL | resume | {"checkpoint": tmp_path / "none"})
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, small_pieces: None) -> None:
+    path = tmp_path / "checkpoint"
+    checkpoint_after(path, 1, epochs=2)
+    good = path.read_bytes()
+    at = good.index(b"vectors.npy") + 600
+    flipped = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
+    for damaged in (b"", b"text", good[:100], good[:-1], good[: len(good) // 2], flipped):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="checkpoint is damaged, or no checkpoint: "):
+            Word2Vec(two_topics(), **SMALL, epochs=2, checkpoint=path, resume=True)
+    for name in ("v.npz", "v.npy"):
+        KeyedVectors(["a"], np.zeros((1, 12), np.float32)).save(tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name} is damaged, or no checkpoint: "):
+            Word2Vec(two_topics(), **SMALL, epochs=2, checkpoint=tmp_path / name, resume=True)
+
+
+def test_vectors_that_are_not_finite_replace_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    path.write_text("good")
+    training = _training.Training(_corpus.read_sentences(two_topics(), 2), Options(vector_size=4, min_count=2))
+    training.vectors[-1, 2] = np.inf
+    with pytest.raises(DivergedError, match="not all vectors are finite"):
+        _checkpoint.Schedule(path, 0).write(training)
+    assert path.read_text() == "good"
+
+
+def test_a_place_where_no_checkpoint_can_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        Word2Vec(two_topics(), checkpoint=tmp_path / "none" / "checkpoint")
+    if os.getuid() != 0:
+        tmp_path.chmod(0o500)
+        with pytest.raises(PermissionError, match="no permission to write to this folder"):
+            Word2Vec(two_topics(), checkpoint=tmp_path / "checkpoint")
