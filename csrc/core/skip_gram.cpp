@@ -78,10 +78,11 @@ SkipGram::SkipGram(const SkipGramOptions& options, std::span<const std::int64_t>
 
 std::int64_t SkipGram::block_positions(double rate) const {
   const double pairs = static_cast<double>(options_.window + 1);  // of a position, on average
-  const bool softmax = options_.loss == SkipGramLoss::kSampledSoftmax;
-  const double negatives = softmax ? 1.0 : static_cast<double>(options_.negative);
+  // What a pair weighs on the negative that gets most: of a softmax, which is larger the rarer the negative, maybe all.
   const double share = std::max(1.0 / static_cast<double>(samples_), commonest_negative_);
-  const double weight = rate * pairs * std::max(negatives * share, commonest_kept_);  // of a position on one row
+  const bool softmax = options_.loss == SkipGramLoss::kSampledSoftmax;
+  const double negative = softmax ? 1.0 : static_cast<double>(options_.negative) * share;
+  const double weight = rate * pairs * std::max(negative, commonest_kept_);  // of a position
   constexpr double kRounding = 1e-9;
   if (weight * static_cast<double>(kMostPositions) <= kMostWeight + kRounding) return kMostPositions;
   return std::max(static_cast<std::int64_t>(kMostWeight / weight + kRounding), std::int64_t{1});

@@ -5,20 +5,20 @@
 // L1 cache.
 constexpr std::int64_t scratch_row(std::int64_t dim) { return ((dim + 15) / 16 | 1) * 16; }
 
-template <int kSize>
-struct Piece {
-  typedef float Floats __attribute__((vector_size(kSize * sizeof(float)), aligned(alignof(float)), may_alias));
-};
-
 // to = from, or to += from: `count` < 2 kSize elements, in pieces that halve.
 template <Write kWrite, int kSize = kLanes<float> / 2>
 [[gnu::always_inline]] inline void write_tail(float* to, const float* from, std::int64_t count) {
   if constexpr (kSize > 0) {
     if (count & kSize) {
-      using Floats = typename Piece<kSize>::Floats;
-      auto* const at = reinterpret_cast<Floats*>(to);
-      const Floats value = *reinterpret_cast<const Floats*>(from);
-      *at = kWrite == Write::kAdd ? *at + value : value;
+      typedef float Piece __attribute__((vector_size(kSize * sizeof(float))));
+      Piece value;
+      __builtin_memcpy(&value, from, sizeof value);
+      if constexpr (kWrite == Write::kAdd) {
+        Piece before;
+        __builtin_memcpy(&before, to, sizeof before);
+        value += before;
+      }
+      __builtin_memcpy(to, &value, sizeof value);
       to += kSize;
       from += kSize;
     }
