@@ -236,7 +236,7 @@ class SkipGramStep {
   }
 
   // A part of the rows of the next block, so that they come while this one is computed.
-  void ask_for_next(std::int64_t i) const {
+  [[gnu::always_inline]] void ask_for_next(std::int64_t i) const {
     const auto bytes = task_.dim * static_cast<std::int64_t>(sizeof(float));
     if (i < next_.count) {
       prefetch_row_to_l2(vector_row(next_.words[i]), bytes);
