@@ -11,9 +11,7 @@ namespace fastnce::cpu::isa_avx512_bf16 {
 
 extern const TileKernels<float> kOneProduct;
 extern const SweepKernels<float> kOneProductSweep;
-extern const SkipGramKernels kOneProductSkipGram;
 const TileKernels<float> kOneProduct = kTileKernels<SplitTile<1, Avx512Bf16Multiplier>>;
 const SweepKernels<float> kOneProductSweep = kSweepKernels<SplitTile<1, Avx512Bf16Multiplier>>;
-const SkipGramKernels kOneProductSkipGram = kSkipGramKernels<SplitTile<1, Avx512Bf16Multiplier>>;
 
 }  // namespace fastnce::cpu::isa_avx512_bf16

@@ -41,14 +41,14 @@ class Worker {
       : call_(call), task_(task), kernels_(kernels), scratch_(scratch), distribution_(call.negatives) {
     std::fill_n(scratch_, kernels.scratch_floats(task), 0.0f);
     for (auto& negatives : negatives_) negatives.resize(static_cast<std::size_t>(task.samples));
+    random_.resize(static_cast<std::size_t>(2 * task.samples));
   }
 
   void train(Range ids) {
     keep(ids);
-    const std::int64_t kept = std::ssize(to_left_);
-    progress.kept += kept;
+    progress.kept += kept_;
     SkipGramBlock block = block_at(0, 0);
-    for (std::int64_t i = 0; i < kept; i += task_.positions) {
+    for (std::int64_t i = 0; i < kept_; i += task_.positions) {
       const SkipGramBlock next = block_at(i + task_.positions, i / task_.positions + 1);
       progress.loss += kernels_.step(task_, block, next, scratch_);
       block = next;
@@ -63,61 +63,70 @@ class Worker {
   // Subsamples the ids and draws the reaches of what is kept.
   void keep(Range ids) {
     const auto none = static_cast<std::size_t>(task_.window);
+    const auto most = static_cast<std::size_t>(ids.size());
     words_.assign(none, -1);
-    ids_.clear();
-    to_left_.clear();
-    to_right_.clear();
+    words_.resize(none + most);
+    ids_.resize(most);
+    to_left_.resize(most);
+    to_right_.resize(most);
     const std::int32_t* const text = call_.text.ids.data();
+    const auto window = static_cast<std::uint64_t>(task_.window);
     std::int64_t paragraph = 0;
-    math::PhiloxBlock random{};
-    for (std::int64_t i = ids.begin; i < ids.end; ++i) {
-      const std::uint64_t place = place_of(i);
-      if (i == ids.begin || place % 2 == 0) {
-        random = math::philox4x32(call_.options->seed, {place / 2, kTextStream});
-      }
-      const std::int32_t word = text[i];
-      if (word < 0) {
-        end_paragraph(paragraph);
-        paragraph = std::ssize(ids_);
-      } else if (random.word[2 * (place % 2)] <= call_.keep[word]) {
-        words_.push_back(word);
-        ids_.push_back(i);
-        const std::uint64_t reach = (std::uint64_t{random.word[2 * (place % 2) + 1]} *
-                                     static_cast<std::uint64_t>(task_.window)) >> 32;
-        to_left_.push_back(static_cast<std::int32_t>(reach) + 1);
+    kept_ = 0;
+    for (std::int64_t i = ids.begin; i < ids.end;) {
+      const math::PhiloxBlock random = math::philox4x32(call_.options->seed, {place_of(i) / 2, kTextStream});
+      for (std::uint64_t half = place_of(i) % 2; half < 2 && i < ids.end; ++half, ++i) {
+        const std::int32_t word = text[i];
+        if (word < 0) {
+          end_paragraph(paragraph);
+          paragraph = kept_;
+          continue;
+        }
+        // No branch: one that nothing predicts costs more than what it saves.
+        const auto at = static_cast<std::size_t>(kept_);
+        words_[none + at] = word;
+        ids_[at] = i;
+        to_left_[at] = static_cast<std::int32_t>((random.word[2 * half + 1] * window) >> 32) + 1;
+        kept_ += random.word[2 * half] <= call_.keep[word] ? 1 : 0;
       }
     }
     end_paragraph(paragraph);
+    words_.resize(none + static_cast<std::size_t>(kept_));
     words_.insert(words_.end(), none, -1);
   }
 
   // Windows end at the paragraph that began with kept position `begin`.
   void end_paragraph(std::int64_t begin) {
-    const std::int64_t end = std::ssize(ids_);
+    const std::int64_t end = kept_;
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t reach = to_left_[static_cast<std::size_t>(i)];
       const std::int64_t left = std::min(reach, i - begin), right = std::min(reach, end - 1 - i);
       to_left_[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(left);
-      to_right_.push_back(static_cast<std::int32_t>(right));
+      to_right_[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(right);
       progress.pairs += left + right;
+    }
+  }
+
+  // All words first: the tables of the unigrams come from beyond the L1 cache, then many lines at once.
+  void draw(std::uint64_t first_block, std::vector<std::int32_t>& negatives) {
+    for (std::size_t s = 0; s < negatives.size(); s += 2) {
+      const math::PhiloxBlock random = math::philox4x32(call_.options->seed, {first_block + s / 2, kNegativeStream});
+      std::copy_n(random.word, 4, random_.data() + 2 * s);
+    }
+    for (std::size_t s = 0; s < negatives.size(); ++s) {
+      negatives[s] = static_cast<std::int32_t>(distribution_.id(&random_[2 * s], &random_[2 * s + 1]));
     }
   }
 
   // The block of the kept positions from `begin` on, with its negatives.
   SkipGramBlock block_at(std::int64_t begin, std::int64_t number) {
-    const std::int64_t kept = std::ssize(to_left_);
-    if (begin >= kept) return {};
+    if (begin >= kept_) return {};
     const std::int64_t first = ids_[static_cast<std::size_t>(begin)];
     const SkipGramText& text = call_.text;
     const double passed = static_cast<double>(first) / static_cast<double>(std::max(std::ssize(text.ids) - 1, 1L));
     std::vector<std::int32_t>& negatives = negatives_[number % 2];
-    const std::uint64_t start = place_of(first) * static_cast<std::uint64_t>(task_.samples / 2);
-    for (std::size_t s = 0; s < negatives.size(); s += 2) {
-      const math::PhiloxBlock random = math::philox4x32(call_.options->seed, {start + s / 2, kNegativeStream});
-      negatives[s] = static_cast<std::int32_t>(distribution_.id(random.word, random.word + 1));
-      negatives[s + 1] = static_cast<std::int32_t>(distribution_.id(random.word + 2, random.word + 3));
-    }
-    return {.count = std::min(task_.positions, kept - begin),
+    draw(place_of(first) * static_cast<std::uint64_t>(task_.samples / 2), negatives);
+    return {.count = std::min(task_.positions, kept_ - begin),
             .words = words_.data() + task_.window + begin,
             .to_left = to_left_.data() + begin,
             .to_right = to_right_.data() + begin,
@@ -133,7 +142,9 @@ class Worker {
   std::vector<std::int32_t> words_;              // kept ones, between `window` times -1
   std::vector<std::int64_t> ids_;                // where they are in the text
   std::vector<std::int32_t> to_left_, to_right_;  // their contexts on each side
-  std::vector<std::int32_t> negatives_[2];       // of this block and the next
+  std::int64_t kept_ = 0;                         // of each of these
+  std::vector<std::int32_t> negatives_[2];        // of this block and the next
+  std::vector<std::uint32_t> random_;             // two words for each negative
 };
 
 }  // namespace
