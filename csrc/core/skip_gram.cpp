@@ -64,14 +64,13 @@ SkipGram::SkipGram(const SkipGramOptions& options, std::span<const std::int64_t>
   for (std::size_t i = 0; i < counts.size(); ++i) {
     const double frequency = static_cast<double>(counts[i]) / total;
     const double p = keep_probability(frequency, options.sample);
-    keep_.push_back(static_cast<std::uint32_t>(std::ceil(p * 0x1p32) - 1.0));
     kept += frequency * p;
     commonest_kept_ = std::max(commonest_kept_, frequency * p);
     const double q = static_cast<double>(unigram_.weights()[i]) / weights;
     commonest_negative_ = std::max(commonest_negative_, q);
     const double expected = drawn * q;
-    terms_.push_back(static_cast<float>(options.loss == SkipGramLoss::kNegativeSampling ? expected
-                                                                                        : std::log(expected)));
+    const double term = options.loss == SkipGramLoss::kNegativeSampling ? expected : std::log(expected);
+    words_.push_back({static_cast<std::uint32_t>(std::ceil(p * 0x1p32) - 1.0), static_cast<float>(term)});
   }
   commonest_kept_ /= kept;
 }
@@ -109,8 +108,7 @@ SkipGramProgress SkipGram::train(const EmbeddingTable& vectors, const EmbeddingT
                                .options = &options_,
                                .samples = samples_,
                                .positions = block_positions(std::max(text.first_rate, text.last_rate)),
-                               .keep = keep_.data(),
-                               .terms = terms_.data(),
+                               .words = words_.data(),
                                .negatives = unigram_.distribution(),
                                .text = text,
                                .threads = static_cast<int>(threads)});

@@ -32,8 +32,6 @@ class SkipGramStep {
     x_part_ = positions * width;
     c_part_ = contexts * width;
     n_part_ = task.samples * width;
-    context_terms_ = take(contexts + 16);  // read by whole vectors
-    sample_terms_ = take(task.samples);
     context_rows_ = reinterpret_cast<float**>(take(contexts * 2));
     s_.slots = slots;
     s_.g = take(positions * task.samples);
@@ -102,13 +100,9 @@ class SkipGramStep {
     for (std::int64_t j = 0; j < s_.contexts; ++j) {
       const std::int32_t word = block_.words[j - task_.window];
       context_rows_[j] = word < 0 ? nullptr : output_row(word);
-      context_terms_[j] = word < 0 ? 0.0f : task_.terms[word];
     }
     s_.context_rows = context_rows_;
-    for (std::int64_t n = 0; n < s_.samples; ++n) {
-      s_.output_rows[n] = output_row(block_.negatives[n]);
-      sample_terms_[n] = task_.terms[block_.negatives[n]];
-    }
+    for (std::int64_t n = 0; n < s_.samples; ++n) s_.output_rows[n] = output_row(block_.negatives[n]);
     for_parts([&](const SkipGramPart& part) {
       kernels_.copy(s_.vector_rows, s_.count, part, part.x);
       kernels_.copy(context_rows_, s_.contexts, part, part.c);
@@ -128,18 +122,20 @@ class SkipGramStep {
 
   template <SkipGramLoss kLoss>
   void apply_negatives() {
+    Vec<float> sum{};
     for (std::int64_t i = 0; i < s_.count; ++i) {
       float* const g = s_.g + i * s_.samples;
       const float weight = task_.negative_weight * pairs_of(i);
       Vec<float> loss{};
       for (std::int64_t n = 0; n < s_.samples; n += kLanes<float>) {
-        const Vec<float> logit = kLoss == SkipGramLoss::kNce ? load(g + n) - load(sample_terms_ + n) : load(g + n);
+        const Vec<float> logit = kLoss == SkipGramLoss::kNce ? load(g + n) - load(block_.negative_terms + n) : load(g + n);
         const auto logistic = math::logistic<float, Vec<float>, VecBits<float>>(logit);
         loss += logistic.softplus;
         store(g + n, logistic.sigmoid * (weight * -block_.rate));
       }
-      loss_lanes_ += loss * weight;
+      sum += loss * weight;
     }
+    loss_lanes_ = sum;
   }
 
   // Leaves the negatives' share of the sum of their exponentials in place of the logits.
@@ -148,7 +144,7 @@ class SkipGramStep {
       float* const g = s_.g + i * s_.samples;
       Vec<float> largest = broadcast(math::kLeastLogit<float>);
       for (std::int64_t n = 0; n < s_.samples; n += kLanes<float>) {
-        const Vec<float> logit = load(g + n) - load(sample_terms_ + n);
+        const Vec<float> logit = load(g + n) - load(block_.negative_terms + n);
         store(g + n, logit);
         largest = logit > largest ? logit : largest;
       }
@@ -189,7 +185,7 @@ class SkipGramStep {
       const VecBits<float> is_pair =
           (slot >= first) & (slot < end) & (slot != static_cast<std::int32_t>(s_.window));
       const Vec<float> logit = is_pair ? sums_of_rows<float>(lanes) : Vec<float>{};
-      const Vec<float> term = load(context_terms_ + i + o);
+      const Vec<float> term = load(block_.terms - s_.window + i + o);
       Vec<float> loss, slope;  // slope: -dloss/dlogit
       if constexpr (kLoss == SkipGramLoss::kNegativeSampling) {
         // softplus(-u) and sigmoid(-u) from those of u, without cancellation.
@@ -218,7 +214,6 @@ class SkipGramStep {
   std::int64_t parts_;
   SkipGramPart first_;
   std::int64_t x_part_, c_part_, n_part_;  // floats from one part to the next
-  float *context_terms_, *sample_terms_;
   float** context_rows_;
   SkipGramState s_;
   SoftmaxRow softmax_[64];
