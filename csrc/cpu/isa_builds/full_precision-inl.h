@@ -86,6 +86,6 @@ const SamplerKernels kSampler = {
     .log_uniform_draws = log_uniform_draws, .log_uniform_counts = log_uniform_counts, .counts = expected_counts};
 
 extern const SkipGramKernels kSkipGram;
-const SkipGramKernels kSkipGram = {.scratch_floats = skip_gram_scratch, .step = skip_gram_step};
+const SkipGramKernels kSkipGram = kSkipGramKernels<FloatProducts>;
 
 }  // namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE

@@ -3,7 +3,8 @@
 //
 // A part is NV vectors wide, and so is the distance of its rows: 100 columns are one part of seven vectors of 16, 300
 // three of seven. Sums of one or two rows stay in registers, so that every product reads its operands where they are.
-// Past the last column, parts hold zeros.
+// Past the last column, parts hold zeros. A class of products says what the three products with the negatives read and
+// how they multiply: FloatProducts here, or bfloat16_products-inl.h.
 
 constexpr int kMostPartVectors = kVectorBytes == 64 ? 8 : 6;  // two rows of sums, two broadcasts: 32 or 16 registers
 constexpr int kLogitRows = kVectorBytes == 64 ? 8 : 4;        // by two vectors
@@ -70,13 +71,16 @@ struct SkipGramState {
   float* const* context_rows;             // [contexts]; null: none
   const std::int32_t *to_left, *to_right;
   float *g, *band, *lanes;
+  float *g_along, *g_across;  // G [L, S] as A of dX and of dN
   RowsAhead ahead;
 };
 
-// Columns [begin, begin + columns) of X [L, width], C, N, and N transposed in panels.
+// Columns [begin, begin + columns) of X [L, width], C [L + 2 W, width], N [S, width], and N transposed in panels.
 struct SkipGramPart {
   std::int64_t begin, columns;
   float *x, *c, *n, *n_transposed;
+  float *x_along, *n_along;    // X and N transposed as A and B of the logits
+  float *x_across, *n_across;  // as B of dN and of dX
 };
 
 // Keeps the compiler from reading memory again at each use of the value: the load ports would be the limit.
@@ -88,12 +92,24 @@ struct SkipGramPart {
 #endif
 }
 
+// Products of the copies themselves.
+struct FloatProducts {
+  static constexpr std::int64_t kSteps = 1;  // of the inner dimension in a word of an operand
+  static constexpr bool kCopies = false;     // operands have memory of their own
+
+  static constexpr std::int64_t words(std::int64_t steps) { return steps; }
+  [[gnu::always_inline]] static Vec<float> add(Vec<float> sum, Vec<float> a, Vec<float> b) { return sum + a * b; }
+  template <int NV>
+  static void enter(const SkipGramState&, const SkipGramPart&) {}
+  static void enter_grad(const SkipGramState&) {}
+};
+
 // sum[r][v] += a[r][k] b[k][v], over k.
-template <int R, int NV>
-[[gnu::always_inline]] inline void accumulate(Vec<float> (&sum)[R][NV], std::int64_t depth, const float* a,
+template <class Products, int R, int NV>
+[[gnu::always_inline]] inline void accumulate(Vec<float> (&sum)[R][NV], std::int64_t words, const float* a,
                                               std::int64_t a_row, std::int64_t a_step, const float* b,
                                               std::int64_t b_step) {
-  for (std::int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
+  for (std::int64_t k = 0; k < words; ++k, a += a_step, b += b_step) {
     Vec<float> b_k[NV];
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
@@ -104,12 +120,12 @@ template <int R, int NV>
     for (int r = 0; r < R; ++r) {
       const Vec<float> a_rk = broadcast(a[r * a_row]);
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) sum[r][v] += a_rk * b_k[v];
+      for (int v = 0; v < NV; ++v) sum[r][v] = Products::add(sum[r][v], a_rk, b_k[v]);
     }
   }
 }
 
-template <int NV>
+template <class Products, int NV>
 struct SkipGramPartKernels {
   static constexpr std::int64_t kWidth = NV * kLanes<float>;
 
@@ -131,19 +147,23 @@ struct SkipGramPartKernels {
     }
   }
 
-  static void transpose_samples(const SkipGramState& s, const SkipGramPart& part) {
+  // What the products read beside the copies.
+  static void enter(const SkipGramState& s, const SkipGramPart& part) {
     const float* rows[128];
     for (std::int64_t r = 0; r < s.samples; ++r) rows[r] = part.n + r * kWidth;
     pack_transposed(rows, s.samples, kWidth, part.n_transposed);
+    Products::template enter<NV>(s, part);
   }
 
   // G = X N^T, or G += X N^T but for the first part.
   static void multiply_logits(SkipGramState& s, const SkipGramPart& part) {
+    constexpr std::int64_t kRow = Products::words(kWidth);
     for (std::int64_t p = 0; p < s.samples; p += kPanel<float>) {
       for (std::int64_t i = 0; i < s.count; i += kLogitRows) {
         s.ahead.ask(1);
         Vec<float> sum[kLogitRows][2] = {};
-        accumulate(sum, part.columns, part.x + i * kWidth, kWidth, 1, part.n_transposed + p * kWidth, kPanel<float>);
+        accumulate<Products>(sum, Products::words(part.columns), part.x_along + i * kRow, kRow, 1,
+                             part.n_along + p * kRow, kPanel<float>);
 #pragma GCC unroll 8
         for (int r = 0; r < kLogitRows; ++r) {
           float* const to = s.g + (i + r) * s.samples + p;
@@ -187,10 +207,11 @@ struct SkipGramPartKernels {
 
   // Vectors of centres += G N + band C.
   static void update_vectors(SkipGramState& s, const SkipGramPart& part) {
+    const std::int64_t g_row = s.samples / Products::kSteps;
     for (std::int64_t i = 0; i < s.count; i += 2) {
       s.ahead.ask(1);
       Vec<float> sum[2][NV] = {};
-      accumulate(sum, s.samples, s.g + i * s.samples, s.samples, 1, part.n, kWidth);
+      accumulate<Products>(sum, g_row, s.g_along + i * g_row, g_row, 1, part.n_across, kWidth);
 #pragma GCC unroll 2
       for (int r = 0; r < 2; ++r) {
         const std::int64_t at = i + r;
@@ -205,10 +226,11 @@ struct SkipGramPartKernels {
 
   // Outputs of negatives += G^T X.
   static void update_samples(SkipGramState& s, const SkipGramPart& part) {
+    const std::int64_t steps = (s.count + Products::kSteps - 1) / Products::kSteps;
     for (std::int64_t n = 0; n < s.samples; n += 2) {
       s.ahead.ask(2);
       Vec<float> sum[2][NV] = {};
-      accumulate(sum, s.count, s.g + n, 1, s.samples, part.x, kWidth);
+      accumulate<Products>(sum, steps, s.g_across + n, 1, s.samples, part.x_across, kWidth);
 #pragma GCC unroll 2
       for (int r = 0; r < 2; ++r) add_to_row(s.output_rows[n + r] + part.begin, sum[r], part.columns);
     }
@@ -232,7 +254,7 @@ struct SkipGramPartKernels {
 struct SkipGramPartTable {
   std::int64_t width;
   void (*copy)(const float* const*, std::int64_t, const SkipGramPart&, float*);
-  void (*transpose_samples)(const SkipGramState&, const SkipGramPart&);
+  void (*enter)(const SkipGramState&, const SkipGramPart&);
   void (*multiply_logits)(SkipGramState&, const SkipGramPart&);
   void (*multiply_pairs)(const SkipGramState&, const SkipGramPart&, std::int64_t);
   void (*update_vectors)(SkipGramState&, const SkipGramPart&);
@@ -240,21 +262,22 @@ struct SkipGramPartTable {
   void (*update_contexts)(SkipGramState&, const SkipGramPart&);
 };
 
-template <int NV, class K = SkipGramPartKernels<NV>>
+template <class Products, int NV, class K = SkipGramPartKernels<Products, NV>>
 constexpr SkipGramPartTable kSkipGramPartTable = {
-    K::kWidth,         K::copy,           K::transpose_samples, K::multiply_logits,
-    K::multiply_pairs, K::update_vectors, K::update_samples,    K::update_contexts,
+    K::kWidth,         K::copy,           K::enter,          K::multiply_logits,
+    K::multiply_pairs, K::update_vectors, K::update_samples, K::update_contexts,
 };
 
-template <int... NV>
+template <class Products, int... NV>
 const SkipGramPartTable& skip_gram_part_table(std::int64_t vectors, std::integer_sequence<int, NV...>) {
-  static constexpr SkipGramPartTable kTables[] = {kSkipGramPartTable<NV + 1>...};
+  static constexpr SkipGramPartTable kTables[] = {kSkipGramPartTable<Products, NV + 1>...};
   return kTables[vectors - 1];
 }
 
 // Of the equal parts that rows of D columns are cut into.
-inline const SkipGramPartTable& skip_gram_part_table(std::int64_t dim) {
+template <class Products>
+const SkipGramPartTable& skip_gram_part_table(std::int64_t dim) {
   const std::int64_t vectors = (dim + kLanes<float> - 1) / kLanes<float>;
-  return skip_gram_part_table(even_part(vectors, kMostPartVectors),
-                              std::make_integer_sequence<int, kMostPartVectors>{});
+  return skip_gram_part_table<Products>(even_part(vectors, kMostPartVectors),
+                                        std::make_integer_sequence<int, kMostPartVectors>{});
 }

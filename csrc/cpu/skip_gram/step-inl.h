@@ -11,34 +11,42 @@
 // For one position at D = 100, S = 32, W = 5 and vectors of 16 floats: 650 multiply-adds of vectors in the products, 170
 // in the band (47 for logits and for dX each, where windows reach 3 on average, 77 and zeros among them for dC).
 
+template <class Products>
 class SkipGramStep {
  public:
   SkipGramStep(const SkipGramTask& task, const SkipGramBlock& block, float* memory)
-      : task_(task), block_(block), kernels_(skip_gram_part_table(task.dim)) {
+      : task_(task), block_(block), kernels_(skip_gram_part_table<Products>(task.dim)) {
     const auto padded = [](std::int64_t floats) { return (floats + 15) / 16 * 16; };
     const auto take = [&](std::int64_t floats) {
       used_ += padded(floats);
       return memory == nullptr ? nullptr : memory + used_ - padded(floats);
     };
-    const std::int64_t positions = padded(task.positions), contexts = task.positions + 2 * task.window;
-    const std::int64_t width = kernels_.width, slots = padded(2 * task.window + 1);
-    parts_ = (task.dim + width - 1) / width;
-    first_ = {.begin = 0,
-              .columns = width,
-              .x = take(parts_ * positions * width),
-              .c = take(parts_ * contexts * width),
-              .n = take(parts_ * task.samples * width),
-              .n_transposed = take(parts_ * task.samples * width)};
-    x_part_ = positions * width;
-    c_part_ = contexts * width;
-    n_part_ = task.samples * width;
-    context_rows_ = reinterpret_cast<float**>(take(contexts * 2));
+    width_ = kernels_.width;
+    words_ = Products::words(width_);
+    positions_ = padded(task.positions);
+    contexts_ = task.positions + 2 * task.window;
+    parts_ = (task.dim + width_ - 1) / width_;
+    const std::int64_t samples = task.samples, slots = padded(2 * task.window + 1);
+    first_.x = take(parts_ * positions_ * width_);
+    first_.c = take(parts_ * contexts_ * width_);
+    first_.n = take(parts_ * samples * width_);
+    first_.n_transposed = take(parts_ * samples * width_);
+    s_.g = take(positions_ * samples);
+    const auto take_operand = [&](float* copied, std::int64_t floats) {
+      return Products::kCopies ? take(floats) : copied;
+    };
+    first_.x_along = take_operand(first_.x, parts_ * positions_ * words_);
+    first_.n_along = take_operand(first_.n_transposed, parts_ * samples * words_);
+    first_.x_across = take_operand(first_.x, parts_ * positions_ * width_ / Products::kSteps);
+    first_.n_across = take_operand(first_.n, parts_ * samples * width_ / Products::kSteps);
+    s_.g_along = take_operand(s_.g, positions_ * samples / Products::kSteps);
+    s_.g_across = take_operand(s_.g, positions_ * samples / Products::kSteps);
+    context_rows_ = reinterpret_cast<float**>(take(contexts_ * 2));
     s_.slots = slots;
-    s_.g = take(positions * task.samples);
-    s_.band = take(positions * slots);
+    s_.band = take(positions_ * slots);
     s_.lanes = take(slots * kLanes<float>);
     s_.window = task.window;
-    s_.samples = task.samples;
+    s_.samples = samples;
   }
 
   std::int64_t scratch_floats() const { return used_; }
@@ -55,9 +63,11 @@ class SkipGramStep {
     for (std::int64_t i = 0; i < s_.count; ++i) {
       s_.ahead.ask(1);
       for_parts([&](const SkipGramPart& part) { kernels_.multiply_pairs(s_, part, i); });
-      apply_pairs<kLoss>(i);
+      add_up_pairs(i);
     }
+    apply_pairs<kLoss>();
     if constexpr (kLoss == SkipGramLoss::kSampledSoftmax) weigh_negatives();
+    Products::enter_grad(s_);
     for_parts([&](const SkipGramPart& part) {
       kernels_.update_vectors(s_, part);
       kernels_.update_samples(s_, part);
@@ -75,15 +85,20 @@ class SkipGramStep {
 
   template <class Work>
   [[gnu::always_inline]] void for_parts(const Work& work) const {
-    SkipGramPart part = first_;
+    const std::int64_t samples = s_.samples;
     for (std::int64_t p = 0; p < parts_; ++p) {
-      part.columns = task_.dim - part.begin < kernels_.width ? task_.dim - part.begin : kernels_.width;
-      work(part);
-      part.begin += kernels_.width;
-      part.x += x_part_;
-      part.c += c_part_;
-      part.n += n_part_;
-      part.n_transposed += n_part_;
+      const std::int64_t begin = p * width_, along = p * words_, across = p * width_ / Products::kSteps;
+      const std::int64_t left = task_.dim - begin;
+      work(SkipGramPart{.begin = begin,
+                        .columns = left < width_ ? left : width_,
+                        .x = first_.x + begin * positions_,
+                        .c = first_.c + begin * contexts_,
+                        .n = first_.n + begin * samples,
+                        .n_transposed = first_.n_transposed + begin * samples,
+                        .x_along = first_.x_along + along * positions_,
+                        .n_along = first_.n_along + along * samples,
+                        .x_across = first_.x_across + across * positions_,
+                        .n_across = first_.n_across + across * samples});
     }
   }
 
@@ -107,7 +122,7 @@ class SkipGramStep {
       kernels_.copy(s_.vector_rows, s_.count, part, part.x);
       kernels_.copy(context_rows_, s_.contexts, part, part.c);
       kernels_.copy(s_.output_rows, s_.samples, part, part.n);
-      kernels_.transpose_samples(s_, part);
+      kernels_.enter(s_, part);
     });
     s_.ahead.bytes = task_.dim * static_cast<std::int64_t>(sizeof(float));
     for (std::int64_t i = 0; i < next.count; ++i) {
@@ -170,64 +185,83 @@ class SkipGramStep {
     }
   }
 
-  // The pairs of a centre: losses, and its slots of the band.
-  template <SkipGramLoss kLoss>
-  void apply_pairs(std::int64_t i) {
-    const auto first = static_cast<std::int32_t>(s_.window - block_.to_left[i]);
-    const auto end = static_cast<std::int32_t>(s_.window + 1 + block_.to_right[i]);
-    VecBits<float> slot;
-    for (int lane = 0; lane < kLanes<float>; ++lane) slot[lane] = lane;
-    Vec<float> slopes{};
-    for (std::int64_t o = 0; o < s_.slots; o += kLanes<float>, slot += kLanes<float>) {
+  // Leaves the logits of the pairs of a centre in its slots of the band. What is in others is not used.
+  void add_up_pairs(std::int64_t i) {
+    for (std::int64_t o = 0; o < s_.slots; o += kLanes<float>) {
       Vec<float> lanes[kLanes<float>];
 #pragma GCC unroll 16
       for (int r = 0; r < kLanes<float>; ++r) lanes[r] = load(s_.lanes + (o + r) * kLanes<float>);
-      const VecBits<float> is_pair =
-          (slot >= first) & (slot < end) & (slot != static_cast<std::int32_t>(s_.window));
-      const Vec<float> logit = is_pair ? sums_of_rows<float>(lanes) : Vec<float>{};
-      const Vec<float> term = load(block_.terms - s_.window + i + o);
-      Vec<float> loss, slope;  // slope: -dloss/dlogit
-      if constexpr (kLoss == SkipGramLoss::kNegativeSampling) {
-        // softplus(-u) and sigmoid(-u) from those of u, without cancellation.
-        const auto of = math::logistic<float, Vec<float>, VecBits<float>>(logit);
-        const Vec<float> positive = logit < 0.0f ? -logit : Vec<float>{};
-        loss = (positive + of.log1p_e) - term * of.softplus;
-        slope = (logit > 0.0f ? of.complement : 1.0f - of.sigmoid) + term * of.sigmoid;
-      } else {
-        const Vec<float> other = kLoss == SkipGramLoss::kNce ? term : term + softmax_[i].log_sum;
-        const auto of = math::logistic<float, Vec<float>, VecBits<float>>(other - logit);
-        loss = of.softplus;
-        slope = of.sigmoid;
-      }
-      loss_lanes_ += is_pair ? loss : Vec<float>{};
-      slope = is_pair ? slope : Vec<float>{};
-      if constexpr (kLoss == SkipGramLoss::kSampledSoftmax) slopes += slope;
-      store(s_.band + i * s_.slots + o, slope * block_.rate);
+      store(s_.band + i * s_.slots + o, sums_of_rows<float>(lanes));
     }
-    if constexpr (kLoss == SkipGramLoss::kSampledSoftmax) softmax_[i].slope = sum_of_lanes<float>(slopes);
+  }
+
+  // Losses, and the band in place of its logits. A loop of its own, so that one vector does not wait for the other.
+  template <SkipGramLoss kLoss>
+  void apply_pairs() {
+    Vec<float> sum{};
+    for (std::int64_t i = 0; i < s_.count; ++i) {
+      const auto first = static_cast<std::int32_t>(s_.window - block_.to_left[i]);
+      const auto end = static_cast<std::int32_t>(s_.window + 1 + block_.to_right[i]);
+      VecBits<float> slot;
+      for (int lane = 0; lane < kLanes<float>; ++lane) slot[lane] = lane;
+      Vec<float> slopes{};
+      for (std::int64_t o = 0; o < s_.slots; o += kLanes<float>, slot += kLanes<float>) {
+        const VecBits<float> is_pair =
+            (slot >= first) & (slot < end) & (slot != static_cast<std::int32_t>(s_.window));
+        const Vec<float> logit = is_pair ? load(s_.band + i * s_.slots + o) : Vec<float>{};
+        const Vec<float> term = load(block_.terms - s_.window + i + o);
+        Vec<float> loss, slope;  // slope: -dloss/dlogit
+        if constexpr (kLoss == SkipGramLoss::kNegativeSampling) {
+          // softplus(-u) and sigmoid(-u) from those of u, without cancellation.
+          const auto of = math::logistic<float, Vec<float>, VecBits<float>>(logit);
+          const Vec<float> positive = logit < 0.0f ? -logit : Vec<float>{};
+          loss = (positive + of.log1p_e) - term * of.softplus;
+          slope = (logit > 0.0f ? of.complement : 1.0f - of.sigmoid) + term * of.sigmoid;
+        } else {
+          const Vec<float> other = kLoss == SkipGramLoss::kNce ? term : term + softmax_[i].log_sum;
+          const auto of = math::logistic<float, Vec<float>, VecBits<float>>(other - logit);
+          loss = of.softplus;
+          slope = of.sigmoid;
+        }
+        sum += is_pair ? loss : Vec<float>{};
+        slope = is_pair ? slope : Vec<float>{};
+        if constexpr (kLoss == SkipGramLoss::kSampledSoftmax) slopes += slope;
+        store(s_.band + i * s_.slots + o, slope * block_.rate);
+      }
+      if constexpr (kLoss == SkipGramLoss::kSampledSoftmax) softmax_[i].slope = sum_of_lanes<float>(slopes);
+    }
+    loss_lanes_ += sum;
   }
 
   const SkipGramTask& task_;
   const SkipGramBlock& block_;
   const SkipGramPartTable& kernels_;
   std::int64_t used_ = 0;  // floats of scratch memory
-  std::int64_t parts_;
+  std::int64_t parts_, width_, words_;  // words: in a row of an operand
+  std::int64_t positions_, contexts_;   // of a whole block, padded
   SkipGramPart first_;
-  std::int64_t x_part_, c_part_, n_part_;  // floats from one part to the next
   float** context_rows_;
   SkipGramState s_;
   SoftmaxRow softmax_[64];
   Vec<float> loss_lanes_{};
 };
 
-std::int64_t skip_gram_scratch(const SkipGramTask& task) { return SkipGramStep(task, {}, nullptr).scratch_floats(); }
+template <class Products>
+std::int64_t skip_gram_scratch(const SkipGramTask& task) {
+  return SkipGramStep<Products>(task, {}, nullptr).scratch_floats();
+}
 
+template <class Products>
 double skip_gram_step(const SkipGramTask& task, const SkipGramBlock& block, const SkipGramBlock& next, float* scratch) {
-  SkipGramStep step(task, block, scratch);
+  SkipGramStep<Products> step(task, block, scratch);
   switch (task.loss) {
-    case SkipGramLoss::kNce: return step.run<SkipGramLoss::kNce>(next);
-    case SkipGramLoss::kSampledSoftmax: return step.run<SkipGramLoss::kSampledSoftmax>(next);
+    case SkipGramLoss::kNce: return step.template run<SkipGramLoss::kNce>(next);
+    case SkipGramLoss::kSampledSoftmax: return step.template run<SkipGramLoss::kSampledSoftmax>(next);
     case SkipGramLoss::kNegativeSampling: break;
   }
-  return step.run<SkipGramLoss::kNegativeSampling>(next);
+  return step.template run<SkipGramLoss::kNegativeSampling>(next);
 }
+
+template <class Products>
+constexpr SkipGramKernels kSkipGramKernels = {.scratch_floats = skip_gram_scratch<Products>,
+                                              .step = skip_gram_step<Products>};
