@@ -64,9 +64,7 @@ def assert_same(result, expected):
 def test_one_thread_is_the_twin(loss, options):
     ids, counts = text_of(200, 1500)
     tables = tables_of(200, 20)
-    assert_same(
-        trained(*tables, counts, ids, loss=loss, **options), twin(*tables, counts, ids, loss=loss, **options)
-    )
+    assert_same(trained(*tables, counts, ids, loss=loss, **options), twin(*tables, counts, ids, loss=loss, **options))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -107,7 +105,10 @@ def test_texts_of_several_parts_are_the_twins():
     assert_same(trained(*tables, counts, ids), twin(*tables, counts, ids))
 
 
-@pytest.mark.parametrize("text", [[], [-1], [-1, -1, -1], [0], [0, -1], [-1, 0, -1, 1, -1], [0, 1], [0, 1, -1]], ids=str)
+TEXTS: list[list[int]] = [[], [-1], [-1, -1, -1], [0], [0, -1], [-1, 0, -1, 1, -1], [0, 1], [0, 1, -1]]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=str)
 def test_texts_without_pairs_or_with_few(text):
     ids, counts = np.array(text, np.int32), np.array([3, 2])
     tables = tables_of(2, 5)
@@ -211,10 +212,59 @@ def test_medium_precision_is_near_the_twin():
 
 
 def test_blocks_are_as_long_as_is_stable():
-    ids, counts = text_of(1000, 100_000)
+    _, counts = text_of(1000, 100_000)
     for options in (dict(), dict(negative=20), dict(window=30, negative=15), dict(loss="sampled_softmax")):
         model = _core.SkipGram(*tables_of(1000, 2), counts, **options)
         expected = reference.SkipGram(counts, **options)
         assert model.num_samples == expected.num_samples
         for rate in (0.0, 0.01, 0.05, 0.1, 1.0, 100.0):
             assert model.block_positions(rate) == expected.block_positions(rate)
+
+
+# ---- errors ------------------------------------------------------------------------------------------------
+
+
+def refused(
+    error, match, *, vectors=None, outputs=None, counts=(3, 2), ids=(0, 1), rates=(0.1, 0.1), threads=1, **more
+):
+    """Nothing is written by what is refused."""
+    tables = tables_of(2, 4)
+    vectors, outputs = tables[0] if vectors is None else vectors, tables[1] if outputs is None else outputs
+    before = [np.array(table) for table in (vectors, outputs)]
+    with pytest.raises(error, match=match):
+        _core.SkipGram(vectors, outputs, counts, **more).train(np.asarray(ids), 0, rates, threads)
+    for table, values in zip((vectors, outputs), before, strict=True):
+        np.testing.assert_array_equal(table, values)
+
+
+INT32 = np.array([0, 1], np.int32)
+ERRORS = {
+    "window": (ValueError, "window = 0: expected 1 to 1024", dict(window=0)),
+    "negative": (ValueError, "negative = 0: expected 1 to 1024", dict(negative=0)),
+    "sample": (ValueError, "sample = -1: expected a finite number", dict(sample=-1.0)),
+    "exponent": (ValueError, "ns_exponent = nan", dict(ns_exponent=float("nan"))),
+    "loss": (ValueError, "loss = 'hinge': expected 'negative_sampling', 'nce' or", dict(loss="hinge")),
+    "counts": (ValueError, r"counts\[1\] = 0: expected at least 1", dict(counts=(3, 0))),
+    "words": (ValueError, "vectors has shape .2, 4.: expected .V, D. with V = 3", dict(counts=(3, 2, 1))),
+    "outputs": (ValueError, "outputs has shape .2, 5.: expected that of vectors", dict(outputs=tables_of(2, 5)[0])),
+    "float64": (TypeError, "vectors has dtype float64: expected float32", dict(vectors=np.zeros((2, 4)))),
+    "list": (TypeError, "vectors is a list", dict(vectors=[[0.0] * 4] * 2)),
+    "columns": (ValueError, "contiguous rows", dict(vectors=np.zeros((4, 2), np.float32).T)),
+    "ids": (TypeError, "ids has dtype int64: expected int32", dict(ids=np.array([0, 1]))),
+    "strided ids": (ValueError, "ids has a stride of 2", dict(ids=np.zeros(4, np.int32)[::2])),
+    "large id": (ValueError, r"ids\[1\] = 2: expected a word in \[0, 2\)", dict(ids=np.array([0, 2], np.int32))),
+    "negative id": (ValueError, r"ids\[0\] = -2", dict(ids=np.array([-2, 0], np.int32))),
+    "rate": (ValueError, r"rates\[1\] = inf", dict(ids=INT32, rates=(0.1, float("inf")))),
+    "threads": (ValueError, "threads = 0: expected 1 to 4096", dict(ids=INT32, threads=0)),
+}
+
+
+@pytest.mark.parametrize("error, match, arguments", ERRORS.values(), ids=ERRORS)
+def test_errors_name_the_argument_and_nothing_is_written(error, match, arguments):
+    refused(error, match, **arguments)
+
+
+def test_a_read_only_table_is_refused():
+    table = tables_of(2, 4)[0]
+    table.flags.writeable = False
+    refused(ValueError, "outputs is read-only", outputs=table)

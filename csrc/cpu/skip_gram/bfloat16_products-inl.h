@@ -1,5 +1,6 @@
-// The products of a skip-gram block with its negatives in bfloat16: operands rounded once, sums in float32. Compiled once
-// per instruction set; the rules are in simd-inl.h. Include after a file with rounded_pairs() and before step-inl.h.
+// The products of a skip-gram block with its negatives in bfloat16: operands rounded once, sums in float32. Compiled
+// once per instruction set; the rules are in simd-inl.h. Include after a file with rounded_pairs() and before
+// step-inl.h.
 //
 // A word of an operand is a pair of steps of the inner dimension, any two as long as both operands have the same: along
 // a row steps k and k + 16 of 32, so that a pair comes from two vectors; across rows those of two rows.

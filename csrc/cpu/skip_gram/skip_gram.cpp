@@ -84,15 +84,15 @@ class Worker {
 
 SkipGramProgress train_skip_gram(const SkipGramCall& call) {
   const SkipGramOptions& options = *call.options;
-  const SkipGramTask task{.vectors = call.vectors,
-                          .outputs = call.outputs,
-                          .dim = call.dim,
-                          .window = options.window,
-                          .samples = call.samples,
-                          .positions = call.positions,
-                          .loss = options.loss,
-                          .negative_weight = static_cast<float>(static_cast<double>(options.negative) /
-                                                                static_cast<double>(call.samples))};
+  const SkipGramTask task{
+      .vectors = call.vectors,
+      .outputs = call.outputs,
+      .dim = call.dim,
+      .window = options.window,
+      .samples = call.samples,
+      .positions = call.positions,
+      .loss = options.loss,
+      .negative_weight = static_cast<float>(static_cast<double>(options.negative) / static_cast<double>(call.samples))};
   const SkipGramKernels& kernels = skip_gram_kernels(current_isa(), options.precision);
   const std::int64_t parts = (std::ssize(call.text.ids) + kIdsAtOnce - 1) / kIdsAtOnce;
   const int threads = static_cast<int>(std::clamp(parts, std::int64_t{1}, std::int64_t{call.threads}));

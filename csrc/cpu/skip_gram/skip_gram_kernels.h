@@ -20,11 +20,11 @@ struct SkipGramTask {
 // Up to L positions of the text and their negatives.
 struct SkipGramBlock {
   std::int64_t count = 0;
-  const std::int32_t* words = nullptr;                           // [-window, count + window); -1: there is none
-  const float* terms = nullptr;                                  // of these words
-  const std::int32_t *to_left = nullptr, *to_right = nullptr;    // [count]: contexts of a centre on each side
-  const std::int32_t* negatives = nullptr;                       // [S]
-  const float* negative_terms = nullptr;                         // [S]; unless losses have none
+  const std::int32_t* words = nullptr;                         // [-window, count + window); -1: there is none
+  const float* terms = nullptr;                                // of these words
+  const std::int32_t *to_left = nullptr, *to_right = nullptr;  // [count]: contexts of a centre on each side
+  const std::int32_t* negatives = nullptr;                     // [S]
+  const float* negative_terms = nullptr;                       // [S]; unless losses have none
   float rate = 0;
 };
 

@@ -8,8 +8,8 @@
 // read from copies, which stay in the L1 and L2 cache, so that each gradient is at the values that the block has found
 // and goes to its row of the table at once. G and the band hold -rate dloss/dlogit.
 //
-// For one position at D = 100, S = 32, W = 5 and vectors of 16 floats: 650 multiply-adds of vectors in the products, 170
-// in the band (47 for logits and for dX each, where windows reach 3 on average, 77 and zeros among them for dC).
+// For one position at D = 100, S = 32, W = 5 and vectors of 16 floats: 650 multiply-adds of vectors in the products,
+// 170 in the band (47 for logits and for dX each, where windows reach 3 on average, 77 and zeros among them for dC).
 
 template <class Products>
 class SkipGramStep {
@@ -143,7 +143,8 @@ class SkipGramStep {
       const float weight = task_.negative_weight * pairs_of(i);
       Vec<float> loss{};
       for (std::int64_t n = 0; n < s_.samples; n += kLanes<float>) {
-        const Vec<float> logit = kLoss == SkipGramLoss::kNce ? load(g + n) - load(block_.negative_terms + n) : load(g + n);
+        const Vec<float> logit =
+            kLoss == SkipGramLoss::kNce ? load(g + n) - load(block_.negative_terms + n) : load(g + n);
         const auto logistic = math::logistic<float, Vec<float>, VecBits<float>>(logit);
         loss += logistic.softplus;
         store(g + n, logistic.sigmoid * (weight * -block_.rate));
@@ -206,8 +207,7 @@ class SkipGramStep {
       for (int lane = 0; lane < kLanes<float>; ++lane) slot[lane] = lane;
       Vec<float> slopes{};
       for (std::int64_t o = 0; o < s_.slots; o += kLanes<float>, slot += kLanes<float>) {
-        const VecBits<float> is_pair =
-            (slot >= first) & (slot < end) & (slot != static_cast<std::int32_t>(s_.window));
+        const VecBits<float> is_pair = (slot >= first) & (slot < end) & (slot != static_cast<std::int32_t>(s_.window));
         const Vec<float> logit = is_pair ? load(s_.band + i * s_.slots + o) : Vec<float>{};
         const Vec<float> term = load(block_.terms - s_.window + i + o);
         Vec<float> loss, slope;  // slope: -dloss/dlogit
@@ -236,7 +236,7 @@ class SkipGramStep {
   const SkipGramTask& task_;
   const SkipGramBlock& block_;
   const SkipGramPartTable& kernels_;
-  std::int64_t used_ = 0;  // floats of scratch memory
+  std::int64_t used_ = 0;               // floats of scratch memory
   std::int64_t parts_, width_, words_;  // words: in a row of an operand
   std::int64_t positions_, contexts_;   // of a whole block, padded
   SkipGramPart first_;

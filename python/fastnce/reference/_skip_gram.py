@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -100,12 +101,12 @@ class SkipGram:
     # ---- one block -----------------------------------------------------------------------------------------
 
     def losses(
-        self, x: Floats, c: Floats, n: Floats, contexts: Ids, negatives: Ids, centre: Ids, pairs: Ids
+        self, x: Floats, c: Floats, n: Floats, contexts: Ids, negatives: Ids, centre: Ids
     ) -> tuple[float, Floats, Floats]:
         """The loss of a block, and its derivatives by the logits of pairs ``[P]`` and of negatives ``[L, S]``.
 
         x are the vectors ``[L, D]``, c and n the outputs of contexts ``[P, D]`` and negatives ``[S, D]``; ``centre`` is
-        the position ``[P]`` of each pair, ``pairs`` their number ``[L]``.
+        the position ``[P]`` of each pair.
         """
         u, v = np.einsum("pd,pd->p", x[centre], c), x @ n.T
         if self.loss == "sampled_softmax":
@@ -116,6 +117,7 @@ class SkipGram:
             share = np.bincount(centre, of_others, len(x))
             loss = softplus(log_sum[centre] - u).sum()
             return float(loss), -of_others, share[:, np.newaxis] * np.exp(v - log_sum[:, np.newaxis])
+        pairs = np.bincount(centre, minlength=len(x))
         weight = self.negative * pairs[:, np.newaxis] / self.num_samples
         skipped = self.negative * self.q[contexts]  # negatives of a pair that are its context
         if self.loss == "nce":
@@ -126,14 +128,15 @@ class SkipGram:
         return float(loss), -sigmoid(-u) - skipped * sigmoid(u), weight * sigmoid(v)
 
 
-def windows(position: Ids, end: Ids, reach: Ids) -> list[tuple[int, int]]:
-    """Centre and context of every pair of kept positions of one part; ``end`` numbers the paragraphs."""
-    return [
+def windows(paragraph: Ids, reach: Ids) -> Ids:
+    """Centre and context ``[P, 2]`` of every pair of kept positions, of which these are paragraphs and reaches."""
+    pairs = [
         (i, j)
-        for i in range(len(position))
-        for j in range(max(0, i - int(reach[i])), min(len(position), i + int(reach[i]) + 1))
-        if j != i and end[i] == end[j]
+        for i, far in enumerate(reach.tolist())
+        for j in range(max(0, i - far), min(len(reach), i + far + 1))
+        if j != i and paragraph[i] == paragraph[j]
     ]
+    return np.array(pairs, np.int64).reshape(-1, 2)
 
 
 def part_begins(ids: Ids) -> list[int]:
@@ -168,13 +171,13 @@ def train_skip_gram(
     size = model.block_positions(max(rates))
     total, num_pairs, num_kept = 0.0, 0, 0
     begins = part_begins(text)
-    for begin, end in zip(begins, begins[1:], strict=False):
+    for begin, end in pairwise(begins):
         part = text[begin:end]
         word, reach = model.decisions(place + begin, end - begin)
         paragraph = np.cumsum(part < 0)
         threshold = np.ceil(model.keep * 2.0**32) - 1
         kept = np.flatnonzero((part >= 0) & (word <= threshold[part]))
-        pairs = np.array(windows(kept, paragraph[kept], reach[kept]), np.int64).reshape(-1, 2)
+        pairs = windows(paragraph[kept], reach[kept])
         num_kept, num_pairs = num_kept + len(kept), num_pairs + len(pairs)
         for first in range(0, len(kept), size):
             centres = part[kept[first : first + size]]
@@ -183,9 +186,7 @@ def train_skip_gram(
             at = begin + int(kept[first])
             negatives = model.negatives(place + at)
             rate = rates[0] + (rates[1] - rates[0]) * at / max(len(text) - 1, 1)
-            loss, du, dv = model.losses(
-                x[centres], y[contexts], y[negatives], contexts, negatives, centre, np.bincount(centre, minlength=len(centres))
-            )
+            loss, du, dv = model.losses(x[centres], y[contexts], y[negatives], contexts, negatives, centre)
             dx, dy = np.zeros_like(x), np.zeros_like(y)
             np.add.at(dx, centres[centre], du[:, np.newaxis] * y[contexts])
             np.add.at(dx, centres, dv @ y[negatives])
