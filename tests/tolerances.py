@@ -55,6 +55,10 @@ CURVE_RELATIVE = 1e-5
 COSINE_ABSOLUTE = 1e-6
 """Cosines of float32 vectors of some ten numbers, and correlations of such cosines, against float64."""
 
+SKIP_GRAM_RELATIVE = 2e-5
+"""Loss and tables after some dozens of steps of training in float32 against the float64 twin's, relative to the largest
+element: each step rounds, and carries on what the one before has rounded."""
+
 DIFFERENCE_STEP = 1e-5
 DIFFERENCE_ABSOLUTE = 1e-8
 """float64 central differences: the step, and a bound on truncation (step^2) and cancellation (eps / step)."""

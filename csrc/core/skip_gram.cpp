@@ -64,24 +64,24 @@ SkipGram::SkipGram(const SkipGramOptions& options, std::span<const std::int64_t>
   for (std::size_t i = 0; i < counts.size(); ++i) {
     const double frequency = static_cast<double>(counts[i]) / total;
     const double p = keep_probability(frequency, options.sample);
-    keep_.push_back(static_cast<std::uint32_t>(std::ceil(p * 0x1p32) - 1.0));
     kept += frequency * p;
     commonest_kept_ = std::max(commonest_kept_, frequency * p);
     const double q = static_cast<double>(unigram_.weights()[i]) / weights;
     commonest_negative_ = std::max(commonest_negative_, q);
     const double expected = drawn * q;
-    terms_.push_back(static_cast<float>(options.loss == SkipGramLoss::kNegativeSampling ? expected
-                                                                                        : std::log(expected)));
+    const double term = options.loss == SkipGramLoss::kNegativeSampling ? expected : std::log(expected);
+    words_.push_back({static_cast<std::uint32_t>(std::ceil(p * 0x1p32) - 1.0), static_cast<float>(term)});
   }
   commonest_kept_ /= kept;
 }
 
 std::int64_t SkipGram::block_positions(double rate) const {
   const double pairs = static_cast<double>(options_.window + 1);  // of a position, on average
-  const bool softmax = options_.loss == SkipGramLoss::kSampledSoftmax;
-  const double negatives = softmax ? 1.0 : static_cast<double>(options_.negative);
+  // What a pair weighs on the negative that gets most: of a softmax, which is larger the rarer the negative, maybe all.
   const double share = std::max(1.0 / static_cast<double>(samples_), commonest_negative_);
-  const double weight = rate * pairs * std::max(negatives * share, commonest_kept_);  // of a position on one row
+  const bool softmax = options_.loss == SkipGramLoss::kSampledSoftmax;
+  const double negative = softmax ? 1.0 : static_cast<double>(options_.negative) * share;
+  const double weight = rate * pairs * std::max(negative, commonest_kept_);  // of a position
   constexpr double kRounding = 1e-9;
   if (weight * static_cast<double>(kMostPositions) <= kMostWeight + kRounding) return kMostPositions;
   return std::max(static_cast<std::int64_t>(kMostWeight / weight + kRounding), std::int64_t{1});
@@ -108,8 +108,7 @@ SkipGramProgress SkipGram::train(const EmbeddingTable& vectors, const EmbeddingT
                                .options = &options_,
                                .samples = samples_,
                                .positions = block_positions(std::max(text.first_rate, text.last_rate)),
-                               .keep = keep_.data(),
-                               .terms = terms_.data(),
+                               .words = words_.data(),
                                .negatives = unigram_.distribution(),
                                .text = text,
                                .threads = static_cast<int>(threads)});

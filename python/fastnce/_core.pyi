@@ -195,3 +195,24 @@ class Optimizer:
         rounding_seed: int | None = ...,
     ) -> None: ...
     def update_rows(self, fields: dict[str, Any], ids: Any, rows: Any, bias_rows: Any) -> None: ...
+
+class SkipGram:
+    def __init__(
+        self,
+        vectors: _Float32,
+        outputs: _Float32,
+        counts: Any,
+        window: SupportsIndex = 5,
+        negative: SupportsIndex = 5,
+        sample: float = 1e-3,
+        ns_exponent: float = 0.75,
+        loss: str = "negative_sampling",
+        seed: int = 1,
+        precision: str = "highest",
+    ) -> None: ...
+    @property
+    def num_samples(self) -> int: ...
+    def block_positions(self, rate: float) -> int: ...
+    def train(
+        self, ids: npt.NDArray[np.int32], place: int, rates: tuple[float, float], threads: SupportsIndex
+    ) -> tuple[float, int, int]: ...

@@ -80,14 +80,14 @@ class TrainedSkipGram {
     if (text.type.code != dl::kInt || text.type.bits != 32) {
       throw InvalidType(concat("ids has dtype ", text.type_name(), ": expected int32"));
     }
-    if (!is_compact(text.shape, text.strides)) {
+    if (text.shape[0] > 1 && text.strides[0] != 1) {
       throw InvalidValue(concat("ids has a stride of ", text.strides[0], " elements: expected contiguous memory"));
     }
-    const SkipGramText piece{.ids = {reinterpret_cast<const std::int32_t*>(text.data),
-                                     static_cast<std::size_t>(text.shape[0])},
-                             .place = place,
-                             .first_rate = rates.first,
-                             .last_rate = rates.second};
+    const SkipGramText piece{
+        .ids = {reinterpret_cast<const std::int32_t*>(text.data), static_cast<std::size_t>(text.shape[0])},
+        .place = place,
+        .first_rate = rates.first,
+        .last_rate = rates.second};
     const std::int64_t most_threads = integer(threads, "threads");
     const SkipGramProgress progress = [&] {
       const WithoutGil released;  // safe: the arrays are borrowed here, and nothing below touches a Python object
@@ -124,9 +124,9 @@ void register_skip_gram(py::module_& module) {
            py::arg("seed") = 1, py::arg("precision") = "highest")
       .def("train", &TrainedSkipGram::train, py::arg("ids"), py::arg("place"), py::arg("rates"), py::arg("threads"))
       .def_property_readonly("num_samples", [](const TrainedSkipGram& self) { return self.model().num_samples(); })
-      .def("block_positions", [](const TrainedSkipGram& self, double rate) {
-        return self.model().block_positions(rate);
-      }, py::arg("rate"));
+      .def(
+          "block_positions",
+          [](const TrainedSkipGram& self, double rate) { return self.model().block_positions(rate); }, py::arg("rate"));
 }
 
 }  // namespace fastnce::bindings

@@ -15,13 +15,11 @@ extern const TileKernels<float> kThreeProducts;
 extern const SweepKernels<float> kThreeProductsSweep;
 extern const TileKernels<float> kOneProduct;
 extern const SweepKernels<float> kOneProductSweep;
-extern const SkipGramKernels kOneProductSkipGram;
 const TileKernels<float> kSixProducts = kTileKernels<SplitTile<3, AmxMultiplier>>;
 const SweepKernels<float> kSixProductsSweep = kSweepKernels<SplitTile<3, AmxMultiplier>>;
 const TileKernels<float> kThreeProducts = kTileKernels<SplitTile<2, AmxMultiplier>>;
 const SweepKernels<float> kThreeProductsSweep = kSweepKernels<SplitTile<2, AmxMultiplier>>;
 const TileKernels<float> kOneProduct = kTileKernels<SplitTile<1, AmxMultiplier>>;
 const SweepKernels<float> kOneProductSweep = kSweepKernels<SplitTile<1, AmxMultiplier>>;
-const SkipGramKernels kOneProductSkipGram = kSkipGramKernels<SplitTile<1, AmxMultiplier>>;
 
 }  // namespace fastnce::cpu::isa_amx

@@ -7,7 +7,6 @@
 
 #include "cpu/all_classes/sweep_kernels.h"
 #include "cpu/loss/loss_kernels.h"
-#include "cpu/skip_gram/skip_gram_kernels.h"
 #include "math/loss/logistic.h"
 #include "math/loss/softmax.h"
 
@@ -48,9 +47,5 @@ constexpr int kVectorBytes = 64;
 #include FASTNCE_ISA_MULTIPLIER
 //
 #include "cpu/gemm/split_tile-inl.h"
-//
-#include "cpu/skip_gram/rows-inl.h"
-//
-#include "cpu/skip_gram/step-inl.h"
 
 }  // namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE

@@ -68,7 +68,7 @@ constexpr int kVectorBytes = FASTNCE_ISA_VECTOR_BYTES;
 //
 #include "cpu/sampler/sampler-inl.h"
 //
-#include "cpu/skip_gram/rows-inl.h"
+#include "cpu/skip_gram/parts-inl.h"
 //
 #include "cpu/skip_gram/step-inl.h"
 
@@ -96,6 +96,6 @@ const SamplerKernels kSampler = {
     .log_uniform_draws = log_uniform_draws, .log_uniform_counts = log_uniform_counts, .counts = expected_counts};
 
 extern const SkipGramKernels kSkipGram;
-const SkipGramKernels kSkipGram = kSkipGramKernels<PanelTile<float>>;
+const SkipGramKernels kSkipGram = kSkipGramKernels<FloatProducts>;
 
 }  // namespace fastnce::cpu::FASTNCE_ISA_NAMESPACE

@@ -1,28 +1,21 @@
-// Skip-gram training: which positions are kept, their windows and negatives, and the hand-out of the text to threads.
-//
-// Random numbers come from two Philox streams under the seed. Of the first, id t of the run has the words 2 (t mod 2)
-// and the next of block t div 2: whether it is kept, and its reach. Of the second, the block of positions that begins
-// with id t has the S / 2 Philox blocks from t S / 2 on, two words for each negative, as the unigram sampler reads
-// them, but that no word is rejected: shares are off by at most V / 2^32.
+// Skip-gram training: the hand-out of the text to threads, and its blocks.
 #include "cpu/skip_gram/skip_gram.h"
 
 #include <algorithm>
 #include <atomic>
 #include <vector>
 
-#include "cpu/runtime/cache.h"
 #include "cpu/runtime/parallel.h"
 #include "cpu/runtime/workspace.h"
+#include "cpu/skip_gram/kept_text.h"
+#include "cpu/skip_gram/negatives.h"
 #include "cpu/skip_gram/skip_gram_kernels.h"
-#include "math/distribution/unigram.h"
-#include "math/philox.h"
 
 namespace fastnce::cpu {
 
 namespace {
 
 constexpr std::int64_t kIdsAtOnce = 8192;  // handed out to a thread
-constexpr std::uint64_t kTextStream = 0, kNegativeStream = 1;
 
 // Where part `index` of the text begins: at the first paragraph that begins in its kIdsAtOnce ids, or with them.
 std::int64_t part_begin(std::span<const std::int32_t> ids, std::int64_t index) {
@@ -38,18 +31,19 @@ std::int64_t part_begin(std::span<const std::int32_t> ids, std::int64_t index) {
 class Worker {
  public:
   Worker(const SkipGramCall& call, const SkipGramTask& task, const SkipGramKernels& kernels, float* scratch)
-      : call_(call), task_(task), kernels_(kernels), scratch_(scratch), distribution_(call.negatives) {
+      : call_(call), task_(task), kernels_(kernels), scratch_(scratch), kept_(call), negatives_(call) {
     std::fill_n(scratch_, kernels.scratch_floats(task), 0.0f);
-    for (auto& negatives : negatives_) negatives.resize(static_cast<std::size_t>(task.samples));
   }
 
   void train(Range ids) {
-    keep(ids);
-    const std::int64_t kept = std::ssize(to_left_);
-    progress.kept += kept;
-    SkipGramBlock block = block_at(0, 0);
-    for (std::int64_t i = 0; i < kept; i += task_.positions) {
-      const SkipGramBlock next = block_at(i + task_.positions, i / task_.positions + 1);
+    kept_.read(ids);
+    progress.kept += kept_.size;
+    progress.pairs += kept_.pairs;
+    if (kept_.size == 0) return;
+    negatives_.prepare(kept_.ids.front());
+    SkipGramBlock block = block_at(0);
+    for (std::int64_t i = 0; i < kept_.size; i += task_.positions) {
+      const SkipGramBlock next = block_at(i + task_.positions);
       progress.loss += kernels_.step(task_, block, next, scratch_);
       block = next;
     }
@@ -58,99 +52,47 @@ class Worker {
   SkipGramProgress progress;
 
  private:
-  std::uint64_t place_of(std::int64_t id) const { return call_.text.place + static_cast<std::uint64_t>(id); }
-
-  // Subsamples the ids and draws the reaches of what is kept.
-  void keep(Range ids) {
-    const auto none = static_cast<std::size_t>(task_.window);
-    words_.assign(none, -1);
-    ids_.clear();
-    to_left_.clear();
-    to_right_.clear();
-    const std::int32_t* const text = call_.text.ids.data();
-    std::int64_t paragraph = 0;
-    math::PhiloxBlock random{};
-    for (std::int64_t i = ids.begin; i < ids.end; ++i) {
-      const std::uint64_t place = place_of(i);
-      if (i == ids.begin || place % 2 == 0) {
-        random = math::philox4x32(call_.options->seed, {place / 2, kTextStream});
-      }
-      const std::int32_t word = text[i];
-      if (word < 0) {
-        end_paragraph(paragraph);
-        paragraph = std::ssize(ids_);
-      } else if (random.word[2 * (place % 2)] <= call_.keep[word]) {
-        words_.push_back(word);
-        ids_.push_back(i);
-        const std::uint64_t reach = (std::uint64_t{random.word[2 * (place % 2) + 1]} *
-                                     static_cast<std::uint64_t>(task_.window)) >> 32;
-        to_left_.push_back(static_cast<std::int32_t>(reach) + 1);
-      }
-    }
-    end_paragraph(paragraph);
-    words_.insert(words_.end(), none, -1);
-  }
-
-  // Windows end at the paragraph that began with kept position `begin`.
-  void end_paragraph(std::int64_t begin) {
-    const std::int64_t end = std::ssize(ids_);
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t reach = to_left_[static_cast<std::size_t>(i)];
-      const std::int64_t left = std::min(reach, i - begin), right = std::min(reach, end - 1 - i);
-      to_left_[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(left);
-      to_right_.push_back(static_cast<std::int32_t>(right));
-      progress.pairs += left + right;
-    }
-  }
-
   // The block of the kept positions from `begin` on, with its negatives.
-  SkipGramBlock block_at(std::int64_t begin, std::int64_t number) {
-    const std::int64_t kept = std::ssize(to_left_);
-    if (begin >= kept) return {};
-    const std::int64_t first = ids_[static_cast<std::size_t>(begin)];
+  SkipGramBlock block_at(std::int64_t begin) {
+    if (begin >= kept_.size) return {};
     const SkipGramText& text = call_.text;
-    const double passed = static_cast<double>(first) / static_cast<double>(std::max(std::ssize(text.ids) - 1, 1L));
-    std::vector<std::int32_t>& negatives = negatives_[number % 2];
-    const std::uint64_t start = place_of(first) * static_cast<std::uint64_t>(task_.samples / 2);
-    for (std::size_t s = 0; s < negatives.size(); s += 2) {
-      const math::PhiloxBlock random = math::philox4x32(call_.options->seed, {start + s / 2, kNegativeStream});
-      negatives[s] = static_cast<std::int32_t>(distribution_.id(random.word, random.word + 1));
-      negatives[s + 1] = static_cast<std::int32_t>(distribution_.id(random.word + 2, random.word + 3));
-    }
-    return {.count = std::min(task_.positions, kept - begin),
-            .words = words_.data() + task_.window + begin,
-            .to_left = to_left_.data() + begin,
-            .to_right = to_right_.data() + begin,
-            .negatives = negatives.data(),
-            .rate = static_cast<float>(text.first_rate + (text.last_rate - text.first_rate) * passed)};
+    const double passed = static_cast<double>(kept_.ids[static_cast<std::size_t>(begin)]) /
+                          static_cast<double>(std::max<std::int64_t>(std::ssize(text.ids) - 1, 1));
+    const SkipGramBlock block{
+        .count = std::min(task_.positions, kept_.size - begin),
+        .words = kept_.words() + begin,
+        .terms = kept_.terms() + begin,
+        .to_left = kept_.to_left.data() + begin,
+        .to_right = kept_.to_right.data() + begin,
+        .negatives = negatives_.take(),
+        .negative_terms = negatives_.terms(),
+        .rate = static_cast<float>(text.first_rate + (text.last_rate - text.first_rate) * passed)};
+    const std::int64_t end = begin + block.count;
+    if (end < kept_.size) negatives_.prepare(kept_.ids[static_cast<std::size_t>(end)]);
+    return block;
   }
 
   const SkipGramCall& call_;
   const SkipGramTask& task_;
   const SkipGramKernels& kernels_;
   float* scratch_;
-  const math::Unigram distribution_;
-  std::vector<std::int32_t> words_;              // kept ones, between `window` times -1
-  std::vector<std::int64_t> ids_;                // where they are in the text
-  std::vector<std::int32_t> to_left_, to_right_;  // their contexts on each side
-  std::vector<std::int32_t> negatives_[2];       // of this block and the next
+  KeptText kept_;
+  Negatives negatives_;
 };
 
 }  // namespace
 
 SkipGramProgress train_skip_gram(const SkipGramCall& call) {
   const SkipGramOptions& options = *call.options;
-  const SkipGramTask task{.vectors = call.vectors,
-                          .outputs = call.outputs,
-                          .dim = call.dim,
-                          .window = options.window,
-                          .samples = call.samples,
-                          .positions = call.positions,
-                          .loss = options.loss,
-                          .negative_weight = static_cast<float>(static_cast<double>(options.negative) /
-                                                                static_cast<double>(call.samples)),
-                          .terms = call.terms,
-                          .l2_bytes = l2_cache_bytes()};
+  const SkipGramTask task{
+      .vectors = call.vectors,
+      .outputs = call.outputs,
+      .dim = call.dim,
+      .window = options.window,
+      .samples = call.samples,
+      .positions = call.positions,
+      .loss = options.loss,
+      .negative_weight = static_cast<float>(static_cast<double>(options.negative) / static_cast<double>(call.samples))};
   const SkipGramKernels& kernels = skip_gram_kernels(current_isa(), options.precision);
   const std::int64_t parts = (std::ssize(call.text.ids) + kIdsAtOnce - 1) / kIdsAtOnce;
   const int threads = static_cast<int>(std::clamp(parts, std::int64_t{1}, std::int64_t{call.threads}));

@@ -13,12 +13,14 @@ struct SkipGramCall {
   std::int64_t dim;
   const SkipGramOptions* options;
   std::int64_t samples, positions;  // S, L
-  const std::uint32_t* keep;        // [V], as in SkipGram
-  const float* terms;               // [V]
+  const SkipGramWord* words;        // [V]
   Distribution negatives;
   SkipGramText text;
   int threads;
 };
+
+// Philox streams under the seed: what is kept and reaches, and negatives.
+inline constexpr std::uint64_t kTextStream = 0, kNegativeStream = 1;
 
 SkipGramProgress train_skip_gram(const SkipGramCall& call);
 

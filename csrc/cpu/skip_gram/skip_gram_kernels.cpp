@@ -15,15 +15,11 @@ extern const SkipGramKernels kSkipGram;
 namespace isa_avx512_bf16 {
 extern const SkipGramKernels kOneProductSkipGram;
 }
-namespace isa_amx {
-extern const SkipGramKernels kOneProductSkipGram;
-}
 #endif
 
 const SkipGramKernels& skip_gram_kernels(Isa isa, Precision precision) {
 #if defined(FASTNCE_X86)
-  if (precision == Precision::kMedium && isa == Isa::kAmx) return isa_amx::kOneProductSkipGram;
-  if (precision == Precision::kMedium && isa == Isa::kAvx512Bf16) return isa_avx512_bf16::kOneProductSkipGram;
+  if (isa == Isa::kAvx512Bf16 && precision == Precision::kMedium) return isa_avx512_bf16::kOneProductSkipGram;
   if (full_precision_of(isa) == Isa::kAvx512) return isa_avx512::kSkipGram;
   if (isa == Isa::kAvx2) return isa_avx2::kSkipGram;
 #endif

@@ -15,16 +15,16 @@ struct SkipGramTask {
   std::int64_t samples, positions;  // S, a multiple of 32; L
   SkipGramLoss loss;
   float negative_weight;  // k / S
-  const float* terms;     // [V], as in SkipGram
-  std::int64_t l2_bytes;
 };
 
 // Up to L positions of the text and their negatives.
 struct SkipGramBlock {
   std::int64_t count = 0;
-  const std::int32_t* words = nullptr;                           // [-window, count + window); -1: there is none
-  const std::int32_t *to_left = nullptr, *to_right = nullptr;    // [count]: contexts of a centre on each side
-  const std::int32_t* negatives = nullptr;                       // [S]
+  const std::int32_t* words = nullptr;                         // [-window, count + window); -1: there is none
+  const float* terms = nullptr;                                // of these words
+  const std::int32_t *to_left = nullptr, *to_right = nullptr;  // [count]: contexts of a centre on each side
+  const std::int32_t* negatives = nullptr;                     // [S]
+  const float* negative_terms = nullptr;                       // [S]; unless losses have none
   float rate = 0;
 };
 

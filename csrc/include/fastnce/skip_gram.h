@@ -53,6 +53,12 @@ struct SkipGramText {
   double first_rate = 0, last_rate = 0;  // the learning rate at the first id and at the last; linear between
 };
 
+// What training looks up for each word that it reads.
+struct SkipGramWord {
+  std::uint32_t keep;  // a word is kept if 32 random bits are not above this
+  float term;          // k q; NCE: log(k q); sampled softmax: log(S q)
+};
+
 struct SkipGramProgress {
   double loss = 0;         // of all pairs, summed; the negatives' with their weights
   std::int64_t pairs = 0;  // centre and context
@@ -71,7 +77,7 @@ class SkipGram {
   SkipGramProgress train(const EmbeddingTable& vectors, const EmbeddingTable& outputs, std::int64_t dim,
                          const SkipGramText& text, std::int64_t threads) const;
 
-  std::int64_t num_words() const { return static_cast<std::int64_t>(keep_.size()); }
+  std::int64_t num_words() const { return static_cast<std::int64_t>(words_.size()); }
 
   // S: 32 for each 5 negatives, at most 128.
   std::int64_t num_samples() const { return samples_; }
@@ -85,8 +91,7 @@ class SkipGram {
   UnigramTable unigram_;
   std::int64_t samples_;
   double commonest_negative_ = 0, commonest_kept_ = 0;  // the largest share of a word among negatives, kept positions
-  std::vector<std::uint32_t> keep_;                     // a word is kept if 32 random bits are not above this
-  std::vector<float> terms_;                            // k q; NCE: log(k q); sampled softmax: log(S q)
+  std::vector<SkipGramWord> words_;                     // [V]
 };
 
 }  // namespace fastnce

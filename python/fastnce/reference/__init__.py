@@ -50,6 +50,7 @@ from fastnce.reference._samplers import (
     log_uniform_candidate_sampler,
     uniform_candidate_sampler,
 )
+from fastnce.reference._skip_gram import SkipGram, SkipGramResult, train_skip_gram
 from fastnce.reference._tables import Table, gather
 
 __all__ = [
@@ -63,6 +64,8 @@ __all__ = [
     "RowGrads",
     "SampledValues",
     "Seed",
+    "SkipGram",
+    "SkipGramResult",
     "Table",
     "Uniform",
     "Unigram",
@@ -97,6 +100,7 @@ __all__ = [
     "softplus",
     "stream_start",
     "top_k",
+    "train_skip_gram",
     "uniform_candidate_sampler",
     "unigram_weights",
     "update_rows",
