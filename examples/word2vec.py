@@ -34,13 +34,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train word vectors and show some neighbours.")
     add = parser.add_argument
     add("corpus", nargs="?", type=Path, default=DATA / "public_domain.txt.xz", help="a text (default: the shipped one)")
-    add("--epochs", type=int, default=30, help="passes over the text; a large text needs fewer (default: %(default)s)")
+    add("--epochs", type=int, default=40, help="passes over the text; a large text needs fewer (default: %(default)s)")
     add("--output", type=Path, default=Path("word2vec.txt"), help="file for the vectors (default: %(default)s)")
     add("--plot", type=Path, help="image file for a map of the words shown (needs Matplotlib)")
     args = parser.parse_args()
 
     start = time.perf_counter()
-    model = Word2Vec(corpus_file=args.corpus, epochs=args.epochs, min_count=10, sample=1e-2, progress=True)
+    model = Word2Vec(corpus_file=args.corpus, epochs=args.epochs, min_count=10, sample=3e-3, progress=True)
     print(f"{model.total_words:,} words, {len(model.wv):,} different ones that occur 10 times or more")
     print(f"{time.perf_counter() - start:.1f} s, {model.words_per_second:,.0f} words/s")
 

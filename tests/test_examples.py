@@ -99,7 +99,7 @@ def test_word2vec_trains_on_the_shipped_text_and_finds_related_pairs(tmp_path: P
     assert re.search(r"^  war +\w+, ", run.stdout, re.MULTILINE)
     found = re.search(r"^related pairs found: (\d+) of 50$", run.stdout, re.MULTILINE)
     assert found is not None
-    assert int(found[1]) >= 5  # after two epochs of thirty
+    assert int(found[1]) >= 5  # after two epochs of forty
 
 
 def test_related_pairs_are_fifty_pairs_of_words_of_the_shipped_text() -> None:
