@@ -149,9 +149,12 @@ wheel: $(VENV)/.tools
 	rm -rf build/ext/wheel
 	tools/build_extension.sh $(BIN)/python build/ext OFF --wheel build/ext/wheel
 
-test-tf test-torch test-jax: test-%: wheel
+.venv-tf/.tools .venv-torch/.tools .venv-jax/.tools: .venv-%/.tools: Makefile | $(BIN)/python
 	test -x .venv-$*/bin/python || $(BIN)/python -m venv .venv-$*
-	.venv-$*/bin/python -m pip install --quiet $(PACKAGES-$*) pytest ml-dtypes
+	.venv-$*/bin/python -m pip install --quiet --no-compile $(PACKAGES-$*) pytest ml-dtypes
+	@touch $@
+
+test-tf test-torch test-jax: test-%: wheel .venv-%/.tools
 	.venv-$*/bin/python -m pip uninstall --quiet --yes fastnce
 	.venv-$*/bin/python -m pip install --quiet build/ext/wheel/fastnce-*.whl
 	tools/pytest_on_all_cores.sh .venv-$*/bin/python -m pytest -- $(TESTS-$*) tests/test_dlpack.py \
