@@ -6,6 +6,8 @@ CORE   := CMakeLists.txt CMakePresets.json pyproject.toml $(wildcard cmake/*) $(
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Options of every configuration, as in CMAKE_FLAGS=-DFASTNCE_CUDA=OFF; test-cpp, test-cuda and asan take them.
 CMAKE_FLAGS ?=
+# The Python tests of test-python and test-cuda. The one that takes longest comes first.
+TESTS       ?= tests/test_isa.py $(filter-out tests/test_isa.py,$(wildcard tests/test_*.py))
 export CMAKE_FLAGS
 
 .PHONY: help demo wheel test test-all test-large test-cpp test-python test-cuda test-cuda-seeds cuda cuda-report test-tf test-torch test-jax test-jax-versions lint format asan tidy bench bench-peers clean
@@ -74,11 +76,11 @@ test-cpp: $(VENV)/.tools
 	ctest --preset release -j 2
 
 test-python: $(VENV)/.built
-	$(BIN)/python -m pytest
+	tools/pytest_on_all_cores.sh $(BIN)/python -m pytest -- $(TESTS)
 
 # On a device emulated on the host. The kernels themselves are compiled by test-cpp wherever there is nvcc.
 test-cuda: $(VENV)/.tools
-	tools/emulated.sh
+	tools/emulated.sh $(TESTS)
 
 # The same on many schedules: some ten minutes for a hundred.
 SEEDS ?= 100
@@ -143,17 +145,22 @@ PACKAGES-jax   := jax==$(JAX-NEWEST) jaxlib==$(JAX-NEWEST)
 TESTS-tf       := tests/test_tensorflow*.py
 TESTS-torch    := tests/test_torch*.py tests/test_examples_torch.py tests/test_example_recommender.py
 TESTS-jax      := tests/test_jax*.py
+EMULATED-torch := tests/test_cuda_sharded.py
 wheel: $(VENV)/.tools
 	rm -rf build/ext/wheel
 	tools/build_extension.sh $(BIN)/python build/ext OFF --wheel build/ext/wheel
 
-test-tf test-torch test-jax: test-%: wheel
+.venv-tf/.tools .venv-torch/.tools .venv-jax/.tools: .venv-%/.tools: Makefile | $(BIN)/python
 	test -x .venv-$*/bin/python || $(BIN)/python -m venv .venv-$*
-	.venv-$*/bin/python -m pip install --quiet $(PACKAGES-$*) pytest ml-dtypes
+	.venv-$*/bin/python -m pip install --quiet --no-compile $(PACKAGES-$*) pytest ml-dtypes
+	@touch $@
+
+test-tf test-torch test-jax: test-%: wheel .venv-%/.tools
 	.venv-$*/bin/python -m pip uninstall --quiet --yes fastnce
 	.venv-$*/bin/python -m pip install --quiet build/ext/wheel/fastnce-*.whl
-	.venv-$*/bin/python -m pytest -p no:cacheprovider tests/test_dlpack.py tests/test_element_types.py \
-		tests/test_examples.py tests/test_snippets.py tests/test_peers.py $(TESTS-$*)
+	tools/pytest_on_all_cores.sh .venv-$*/bin/python -m pytest -- $(TESTS-$*) tests/test_dlpack.py \
+		tests/test_element_types.py tests/test_examples.py tests/test_snippets.py tests/test_peers.py
+	$(if $(EMULATED-$*),tools/emulated_python.sh .venv-$*/bin/python $(EMULATED-$*))
 
 # One wheel, built in isolation with no jaxlib in sight, has to work with every jax since jax.ffi came, in 0.5.0.
 test-jax-versions: $(VENV)/.tools

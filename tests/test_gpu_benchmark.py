@@ -218,7 +218,7 @@ def test_run_says_what_is_missing_and_every_stage_has_its_turn(machine):
     machine.package("pybind11", "raise ImportError('No module named pybind11')")
     machine.python('case "$*" in *ceilings.py*) sleep 50 ;; *supervise.py*) echo "supervise: lost"; exit 3 ;; esac')
     code, screen, stages = machine.run(
-        FASTNCE_STAGES="machine build measure", FASTNCE_BUDGET="30", CUDA_HOME=str(machine.folder / "home")
+        FASTNCE_STAGES="machine build measure", FASTNCE_BUDGET="50", CUDA_HOME=str(machine.folder / "home")
     )
     assert "\nmissing: pybind11 >= 3.0: No module named pybind11 (for build)\n" in screen
     assert f"CUDACXX={good}" in (machine.folder / "work" / "requirements.sh").read_text()

@@ -5,9 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 count=${1:?usage: tools/emulated_seeds.sh COUNT}
 
-cmake --preset emulated ${CMAKE_FLAGS:-} -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
-  -Dpybind11_DIR="$(.venv/bin/python -m pybind11 --cmakedir)" >/dev/null
-cmake --build --preset emulated --target fastnce_cuda_tests
+tools/emulated_build.sh fastnce_cuda_tests
 tests=build/emulated/tests/cpp/fastnce_cuda_tests
 FASTNCE_EMULATED_SEEDS=$count $tests --gtest_brief=1 --gtest_filter=CudaMutants.AreNoLonger*
 for ((seed = 2; seed <= count / 10 + 1; ++seed)); do
