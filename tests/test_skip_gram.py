@@ -264,6 +264,11 @@ def test_errors_name_the_argument_and_nothing_is_written(error, match, arguments
     refused(error, match, **arguments)
 
 
+def test_a_rate_that_is_no_number_has_no_blocks():
+    with pytest.raises(ValueError, match="rate = nan: expected a finite number"):
+        _core.SkipGram(*tables_of(2, 4), (3, 2)).block_positions(float("nan"))
+
+
 def test_a_read_only_table_is_refused():
     table = tables_of(2, 4)[0]
     table.flags.writeable = False

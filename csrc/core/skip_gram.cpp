@@ -76,6 +76,7 @@ SkipGram::SkipGram(const SkipGramOptions& options, std::span<const std::int64_t>
 }
 
 std::int64_t SkipGram::block_positions(double rate) const {
+  require_number("rate", rate);
   const double pairs = static_cast<double>(options_.window + 1);  // of a position, on average
   // What a pair weighs on the negative that gets most: of a softmax, which is larger the rarer the negative, maybe all.
   const double share = std::max(1.0 / static_cast<double>(samples_), commonest_negative_);

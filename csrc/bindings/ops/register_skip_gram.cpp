@@ -5,6 +5,7 @@
 #include <array>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "bindings/arrays/array.h"
 #include "bindings/arrays/class_range.h"
@@ -83,14 +84,12 @@ class TrainedSkipGram {
     if (text.shape[0] > 1 && text.strides[0] != 1) {
       throw InvalidValue(concat("ids has a stride of ", text.strides[0], " elements: expected contiguous memory"));
     }
-    const SkipGramText piece{
-        .ids = {reinterpret_cast<const std::int32_t*>(text.data), static_cast<std::size_t>(text.shape[0])},
-        .place = place,
-        .first_rate = rates.first,
-        .last_rate = rates.second};
+    const auto* const given = reinterpret_cast<const std::int32_t*>(text.data);
+    const std::vector<std::int32_t> copied(given, given + text.shape[0]);  // what is checked must not change afterwards
+    const SkipGramText piece{.ids = copied, .place = place, .first_rate = rates.first, .last_rate = rates.second};
     const std::int64_t most_threads = integer(threads, "threads");
     const SkipGramProgress progress = [&] {
-      const WithoutGil released;  // safe: the arrays are borrowed here, and nothing below touches a Python object
+      const WithoutGil released;  // safe: tables are borrowed, ids copied; nothing below touches a Python object
       return model_.train(vectors_.table(), outputs_.table(), vectors_.array.shape[1], piece, most_threads);
     }();
     return py::make_tuple(progress.loss, progress.pairs, progress.kept);

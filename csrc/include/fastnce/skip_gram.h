@@ -83,7 +83,8 @@ class SkipGram {
   std::int64_t num_samples() const { return samples_; }
 
   // L: at most 64, and so few that no row of a table gets gradients whose weights, times the rate, exceed 3 in
-  // expectation. Training diverges somewhere above that.
+  // expectation. Training diverges somewhere above that. Throws InvalidValue for a rate that is no finite number of at
+  // least 0.
   std::int64_t block_positions(double rate) const;
 
  private:

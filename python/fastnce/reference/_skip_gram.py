@@ -174,7 +174,7 @@ def train_skip_gram(
     for begin, end in pairwise(begins):
         part = text[begin:end]
         word, reach = model.decisions(place + begin, end - begin)
-        paragraph = np.cumsum(part < 0)
+        paragraph = np.cumsum(part < 0, dtype=np.int64)
         threshold = np.ceil(model.keep * 2.0**32) - 1
         kept = np.flatnonzero((part >= 0) & (word <= threshold[part]))
         pairs = windows(paragraph[kept], reach[kept])
