@@ -211,6 +211,29 @@ def test_medium_precision_is_near_the_twin():
     assert np.linalg.norm(result.vectors - expected.vectors) < 1e-2 * change
 
 
+def test_words_that_take_turns_do_not_diverge():
+    """Paragraphs with two words of which each stands every other position, 16 times: a block has few of each."""
+    rng = np.random.default_rng(0)
+    others = rng.integers(400, size=(60, 2, 20))
+    turns = np.tile(rng.integers(400, size=(60, 2)), (1, 16))
+    ids = np.hstack([others[:, 0], turns, others[:, 1], np.full((60, 1), -1)]).ravel().astype(np.int32)
+    counts = np.maximum(np.bincount(ids[ids >= 0], minlength=400), 1)
+    vectors, outputs = tables_of(400, 10, scale=0.1)
+    model = _core.SkipGram(vectors, outputs, counts, sample=0.0)
+    untrained = model.train(ids, 0, (0.0, 0.0), 1)[0]
+    losses = [model.train(ids, i * len(ids), (0.05, 0.05), 1)[0] for i in range(6)]
+    assert losses[-1] < 0.7 * untrained and max(losses) < untrained
+
+
+@pytest.mark.parametrize(("rate", "repeats"), [(0.0, 64), (0.002, 64), (0.01, 16), (0.05, 3), (0.2, 1), (10.0, 1)])
+def test_a_word_stands_in_a_block_so_often_as_is_stable(rate, repeats):
+    model = reference.SkipGram(np.full(100, 10))
+    assert model.block_repeats(rate) == repeats
+    begins = model.blocks(np.tile([0, 1, 0, 2], 100), rate)
+    longest = model.block_positions(rate)
+    assert begins[1] == min(longest, 2 * repeats if repeats < 32 else longest)
+
+
 def test_blocks_are_as_long_as_is_stable():
     _, counts = text_of(1000, 100_000)
     for options in (dict(), dict(negative=20), dict(window=30, negative=15), dict(loss="sampled_softmax")):

@@ -14,7 +14,9 @@ namespace {
 
 constexpr std::int64_t kMostPositions = 64;
 constexpr std::int64_t kSamplesAtOnce = 32, kNegativesAtOnce = 5, kMostSamples = 128;
+constexpr double kRounding = 1e-9;
 constexpr double kMostWeight = 3.0;  // above 8, training always diverged; up to 2.9 never
+constexpr double kMostOwnWeight = 1.0;  // of a word that stands in a block more than once, on its own row: at 1.5, lists diverged
 
 void require_between(std::int64_t least, std::int64_t most, const char* name, std::int64_t value) {
   if (value < least || value > most) {
@@ -83,9 +85,15 @@ std::int64_t SkipGram::block_positions(double rate) const {
   const bool softmax = options_.loss == SkipGramLoss::kSampledSoftmax;
   const double negative = softmax ? 1.0 : static_cast<double>(options_.negative) * share;
   const double weight = rate * pairs * std::max(negative, commonest_kept_);  // of a position
-  constexpr double kRounding = 1e-9;
   if (weight * static_cast<double>(kMostPositions) <= kMostWeight + kRounding) return kMostPositions;
   return std::max(static_cast<std::int64_t>(kMostWeight / weight + kRounding), std::int64_t{1});
+}
+
+std::int64_t SkipGram::block_repeats(double rate) const {
+  require_number("rate", rate);
+  const double weight = rate * static_cast<double>(options_.window + 1);
+  if (weight * static_cast<double>(kMostPositions) <= kMostOwnWeight) return kMostPositions;
+  return std::max(static_cast<std::int64_t>(kMostOwnWeight / weight + kRounding), std::int64_t{1});
 }
 
 SkipGramProgress SkipGram::train(const EmbeddingTable& vectors, const EmbeddingTable& outputs, std::int64_t dim,
@@ -109,6 +117,8 @@ SkipGramProgress SkipGram::train(const EmbeddingTable& vectors, const EmbeddingT
                                .options = &options_,
                                .samples = samples_,
                                .positions = block_positions(std::max(text.first_rate, text.last_rate)),
+                               .repeats = block_repeats(std::max(text.first_rate, text.last_rate)),
+                               .num_words = words,
                                .words = words_.data(),
                                .negatives = unigram_.distribution(),
                                .text = text,

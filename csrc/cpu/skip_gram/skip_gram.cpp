@@ -31,7 +31,13 @@ std::int64_t part_begin(std::span<const std::int32_t> ids, std::int64_t index) {
 class Worker {
  public:
   Worker(const SkipGramCall& call, const SkipGramTask& task, const SkipGramKernels& kernels, float* scratch)
-      : call_(call), task_(task), kernels_(kernels), scratch_(scratch), kept_(call), negatives_(call) {
+      : call_(call),
+        task_(task),
+        kernels_(kernels),
+        scratch_(scratch),
+        kept_(call),
+        negatives_(call),
+        occurrences_(call.repeats < call.positions ? static_cast<std::size_t>(call.num_words) : 0) {
     std::fill_n(scratch_, kernels.scratch_floats(task), 0.0f);
   }
 
@@ -42,8 +48,9 @@ class Worker {
     if (kept_.size == 0) return;
     negatives_.prepare(kept_.ids.front());
     SkipGramBlock block = block_at(0);
-    for (std::int64_t i = 0; i < kept_.size; i += task_.positions) {
-      const SkipGramBlock next = block_at(i + task_.positions);
+    for (std::int64_t i = 0; i < kept_.size;) {
+      i += block.count;
+      const SkipGramBlock next = block_at(i);
       progress.loss += kernels_.step(task_, block, next, scratch_);
       block = next;
     }
@@ -59,7 +66,7 @@ class Worker {
     const double passed = static_cast<double>(kept_.ids[static_cast<std::size_t>(begin)]) /
                           static_cast<double>(std::max<std::int64_t>(std::ssize(text.ids) - 1, 1));
     const SkipGramBlock block{
-        .count = std::min(task_.positions, kept_.size - begin),
+        .count = positions_from(begin),
         .words = kept_.words() + begin,
         .terms = kept_.terms() + begin,
         .to_left = kept_.to_left.data() + begin,
@@ -72,12 +79,27 @@ class Worker {
     return block;
   }
 
+  // How many positions the block has: at most L, and so many that no word stands there more often than `repeats`. All
+  // of them move the word's row from the same value, each by up to the rate times the pairs of a position: in a list
+  // where two words take turns, that was enough to diverge.
+  std::int64_t positions_from(std::int64_t begin) {
+    const std::int64_t most = std::min(task_.positions, kept_.size - begin);
+    if (occurrences_.empty()) return most;
+    const std::int32_t* const words = kept_.words() + begin;
+    const auto of = [&](std::int64_t i) -> std::uint8_t& { return occurrences_[static_cast<std::size_t>(words[i])]; };
+    std::int64_t count = 0;
+    while (count < most && of(count) < call_.repeats) ++of(count++);
+    for (std::int64_t i = 0; i < count; ++i) of(i) = 0;
+    return count;
+  }
+
   const SkipGramCall& call_;
   const SkipGramTask& task_;
   const SkipGramKernels& kernels_;
   float* scratch_;
   KeptText kept_;
   Negatives negatives_;
+  std::vector<std::uint8_t> occurrences_;  // [V], of the block that is being made; none where L are no more than allowed
 };
 
 }  // namespace

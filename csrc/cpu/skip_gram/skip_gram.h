@@ -13,6 +13,8 @@ struct SkipGramCall {
   std::int64_t dim;
   const SkipGramOptions* options;
   std::int64_t samples, positions;  // S, L
+  std::int64_t repeats;             // of a word in a block, at most
+  std::int64_t num_words;           // V
   const SkipGramWord* words;        // [V]
   Distribution negatives;
   SkipGramText text;

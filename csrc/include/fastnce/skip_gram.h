@@ -87,6 +87,10 @@ class SkipGram {
   // least 0.
   std::int64_t block_positions(double rate) const;
 
+  // How often a word stands in a block, at most: so often that the weights of its own gradients, times the rate, do not
+  // exceed 1. A block ends before more.
+  std::int64_t block_repeats(double rate) const;
+
  private:
   SkipGramOptions options_;
   UnigramTable unigram_;

@@ -21,6 +21,9 @@ IDS_AT_ONCE = 8192
 MOST_POSITIONS = 64
 MOST_WEIGHT = 3.0
 """Of all gradients that a block gives one row, times the rate: above 8, training always diverged; up to 2.9 never."""
+MOST_OWN_WEIGHT = 1.0
+"""The same of a word that stands in a block more than once, on its own row: at 1.5, lists in which words take turns
+diverged."""
 
 
 class SkipGramResult(NamedTuple):
@@ -75,6 +78,22 @@ class SkipGram:
         if weight * MOST_POSITIONS <= MOST_WEIGHT + 1e-9:
             return MOST_POSITIONS
         return max(1, math.floor(MOST_WEIGHT / weight + 1e-9))
+
+    def block_repeats(self, rate: float) -> int:
+        """How often a word may stand in a block."""
+        weight = rate * (self.window + 1)
+        if weight * MOST_POSITIONS <= MOST_OWN_WEIGHT:
+            return MOST_POSITIONS
+        return max(1, math.floor(MOST_OWN_WEIGHT / weight + 1e-9))
+
+    def blocks(self, words: Ids, rate: float) -> list[int]:
+        """Where blocks of kept words begin, and where the last one ends."""
+        most, repeats, begins = self.block_positions(rate), self.block_repeats(rate), [0]
+        for i in range(len(words)):
+            own = words[begins[-1] : i]
+            if len(own) == most or (own == words[i]).sum() == repeats:
+                begins.append(i)
+        return [*begins, len(words)] if len(words) else begins
 
     # ---- random numbers ------------------------------------------------------------------------------------
 
@@ -168,7 +187,6 @@ def train_skip_gram(
     """
     text = np.asarray(ids, np.int64)
     x, y = np.array(vectors, np.float64), np.array(outputs, np.float64)
-    size = model.block_positions(max(rates))
     total, num_pairs, num_kept = 0.0, 0, 0
     begins = part_begins(text)
     for begin, end in pairwise(begins):
@@ -179,9 +197,9 @@ def train_skip_gram(
         kept = np.flatnonzero((part >= 0) & (word <= threshold[part]))
         pairs = windows(paragraph[kept], reach[kept])
         num_kept, num_pairs = num_kept + len(kept), num_pairs + len(pairs)
-        for first in range(0, len(kept), size):
-            centres = part[kept[first : first + size]]
-            mine = pairs[(pairs[:, 0] >= first) & (pairs[:, 0] < first + size)]
+        for first, last in pairwise(model.blocks(part[kept], max(rates))):
+            centres = part[kept[first:last]]
+            mine = pairs[(pairs[:, 0] >= first) & (pairs[:, 0] < last)]
             centre, contexts = mine[:, 0] - first, part[kept[mine[:, 1]]]
             at = begin + int(kept[first])
             negatives = model.negatives(place + at)
