@@ -114,8 +114,8 @@ def softmax_tables(results: dict[str, Any]) -> list[str]:
 
 
 def training_tables(results: dict[str, Any]) -> list[str]:
-    """Of a results file of `train_step.py`: median ms per step, and in brackets the ratio: of fastnce's own steps to its
-    loss and gradients alone, of the others' to `train_step` with Adagrad."""
+    """Of a results file of `train_step.py`: median ms per step, and in brackets the ratio: of fastnce's own steps to
+    its loss and gradients alone, of the others' to `train_step` with Adagrad."""
     measured = results["shapes"]
     names = [name for name in results["versions"] if name in TRAINING_MEMBERS]
 

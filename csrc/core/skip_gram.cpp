@@ -15,8 +15,8 @@ namespace {
 constexpr std::int64_t kMostPositions = 64;
 constexpr std::int64_t kSamplesAtOnce = 32, kNegativesAtOnce = 5, kMostSamples = 128;
 constexpr double kRounding = 1e-9;
-constexpr double kMostWeight = 3.0;  // above 8, training always diverged; up to 2.9 never
-constexpr double kMostOwnWeight = 1.0;  // of a word that stands in a block more than once, on its own row: at 1.5, lists diverged
+constexpr double kMostWeight = 3.0;     // above 8, training always diverged; up to 2.9 never
+constexpr double kMostOwnWeight = 1.0;  // of a word that repeats, on its own row: at 1.5, lists of words diverged
 
 void require_between(std::int64_t least, std::int64_t most, const char* name, std::int64_t value) {
   if (value < least || value > most) {

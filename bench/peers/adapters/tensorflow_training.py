@@ -1,5 +1,5 @@
 """A training step of TensorFlow: `tf.nn.nce_loss`, its gradients, and the fused sparse Adagrad of
-`tf.compat.v1.train.AdagradOptimizer`, one graph for all of it. Keras's optimizer, in Python over dense slices, is slower.
+`tf.compat.v1.train.AdagradOptimizer`, one graph for all of it.
 """
 
 from __future__ import annotations

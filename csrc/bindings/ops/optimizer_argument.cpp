@@ -39,8 +39,7 @@ OptimizerArgument::OptimizerArgument(const std::string& kind, py::handle weights
   if (has_biases_) add_states(biases_states, "biases", place, biases_states_);
 }
 
-void OptimizerArgument::add_states(py::handle given, const char* table, const Place& place,
-                                   std::deque<Array>& states) {
+void OptimizerArgument::add_states(py::handle given, const char* table, const Place& place, std::deque<Array>& states) {
   for (const py::handle state : py::reinterpret_borrow<py::tuple>(given)) {
     const std::string& name = names_.emplace_back(concat("state ", states.size(), " of ", table));
     states.push_back(borrow(state, name.c_str(), place));

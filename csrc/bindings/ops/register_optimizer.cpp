@@ -62,8 +62,7 @@ struct GradientArrays {
   std::optional<Array> weights, biases;
   GradientRows rows;
 
-  GradientArrays(const LossCall& call, std::int64_t count, py::handle given, py::handle bias_rows,
-                 const Place& place) {
+  GradientArrays(const LossCall& call, std::int64_t count, py::handle given, py::handle bias_rows, const Place& place) {
     rows.count = count;
     if (!given.is_none()) {
       weights.emplace(borrow_or_convert(given, "rows", place));

@@ -99,7 +99,7 @@ class Worker {
   float* scratch_;
   KeptText kept_;
   Negatives negatives_;
-  std::vector<std::uint8_t> occurrences_;  // [V], of the block that is being made; none where L are no more than allowed
+  std::vector<std::uint8_t> occurrences_;  // [V], of the block in the making; none where L are allowed
 };
 
 }  // namespace
