@@ -160,12 +160,19 @@ def cuda_joined(
     matrices: bool,
     device: Any,
 ) -> Any: ...
+def cuda_fill(value: float, count: int, address: int, device: Any, /) -> None: ...
 def cuda_count_up(count: int, address: int, device: Any, /) -> None: ...
 def optimizer_states(kind: str) -> tuple[int, bool]: ...
+def table_shape(table: Any, name: str, is_matrix: bool, device: Any) -> tuple[int, int, bool]: ...
 
 class Optimizer:
     def __init__(
-        self, kind: str, weights_states: tuple[Any, ...], biases_states: tuple[Any, ...] | None, device: Any
+        self,
+        kind: str,
+        weights_states: tuple[Any, ...],
+        biases_states: tuple[Any, ...] | None,
+        device: Any = ...,
+        step: npt.NDArray[np.int64] | None = ...,
     ) -> None: ...
     def set(
         self,
