@@ -129,6 +129,19 @@ def test_ids_out_of_range_are_left_out_and_reported(device: Any) -> None:
         fastnce.cuda.check()
 
 
+def test_gradients_that_the_device_cannot_take_are_refused(device: Any) -> None:
+    weights, biases = random_tables(10, 4)
+    ours = OnDevice(device, RULES["sgd"], weights, biases)
+    ids, rows = np.array([1, 2]), np.ones((2, 4), np.float32)
+    with pytest.raises(TypeError, match="bias_rows has dtype float16: expected float32 on a CUDA device"):
+        ours.update_rows(ids, rows, np.ones(2, np.float16))
+    with pytest.raises(ValueError, match="rows shares memory with weights, which is updated while rows is read"):
+        ours.optimizer.update_rows(device.put(ids), ours.optimizer.weights[:2])
+    with pytest.raises(ValueError, match="weights has shards that share memory"):
+        fastnce.optim.SGD([ours.optimizer.weights] * 2).update_rows(device.put(ids), device.put(rows))
+    assert ours.state["step"] == 0 and np.array_equal(ours.weights, weights)
+
+
 def test_an_update_of_no_rows_is_a_step(device: Any) -> None:
     weights, biases = random_tables(10, 4)
     before = weights.copy()

@@ -236,6 +236,39 @@ ACTED_ON_BY_THE_HANDLER = """
     report(rows=rows)
 """
 
+# The interrupt comes once a row is updated: the call finishes its step, which counts, and then raises.
+IN_THE_UPDATE = """
+    V, D = 400_000, 64
+    rng = np.random.default_rng(0)
+    weights, rows = np.zeros((V, D), np.float32), np.ones((V, D), np.float32)
+    optimizer = fastnce.optim.SGD(weights, lr=1.0)
+
+    def interrupt():
+        end = time.monotonic() + 60
+        while weights[1, 0] == 0 and time.monotonic() < end:
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    steps = []
+    calls = (
+        lambda: optimizer.update_rows(np.arange(V), rows),
+        lambda: fastnce.train_step(fastnce.nce_loss_and_grad, optimizer, [0], rows[:1], V, V,
+                                   sampled_values=(np.arange(V), 1.0, 1.0)),
+    )
+    for call in calls:
+        weights[:] = 0
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        try:
+            call()
+            thread.join()
+        except KeyboardInterrupt:
+            pass
+        thread.join()
+        steps.append([int(optimizer.state["step"]), bool((weights[1:] != 0).all())])
+    report(steps=steps)
+"""
+
 ELSEWHERE = """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -264,6 +297,11 @@ def test_ctrl_c_ends_a_call_early_and_changes_nothing(script, threads):
     got = run(script, threads)
     assert got["spent"] is not None and got["spent"] < got["whole"] / 2
     assert got["calls"] == 0 and got["complete"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_step_that_is_interrupted_in_its_update_is_finished_and_counted(threads):
+    assert run(IN_THE_UPDATE, threads)["steps"] == [[1, True], [2, True]]
 
 
 def test_a_signal_handler_that_returns_lets_the_call_go_on():

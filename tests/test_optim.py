@@ -137,6 +137,19 @@ def test_training_goes_on_from_a_saved_state(rule: Rule, tmp_path: Path) -> None
 def test_a_state_of_another_optimizer_is_refused_and_changes_nothing() -> None:
     weights, biases = tables(8)
     adam = RULES["adam"].make(weights, biases)
+    for name, array, error in (
+        (
+            "weights.exp_avg_sq",
+            np.ones((V, 8), complex),
+            r"state\['weights.exp_avg_sq'\] has dtype complex128",
+        ),
+        ("step", np.array(2.0), r"state\['step'\] has dtype float64: expected int64"),
+        ("step", np.array(-1), r"state\['step'\] = -1: expected at least 0"),
+    ):
+        changed = {key: np.ones_like(value) for key, value in adam.state.items()} | {name: array}
+        with pytest.raises((TypeError, ValueError), match=error):
+            adam.load_state(changed)
+        assert not any(value.any() for value in adam.state.values())
     with pytest.raises(
         ValueError, match=r"state has the arrays \['step', 'weights.sum'\]: expected \['biases.exp_avg'"
     ):
@@ -255,19 +268,31 @@ def test_gradients_of_16_bits_are_taken(dtype: str, ascending: bool) -> None:
     assert np.array_equal(narrow.weights, wide.weights) and np.array_equal(narrow.biases, wide.biases)
 
 
-@pytest.mark.parametrize("dtype", half_cases(["float32", "float16", "bfloat16"]))
-def test_ascending_ids_are_those_in_any_order(dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["float32", *half_cases(["float16", "bfloat16"])])
+def test_ids_that_ascend_may_have_rows_of_any_layout(dtype: Any) -> None:
     weights, biases = tables(11)
-    rng = np.random.default_rng(1)
-    ids, rows, bias_rows = np.arange(0, V, 2), rng.normal(size=(V // 2, 14)), rng.normal(size=V // 2)
-    rows, bias_rows = rows.astype(dtype)[:, 1:12], bias_rows.astype(dtype)
-    mixed = rng.permutation(V // 2)
-    results = []
-    for order in (np.s_[:], mixed):
+    rng = np.random.default_rng(3)
+    ids, bias_rows = np.arange(0, V, 3), rng.normal(size=V // 3).astype(dtype)
+    rows = rng.normal(size=(V // 3, 11)).astype(dtype)
+    expected = RULES["adagrad"].make(weights.copy(), biases.copy())
+    expected.update_rows(ids, rows.astype(np.float32), bias_rows.astype(np.float32))
+    wide = np.zeros((V // 3, 20), dtype)
+    wide[:, 4:15] = rows
+    for given in (rows, rows[::-1].copy()[::-1], np.asfortranarray(rows), wide[:, 4:15]):
         optimizer = RULES["adagrad"].make(weights.copy(), biases.copy())
-        optimizer.update_rows(ids[order], rows[order], bias_rows[order])
-        results.append((optimizer.weights, optimizer.biases))
-    assert all(map(np.array_equal, *results))
+        optimizer.update_rows(ids, given, bias_rows)
+        assert np.array_equal(optimizer.weights, expected.weights)
+        assert np.array_equal(optimizer.biases, expected.biases)
+
+
+def test_gradients_of_biases_may_be_any_numbers() -> None:
+    ids, bias_rows = [3, 1], np.array([0.5, -2.0], np.float32)
+    expected = RULES["sgd"].make(*tables(4))
+    expected.update_rows(ids, None, bias_rows)
+    for given in ([0.5, -2], bias_rows.astype(np.float64), np.repeat(bias_rows, 3)[::3]):
+        optimizer = RULES["sgd"].make(*tables(4))
+        optimizer.update_rows(ids, None, given)
+        assert np.array_equal(optimizer.biases, expected.biases)
 
 
 def test_an_update_of_no_rows_is_a_step() -> None:
@@ -286,12 +311,14 @@ def test_an_update_of_no_rows_is_a_step() -> None:
         (([1], np.zeros((1, 5), np.float32)), r"rows has shape \[1, 5\]: expected \[1, 4\]"),
         (([1], np.zeros((1, 4), np.float32), np.zeros(2, np.float32)), r"bias_rows has shape \[2\]: expected \[1\]"),
         (([[1]], np.zeros((1, 4), np.float32)), r"ids has shape \[1, 1\] of rank 2: expected \[n\]"),
+        (([1], np.zeros((1, 4))), "rows has dtype float64: expected float32, float16 or bfloat16"),
+        (([1], None), "rows and bias_rows are None: expected the gradients of weights, of biases, or both"),
     ],
 )
 def test_gradients_that_do_not_fit_are_refused_and_change_nothing(arguments: Any, message: str) -> None:
     weights, biases = tables(4)
     optimizer = RULES["adagrad"].make(weights.copy(), biases.copy())
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         optimizer.update_rows(*arguments)
     assert np.array_equal(optimizer.weights, weights) and np.array_equal(optimizer.biases, biases)
     assert optimizer.state["step"] == 0 and not optimizer.state["weights.sum"].any()
@@ -309,6 +336,8 @@ def test_gradients_that_do_not_fit_are_refused_and_change_nothing(arguments: Any
             ValueError,
             r"betas\[0\] = 1: expected a number in \[0, 1\)",
         ),
+        (lambda w: fastnce.optim.Adam(w, betas=0.9), TypeError, r"betas = 0\.9: expected two numbers"),
+        (lambda w: fastnce.optim.Adam(w, betas=("b", 0.9)), TypeError, r"betas\[0\] is a str: expected a number"),
         (lambda w: fastnce.optim.Adam(w, eps=-1e-8), ValueError, "eps = -1e-08: expected a finite number, at least 0"),
         (lambda w: fastnce.optim.Adagrad(w, lr_decay=-1), ValueError, "lr_decay = -1: expected a finite number"),
         (
@@ -336,3 +365,37 @@ def test_tables_that_cannot_be_written_to_are_refused() -> None:
     repeated = np.lib.stride_tricks.as_strided(np.ones(4, np.float32), (3, 4), (0, 4))
     with pytest.raises(ValueError, match="weights has rows 0 elements apart: expected at least 4"):
         fastnce.optim.SGD(repeated).update_rows([0], np.ones((1, 4), np.float32))
+    optimizer = fastnce.optim.SGD(tables(4)[0])
+    optimizer.weights.flags.writeable = False  # since it was made
+    with pytest.raises(ValueError, match="weights is read-only: expected an array that can be written to"):
+        optimizer.update_rows([0], np.ones((1, 4), np.float32))
+
+
+def test_memory_that_would_be_updated_twice_or_while_it_is_read_is_refused() -> None:
+    weights, biases = tables(4)
+    before = weights.copy(), biases.copy()
+    rows, bias_rows = np.ones((2, 4), np.float32), np.ones(2, np.float32)
+    optimizer = RULES["adagrad"].make(weights, biases)
+    for arguments, message in (
+        ((weights[:2],), "rows shares memory with weights, which is updated while rows is read: expected an array of"),
+        ((optimizer.state["weights.sum"][:2],), "rows shares memory with a state of weights"),
+        ((None, biases[3:5]), "bias_rows shares memory with biases"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            optimizer.update_rows([1, 0], *arguments)
+    with pytest.raises(ValueError, match="weights has shards that share memory: expected each row once"):
+        fastnce.optim.SGD([weights, weights]).update_rows([0, V], rows)
+    with pytest.raises(ValueError, match="biases shares memory with weights: expected an array of its own"):
+        fastnce.optim.SGD(weights, weights[:, 1]).update_rows([0, 1], rows, bias_rows)
+    assert np.array_equal(weights, before[0]) and np.array_equal(biases, before[1]) and optimizer.state["step"] == 0
+    both = np.column_stack(before)  # columns of one array lie beside each other
+    fastnce.optim.SGD(both[:, :4], both[:, 4], lr=1.0).update_rows([1, 0], rows, bias_rows)
+    assert np.array_equal(both[:2], np.column_stack(before)[:2] - 1)
+
+
+def test_a_state_that_was_replaced_is_refused() -> None:
+    """The core writes to the arrays that the optimizer made."""
+    optimizer = RULES["adagrad"].make(*tables(4))
+    optimizer.state["weights.sum"] = np.ones((V, 4), np.float32)
+    with pytest.raises(ValueError, match=r"state\['weights.sum'\] is not the array that the optimizer made"):
+        optimizer.update_rows([0], np.ones((1, 4), np.float32))

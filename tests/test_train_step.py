@@ -179,3 +179,14 @@ def test_a_call_that_is_refused_is_no_step() -> None:
     with pytest.raises(ValueError, match=r"labels\[0, 0\] = 30 is outside"):
         fastnce.train_step(fastnce.nce_loss_and_grad, optimizer, [30], np.ones((1, 4), np.float32), 5, 30)
     assert optimizer.state["step"] == 0 and (weights == 1).all()
+
+
+def test_an_optimizer_of_another_library_is_refused() -> None:
+    class Adagrad:
+        pass
+
+    arguments = [1], np.ones((1, 4), np.float32), 5, 30
+    with pytest.raises(TypeError, match=r"optimizer is an Adagrad: expected one of fastnce\.optim"):
+        fastnce.train_step(fastnce.nce_loss_and_grad, Adagrad(), *arguments)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"optimizer is an Adagrad: expected one of fastnce\.optim"):
+        fastnce.nce_loss_and_grad(np.ones((30, 4), np.float32), None, *arguments, optimizer=Adagrad())  # type: ignore[arg-type]

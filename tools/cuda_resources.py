@@ -213,7 +213,8 @@ def page(kernels: list[Kernel]) -> str:
         "",
         "Template arguments of `TileProduct`: memory layouts of A and B, columns of the block's tile, columns of a",
         "warp's tile, parts of A, parts of B, order, type of the operands. Of `LogisticTile` and `SoftmaxTile`: parts",
-        "of the operands, order, type. Of `scale`: order. Of the other kernels: types of inputs and weights.",
+        "of the operands, order, type. Of `scale`: order. Of `update`: optimizer, columns of one access, threads of a",
+        "row. Of the other kernels: types of inputs and weights.",
         "",
         "| kernel | architecture | threads | registers | shared memory | blocks | occupancy | spills | tensor |"
         " loads in loops | loads anywhere |",

@@ -286,7 +286,7 @@ void validate_for_device(const Scoring& tables, const GradientRows& rows) {
 
 void validate_for_device(const RowUpdate& update, const Scoring& tables, const GradientRows& rows) {
   validate_for_device(tables, rows);
-  validate_update(update, tables, rows.weights != nullptr, rows.biases != nullptr);
+  validate_update(update, tables, rows);
 }
 
 }  // namespace
@@ -310,6 +310,10 @@ void update_complete_rows(const RowUpdate& update, const Scoring& tables, const 
                           const std::int64_t* row_count, const Stream& stream) {
   validate_for_device(update, tables, rows);
   require_array(1, row_count, "row_count");
+  const bool contiguous = rows.weights_stride == tables.dim;
+  if (rows.weights != nullptr && (!contiguous || rows.weights_dtype.value_or(DType::kFloat32) != DType::kFloat32)) {
+    throw InvalidValue("rows: expected contiguous float32 gradients, as a loss leaves them");
+  }
   require_device(stream.device);
   const runtime::CurrentDevice current(stream.device);
   queue_update_complete_rows(update, tables, rows, row_count, stream);

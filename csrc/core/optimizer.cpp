@@ -1,10 +1,12 @@
 // Optimizers: names, checks, and the entry point of updates from gradients that were computed before.
 #include "core/optimizer.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "core/validate.h"
 #include "cpu/rows/update_rows.h"
@@ -39,15 +41,64 @@ void require_apart_rows(const Table& table, const char* name, std::int64_t colum
   }
 }
 
-void require_inputs_elsewhere(const Scoring& r, const Table& table, const char* name, std::int64_t columns,
-                              std::optional<DType> dtype) {
-  const Extent inputs(r.inputs, r.batch, r.inputs_stride, r.dim, r.inputs_dtype.value_or(r.dtype));
-  for (const Shard& shard : table.shards) {
-    if (!inputs.overlaps(extent_of(shard, columns, dtype.value_or(r.dtype)))) continue;
-    throw InvalidValue(
-        concat("inputs shares memory with ", name,
-               ", which is updated while inputs is read: expected an array of its own, as inputs.copy()"));
+// The memory of a shard of a table: `width` bytes every `stride` bytes.
+struct Rows {
+  Rows(const char* name, const Shard& shard, std::int64_t columns, DType dtype)
+      : name(name),
+        extent(extent_of(shard, columns, dtype)),
+        count(shard.rows),
+        stride(std::abs(shard.row_stride) * element_bytes(dtype)),
+        width(columns * element_bytes(dtype)) {}
+
+  bool is_empty() const { return extent.begin == extent.end; }
+  // Other columns of one array lie between these, and share none of it.
+  bool shares_memory(const Rows& other) const {
+    if (!extent.overlaps(other.extent)) return false;
+    const std::int64_t apart_rows = count > 1 ? stride : other.stride;
+    if (count > 1 && other.count > 1 && stride != other.stride) return true;
+    if (count <= 1 && other.count <= 1) return true;
+    const std::int64_t distance = (extent.begin - other.extent.begin) % apart_rows;
+    const std::int64_t behind = distance < 0 ? distance + apart_rows : distance;
+    return behind < other.width || apart_rows - behind < width;
   }
+
+  const char* name;  // of the table
+  Extent extent;
+  std::int64_t count, stride, width;
+};
+
+// Those that an update writes to.
+std::vector<Rows> updated_rows(const Scoring& tables, bool of_weights, bool of_biases) {
+  std::vector<Rows> all;
+  const auto add = [&](const char* name, const Table& table, std::int64_t columns, std::optional<DType> dtype) {
+    require_apart_rows(table, name, columns);
+    for (const Shard& shard : table.shards) {
+      const Rows& rows = all.emplace_back(name, shard, columns, dtype.value_or(tables.dtype));
+      if (rows.is_empty()) all.pop_back();
+    }
+  };
+  if (of_weights) add("weights", tables.weights, tables.dim, tables.weights_dtype);
+  if (of_biases) add("biases", tables.biases, 1, tables.biases_dtype);
+  return all;
+}
+
+void require_each_row_once(std::vector<Rows> all) {
+  std::ranges::sort(all, {}, [](const Rows& rows) { return rows.extent.begin; });
+  for (auto one = all.begin(); one != all.end(); ++one) {
+    for (auto other = one + 1; other != all.end() && other->extent.begin < one->extent.end; ++other) {
+      if (!one->shares_memory(*other)) continue;
+      if (one->name == other->name) {
+        throw InvalidValue(concat(one->name, " has shards that share memory: expected each row once; update copies"));
+      }
+      throw InvalidValue("biases shares memory with weights: expected an array of its own, as biases.copy()");
+    }
+  }
+}
+
+void require_elsewhere(const char* name, const Extent& read, const char* updated, const Extent& written) {
+  if (read.begin == read.end || !read.overlaps(written)) return;
+  throw InvalidValue(concat(name, " shares memory with ", updated, ", which is updated while ", name,
+                            " is read: expected an array of its own, as ", name, ".copy()"));
 }
 
 }  // namespace
@@ -82,22 +133,43 @@ void validate_update(const RowUpdate& update, const Scoring& tables, bool of_wei
     require_array(of_weights && has_elements ? 1 : 0, update.weights_states[i], "weights_states");
     require_array(of_biases ? tables.num_classes : 0, update.biases_states[i], "biases_states");
   }
-  if (of_weights) {
-    require_apart_rows(tables.weights, "weights", tables.dim);
-    require_inputs_elsewhere(tables, tables.weights, "weights", tables.dim, tables.weights_dtype);
-  }
-  if (of_biases) {
-    require_apart_rows(tables.biases, "biases", 1);
-    require_inputs_elsewhere(tables, tables.biases, "biases", 1, tables.biases_dtype);
-  }
+  const std::vector<Rows> updated = updated_rows(tables, of_weights, of_biases);
+  require_each_row_once(updated);
+  const Extent inputs(tables.inputs, tables.batch, tables.inputs_stride, tables.dim,
+                      tables.inputs_dtype.value_or(tables.dtype));
+  for (const Rows& rows : updated) require_elsewhere("inputs", inputs, rows.name, rows.extent);
+}
+
+void validate_update(const RowUpdate& update, const Scoring& tables, const GradientRows& rows) {
+  const bool of_weights = rows.weights != nullptr, of_biases = rows.biases != nullptr;
+  validate_update(update, tables, of_weights, of_biases);
+  const OptimizerStates states = states_of(update.optimizer.kind);
+  const std::vector<Rows> updated = updated_rows(tables, of_weights, of_biases);
+  const auto require = [&](const char* name, const Extent& read) {
+    for (const Rows& written : updated) {
+      require_elsewhere(name, read, written.name, written.extent);
+    }
+    for (int i = 0; i < states.count; ++i) {
+      const std::int64_t columns = states.rowwise ? 1 : tables.dim;
+      const Extent weights(update.weights_states[i], tables.num_classes, columns, columns, tables.dtype);
+      const Extent biases(update.biases_states[i], tables.num_classes, 1, 1, tables.dtype);
+      if (of_weights) require_elsewhere(name, read, "a state of weights", weights);
+      if (of_biases) require_elsewhere(name, read, "a state of biases", biases);
+    }
+  };
+  const auto extent = [&](const void* data, std::int64_t stride, std::int64_t columns, std::optional<DType> dtype) {
+    return Extent(data, rows.count, stride, columns, dtype.value_or(tables.dtype));
+  };
+  if (of_weights) require("rows", extent(rows.weights, rows.weights_stride, tables.dim, rows.weights_dtype));
+  if (of_biases) require("bias_rows", extent(rows.biases, 1, 1, rows.biases_dtype));
 }
 
 void update_rows(const RowUpdate& update, const Scoring& tables, const GradientRows& rows) {
   LossRequest request = request_of(tables, {.per_example = 0}, {});
   request.batch = 0;
   validate_shapes(request);
-  validate_update(update, request, rows.weights != nullptr, rows.biases != nullptr);
   validate_rows(rows, request);
+  validate_update(update, request, rows);
   cpu::update_rows(update, request, rows);
 }
 

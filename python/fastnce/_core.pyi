@@ -178,7 +178,12 @@ def table_shape(table: Any, name: str, is_matrix: bool, device: Any) -> tuple[in
 
 class Optimizer:
     def __init__(
-        self, kind: str, weights_states: tuple[Any, ...], biases_states: tuple[Any, ...] | None, device: Any = ...
+        self,
+        kind: str,
+        weights_states: tuple[Any, ...],
+        biases_states: tuple[Any, ...] | None,
+        device: Any = ...,
+        step: npt.NDArray[np.int64] | None = ...,
     ) -> None: ...
     def set(
         self,

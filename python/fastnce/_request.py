@@ -9,6 +9,7 @@ from fastnce._arrays import like
 from fastnce._devices import cuda_device_of
 from fastnce._seed import Seed, seed_words
 from fastnce._types import Grads, Ragged, RowGrads
+from fastnce.optim._base import require_optimizer
 
 Kind: TypeAlias = Literal[
     "array", "factor", "samples", "integer", "number", "flag", "choice", "stream", "sharding", "part", "call"
@@ -138,8 +139,9 @@ def with_gradients(fields: dict[str, Any], optimizer: Any = None) -> tuple[Any, 
         return loss, Grads(grad_inputs, RowGrads(ids, grad_weights, grad_biases))
     if fields.get("pad_rows"):
         raise ValueError("pad_rows = True: expected False with an optimizer, which takes the rows")
-    with optimizer.next_step(fields) as fields["optimizer"]:
-        loss, grad_inputs, ids, _, _ = compute(fields)
+    require_optimizer(optimizer)
+    fields["optimizer"] = optimizer.next_step(fields)
+    loss, grad_inputs, ids, _, _ = compute(fields)
     return loss, Grads(grad_inputs, RowGrads(ids, None, None))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastnce._types import DLPackArray, Grads, LabelsLike
-from fastnce.optim._base import Optimizer
+from fastnce.optim._base import Optimizer, require_optimizer
 
 ArrayT = TypeVar("ArrayT", bound=DLPackArray)
 
@@ -31,7 +31,8 @@ def train_step(
         optimizer.update_rows(*grads.rows)
 
     All that is computed is of the tables as they were before the step. A step gives the same result whenever it is made
-    with the same number of threads. Ctrl-C ends a step before its update, or lets it finish: never in between.
+    with the same number of threads. Ctrl-C ends a step before its update, or lets it finish, never in between;
+    ``optimizer.state["step"]`` says which.
 
     Args:
         loss_and_grad: :func:`nce_loss_and_grad`, :func:`sampled_softmax_loss_and_grad`,
@@ -48,8 +49,9 @@ def train_step(
 
     Raises:
         ValueError: As the loss; inputs in the memory of the tables.
-        TypeError: As the loss.
+        TypeError: As the loss; an optimizer of another library.
     """
+    require_optimizer(optimizer)
     _, grads = result = loss_and_grad(
         optimizer.weights, optimizer.biases, labels, inputs, *arguments, optimizer=optimizer, **options
     )

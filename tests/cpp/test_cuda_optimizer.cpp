@@ -277,7 +277,11 @@ TEST_F(CudaOptimizer, WhatTheDeviceCannotDoIsRefused) {
   refused("weights_states", [&] { device.update.weights_states[1] = nullptr; });
   refused("biases_states", [&] { device.update.biases_states[0] = nullptr; });
   refused("bias_rows_dtype", [&] { device.gradients.biases_dtype = DType::kFloat16; });
+  refused("rows shares memory with weights",
+          [&] { device.gradients.weights = device.tables.weights.shards.front().data; });
   EXPECT_THROW(cuda::update_complete_rows(device.update, device.tables, device.gradients, nullptr, {}), InvalidValue);
+  device.gradients.weights_stride = 5;
+  EXPECT_THROW(device.run_complete(5), InvalidValue);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -88,13 +89,17 @@ TYPED_TEST(OptimizerTest, WhatIsNotTouchedStaysAsItIs) {
 TYPED_TEST(OptimizerTest, TheLayoutOfTheTablesDoesNotShow) {
   constexpr std::int64_t kClasses = 23, kDim = 6, kShards = 5, kGap = 3;
   for (const Rule& rule : kRules) {
-    UpdateProblem<TypeParam> whole(rule, kClasses, kDim, 40);
-    UpdateProblem<TypeParam> given(rule, kClasses, kDim, 40);
-    whole.run();
+    const UpdateProblem<TypeParam> given(rule, kClasses, kDim, 40);
     for (const Partition partition : {Partition::kDiv, Partition::kMod}) {
-      for (const bool backwards : {false, true}) {
+      for (const bool backwards : {false, true}) {  // then ids ascend
         SCOPED_TRACE(::testing::Message() << rule.kind << (backwards ? ", backwards" : ""));
-        UpdateProblem<TypeParam> p(rule, kClasses, kDim, 40);
+        UpdateProblem<TypeParam> whole(rule, kClasses, kDim, 40), p(rule, kClasses, kDim, 40);
+        for (UpdateProblem<TypeParam>* const one : {&whole, &p}) {
+          if (!backwards) continue;
+          one->ids.resize(20);
+          std::iota(one->ids.begin(), one->ids.end(), 1);
+        }
+        whole.run();
         const auto laid_out = [&](const std::vector<TypeParam>& table, std::int64_t columns,
                                   std::vector<std::vector<TypeParam>>& memory) {
           std::vector<Shard> shards;
@@ -366,6 +371,65 @@ TEST(OptimizerOfRows, ArraysThatDoNotFitAreRefused) {
   bias_shard.row_stride = 0;
   refused("biases has rows 0 elements apart: expected at least 1",
           [&](auto&, Scoring& tables, auto&) { tables.biases.shards = {&bias_shard, 1}; });
+}
+
+TEST(OptimizerOfRows, RowsThatShareMemoryAreRefused) {
+  UpdateProblem<float> p(kRules[7], 10, 4, 5);
+  const auto refused = [&](const std::string& expected, const std::vector<Shard>& weights, const Shard& biases) {
+    Scoring tables = p.tables();
+    tables.weights.shards = weights;
+    tables.biases.shards = {&biases, 1};
+    expect_refused(p, expected, [&] { update_rows(p.update(), tables, p.gradients()); });
+  };
+  float* const table = p.weights.table.data();
+  refused("weights has shards that share memory", {{table, 5, 4}, {table, 5, 4}}, p.bias_shard);
+  refused("weights has shards that share memory", {{table, 5, 4}, {table + 19, 5, 4}}, p.bias_shard);
+  refused("weights has shards that share memory", {{table, 5, 8}, {table + 3, 5, 8}}, p.bias_shard);
+  refused("weights has shards that share memory", {{table + 5, 5, 8}, {table + 8, 5, 8}}, p.bias_shard);
+  std::vector<Shard> single;
+  for (std::int64_t id = 0; id < 10; ++id) single.push_back({table + 4 * id - id / 9, 1, 0});
+  refused("weights has shards that share memory", single, p.bias_shard);
+  refused("biases shares memory with weights", {p.weight_shard}, {table + 3, 10, 1});
+}
+
+// Shards and biases may be columns of one array.
+TEST(OptimizerOfRows, RowsThatLieBetweenOthersAreUpdated) {
+  for (const Rule& rule : kRules) {
+    UpdateProblem<float> apart(rule, 10, 4, 25), p(rule, 10, 4, 25);
+    apart.run();
+    std::vector<float> array(5 * 10);  // a row: two rows of weights, of one shard each, and two biases
+    for (std::int64_t id = 0; id < 10; ++id) {
+      float* const row = array.data() + id % 5 * 10;
+      std::copy_n(p.weights.table.begin() + id * 4, 4, row + id / 5 * 4);
+      row[8 + id / 5] = p.biases.table[id];
+    }
+    const std::vector<Shard> weights = {{array.data(), 5, 10}, {array.data() + 4, 5, 10}};
+    const std::vector<Shard> biases = {{array.data() + 8, 5, 10}, {array.data() + 9, 5, 10}};
+    Scoring tables = p.tables();
+    tables.weights.shards = weights;
+    tables.biases.shards = biases;
+    update_rows(p.update(), tables, p.gradients());
+    for (std::int64_t id = 0; id < 10; ++id) {
+      const float* const row = array.data() + id % 5 * 10;
+      EXPECT_TRUE(std::equal(row + id / 5 * 4, row + id / 5 * 4 + 4, apart.weights.table.begin() + id * 4));
+      EXPECT_EQ(row[8 + id / 5], apart.biases.table[id]);
+    }
+  }
+}
+
+TEST(OptimizerOfRows, GradientsInTheMemoryOfWhatIsUpdatedAreRefused) {
+  UpdateProblem<float> p(kRules[7], 10, 4, 5);
+  const auto refused = [&](const std::string& expected, const std::function<void(GradientRows&)>& change) {
+    GradientRows rows = p.gradients();
+    change(rows);
+    expect_refused(p, expected, [&] { update_rows(p.update(), p.tables(), rows); });
+  };
+  refused("rows shares memory with weights", [&](GradientRows& rows) { rows.weights = p.weights.table.data() + 20; });
+  refused("rows shares memory with a state of weights",
+          [&](GradientRows& rows) { rows.weights = p.weights.states[1].data(); });
+  refused("bias_rows shares memory with biases", [&](GradientRows& rows) { rows.biases = p.biases.table.data() + 5; });
+  refused("bias_rows shares memory with a state of biases",
+          [&](GradientRows& rows) { rows.biases = p.biases.states[0].data(); });
 }
 
 TEST(OptimizerOfRows, ANameThatNoKindHasIsRefused) {

@@ -61,7 +61,8 @@ py::object cuda_loss(const LossArguments& args) {
   }
   const cuda::LossPlan planned = cuda::plan(request, stream.device);
   std::optional<RowUpdate> update;
-  if (is_given(args.optimizer)) update = args.optimizer.cast<const OptimizerArgument&>().of(request);
+  OptimizerArgument* const optimizer = is_given(args.optimizer) ? args.optimizer.cast<OptimizerArgument*>() : nullptr;
+  if (optimizer != nullptr) update = optimizer->of(request);
 
   LossOutputs outputs;
   const CudaCall::Output loss = gpu.empty(DType::kFloat32, call.batch_shape());
@@ -108,6 +109,7 @@ py::object cuda_loss(const LossArguments& args) {
       cuda::update_complete_rows(*update, request, complete, outputs.row_count, stream);
     }
   }
+  if (update) optimizer->count_step();
   py::object used = py::none();
   if (request.wanted.rows() && !call.pads_rows && !update) {
     used = py::int_([&] {

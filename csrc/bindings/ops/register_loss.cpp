@@ -59,7 +59,8 @@ py::object run(Array inputs, const LossArguments& args) {
   LossOutputs outputs;
   call.set_grad_dtypes(outputs);
   std::optional<RowUpdate> update;
-  if (is_given(args.optimizer)) outputs.update = &update.emplace(args.optimizer.cast<OptimizerArgument&>().of(request));
+  OptimizerArgument* const optimizer = is_given(args.optimizer) ? args.optimizer.cast<OptimizerArgument*>() : nullptr;
+  if (optimizer != nullptr) outputs.update = &update.emplace(optimizer->of(request));
   const auto output = [](py::object& result, py::array array) {
     void* const data = array.mutable_data();
     result = std::move(array);
@@ -91,6 +92,7 @@ py::object run(Array inputs, const LossArguments& args) {
     const WithoutGil released;
     fastnce::run(planned, outputs);
   }
+  if (update) optimizer->count_step();
   return py::make_tuple(loss, grad_inputs, row_ids, grad_weights, grad_biases, log_sum_exp, py::none());
 }
 

@@ -70,27 +70,53 @@ struct GradientArrays {
       place.device.type == dl::kCpu ? make_rows_contiguous(*weights) : require_matrix(*weights, "[n, D]");
       rows.weights = weights->data;
       rows.weights_stride = weights->strides[0];
-      rows.weights_dtype = floating_type(*weights);
+      rows.weights_dtype = gradient_type(*weights, call);
     }
     if (bias_rows.is_none()) return;
     biases.emplace(borrow_or_convert(bias_rows, "bias_rows", place));
     require_rows(*biases, {count});
+    const bool on_host = place.device.type == dl::kCpu, narrow = biases->type.bits == 16;
+    if (on_host && !narrow) {
+      rows.biases = call.request.dtype == DType::kFloat64 ? converted(wide_) : converted(single_);
+      return;
+    }
     if (count > 1 && biases->strides[0] != 1) {
       throw InvalidValue("bias_rows is not contiguous: expected an array in row-major order");
     }
+    rows.biases_dtype = gradient_type(*biases, call);
+    if (!on_host && narrow) {
+      throw InvalidType(concat("bias_rows has dtype ", biases->type_name(), ": expected float32 on a CUDA device"));
+    }
     rows.biases = biases->data;
-    rows.biases_dtype = floating_type(*biases);
   }
 
  private:
+  template <class T>
+  const void* converted(std::optional<Values<T>>& values) {
+    values.emplace(*biases, biases->shape, "[n]");
+    return values->data();
+  }
+
+  static DType gradient_type(const Array& array, const LossCall& call) {
+    const DType dtype = floating_type(array);
+    const bool wide = call.request.dtype == DType::kFloat64;
+    if ((dtype == DType::kFloat64) == wide) return dtype;
+    throw InvalidType(concat(array.name, " has dtype ", array.type_name(), ": expected ",
+                             wide ? "float64" : "float32, float16 or bfloat16", ", as the update is computed in ",
+                             wide ? "float64" : "float32"));
+  }
+
   static void require_rows(const Array& array, const std::vector<std::int64_t>& expected) {
     if (array.shape == expected) return;
     throw InvalidValue(concat(array.name, " has shape ", array.shape_text(), ": expected ", shape_text(expected),
                               ", a row for each of ids"));
   }
+
+  std::optional<Values<float>> single_;
+  std::optional<Values<double>> wide_;
 };
 
-void update_on_host(const OptimizerArgument& optimizer, const LossArguments& args, py::handle ids, py::handle rows,
+void update_on_host(OptimizerArgument& optimizer, const LossArguments& args, py::handle ids, py::handle rows,
                     py::handle bias_rows) {
   const LossCall call(no_inputs(args.weights, kHost), args, kHost);
   const Array given_ids = borrow_or_convert(ids, "ids", kHost);
@@ -99,11 +125,14 @@ void update_on_host(const OptimizerArgument& optimizer, const LossArguments& arg
   GradientArrays gradients(call, std::ssize(copied), rows, bias_rows, kHost);
   gradients.rows.ids = copied.data();
   const RowUpdate update = optimizer.of(call.request);
-  const WithoutGil released;
-  update_rows(update, call.request, gradients.rows);
+  {
+    const WithoutGil released;
+    update_rows(update, call.request, gradients.rows);
+  }
+  optimizer.count_step();
 }
 
-void update_on_device(const OptimizerArgument& optimizer, const LossArguments& args, py::handle ids, py::handle rows,
+void update_on_device(OptimizerArgument& optimizer, const LossArguments& args, py::handle ids, py::handle rows,
                       py::handle bias_rows) {
   const cuda::Stream stream = stream_of(args.device);
   const Place place = place_on(stream, "weights");
@@ -120,10 +149,11 @@ void update_on_device(const OptimizerArgument& optimizer, const LossArguments& a
     const WithoutGil released;  // safe: whatever is borrowed or made is held here
     cuda::update_rows(update, call.request, gradients.rows, workspace, stream);
   }
+  optimizer.count_step();
   gpu.finish();
 }
 
-void update_rows_of(const OptimizerArgument& optimizer, const py::dict& fields, py::handle ids, py::handle rows,
+void update_rows_of(OptimizerArgument& optimizer, const py::dict& fields, py::handle ids, py::handle rows,
                     py::handle bias_rows) {
   const LossArguments args(fields);
   (is_given(args.device) ? update_on_device : update_on_host)(optimizer, args, ids, rows, bias_rows);
@@ -141,8 +171,9 @@ void register_optimizer(py::module_& module) {
       py::arg("kind"));
   module.def("table_shape", &shape_of, py::arg("table"), py::arg("name"), py::arg("is_matrix"), py::arg("device"));
   py::class_<OptimizerArgument>(module, "Optimizer")
-      .def(py::init<const std::string&, py::handle, py::handle, py::handle>(), py::arg("kind"),
-           py::arg("weights_states"), py::arg("biases_states"), py::arg("device") = py::none())
+      .def(py::init<const std::string&, py::handle, py::handle, py::handle, std::optional<py::array_t<std::int64_t>>>(),
+           py::arg("kind"), py::arg("weights_states"), py::arg("biases_states"), py::arg("device") = py::none(),
+           py::arg("step").noconvert() = py::none())
       .def(
           "set",
           [](OptimizerArgument& self, double lr, std::int64_t step, double momentum, double beta1, double beta2,

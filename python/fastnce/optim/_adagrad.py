@@ -21,7 +21,7 @@ class Adagrad(Optimizer):
 
     TensorFlow's are other values of the same arguments: ``tf.compat.v1.train.AdagradOptimizer`` has
     ``initial_accumulator_value=0.1, eps=0``, Keras ``lr=1e-3, initial_accumulator_value=0.1, eps=1e-7,
-    eps_inside_sqrt=True``.
+    eps_inside_sqrt=True``. Keras adds the squares of a class's gradients one by one: the same if it occurs once.
 
     Args:
         weights: ``[V, D]`` table; as :class:`SGD` has it.

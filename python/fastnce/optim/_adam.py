@@ -6,6 +6,7 @@ from typing import Unpack
 
 import numpy as np
 
+from fastnce._errors import number
 from fastnce._types import Table
 from fastnce.optim._base import Optimizer, Options, Schedule
 
@@ -50,14 +51,16 @@ class Adam(Optimizer):
         eps_corrected: bool | np.bool = False,
         **options: Unpack[Options],
     ) -> None:
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise TypeError(f"betas = {betas!r}: expected two numbers")
         super().__init__(
             "adam",
             weights,
             biases,
             lr,
             options,
-            beta1=betas[0],
-            beta2=betas[1],
+            beta1=number(betas[0], "betas[0]"),
+            beta2=number(betas[1], "betas[1]"),
             eps=eps,
             eps_corrected=bool(eps_corrected),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, SupportsFloat, TypeAlias, TypedDict
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastnce import _core
 from fastnce._arrays import require_writable
 from fastnce._devices import cuda_device_of
-from fastnce._errors import number
+from fastnce._errors import is_a, number
 from fastnce._seed import Seed, rounding_seed
 from fastnce._types import DLPackArray, FloatsLike, IdsLike, PartitionStrategy, Table
 
@@ -53,7 +53,7 @@ class Optimizer:
         lr: The learning rate, or its schedule. May be set between steps.
         state: All that a checkpoint has to keep beside the tables: NumPy arrays by name, as ``numpy.savez(**state)``
             takes them, or arrays of the table's library on a CUDA device. ``"step"`` is the number of steps made, int64
-            ``[]``, in NumPy.
+            ``[]``, in NumPy. :meth:`load_state` copies others into them.
     """
 
     _states: ClassVar[tuple[str, ...]] = ()
@@ -81,20 +81,26 @@ class Optimizer:
         self._numbers = {name: number(value, name) for name, value in numbers.items()}
         self._partition_strategy = given["partition_strategy"]
         self._rounding_seed = rounding_seed(given["seed"]) if given["stochastic_rounding"] else None
-        for table, name in (*_shards(weights, "weights"), *(_shards(biases, "biases") if biases is not None else ())):
-            require_writable(table, name)
-        first = _shards(weights, "weights")
-        self._device = cuda_device_of(first[0][0], "weights", 0) if first else None
+        self._require_writable()
+        shards = _shards(weights, "weights")
+        self._device = cuda_device_of(shards[0][0], "weights", 0) if shards else None
         self.state: State = self._initial_state(kind, initial_state)
+        self._arrays = dict(self.state)
         self._core = _core.Optimizer(
             kind,
             tuple(self.state[f"weights.{name}"] for name in self._states),
             None if biases is None else tuple(self.state[f"biases.{name}"] for name in self._states),
             self._device,
+            self.state["step"],
         )
         self._set(int(self.state["step"]) + 1)  # refuses numbers that are out of range, before the first step
         if given["state"] is not None:
             self.load_state(given["state"])
+
+    def _require_writable(self) -> None:
+        for table, name in ((self.weights, "weights"), (self.biases, "biases")):
+            for shard, own_name in () if table is None else _shards(table, name):
+                require_writable(shard, own_name)
 
     def _initial_state(self, kind: str, value: float) -> State:
         _, rowwise = _core.optimizer_states(kind)
@@ -121,9 +127,8 @@ class Optimizer:
     def _rate(self, lr: float, step: int) -> float:
         return lr
 
-    @contextlib.contextmanager
-    def next_step(self, fields: dict[str, Any]) -> Iterator[Any]:
-        """What the core needs of the next step of a call with these ``fields``; the step counts unless it fails."""
+    def next_step(self, fields: dict[str, Any]) -> Any:
+        """What the core needs of the next step of a call with these ``fields``. It counts the step once it is made."""
         for name, own in (("weights", self.weights), ("biases", self.biases)):
             if fields[name] is not own:
                 raise ValueError(f"{name} is not the table of the optimizer: expected optimizer.{name}")
@@ -132,9 +137,15 @@ class Optimizer:
                 f"partition_strategy = {fields['partition_strategy']!r}: expected that of the optimizer, "
                 f"{self._partition_strategy!r}"
             )
+        self._require_writable()
+        for name, array in self._arrays.items():
+            if self.state.get(name) is not array:
+                raise ValueError(
+                    f"state[{name!r}] is not the array that the optimizer made: expected that one, with other numbers "
+                    "written to it, as load_state() does"
+                )
         self._set(int(self.state["step"]) + 1)
-        yield self._core
-        self.state["step"] += 1
+        return self._core
 
     def update_rows(self, ids: IdsLike, rows: DLPackArray | None, bias_rows: FloatsLike | None = None) -> None:
         """Makes a step with gradients that were computed before, here or anywhere else.
@@ -147,14 +158,18 @@ class Optimizer:
             bias_rows: ``[n]`` gradients of the biases; ``None`` leaves them as they are.
 
         Raises:
-            ValueError: Shapes that do not fit, classes out of range, ``bias_rows`` without biases.
+            ValueError: Shapes that do not fit, classes out of range, ``bias_rows`` without biases, gradients in the
+                memory of the tables.
             TypeError: Unsupported dtypes.
         """
         if bias_rows is not None and self.biases is None:
             raise ValueError("bias_rows are given, but the optimizer has no biases: expected None")
+        if rows is None and bias_rows is None:
+            raise ValueError("rows and bias_rows are None: expected the gradients of weights, of biases, or both")
         fields = {"weights": self.weights, "biases": self.biases, "partition_strategy": self._partition_strategy}
         on_device = contextlib.nullcontext() if self._device is None else self._device.call(ids, rows, bias_rows)
-        with self.next_step(fields) as step, on_device:
+        step = self.next_step(fields)
+        with on_device:
             step.update_rows(fields | {"device": self._device}, ids, rows, bias_rows)
 
     def load_state(self, state: Mapping[str, npt.ArrayLike]) -> None:
@@ -164,7 +179,10 @@ class Optimizer:
             state: The arrays of :attr:`state` by name, as a dictionary or what ``numpy.load`` returns.
 
         Raises:
-            ValueError: Names or shapes that are not those of this optimizer. Nothing is changed then.
+            ValueError: Names or shapes that are not those of this optimizer, a negative step.
+            TypeError: Dtypes that are not those of this optimizer.
+
+        Nothing is changed by a state that is refused.
         """
         given = set(state)
         if given != set(self.state):
@@ -174,13 +192,25 @@ class Optimizer:
             )
         arrays: dict[str, Any] = {name: state[name] for name in self.state}
         for name, array in arrays.items():
-            if np.shape(array) != tuple(self.state[name].shape):
-                raise ValueError(
-                    f"state[{name!r}] has shape {list(np.shape(array))}: expected {list(self.state[name].shape)}"
-                )
+            own = self.state[name]
+            if np.shape(array) != tuple(own.shape):
+                raise ValueError(f"state[{name!r}] has shape {list(np.shape(array))}: expected {list(own.shape)}")
+            if isinstance(own, np.ndarray) and not np.can_cast(np.asarray(array).dtype, own.dtype, "same_kind"):
+                raise TypeError(f"state[{name!r}] has dtype {np.asarray(array).dtype}: expected {own.dtype}")
+        if int(arrays["step"]) < 0:
+            raise ValueError(f"state['step'] = {arrays['step']}: expected at least 0")
         for name, array in arrays.items():
             own = self.state[name]
-            np.copyto(own, array) if isinstance(own, np.ndarray) else self._device.assign(own, array)
+            if self._device is None or name == "step":
+                np.copyto(own, array)
+            else:
+                self._device.assign(own, array)
+
+
+def require_optimizer(optimizer: object) -> None:
+    """Refuses what is none of ours, such as an optimizer of PyTorch."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer {is_a(optimizer)}: expected one of fastnce.optim")
 
 
 def _shards(table: Table, name: str) -> list[tuple[Any, str]]:
