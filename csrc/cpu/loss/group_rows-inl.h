@@ -50,7 +50,8 @@ void write_share(const LossTask<T>& task, const SampleShare<T>& share, T* dw) {
 
 // The first lines that an entry reads: those of other examples follow, where the hardware sees them coming.
 template <class T>
-void prefetch_entry(const LossTask<T>& task, std::int64_t entry, std::int64_t num_labels) {
+[[gnu::always_inline]] inline void prefetch_entry(const LossTask<T>& task, std::int64_t entry,
+                                                  std::int64_t num_labels) {
   const std::int64_t row_bytes = task.dim * static_cast<std::int64_t>(sizeof(T));
   if (entry < num_labels) return prefetch_row_to_l2(task.input(task.targets.example_of(entry)), row_bytes);
   const SampleShare<T> share(task, entry - num_labels);

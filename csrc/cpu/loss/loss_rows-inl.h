@@ -17,7 +17,7 @@ T true_logit(const LossTask<T>& task, std::int64_t entry, const T* x, T* row) {
 }
 
 template <class T>
-void prefetch_true_class(const LossTask<T>& task, std::int64_t entry, std::int64_t end) {
+[[gnu::always_inline]] inline void prefetch_true_class(const LossTask<T>& task, std::int64_t entry, std::int64_t end) {
   if (entry + kPrefetchRows < end) prefetch_row(task.weights, task.targets.ids[entry + kPrefetchRows], task.dim);
 }
 

@@ -40,7 +40,7 @@ void round_at_random(DType dtype, math::RowRandom random, std::int64_t dim, T* r
 }
 
 template <class T>
-void prefetch_state(const T* state, std::int64_t dim) {
+[[gnu::always_inline]] inline void prefetch_state(const T* state, std::int64_t dim) {
   constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
   for (std::int64_t d = 0; d < dim; d += kLine) __builtin_prefetch(state + d, 1);
 }
