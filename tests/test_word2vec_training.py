@@ -299,3 +299,19 @@ def test_a_place_where_no_checkpoint_can_be_written_is_refused_at_once(tmp_path:
         tmp_path.chmod(0o500)
         with pytest.raises(PermissionError, match="no permission to write to this folder"):
             Word2Vec(two_topics(), checkpoint=tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("given", "alpha"),
+    [({}, 0.05), ({"negative": 10}, 0.025), ({"negative": 15, "window": 10}, 1.5 / 165), ({"window": 1}, 0.05)],
+)
+def test_the_rate_begins_lower_where_a_position_has_more_negatives(given: dict[str, int], alpha: float) -> None:
+    assert Options(**given).alpha == pytest.approx(alpha)
+    assert Options(**given, alpha=0.04).alpha == 0.04
+
+
+@pytest.mark.parametrize("given", [{}, {"negative": 10}, {"negative": 15, "window": 10}], ids=str)
+@pytest.mark.parametrize("loss", ["negative_sampling", "nce", "sampled_softmax"])
+def test_the_defaults_do_not_diverge_on_a_small_text(loss: str, given: dict[str, int]) -> None:
+    model = Word2Vec(two_topics(), **SMALL, epochs=10, loss=loss, **given)
+    assert abs(model.wv.vectors).max() < 10

@@ -71,7 +71,9 @@ SkipGram::SkipGram(const SkipGramOptions& options, std::span<const std::int64_t>
     const double q = static_cast<double>(unigram_.weights()[i]) / weights;
     commonest_negative_ = std::max(commonest_negative_, q);
     const double expected = drawn * q;
-    const double term = options.loss == SkipGramLoss::kNegativeSampling ? expected : std::log(expected);
+    // NCE scores p(c | x) = exp(x . c) / V: normalised where training begins, at 0.
+    const double noise = options.loss == SkipGramLoss::kNce ? expected * static_cast<double>(counts.size()) : expected;
+    const double term = options.loss == SkipGramLoss::kNegativeSampling ? noise : std::log(noise);
     words_.push_back({static_cast<std::uint32_t>(std::ceil(p * 0x1p32) - 1.0), static_cast<float>(term)});
   }
   commonest_kept_ /= kept;

@@ -6,7 +6,7 @@
 // has the loss
 //
 //   negative sampling  softplus(-x c) - k q(c) softplus(x c) + sum over k negatives n of softplus(x n)
-//   NCE                the same of logits less log(k q), without the second term
+//   NCE                the same of logits less log(k q V), without the second term
 //   sampled softmax    log(1 + sum over S negatives n of exp(x n - log(S q(n)) - x c + log(S q(c))))
 //
 // The second term makes negative sampling word2vec's in expectation: it skips a negative that is the context.
@@ -56,7 +56,7 @@ struct SkipGramText {
 // What training looks up for each word that it reads.
 struct SkipGramWord {
   std::uint32_t keep;  // a word is kept if 32 random bits are not above this
-  float term;          // k q; NCE: log(k q); sampled softmax: log(S q)
+  float term;          // k q; NCE: log(k q V); sampled softmax: log(S q)
 };
 
 struct SkipGramProgress {

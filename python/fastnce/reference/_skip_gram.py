@@ -140,8 +140,8 @@ class SkipGram:
         weight = self.negative * pairs[:, np.newaxis] / self.num_samples
         skipped = self.negative * self.q[contexts]  # negatives of a pair that are its context
         if self.loss == "nce":
-            u = u - np.log(skipped)
-            v = v - np.log(self.negative * self.q[negatives])
+            u = u - np.log(skipped * len(self.q))
+            v = v - np.log(self.negative * self.q[negatives] * len(self.q))
             skipped = np.zeros_like(skipped)
         loss = (softplus(-u) - skipped * softplus(u)).sum() + (weight * softplus(v)).sum()
         return float(loss), -sigmoid(-u) - skipped * sigmoid(u), weight * sigmoid(v)
@@ -180,7 +180,7 @@ def train_skip_gram(
         u[i,j] = x[i].c[j]    v[i,s] = x[i].n[s]    w[i] = k (contexts of i) / S
 
         negative_sampling  sum_ij softplus(-u[i,j]) - k q[j] softplus(u[i,j])  +  sum_is w[i] softplus(v[i,s])
-        nce                sum_ij softplus(-u'[i,j])  +  sum_is w[i] softplus(v'[i,s]),     u' = u - log(k q), v' so
+        nce                sum_ij softplus(-u'[i,j])  +  sum_is w[i] softplus(v'[i,s]),     u' = u - log(k q V), v' so
         sampled_softmax    sum_ij log(1 + sum_s exp(v"[i,s] - u"[i,j])),              u" = u - log(S q), v" so
 
     and every row changes by -rate times the derivative of that sum at the values before the step.

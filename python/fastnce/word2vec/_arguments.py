@@ -21,12 +21,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+class _ShowsDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def _add_word2vec(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "word2vec",
         help="train word vectors",
         description="Train skip-gram word vectors. A text is UTF-8, one paragraph a line, words separated by spaces.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_ShowsDefaults,
     )
     add = parser.add_argument
     add("corpus", nargs="+", metavar="CORPUS", help="text files, plain, .gz or .xz; - is the standard input")
@@ -37,7 +42,11 @@ def _add_word2vec(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     add("--min-count", type=_count, default=_DEFAULT.min_count, help="words that occur less often are left out")
     add("--sample", type=_amount, default=_DEFAULT.sample, help="words with a larger share are thinned out; 0: none")
     add("--epochs", type=_natural, default=_DEFAULT.epochs, help="passes over the text")
-    add("--alpha", type=_amount, default=_DEFAULT.alpha, help="learning rate at the beginning")
+    add(
+        "--alpha",
+        type=_amount,
+        help="learning rate at the beginning (default: 0.05, less where negatives or window are larger)",
+    )
     add("--min-alpha", type=_amount, default=_DEFAULT.min_alpha, help="learning rate at the end")
     add("--ns-exponent", type=float, default=_DEFAULT.ns_exponent, help="power of the counts by which noise is drawn")
     add("--loss", choices=LOSSES, default=_DEFAULT.loss, help="what is minimised")
@@ -59,7 +68,7 @@ def _add_similar(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="show the nearest words",
         description="Show the words nearest to each WORD; with --minus, those nearest to the sum of WORDs without "
         "others: 'fastnce similar vectors.txt king woman --minus man'.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_ShowsDefaults,
     )
     add = parser.add_argument
     add("vectors", metavar="VECTORS", help=f"file of vectors: {', '.join(_formats.FORMATS)}; .txt.gz, .bin.gz")

@@ -33,7 +33,8 @@ class Word2Vec:
         corpus_file: A file, or a list of files, in place of ``sentences``: UTF-8, one paragraph a line, words separated
             by spaces; plain, ``.gz`` or ``.xz``; ``"-"`` is the standard input.
         vector_size: D, the width of a vector.
-        alpha: The learning rate at the beginning; it falls linearly to ``min_alpha``. gensim's is 0.025.
+        alpha: The learning rate at the beginning; it falls linearly to ``min_alpha``. ``None``: 0.05, less where
+            ``negative`` or ``window`` are larger than 5. gensim's is 0.025.
         window: The largest distance between a word and its context.
         min_count: Words that occur less often are left out.
         sample: Words with a larger share of the text are thinned out; 0: none.
@@ -66,7 +67,7 @@ class Word2Vec:
         corpus_file: Path | Sequence[Path] | None = None,
         *,
         vector_size: SupportsIndex = 100,
-        alpha: SupportsFloat = 0.05,
+        alpha: SupportsFloat | None = None,
         window: SupportsIndex = 5,
         min_count: SupportsIndex = 5,
         sample: SupportsFloat = 1e-3,

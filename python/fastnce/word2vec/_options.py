@@ -16,7 +16,7 @@ class Options:
     """Two runs on one thread with equal options and equal texts give equal vectors. Names and meaning are gensim's."""
 
     vector_size: int = 100
-    alpha: float = 0.05
+    alpha: float | None = None
     min_alpha: float = 1e-4
     window: int = 5
     min_count: int = 5
@@ -40,21 +40,38 @@ class Options:
             if not least <= count <= most:
                 raise ValueError(f"{name} = {count}: expected {least} to {most}")
             object.__setattr__(self, name, count)
+        if self.alpha is None:
+            object.__setattr__(self, "alpha", max(largest_alpha(self.negative, self.window), float(self.min_alpha)))
         for name in ("alpha", "min_alpha", "sample", "ns_exponent"):
             value = _number(name, getattr(self, name))
             if not math.isfinite(value) or (value < 0 and name != "ns_exponent"):
                 wanted = "a finite number" if name == "ns_exponent" else "a finite number of at least 0"
                 raise ValueError(f"{name} = {value}: expected {wanted}")
             object.__setattr__(self, name, value)
-        if not self.min_alpha <= self.alpha or self.alpha == 0:
+        if not self.min_alpha <= self.rate or self.rate == 0:
             raise ValueError(f"alpha = {self.alpha}: expected a number above 0, at least min_alpha = {self.min_alpha}")
         if self.loss not in LOSSES:
             raise ValueError(f"loss = {self.loss!r}: expected one of {', '.join(map(repr, LOSSES))}")
+
+    @property
+    def rate(self) -> float:
+        """``alpha``, once the options are made."""
+        assert self.alpha is not None
+        return self.alpha
 
     def differences(self, other: Options) -> list[str]:
         """The options in which another run differs, as ``"window = 5, not 3"``."""
         pairs = [(field.name, getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
         return [f"{name} = {mine!r}, not {theirs!r}" for name, mine, theirs in pairs if mine != theirs]
+
+
+def largest_alpha(negative: int, window: int) -> float:
+    """0.05, or less where a position has more negatives than with 5 and a window of 5.
+
+    A vector takes one step for all of them, of a weight of alpha * negative * (window + 1) on average: from twice 1.5
+    on, small texts diverged.
+    """
+    return min(0.05, 1.5 / (negative * (window + 1)))
 
 
 def _integer(name: str, value: object) -> int:

@@ -113,8 +113,8 @@ class Training:
 
     def _train_piece(self, model: _core.SkipGram, threads: int) -> None:
         ids = self.corpus.piece(self.position % self.corpus.length, PIECE)
-        fall = (self.options.alpha - self.options.min_alpha) / self.total
-        first, last = (self.options.alpha - fall * place for place in (self.position, self.position + len(ids)))
+        fall = (self.options.rate - self.options.min_alpha) / self.total
+        first, last = (self.options.rate - fall * place for place in (self.position, self.position + len(ids)))
         start = time.perf_counter()
         loss, pairs, _ = model.train(ids, self.position, (first, last), threads)
         self.seconds += time.perf_counter() - start
@@ -155,7 +155,7 @@ class Training:
     def _diverged(self, what: str) -> DivergedError:
         return DivergedError(
             f"training diverged after {self.position / self.total:.0%} of the run: {what}; lower alpha "
-            f"({self.options.alpha:g}), or negative ({self.options.negative}), or window ({self.options.window})"
+            f"({self.options.rate:g}), or negative ({self.options.negative}), or window ({self.options.window})"
         )
 
     def _interrupted(self, signum: int, checkpoint: _checkpoint.Schedule | None) -> _interrupt.TrainingInterrupted:
