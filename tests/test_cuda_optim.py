@@ -152,7 +152,7 @@ def test_an_update_of_no_rows_is_a_step(device: Any) -> None:
 
 def test_a_state_is_saved_and_restored(device: Any) -> None:
     if device.name in ("emulated", "unknown"):
-        pytest.skip("a framework's arrays are assigned to")
+        pytest.skip("saved states are loaded into arrays of PyTorch and CuPy alone")
     weights, _ = random_tables(10, 4)
     ours = OnDevice(device, RULES["adagrad"], weights, None)
     ours.update_rows(np.arange(5), np.ones((5, 4), np.float32))

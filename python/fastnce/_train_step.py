@@ -25,7 +25,8 @@ def train_step(
 
         loss, grad_inputs = fastnce.train_step(fastnce.nce_loss_and_grad, optimizer, labels, inputs, S, V, seed=7)
 
-    computes what these two calls do, to rounding, without the gradient rows ``[n, D]`` in memory::
+    computes what these two calls do, to rounding, without the gradient rows ``[n, D]`` in memory (on
+    CUDA they are in scratch memory)::
 
         loss, grads = fastnce.nce_loss_and_grad(optimizer.weights, optimizer.biases, labels, inputs, S, V, seed=7)
         optimizer.update_rows(*grads.rows)
