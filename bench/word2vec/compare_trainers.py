@@ -3,16 +3,16 @@
     python bench/word2vec/compare_trainers.py TEXT --similarity wordsim353.tsv --analogies questions-words.txt \
         --environments ENVS [--rounds 3] [--runs fastnce:2:1 gensim:2:1 fastnce-avx2:2:1 ...] [--add FILE]
 
-A run is TRAINER:THREADS:EPOCHS; `fastnce-avx2` is fastnce with AVX2 alone. Each round has every run once, in this order;
-its number is the seed. ENVS holds the virtual environments `gensim` and `fasttext`; fastnce runs in this one. TEXT is
-plain. The results, an object a run and one of the machine, go to build/word2vec/, or are added to FILE;
-trainers_page.py makes tables and plots of them. To publish: commit first, so that the results name a commit, measure,
-move the file to bench/results/.
+A run is TRAINER:THREADS:EPOCHS; `fastnce-avx2` is fastnce with AVX2 alone. Each round has every run once, in this
+order; its number is the seed. ENVS holds the virtual environments `gensim` and `fasttext`; fastnce runs in this one.
+TEXT is plain. The results, an object a run and one of the machine, go to build/word2vec/, or are added to FILE;
+trainers_page.py makes the tables and the plot of docs/word2vec.md. To publish: commit first, so that the results name a
+commit, measure, move the file to bench/results/.
 
-Every run is a process of its own, from the text to the file of vectors. `whole_seconds`, `cpu_seconds` and `peak_mb` are
-those of the process; `training_seconds` are those of the training loop (one_trainer.py); `other_load` is the number of
-cores that were busy with anything else meanwhile. `similarity` is Spearman's correlation, `analogies` the share that is
-solved among the 30,000 most frequent words.
+Every run is a process of its own, from the text to the file of vectors. `whole_seconds`, `cpu_seconds` and `peak_mb`
+are those of the process; `training_seconds` are those of the training loop (one_trainer.py); `other_load` is the number
+of cores that were busy with anything else meanwhile. `similarity` is Spearman's correlation, `analogies` the share that
+is solved among the 30,000 most frequent words.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "peers"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "peers"))
 
 from machine import busy_seconds, commit, machine
 
 from fastnce.word2vec import KeyedVectors
 
+HERE = Path(__file__).resolve().parent
 RUNS = [
     f"{trainer}:{threads}:1" for threads in (2, 1) for trainer in ("fastnce", "gensim", "fastnce-avx2", "fasttext")
 ] + [f"{trainer}:2:5" for trainer in ("fastnce", "gensim", "fasttext")]

@@ -28,8 +28,9 @@ def gensim(options: argparse.Namespace) -> float:
     from gensim.models import Word2Vec
 
     model = Word2Vec(
-        sg=1, vector_size=100, window=5, negative=5, min_count=5, sample=1e-3, workers=options.threads, seed=options.seed
-    )
+        sg=1, vector_size=100, window=5, negative=5, min_count=5, sample=1e-3, workers=options.threads,
+        seed=options.seed,
+    )  # fmt: skip
     model.build_vocab(corpus_file=options.text)
     start = time.perf_counter()
     model.train(
