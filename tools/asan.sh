@@ -26,4 +26,5 @@ export LD_PRELOAD
   tests/test_sampler.py tests/test_samplers.py tests/test_unigram.py tests/test_mixed_sampler.py tests/test_sampled_loss.py \
   tests/test_sampler_groups.py tests/test_loss_family.py tests/test_targets.py tests/test_groups.py tests/test_in_batch.py \
   tests/test_all_classes.py tests/test_parts.py tests/test_parts_all_classes.py tests/test_validation.py \
-  tests/test_dlpack.py
+  tests/test_dlpack.py tests/test_optim.py tests/test_train_step.py tests/test_skip_gram.py tests/test_word2vec_text.py \
+  tests/test_word2vec_training.py tests/test_word2vec_vectors.py
