@@ -19,6 +19,7 @@ from torch.utils.dlpack import to_dlpack
 
 from cuda_arrays import PoisoningDevice
 from fastnce import _devices
+from fastnce.torch import _arguments
 from halves import is_bfloat16
 from lending import CUDA, DLManagedTensor, capsule_pointer
 
@@ -110,6 +111,7 @@ def from_numpy(array: np.ndarray) -> torch.Tensor:
 def emulate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives PyTorch the device, for a build of fastnce that emulates it."""
     monkeypatch.setitem(_devices._DEVICES, __name__, EmulatedDevice)
+    monkeypatch.setattr(_arguments, "_PLAIN", (*_arguments._PLAIN, HostBackedCudaTensor))
     monkeypatch.setattr(torch.Tensor, "to", move)
     for function in _device_constructors():
         if getattr(torch, function.__name__, None) is function:
