@@ -17,7 +17,7 @@ import fastnce.torch  # noqa: E402
 from conftest import forget_bad_ids  # noqa: E402
 from fastnce.torch import optim  # noqa: E402
 from optimizers import EVERY_RULE, RULES, Rule, Twin  # noqa: E402
-from tolerances import OPTIMIZER_RELATIVE, relative_error  # noqa: E402
+from tolerances import CUDA_OPTIMIZER_RELATIVE, OPTIMIZER_RELATIVE, relative_error  # noqa: E402
 from torch_cases import CLASSES, WIDTH, batch, module  # noqa: E402
 
 pytestmark = [
@@ -27,9 +27,7 @@ pytestmark = [
 V = 60
 LOSSES = ("NCELoss", "SampledSoftmaxLoss", "NegativeSamplingLoss")
 HALVES = (torch.float16, torch.bfloat16)
-LIMITS = {torch.float32: 10 * OPTIMIZER_RELATIVE["float32"], torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
-"""Of tables that a loss updates, relative to the largest number. Losses have errors of their own on the device, which
-Adagrad's and Adam's first steps magnify; 16-bit tables differ by two of their units where these come near a tie."""
+LIMITS = {getattr(torch, dtype): limit for dtype, limit in CUDA_OPTIMIZER_RELATIVE.items()}
 ADAGRAD = functools.partial(optim.Adagrad, lr=0.3, initial_accumulator_value=0.1)
 
 
@@ -115,17 +113,16 @@ def assert_near(ours, expected, limit, name=""):
     assert error <= limit, f"{name} is off by {error}"
 
 
-def assert_alike(there, here, limits=LIMITS):
+def assert_alike(there, here):
     """That parameters of an optimizer there, and its states, are those of one here."""
     params = zip(there.param_groups[0]["params"], here.param_groups[0]["params"], strict=True)
     for ours, expected in params:
         assert ours.device.type == "cuda"
-        assert_near(ours, expected, limits[expected.dtype], "a table")
+        assert_near(ours, expected, LIMITS[expected.dtype], "a table")
         assert there.state[ours].keys() == here.state[expected].keys()
         for name, state in here.state[expected].items():
             assert there.state[ours][name].device.type == ("cpu" if name == "step" else "cuda")
-            # A bfloat16 table that was rounded otherwise gives gradients that differ as much.
-            assert_near(there.state[ours][name], state, limits[expected.dtype], name)
+            assert_near(there.state[ours][name], state, LIMITS[expected.dtype], name)
 
 
 # ---- steps -------------------------------------------------------------------------------------------------
@@ -177,7 +174,7 @@ def test_steps_of_16_bit_tables_are_the_cpus(rule, dtype):
         for step in range(2):
             give(params, *gradients(9, step))
             optimizer.step()
-    assert_alike(*reversed(optimizers), {dtype: LIMITS[dtype]})
+    assert_alike(*reversed(optimizers))
 
 
 @pytest.mark.parametrize("rule", EVERY_RULE, ids=str)
