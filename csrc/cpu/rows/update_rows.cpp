@@ -1,6 +1,7 @@
 #include "cpu/rows/update_rows.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <functional>
 #include <span>
 
@@ -115,6 +116,24 @@ void run(const RowUpdate& update, const Scoring& tables, const GradientRows& row
 }
 
 }  // namespace
+
+std::int64_t rows_before_padding(const GradientRows& rows, const Scoring& tables) {
+  if (!rows.padded) return rows.count;
+  const auto is_zero = [](const void* data, std::int64_t first, std::int64_t elements, DType dtype) {
+    if (data == nullptr) return true;
+    const std::int64_t bytes = elements * element_bytes(dtype);
+    const auto* const begin = static_cast<const std::byte*>(data) + first * element_bytes(dtype);
+    return std::all_of(begin, begin + bytes, [](std::byte byte) { return byte == std::byte{0}; });
+  };
+  const auto is_padding = [&](std::int64_t i) {
+    return (i == 0 || rows.ids[i] == rows.ids[i - 1]) &&
+           is_zero(rows.weights, i * rows.weights_stride, tables.dim, rows.weights_dtype.value_or(tables.dtype)) &&
+           is_zero(rows.biases, i, 1, rows.biases_dtype.value_or(tables.dtype));
+  };
+  std::int64_t used = rows.count;
+  while (used > 0 && is_padding(used - 1)) --used;
+  return used;
+}
 
 void update_rows(const RowUpdate& update, const Scoring& tables, const GradientRows& rows) {
   tables.dtype == DType::kFloat32 ? run<float>(update, tables, rows) : run<double>(update, tables, rows);
