@@ -289,6 +289,18 @@ def test_what_the_device_cannot_update_is_refused_and_changes_nothing():
     assert torch.equal(params[0].detach().cpu(), before)
 
 
+@pytest.mark.parametrize("rule", EVERY_RULE, ids=str)
+def test_fastnce_optim_takes_tensors_of_a_device_that_is_not_current(rule):
+    weights, biases = (table.detach() for table in parameters("cuda", 5))
+    twin = Twin(rule, weights.cpu().numpy(), biases.cpu().numpy())
+    optimizer = rule.make(weights, biases)
+    given = gradients(5, 1)
+    optimizer.update_rows(*on("cuda", *given))
+    twin.update_rows(*(array.numpy() for array in given))
+    for name, table in (("weights", weights), ("biases", biases)):
+        assert relative_error(table.cpu().numpy(), twin.tables[name]) <= OPTIMIZER_RELATIVE["float32"]
+
+
 # ---- modules -----------------------------------------------------------------------------------------------
 
 

@@ -219,10 +219,9 @@ def device_of(param: Tensor) -> Device | None:
         return None
     device = cuda_device_of(param.detach(), "a parameter", 0) if param.is_cuda else None
     if device is None:
-        reason = f" ({_core.cuda_unavailable_reason()})" if param.is_cuda else ""
+        expected = f"the CPU, since {_core.cuda_unavailable_reason()}" if param.is_cuda else "the CPU or a CUDA device"
         raise NotImplementedError(
-            f"a parameter is on device {param.device}: expected the CPU or a CUDA device that fastnce can use{reason}; "
-            "use an optimizer of torch.optim"
+            f"a parameter is on device {param.device}: expected {expected}; use an optimizer of torch.optim"
         )
     if param.dtype == torch.float64:
         raise TypeError(
