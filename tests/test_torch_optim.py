@@ -431,7 +431,7 @@ def test_without_cuda_its_parameters_are_refused_before_any_is_updated():
     before = params[0].detach().clone()
     for param in params:
         param.grad = torch.ones_like(param)
-    with pytest.raises(NotImplementedError, match="a parameter is on device cuda:0: expected the CPU, since .*; use an"):
+    with pytest.raises(NotImplementedError, match=r"is on device cuda:0: expected the CPU, since .*; use an"):
         optim.SGD(params).step()
     assert torch.equal(params[0], before)
 

@@ -61,8 +61,8 @@ std::string refusal(xla::Handler* handler, const xla::Api& api) {
 }
 
 TEST(XlaFfi, RegistrationReportsTheNewestVersionThatBothSidesKnow) {
-  for (xla::Handler* const handler : {kLossOnCpu, kLossOnCuda, kSamplerOnCpu, kSamplerOnCuda, kSetRowsOnCpu,
-                                      kUpdateRowsOnCpu, kUpdateRowsOnCuda}) {
+  for (xla::Handler* const handler :
+       {kLossOnCpu, kLossOnCuda, kSamplerOnCpu, kSamplerOnCuda, kSetRowsOnCpu, kUpdateRowsOnCpu, kUpdateRowsOnCuda}) {
     for (const auto& [xla_minor, reported] : {std::pair{1, 1}, {2, 2}, {3, 3}, {9, 3}}) {
       const xla::Api api = api_of(0, xla_minor);
       const xla::Metadata metadata = registered(handler, &api);

@@ -47,8 +47,8 @@ class Optimizer(torch.optim.Optimizer):
     occurs several times takes one step, with the sum of its gradients. A dense gradient has all rows.
 
     Parameters are updated where they are, and their states lie beside them. On a CUDA device the work is queued on
-    PyTorch's current stream, and a step does not wait for it. Ids out of range are an error on the CPU; on a CUDA device
-    they are left out, and :func:`fastnce.cuda.check` reports them.
+    PyTorch's current stream, and a step does not wait for it. Ids out of range are an error on the CPU; on a CUDA
+    device they are left out, and :func:`fastnce.cuda.check` reports them.
     """
 
     _kind: ClassVar[str]
