@@ -145,7 +145,7 @@ PACKAGES-jax   := jax==$(JAX-NEWEST) jaxlib==$(JAX-NEWEST)
 TESTS-tf       := tests/test_tensorflow*.py
 TESTS-torch    := tests/test_torch*.py tests/test_examples_torch.py tests/test_example_recommender.py
 TESTS-jax      := tests/test_jax*.py
-EMULATED-torch := tests/test_cuda_sharded.py
+EMULATED-torch := tests/test_cuda_sharded.py tests/test_cuda_torch_optim.py
 wheel: $(VENV)/.tools
 	rm -rf build/ext/wheel
 	tools/build_extension.sh $(BIN)/python build/ext OFF --wheel build/ext/wheel

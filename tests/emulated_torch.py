@@ -1,13 +1,15 @@
 """PyTorch on an emulated CUDA device: tensors in the host's memory that say they are a CUDA device's.
 
 As on a real device, no operation mixes them with the CPU's, but for single numbers and copies, and they have no NumPy
-array. Results of fastnce come in poisoned memory.
+array. The current device is another one, unless fastnce makes this one current: PyTorch lends arrays of no other.
+Results of fastnce come in poisoned memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch.utils.dlpack import to_dlpack
 
 from cuda_arrays import PoisoningDevice
 from fastnce import _devices
+from fastnce.torch import _arguments
 from halves import is_bfloat16
 from lending import CUDA, DLManagedTensor, capsule_pointer
 
@@ -52,6 +55,8 @@ class HostBackedCudaTensor(torch.Tensor):
         return CUDA, 0
 
     def __dlpack__(self, *, stream: int, max_version: Any = None) -> Any:
+        if not EmulatedDevice.is_current:
+            raise BufferError("Can't export tensors on a different CUDA device index")
         capsule = to_dlpack(self.host.detach())
         DLManagedTensor.from_address(capsule_pointer(capsule, b"dltensor")).tensor.device_type = CUDA
         return capsule
@@ -96,6 +101,16 @@ def move(tensor: torch.Tensor, *arguments: Any, device: Any = None, **options: A
 class EmulatedDevice(PoisoningDevice):
     """What fastnce takes for the framework of :class:`HostBackedCudaTensor`."""
 
+    is_current = False
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        before, EmulatedDevice.is_current = EmulatedDevice.is_current, True
+        try:
+            yield
+        finally:
+            EmulatedDevice.is_current = before
+
     def empty(self, dtype: str, shape: tuple[int, ...]) -> tuple[Any, int]:
         lent, address = super().empty(dtype, shape)
         return HostBackedCudaTensor(from_numpy(lent.array)), address
@@ -110,6 +125,7 @@ def from_numpy(array: np.ndarray) -> torch.Tensor:
 def emulate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives PyTorch the device, for a build of fastnce that emulates it."""
     monkeypatch.setitem(_devices._DEVICES, __name__, EmulatedDevice)
+    monkeypatch.setattr(_arguments, "_PLAIN", (*_arguments._PLAIN, HostBackedCudaTensor))
     monkeypatch.setattr(torch.Tensor, "to", move)
     for function in _device_constructors():
         if getattr(torch, function.__name__, None) is function:

@@ -12,11 +12,10 @@ from cases import EVERYTHING, Case
 from halves import HALVES
 from losses import EVERY_LOSS
 from optimizers import EVERY_RULE, RULES, Rule, Twin
-from tolerances import OPTIMIZER_RELATIVE, relative_error
+from tolerances import CUDA_OPTIMIZER_RELATIVE, relative_error
 
 pytestmark = pytest.mark.cuda
-LIMIT = 10 * OPTIMIZER_RELATIVE["float32"]
-"""A loss's gradients have errors of their own there, which Adagrad's and Adam's first steps magnify."""
+LIMIT = CUDA_OPTIMIZER_RELATIVE["float32"]
 
 
 @pytest.fixture

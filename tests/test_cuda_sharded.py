@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 pytest.importorskip("torch", reason="needs PyTorch")
@@ -11,7 +13,8 @@ import torch.distributed as dist
 import cuda_arrays
 import emulated_torch
 import fastnce
-from fastnce.torch import distributed
+from fastnce.torch import distributed, optim
+from optimizers import EVERY_RULE, RULES
 from sharded_table import close
 
 pytestmark = [
@@ -68,6 +71,49 @@ def test_on_a_cuda_device_the_results_are_the_cpus(module, scheme, sampling, red
     on_cpu, on_gpu = (results(module, device, scheme, sampling, reduction) for device in ("cpu", "cuda"))
     for name, expected in on_cpu.items():
         close(name, on_gpu[name], expected, "float32")
+
+
+def trained(device, make, dtype=torch.float32, steps=2, **options):
+    """Gradients of inputs, tables and states of a module that owns an optimizer, on the CPU."""
+    generator = torch.Generator().manual_seed(1)
+    criterion = distributed.ShardedNCELoss(V, D, S, device=device, dtype=dtype, seed=3, optimizer=make, **options)
+    with torch.no_grad():
+        for parameter in criterion.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    named = {}
+    for step in range(steps):
+        inputs = torch.randn(B, D, generator=generator).to(device, dtype).requires_grad_()
+        target = torch.randint(0, V, (B, 2), generator=generator)
+        target[3] = -100
+        criterion(inputs, target.to(device)).sum().backward()
+        named[f"gradient of inputs {step}"] = inputs.grad
+    for name, parameter in criterion.named_parameters():
+        assert parameter.grad is None and parameter.device.type == device
+        states = criterion.optimizer.state[parameter]
+        named |= {name: parameter} | {f"{state} of {name}": value for state, value in states.items()}
+    return {name: value.detach().float().cpu() for name, value in named.items()}
+
+
+def assert_trained_alike(make, dtype="float32", **options):
+    on_cpu, on_gpu = (trained(device, make, getattr(torch, dtype), **options) for device in ("cpu", "cuda"))
+    assert on_cpu.keys() == on_gpu.keys()
+    for name, expected in on_cpu.items():
+        close(name, on_gpu[name], expected, dtype)
+
+
+@pytest.mark.parametrize("rule", EVERY_RULE, ids=str)
+def test_every_optimizer_in_the_backward_pass_makes_the_cpus_steps(rule):
+    assert_trained_alike(partial(getattr(optim, rule.optimizer.__name__), **rule.options))
+
+
+ADAGRAD = partial(optim.Adagrad, **RULES["adagrad_keras"].options, stochastic_rounding=False)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("scheme", ["rows_to_data", "data_to_rows"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_each_scheme_updates_as_on_the_cpu(dtype, scheme, reduction):
+    assert_trained_alike(ADAGRAD, dtype, scheme=scheme, reduction=reduction)
 
 
 def operands(device, dtype):

@@ -451,11 +451,10 @@ def test_a_step_is_not_differentiable():
         jax.grad(lambda weights: optimizer.update_rows(weights, biases, state, gradients(5))[0].sum())(weights)
 
 
-def test_other_platforms_are_refused_when_lowered():
+def test_a_step_is_lowered_for_cuda_devices_too():
     optimizer = fastnce.jax.optim.Adam()
     traced = jax.jit(optimizer.update_rows).trace(*start(optimizer), gradients(5))
-    with pytest.raises(ValueError, match=r"the platform is cuda: expected cpu, where fastnce\.jax\.optim updates rows"):
-        traced.lower(lowering_platforms=("cuda",))
+    assert "fastnce_update_rows" in traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
 def direct_call(weights=(V, 5), sums=(V, 5), rows=(3, 5), rate=(), step=(), states=1, kind="adagrad"):

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import fastnce.torch  # noqa: E402
+from emulated_torch import HostBackedCudaTensor  # noqa: E402
 from fastnce.torch import optim  # noqa: E402
 from optimizers import EVERY_RULE, RULES, Twin  # noqa: E402
 from tolerances import OPTIMIZER_RELATIVE, relative_error  # noqa: E402
@@ -412,7 +413,7 @@ def _step_with(grad=None, param=None):
         (
             _step_with(torch.ones(3, device="meta"), torch.nn.Parameter(torch.ones(3, device="meta"))),
             NotImplementedError,
-            "a parameter is on device meta: expected the CPU, where fastnce updates parameters so far; use an",
+            "a parameter is on device meta: expected the CPU or a CUDA device; use an optimizer of torch.optim",
         ),
     ],
 )
@@ -421,6 +422,17 @@ def test_what_is_not_supported_is_refused_and_changes_nothing(act, error, messag
     before = params[0].detach().clone()
     with pytest.raises(error, match=message):
         act(params)
+    assert torch.equal(params[0], before)
+
+
+@pytest.mark.skipif(fastnce.cuda.is_available(), reason="there is a CUDA device")
+def test_without_cuda_its_parameters_are_refused_before_any_is_updated():
+    params = [tables()[0], torch.nn.Parameter(HostBackedCudaTensor(torch.ones(4, 3)))]
+    before = params[0].detach().clone()
+    for param in params:
+        param.grad = torch.ones_like(param)
+    with pytest.raises(NotImplementedError, match=r"is on device cuda:0: expected the CPU, since .*; use an"):
+        optim.SGD(params).step()
     assert torch.equal(params[0], before)
 
 

@@ -49,6 +49,11 @@ OPTIMIZER_RELATIVE = {"float32": 4e-6, "float64": 1e-13}
 """Tables and states after 50 steps against the twin or another library, relative to the largest element of the array:
 some roundings of each step, which mostly cancel."""
 
+CUDA_OPTIMIZER_RELATIVE = {"float32": 4e-5, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""Tables and states that a loss updates on a CUDA device against the CPU's, likewise, by the dtype of the tables. The
+gradients of a loss have errors of their own there, which Adagrad's and Adam's first steps magnify; a 16-bit table may
+be rounded to the other neighbour, one unit away."""
+
 CURVE_RELATIVE = 1e-5
 """Losses along one training in several frameworks, which round sums differently and carry the differences on."""
 

@@ -168,9 +168,12 @@ void update_rows(const RowUpdate& update, const Scoring& tables, const GradientR
   LossRequest request = request_of(tables, {.per_example = 0}, {});
   request.batch = 0;
   validate_shapes(request);
-  validate_rows(rows, request);
-  validate_update(update, request, rows);
-  cpu::update_rows(update, request, rows);
+  validate_row_arrays(rows, request);
+  GradientRows used = rows;
+  used.count = cpu::rows_before_padding(rows, request);
+  validate_rows(used, request);
+  validate_update(update, request, used);
+  cpu::update_rows(update, request, used);
 }
 
 }  // namespace fastnce

@@ -54,7 +54,8 @@ class DeviceUpdate {
                  .weights = rows_.data(),
                  .weights_stride = host.dim + layout.gradient_gap,
                  .biases = bias_rows_.data(),
-                 .weights_dtype = layout.gradient_dtype};
+                 .weights_dtype = layout.gradient_dtype,
+                 .padded = host.padded};
   }
 
   // Updates the tables on the device, with a workspace that is just large enough, and brings them to the host's arrays.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,9 +12,13 @@
 
 #include "bindings/jax/jax_ffi.h"
 #include "device_memory.h"
+#include "device_update.h"
 #include "fastnce/config.h"
+#include "fastnce/cuda.h"
+#include "fastnce/error.h"
 #include "fastnce/sampler.h"
 #include "problem.h"
+#include "update_problem.h"
 #include "xla_call.h"
 
 namespace fastnce {
@@ -278,6 +283,162 @@ TEST_F(CudaJax, KeysDrawTheClassesThatTheirWordsDraw) {
   expect_draws({5, 4'000'000'000}, 5, 4'000'000'000);
   expect_draws({0, 0}, 0, 0);
   expect_draws({1, 2, 3, 4}, (std::uint64_t{1} << 32) + 2, (std::uint64_t{3} << 32) + 4);
+}
+
+// Arrays of a step on the device, and the handler's call on them: ids and step as Id, the rate as R, tables as T.
+template <class Id, class R = float, class T = float>
+class JaxUpdate {
+ public:
+  explicit JaxUpdate(UpdateProblem<float>& problem)
+      : host_(problem),
+        ids_(std::vector<Id>(problem.ids.begin(), problem.ids.end())),
+        rate_(std::vector<R>{static_cast<R>(problem.optimizer.learning_rate)}),
+        step_(std::vector<Id>{static_cast<Id>(problem.optimizer.step)}),
+        weights_(problem.weights, problem.rows),
+        biases_(problem.biases, problem.bias_rows) {}
+
+  // Updates the problem's arrays. Returns the error's text, or nothing.
+  std::string run(const Rule& rule, bool with_biases = true) {
+    const OptimizerStates kept = states_of(host_.optimizer.kind);
+    const auto count = std::ssize(host_.ids);
+    const Optimizer& numbers = host_.optimizer;
+    CudaXlaCall call;
+    call.operand(ids_, {count}).operand(rate_, {}).operand(step_, {});
+    add(call, weights_, {host_.num_classes, host_.dim}, {count, host_.dim}, kept);
+    if (with_biases) add(call, biases_, {host_.num_classes}, {count}, kept);
+    call.attribute("beta1", numbers.beta1).attribute("beta2", numbers.beta2).attribute("eps", numbers.eps);
+    call.attribute("eps_corrected", numbers.eps_corrected ? 1.0 : 0.0);
+    call.attribute("eps_inside_sqrt", numbers.eps_inside_sqrt ? 1.0 : 0.0);
+    call.attribute("kind", rule.kind).attribute("momentum", numbers.momentum);
+    if (numbers.rounding_seed) call.attribute("rounding_seed", static_cast<std::int64_t>(*numbers.rounding_seed));
+    call.attribute("weight_decay", numbers.weight_decay);
+    std::string text = call.run(bindings::jax::kUpdateRowsOnCuda);
+    weights_.download(host_.weights);
+    biases_.download(host_.biases);
+    return text;
+  }
+
+ private:
+  struct OnDevice {
+    OnDevice(const Updated<float>& host, const std::vector<float>& gradients)
+        : table(std::vector<T>(host.table.begin(), host.table.end())), rows(gradients) {
+      for (const std::vector<float>& state : host.states) states.emplace_back(state);
+    }
+    void download(Updated<float>& host) const {
+      const std::vector<T> values = table.values();
+      host.table.assign(values.begin(), values.end());
+      for (int i = 0; i < kMostStates; ++i) host.states[i] = states[i].values();
+    }
+    DeviceArray<T> table;
+    DeviceArray<float> rows;
+    std::deque<DeviceArray<float>> states;
+  };
+
+  // Results are in the memory of their operands, as XLA is told.
+  static void add(CudaXlaCall& call, const OnDevice& arrays, const XlaCall::Shape& table, const XlaCall::Shape& rows,
+                  const OptimizerStates& kept) {
+    const XlaCall::Shape state = kept.rowwise ? XlaCall::Shape{table[0]} : table;
+    call.operand(arrays.table, table).operand(arrays.rows, rows);
+    call.result(arrays.table, table);
+    for (int i = 0; i < kept.count; ++i) {
+      call.operand(arrays.states[i], state);
+      call.result(arrays.states[i], state);
+    }
+  }
+
+  UpdateProblem<float>& host_;
+  DeviceArray<Id> ids_;
+  DeviceArray<R> rate_;
+  DeviceArray<Id> step_;
+  OnDevice weights_, biases_;
+};
+
+template <class Id, class R>
+void expect_the_cpus_updates() {
+  for (const Rule& rule : kRules) {
+    for (const std::int64_t dim : {1, 8, 33}) {
+      SCOPED_TRACE(::testing::Message() << rule.kind << ", D = " << dim);
+      UpdateProblem<float> here(rule, 40, dim, 60), there(rule, 40, dim, 60);
+      // Padding, as a loss leaves it.
+      for (UpdateProblem<float>* const p : {&here, &there}) {
+        std::fill(p->ids.end() - 10, p->ids.end(), p->ids[49]);
+        std::fill(p->rows.end() - 10 * dim, p->rows.end(), 0.0f);
+        std::fill(p->bias_rows.end() - 10, p->bias_rows.end(), 0.0f);
+      }
+      here.run();
+      ASSERT_EQ((JaxUpdate<Id, R>(there).run(rule)), "");
+      EXPECT_LE(largest_error(there.weights, here.weights), kStepTolerance<float>);
+      EXPECT_LE(largest_error(there.biases, here.biases), kStepTolerance<float>);
+    }
+  }
+}
+
+TEST_F(CudaJax, UpdatesAreTheCpus) {
+  expect_the_cpus_updates<std::int32_t, float>();
+  expect_the_cpus_updates<std::int64_t, double>();
+}
+
+TEST_F(CudaJax, WeightsAreUpdatedWithoutBiases) {
+  for (const Rule& rule : kRules) {
+    UpdateProblem<float> here(rule, 40, 8, 60), there(rule, 40, 8, 60);
+    const std::vector<float> biases = there.biases.table;
+    here.run();
+    ASSERT_EQ(JaxUpdate<std::int32_t>(there).run(rule, false), "");
+    EXPECT_LE(largest_error(there.weights, here.weights), kStepTolerance<float>) << rule.kind;
+    EXPECT_EQ(there.biases.table, biases) << rule.kind;
+  }
+}
+
+// By steps that are exact, so that each element has one of two neighbours, chosen by the seed.
+TEST_F(CudaJax, TablesOf16BitsAreRoundedAsOnTheCpu) {
+  for (const bool at_random : {false, true}) {
+    UpdateProblem<float> here(kRules[0], 40, 9, 20), there(kRules[0], 40, 9, 20);
+    for (UpdateProblem<float>* const p : {&here, &there}) {
+      for (std::int64_t i = 0; i < 20; ++i) p->ids[i] = i;
+      p->optimizer.learning_rate = 0.25;
+      if (at_random) p->optimizer.rounding_seed = 7;
+    }
+    HalfTables halves(here, DType::kFloat16);
+    update_rows(here.update(), halves.tables(), here.gradients());
+    halves.widen();
+    ASSERT_EQ((JaxUpdate<std::int32_t, float, _Float16>(there).run(kRules[0])), "");
+    EXPECT_EQ(there.weights.table, here.weights.table);
+    EXPECT_EQ(there.biases.table, here.biases.table);
+  }
+}
+
+TEST_F(CudaJax, ABatchWithoutClassesUpdatesNoRow) {
+  for (const Rule& rule : kRules) {
+    UpdateProblem<float> p(rule, 10, 8, 20);
+    const Updated<float> weights = p.weights, biases = p.biases;
+    p.pad_all(0);
+    ASSERT_EQ(JaxUpdate<std::int32_t>(p).run(rule), "");
+    EXPECT_EQ(largest_error(p.weights, weights), 0.0) << rule.kind;
+    EXPECT_EQ(largest_error(p.biases, biases), 0.0) << rule.kind;
+  }
+}
+
+TEST_F(CudaJax, StepsThatAreNoneAreRefusedAndChangeNothing) {
+  const auto expect_refused = [](const std::string& expected, const auto& change) {
+    UpdateProblem<float> p(kRules[7], 10, 8, 20);
+    change(p);
+    const Updated<float> before = p.weights;
+    const std::string text = JaxUpdate<std::int32_t>(p).run(kRules[7]);
+    EXPECT_NE(text.find(expected), std::string::npos) << text;
+    EXPECT_EQ(largest_error(p.weights, before), 0.0);
+  };
+  expect_refused("lr = -1", [](UpdateProblem<float>& p) { p.optimizer.learning_rate = -1.0; });
+  expect_refused("lr = nan", [](UpdateProblem<float>& p) { p.optimizer.learning_rate = NAN; });
+  expect_refused("step = 0", [](UpdateProblem<float>& p) { p.optimizer.step = 0; });
+}
+
+TEST_F(CudaJax, IdsOutOfRangeAreLeftOutAndReported) {
+  UpdateProblem<float> p(kRules[3], 40, 8, 60);
+  for (std::size_t i = 0; i < p.ids.size(); i += 3) p.ids[i] = i % 2 == 0 ? -1 : 40;
+  const Updated<Real> weights = solve(p.optimizer, p.weights, p.ids, p.rows, 40);
+  ASSERT_EQ(JaxUpdate<std::int32_t>(p).run(kRules[3]), "");
+  EXPECT_LE(largest_error(p.weights, weights), kStepTolerance<float>);
+  EXPECT_THROW(cuda::check(0), InvalidValue);
 }
 
 }  // namespace

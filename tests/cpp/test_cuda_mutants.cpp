@@ -271,6 +271,16 @@ std::string update_on_device(const Rule& rule, std::int64_t dim) {
   return largest_error(p.biases, biases) <= kStepTolerance<float> ? "" : "wrong biases";
 }
 
+// An update by padding alone, which leaves all as it is.
+std::string update_by_padding() {
+  UpdateProblem<float> p(kRules[7], 30, 70, 50);
+  const Updated<float> weights = p.weights, biases = p.biases;
+  p.pad_all(3);
+  DeviceUpdate(p).run();
+  const bool same = largest_error(p.weights, weights) == 0.0 && largest_error(p.biases, biases) == 0.0;
+  return same ? "" : "updated rows";
+}
+
 // The last row of an Adam's table and of its moments is beyond 2^31 elements; the first is not touched.
 std::string update_rows_beyond_32_bits() {
   constexpr std::int64_t kDim = 4, kRows = (std::int64_t{1} << 30) + 1;
@@ -313,6 +323,7 @@ std::vector<Probe> probes() {
       {"momentum", [] { return update_on_device(kRules[2], 9); }},
       {"row-wise Adagrad", [] { return update_on_device(kRules[5], 70); }},
       {"row-wise Adagrad, four columns", [] { return update_on_device(kRules[5], 136); }},
+      {"padding alone", update_by_padding},
       {"unique classes",
        [] {
          return draw_on_device({.distribution = {.range_max = 3'000}, .num_sampled = 3'000, .seed = 5, .seed2 = 6});

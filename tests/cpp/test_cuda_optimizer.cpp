@@ -199,6 +199,42 @@ TEST_F(CudaOptimizer, NoGradientsChangeNothing) {
   }
 }
 
+TEST_F(CudaOptimizer, PaddingAloneUpdatesNoRow) {
+  for (const Rule& rule : kRules) {
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+      SCOPED_TRACE(rule.kind);
+      UpdateProblem<float> p(rule, 10, 40, 20), before(rule, 10, 40, 20);
+      p.pad_all(4);
+      DeviceUpdate(p, {.gradient_dtype = dtype}).run();
+      EXPECT_TRUE(same(p.weights, before.weights) && same(p.biases, before.biases));
+    }
+  }
+}
+
+TEST_F(CudaOptimizer, GradientsBesidePaddingAreTakenAsOnTheCpu) {
+  const auto expect_the_cpus = [](const Rule& rule, const auto& change) {
+    UpdateProblem<float> here(rule, 10, 40, 20), there(rule, 10, 40, 20), before(rule, 10, 40, 20);
+    for (UpdateProblem<float>* const p : {&here, &there}) {
+      p->pad_all(4);
+      change(*p);
+    }
+    here.run();
+    DeviceUpdate(there).run();
+    EXPECT_FALSE(same(here.weights, before.weights));
+    EXPECT_LE(largest_error(there.weights, here.weights), kStepTolerance<float>);
+    EXPECT_LE(largest_error(there.biases, here.biases), kStepTolerance<float>);
+  };
+  // They decay rows without a gradient.
+  for (const Rule& rule : {kRules[1], kRules[3], kRules[6], kRules[7]}) {
+    SCOPED_TRACE(rule.kind);
+    expect_the_cpus(rule, [](UpdateProblem<float>& p) { p.rows[0] = 1.0f; });
+    expect_the_cpus(rule, [](UpdateProblem<float>& p) { p.rows[5 * 40 + 39] = 1e-30f; });
+    expect_the_cpus(rule, [](UpdateProblem<float>& p) { p.bias_rows[0] = -1.0f; });
+    expect_the_cpus(rule, [](UpdateProblem<float>& p) { p.ids[0] = 0; });
+    expect_the_cpus(rule, [](UpdateProblem<float>& p) { p.padded = false; });
+  }
+}
+
 TEST_F(CudaOptimizer, CompleteRowsAreThoseThatTheDeviceCounts) {
   for (const Rule& rule : kRules) {
     for (const std::int64_t dim : {1, 7, 8}) {

@@ -85,6 +85,29 @@ TYPED_TEST(OptimizerTest, WhatIsNotTouchedStaysAsItIs) {
   }
 }
 
+TYPED_TEST(OptimizerTest, PaddingUpdatesNoRow) {
+  for (const Rule& rule : kRules) {
+    SCOPED_TRACE(rule.kind);
+    UpdateProblem<TypeParam> p(rule, 20, 5, 9), before(rule, 20, 5, 9), without(rule, 20, 5, 9);
+    p.pad_all(4);
+    p.run();
+    EXPECT_TRUE(same(p.weights, before.weights) && same(p.biases, before.biases));
+    // Of the last class that has a gradient.
+    UpdateProblem<TypeParam> beside(rule, 20, 5, 9);
+    beside.padded = true;
+    beside.ids.resize(12, beside.ids.back());
+    beside.rows.resize(12 * 5);
+    beside.bias_rows.resize(12);
+    beside.run();
+    without.run();
+    EXPECT_TRUE(same(beside.weights, without.weights) && same(beside.biases, without.biases));
+    // One number makes it a gradient.
+    p.bias_rows[8] = TypeParam{1};
+    p.run();
+    EXPECT_FALSE(same(p.biases, before.biases));
+  }
+}
+
 // Shards, rows far apart and rows backwards, gradients with gaps: the same numbers, to the bit.
 TYPED_TEST(OptimizerTest, TheLayoutOfTheTablesDoesNotShow) {
   constexpr std::int64_t kClasses = 23, kDim = 6, kShards = 5, kGap = 3;

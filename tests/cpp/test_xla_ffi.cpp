@@ -19,6 +19,8 @@ using bindings::jax::kLossOnCuda;
 using bindings::jax::kSamplerOnCpu;
 using bindings::jax::kSamplerOnCuda;
 using bindings::jax::kSetRowsOnCpu;
+using bindings::jax::kUpdateRowsOnCpu;
+using bindings::jax::kUpdateRowsOnCuda;
 
 xla::Api api_of(std::int32_t major, std::int32_t minor, std::size_t size = sizeof(xla::Api)) {
   xla::Api api = xla_side();
@@ -59,7 +61,8 @@ std::string refusal(xla::Handler* handler, const xla::Api& api) {
 }
 
 TEST(XlaFfi, RegistrationReportsTheNewestVersionThatBothSidesKnow) {
-  for (xla::Handler* const handler : {kLossOnCpu, kLossOnCuda, kSamplerOnCpu, kSamplerOnCuda, kSetRowsOnCpu}) {
+  for (xla::Handler* const handler :
+       {kLossOnCpu, kLossOnCuda, kSamplerOnCpu, kSamplerOnCuda, kSetRowsOnCpu, kUpdateRowsOnCpu, kUpdateRowsOnCuda}) {
     for (const auto& [xla_minor, reported] : {std::pair{1, 1}, {2, 2}, {3, 3}, {9, 3}}) {
       const xla::Api api = api_of(0, xla_minor);
       const xla::Metadata metadata = registered(handler, &api);

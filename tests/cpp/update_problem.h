@@ -2,6 +2,7 @@
 // time, in a precision above that of either element type.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <random>
@@ -51,6 +52,7 @@ struct UpdateProblem {
   Updated<T> weights, biases;
   std::vector<std::int64_t> ids;
   std::vector<T> rows, bias_rows;  // [n, D] and [n]
+  bool padded = false;             // see GradientRows
   Shard weight_shard, bias_shard;
 
   // `count` gradients, of the first `distinct` classes only.
@@ -102,9 +104,18 @@ struct UpdateProblem {
             .ids = ids.data(),
             .weights = rows.data(),
             .weights_stride = dim,
-            .biases = bias_rows.data()};
+            .biases = bias_rows.data(),
+            .padded = padded};
   }
   void run() { update_rows(update(), tables(), gradients()); }
+
+  // All gradients become padding, of the class `id`.
+  void pad_all(std::int64_t id) {
+    padded = true;
+    std::ranges::fill(ids, id);
+    std::ranges::fill(rows, T{0});
+    std::ranges::fill(bias_rows, T{0});
+  }
 };
 
 using Real = long double;

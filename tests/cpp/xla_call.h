@@ -67,6 +67,9 @@ class XlaCall {
   XlaCall& attribute(const char* name, std::int64_t value) {
     return scalar(name, xla::ElementType::kInt64, &numbers_.emplace_back(value));
   }
+  XlaCall& attribute(const char* name, std::same_as<double> auto value) {
+    return scalar(name, xla::ElementType::kFloat64, &reals_.emplace_back(value));
+  }
   XlaCall& attribute(const char* name, std::same_as<bool> auto value) {
     return scalar(name, xla::ElementType::kBool, &flags_.emplace_back(value));
   }
@@ -97,6 +100,8 @@ class XlaCall {
 
  private:
   static xla::ElementType type(float) { return xla::ElementType::kFloat32; }
+  static xla::ElementType type(double) { return xla::ElementType::kFloat64; }
+  static xla::ElementType type(_Float16) { return xla::ElementType::kFloat16; }
   static xla::ElementType type(std::int32_t) { return xla::ElementType::kInt32; }
   static xla::ElementType type(std::int64_t) { return xla::ElementType::kInt64; }
   static xla::ElementType type(std::uint32_t) { return xla::ElementType::kUInt32; }
@@ -119,6 +124,7 @@ class XlaCall {
   std::deque<Shape> shapes_;
   std::deque<xla::BufferView> operands_, results_;
   std::deque<std::int64_t> numbers_;
+  std::deque<double> reals_;
   std::deque<bool> flags_;
   std::deque<xla::Bytes> texts_;
   std::deque<xla::Scalar> scalars_;

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
 
 namespace fastnce::bindings {
@@ -20,23 +19,6 @@ inline void pad_ids(std::span<const std::int64_t> row_ids, std::span<std::int64_
 inline void pad_gradients(std::size_t used, std::int64_t rows, std::span<std::byte> bytes) {
   const std::size_t row_bytes = rows > 0 ? bytes.size() / static_cast<std::size_t>(rows) : 0;
   std::ranges::fill(bytes.subspan(used * row_bytes), std::byte{0});
-}
-
-// How many of these rows are no padding. `gradients`: the bytes of each array of them. Where all have one id and are
-// zero, as those of a batch that touches no row, all are padding.
-inline std::size_t rows_before_padding(std::span<const std::int64_t> ids,
-                                       std::span<const std::span<const std::byte>> gradients) {
-  const auto is_zero = [&](std::size_t row) {
-    return std::ranges::all_of(gradients, [&](std::span<const std::byte> array) {
-      const std::span<const std::byte> bytes =
-          array.subspan(row * (array.size() / ids.size()), array.size() / ids.size());
-      return bytes.empty() ||
-             (bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
-    });
-  };
-  std::size_t used = ids.size();
-  while (used > 0 && (used == 1 || ids[used - 1] == ids[used - 2]) && is_zero(used - 1)) --used;
-  return used;
 }
 
 }  // namespace fastnce::bindings

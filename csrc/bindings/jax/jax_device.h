@@ -60,6 +60,14 @@ class DeviceCall {
     return widened;
   }
 
+  // The bits of one number of 4 or 8 bytes, the narrow one sign-extended. Waits for it.
+  std::int64_t read_bits(const Buffer& number) {
+    if (number.element_bytes() == 8) return cuda::read(static_cast<const std::int64_t*>(number.data()), stream_);
+    auto* const widened = temporary<std::int64_t>(1);
+    cuda::copy_ids({.data = number.data(), .bytes = 4, .rows = 1, .columns = 1, .row_stride = 1}, widened, stream_);
+    return cuda::read(widened, stream_);
+  }
+
  private:
   // The text of an error of XLA's. Destroys the error.
   std::string text_of(xla::Error* error) const {

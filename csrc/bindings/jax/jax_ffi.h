@@ -31,6 +31,7 @@ extern xla::Handler* const kSamplerOnCpu;
 extern xla::Handler* const kSamplerOnCuda;
 extern xla::Handler* const kSetRowsOnCpu;
 extern xla::Handler* const kUpdateRowsOnCpu;
+extern xla::Handler* const kUpdateRowsOnCuda;
 extern xla::Handler* const kTopKOnCpu;
 extern xla::Handler* const kRanksOnCpu;
 

@@ -19,7 +19,8 @@ void register_jax(pybind11::module_& module) {
                              py::arg("fastnce_rank_of_labels") = capsule(jax::kRanksOnCpu));
   if (cuda::built()) {
     handlers["CUDA"] = py::dict(py::arg("fastnce_sampled_loss") = capsule(jax::kLossOnCuda),
-                                py::arg("fastnce_log_uniform") = capsule(jax::kSamplerOnCuda));
+                                py::arg("fastnce_log_uniform") = capsule(jax::kSamplerOnCuda),
+                                py::arg("fastnce_update_rows") = capsule(jax::kUpdateRowsOnCuda));
   }
   module.attr("jax_handlers") = handlers;
 }

@@ -83,7 +83,7 @@ py::object cuda_loss(const LossArguments& args) {
   }
   if (update) {  // which takes the rows in float32
     outputs.grad_weights_dtype = outputs.grad_biases_dtype = DType::kFloat32;
-    outputs.grad_weights = gpu.temporary<float>("float32", rows * request.dim);
+    outputs.grad_weights = request.wanted.grad_weights ? gpu.temporary<float>("float32", rows * request.dim) : nullptr;
     outputs.grad_biases = request.wanted.grad_biases ? gpu.temporary<float>("float32", rows) : nullptr;
   }
   if (request.wanted.grad_weights && !update) {

@@ -1,6 +1,8 @@
 #include "cpu/rows/update_rows.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
 #include <functional>
 #include <span>
 
@@ -115,6 +117,25 @@ void run(const RowUpdate& update, const Scoring& tables, const GradientRows& row
 }
 
 }  // namespace
+
+std::int64_t rows_before_padding(const GradientRows& rows, const Scoring& tables) {
+  if (!rows.padded) return rows.count;
+  const auto is_zero = [](const void* data, std::int64_t first, std::int64_t elements, DType dtype) {
+    if (data == nullptr) return true;
+    const auto bytes = static_cast<std::size_t>(elements * element_bytes(dtype));
+    const auto* const begin = static_cast<const std::byte*>(data) + first * element_bytes(dtype);
+    // If each byte is that before it and the first is 0, all are: memcmp() reads many at once.
+    return bytes == 0 || (begin[0] == std::byte{0} && std::memcmp(begin, begin + 1, bytes - 1) == 0);
+  };
+  const auto is_padding = [&](std::int64_t i) {
+    return (i == 0 || rows.ids[i] == rows.ids[i - 1]) &&
+           is_zero(rows.weights, i * rows.weights_stride, tables.dim, rows.weights_dtype.value_or(tables.dtype)) &&
+           is_zero(rows.biases, i, 1, rows.biases_dtype.value_or(tables.dtype));
+  };
+  std::int64_t used = rows.count;
+  while (used > 0 && is_padding(used - 1)) --used;
+  return used;
+}
 
 void update_rows(const RowUpdate& update, const Scoring& tables, const GradientRows& rows) {
   tables.dtype == DType::kFloat32 ? run<float>(update, tables, rows) : run<double>(update, tables, rows);

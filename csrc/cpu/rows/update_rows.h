@@ -25,7 +25,10 @@ UpdatedTable<T> updated_biases(const RowUpdate& update, const Scoring& tables) {
           &update.optimizer};
 }
 
-// As in fastnce/optimizer.h. The arguments must be valid.
+// How many of the rows are no padding, see GradientRows::padded.
+std::int64_t rows_before_padding(const GradientRows& rows, const Scoring& tables);
+
+// As in fastnce/optimizer.h, of rows without padding. The arguments must be valid.
 void update_rows(const RowUpdate& update, const Scoring& tables, const GradientRows& rows);
 
 }  // namespace fastnce::cpu

@@ -159,6 +159,35 @@ FASTNCE_KERNEL(kThreads, 1) enter_rows_kernel(FASTNCE_ARGUMENTS EnterArguments a
   record_fault(args.faults, IdArgument::kRowIds, i, args.ids[i], 0, args.num_classes);
 }
 
+struct PaddedArguments {
+  Rows weights;  // gradients; no data: of biases alone
+  const float* biases;
+  std::int64_t count, dim;
+  std::int64_t* row_count;
+};
+
+FASTNCE_DEVICE bool is_zero(const Row& row, std::int64_t d) {
+  RawColumns<1> raw;
+  load_columns(row.data, row.dtype, d, raw);
+  return (row.dtype == DType::kFloat32 ? std::bit_cast<std::uint32_t>(raw.wide) : raw.narrow) == 0;
+}
+
+// One warp. Leaves no row where all are padding, see GradientRows::padded; looks no further where there are two.
+FASTNCE_KERNEL(kWarp, 1) leave_out_padding_kernel(FASTNCE_ARGUMENTS PaddedArguments args) {
+  if (*args.row_count != 1) return;
+  const int lane = thread_index();
+  for (std::int64_t i = 0; i < args.count; ++i) {
+    int others = 0;  // that are not zero
+    if (args.weights.data != nullptr) {
+      for (std::int64_t d = lane; d < args.dim; d += kWarp) others += is_zero(args.weights[i], d) ? 0 : 1;
+    }
+    if (args.biases != nullptr) others += is_zero({args.biases, DType::kFloat32}, i) ? 0 : 1;
+    if (sum_over_warp(others) != 0) return;
+  }
+  sync_warp();  // every lane has read the count
+  if (lane == 0) *args.row_count = 0;
+}
+
 // Gradients in any order, as labels each of which has its gradient for an input.
 class SummedRows {
  public:
@@ -206,6 +235,13 @@ class SummedRows {
     };
     if (weights_ != nullptr) sum(ones_, weights_, nullptr);
     if (biases_ != nullptr) sum(static_cast<const float*>(rows_.biases), nullptr, biases_);
+    if (!rows_.padded) return;
+    launch(leave_out_padding_kernel, {.x = 1}, kWarp, 0, stream,
+           PaddedArguments{.weights = weights_ != nullptr ? sums_.inputs : Rows{},
+                           .biases = static_cast<const float*>(rows_.biases),
+                           .count = rows_.count,
+                           .dim = sums_.dim,
+                           .row_count = sums_.order.row_count});
   }
 
   GradientRows complete() const {

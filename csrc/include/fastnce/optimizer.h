@@ -63,6 +63,9 @@ struct GradientRows {
   std::int64_t weights_stride = 0;                             // elements from one row to the next
   const void* biases = nullptr;                                // [n], contiguous; null: biases are not updated
   std::optional<DType> weights_dtype = {}, biases_dtype = {};  // where they are not the compute dtype
+  // The last of them may be padding: the id before once more, with gradients of zero bits. Where that is all there is,
+  // as after a batch without classes, no row is updated.
+  bool padded = false;
 };
 
 // Updates the rows of `tables`, whose weights and biases are written to; batch and inputs are not read. Each row is

@@ -165,7 +165,6 @@ def update_rows(
 ) -> list[list[Any]]:
     """A step of an optimizer: for each of weights and, if there are any, biases, its gradients, of the rows `ids`, and
     the table followed by its states. Returns these as they are afterwards."""
-    ids = on_cpu_only(ids, beside=tables[0][1][0], what="fastnce.jax.optim updates rows")
     operands, results = [ids, rate, step], list[Any]()
     aliases: dict[int, int] = {}
     for gradients, (table, *states) in tables:

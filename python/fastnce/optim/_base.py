@@ -84,15 +84,16 @@ class Optimizer:
         self._require_writable()
         shards = _shards(weights, "weights")
         self._device = cuda_device_of(shards[0][0], "weights", 0) if shards else None
-        self.state: State = self._initial_state(kind, initial_state)
+        with contextlib.nullcontext() if self._device is None else self._device.current():
+            self.state: State = self._initial_state(kind, initial_state)
+            self._core = _core.Optimizer(
+                kind,
+                tuple(self.state[f"weights.{name}"] for name in self._states),
+                None if biases is None else tuple(self.state[f"biases.{name}"] for name in self._states),
+                self._device,
+                self.state["step"],
+            )
         self._arrays = dict(self.state)
-        self._core = _core.Optimizer(
-            kind,
-            tuple(self.state[f"weights.{name}"] for name in self._states),
-            None if biases is None else tuple(self.state[f"biases.{name}"] for name in self._states),
-            self._device,
-            self.state["step"],
-        )
         self._set(int(self.state["step"]) + 1)  # refuses numbers that are out of range, before the first step
         if given["state"] is not None:
             self.load_state(given["state"])

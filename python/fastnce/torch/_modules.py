@@ -62,8 +62,8 @@ class NCELoss(NCEKind, _Normalised):
             :func:`fastnce.set_precision`.
         seed: Seed for sampling; see :func:`fastnce.log_uniform_candidate_sampler`. A sampler has its own.
         optimizer: A class of :mod:`fastnce.torch.optim`, or ``functools.partial`` of one and its options: ``backward``
-            then updates weight and bias, on the CPU, in one pass that makes no gradient tensors: ``weight.grad`` stays
-            ``None``. What is made is ``module.optimizer``, for schedulers; its ``step()`` has nothing to do.
+            then updates weight and bias in one pass that makes no gradient tensors: ``weight.grad`` stays ``None``.
+            What is made is ``module.optimizer``, for schedulers; its ``step()`` has nothing to do.
             Every backward pass is a step with its upstream factor, so that losses of two calls cannot share one, and
             neither clipping nor ``GradScaler`` comes in between. ``eval()`` and ``torch.no_grad()`` leave the table as
             it is. Compiled graphs break.

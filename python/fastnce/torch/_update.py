@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fastnce._errors import is_a, not_negative
 from fastnce.torch._state import are_calls
 from fastnce.torch.optim import Optimizer
-from fastnce.torch.optim._base import Rows, require_cpu, update_rows
+from fastnce.torch.optim._base import Rows, device_of, update_rows
 
 MakeOptimizer: TypeAlias = Callable[[list[nn.Parameter]], Optimizer]
 """A class of :mod:`fastnce.torch.optim`, or one with options, by ``functools.partial``."""
@@ -133,7 +133,7 @@ class OwnOptimizer(nn.Module):
         assert optimizer is not None
         if not eager:
             raise NotImplementedError("optimizer: expected eager mode, or torch.compile, outside of other tracers")
-        require_cpu(weight)
+        device_of(weight)  # refuses those that it cannot update
         return Update(optimizer, weight, bias)
 
     def _forget_steps(self) -> None:

@@ -41,6 +41,9 @@ class Optimizer:
 
     A step updates the rows that it touches and leaves all others, and their states, as they are. Gradients of a row
     that occurs twice are added up first, so that it takes one step.
+
+    On a CUDA device a step waits for its learning rate and its number, which the host needs. Ids out of range are an
+    error on the CPU; there they are left out, and :func:`fastnce.cuda.check` reports them.
     """
 
     _of: ClassVar[Any]
@@ -105,11 +108,10 @@ class Optimizer:
             or to nearest. The same seed, step, row and gradient give the same numbers, to the bit.
 
         Raises:
-            ValueError: When traced: rows or a state that do not fit the tables, a learning rate that is no scalar. When
-                lowered for another platform than the CPU.
+            ValueError: When traced: rows or a state that do not fit the tables, a learning rate that is no scalar.
             TypeError: When traced: arguments of the wrong kind, dtypes that are not supported.
-            jax.errors.JaxRuntimeError: When run: an id that is no row of the tables, a learning rate that is negative
-                or not finite.
+            jax.errors.JaxRuntimeError: When run: an id that is no row of the tables (on the CPU), a learning rate that
+                is negative or not finite, float64 tables on a CUDA device.
         """
         weights, biases, rows = checked(weights, biases, rows)
         tables = {"weights": weights} if biases is None else {"weights": weights, "biases": biases}
@@ -126,7 +128,10 @@ class Optimizer:
                 rows.ids,
                 self._numpy._rate(jnp.asarray(lr, jnp.result_type(float)), step),
                 step,
-                [(_gradients(getattr(rows, table), weights), [new[name] for name in parts[table]]) for table in tables],
+                [
+                    (_gradients(table, getattr(rows, table), weights), [new[name] for name in parts[table]])
+                    for table in tables
+                ],
             )
             for table, arrays in zip(tables, updated, strict=True):
                 new |= zip(parts[table], arrays, strict=True)
@@ -183,5 +188,7 @@ def _beside(weights: Any) -> tuple[Any, ...]:
     return (jnp.float64,) if weights.dtype == jnp.float64 else _NARROW
 
 
-def _gradients(rows: Any, weights: Any) -> Any:
-    return rows if rows.dtype in _beside(weights) else rows.astype(compute_dtype(weights))
+def _gradients(table: str, rows: Any, weights: Any) -> Any:
+    """As the handler takes them: those of biases are not of 16 bits."""
+    narrow = table == "weights" and rows.dtype in _beside(weights)
+    return rows if narrow else rows.astype(compute_dtype(weights))

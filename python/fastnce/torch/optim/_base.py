@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from fastnce import _core
+from fastnce._devices import Device, cuda_device_of
 from fastnce._seed import Seed, rounding_seed
 from fastnce.torch._kernels import as_array
 
@@ -44,6 +45,10 @@ class Optimizer(torch.optim.Optimizer):
 
     A step updates the rows that a sparse gradient has and leaves all others, and their states, as they are. A row that
     occurs several times takes one step, with the sum of its gradients. A dense gradient has all rows.
+
+    Parameters are updated where they are, and their states lie beside them. On a CUDA device the work is queued on
+    PyTorch's current stream, and a step does not wait for it. Ids out of range are an error on the CPU; on a CUDA
+    device they are left out, and :func:`fastnce.cuda.check` reports them.
     """
 
     _kind: ClassVar[str]
@@ -68,7 +73,7 @@ class Optimizer(torch.optim.Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
-            self._core_of(group, 1, 0, (), None)  # refuses numbers that are out of range
+            self._core_of(group, 1, 0, (), None, None)  # refuses numbers that are out of range
             for param in group["params"]:
                 if param.dtype not in _DTYPES:
                     raise TypeError(
@@ -86,8 +91,10 @@ class Optimizer(torch.optim.Optimizer):
         """What the core takes, with the names that it has there."""
         return {name: group[name] for name in ("lr", "weight_decay")}
 
-    def _core_of(self, group: dict[str, Any], step: int, table: int, weight_states: Any, bias_states: Any) -> Any:
-        core = _core.Optimizer(self._form(group)[0], weight_states, bias_states)
+    def _core_of(
+        self, group: dict[str, Any], step: int, table: int, weight_states: Any, bias_states: Any, device: Device | None
+    ) -> Any:
+        core = _core.Optimizer(self._form(group)[0], weight_states, bias_states, device)
         numbers = {name: float(value) for name, value in self._numbers(group, step).items()}
         seed = group["rounding_seed"]
         # Another one for each parameter, so that the rows of two are not rounded alike.
@@ -107,7 +114,8 @@ class Optimizer(torch.optim.Optimizer):
 
         Raises:
             ValueError: Gradients whose layout or shape is not supported, parameters whose rows are not contiguous.
-            NotImplementedError: Parameters on another device than the CPU.
+            TypeError: float64 parameters on a CUDA device.
+            NotImplementedError: Parameters on a device that fastnce cannot use.
         """
         loss = None
         if closure is not None:
@@ -122,7 +130,7 @@ class Optimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             for param in group["params"]:
                 if param.grad is not None and param.numel() > 0:
-                    require_cpu(param)
+                    device_of(param)
                     weight = _as_table(param.detach())
                     yield partial(self._update, group, table, param, weight, _rows_of(param.grad, weight))
                 table += 1
@@ -143,7 +151,9 @@ class Optimizer(torch.optim.Optimizer):
         view = _as_vector if _core.optimizer_states(kind)[1] else _as_table
         of_weight = () if weight is None else tuple(as_array(view(states[0][name])) for name in names)
         of_bias = None if bias is None else tuple(as_array(states[-1][name]) for name in names)
-        yield self._core_of(group, step, table, of_weight, of_bias)
+        device = device_of(params[0])
+        with nullcontext() if device is None else device.current():
+            yield self._core_of(group, step, table, of_weight, of_bias, device)
         for state in states:
             state["step"] = torch.tensor(step, dtype=torch.int64, device="cpu")
         increment_version(params)
@@ -203,13 +213,22 @@ def _seal(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[
     return {**state_dict, "state": sealed}
 
 
-def require_cpu(param: Tensor) -> None:
-    """Raises NotImplementedError for parameters that the core does not update yet."""
-    if not param.is_cpu:
+def device_of(param: Tensor) -> Device | None:
+    """The CUDA device where the core updates a parameter; ``None``: the CPU. Raises for parameters that it cannot."""
+    if param.is_cpu:
+        return None
+    device = cuda_device_of(param.detach(), "a parameter", 0) if param.is_cuda else None
+    if device is None:
+        expected = f"the CPU, since {_core.cuda_unavailable_reason()}" if param.is_cuda else "the CPU or a CUDA device"
         raise NotImplementedError(
-            f"a parameter is on device {param.device}: expected the CPU, where fastnce updates parameters so far; use "
-            "an optimizer of torch.optim"
+            f"a parameter is on device {param.device}: expected {expected}; use an optimizer of torch.optim"
         )
+    if param.dtype == torch.float64:
+        raise TypeError(
+            f"a parameter on device {param.device} has dtype {param.dtype}: expected float32, float16 or bfloat16 on a "
+            "CUDA device"
+        )
+    return device
 
 
 def update_rows(core: Any, weight: Tensor, bias: Tensor | None, rows: Rows) -> None:
@@ -218,8 +237,15 @@ def update_rows(core: Any, weight: Tensor, bias: Tensor | None, rows: Rows) -> N
         "weights": as_array(weight),
         "biases": None if bias is None else as_array(bias),
         "partition_strategy": "div",
+        "device": device_of(weight),
     }
-    core.update_rows(fields, as_array(rows.ids), as_array(rows.weight), as_array(rows.bias))
+    of_weight, of_bias = as_array(rows.weight), as_array(rows.bias)
+    if fields["device"] is None:
+        core.update_rows(fields, as_array(rows.ids), of_weight, of_bias)
+        return
+    given = as_array(rows.ids), None if of_weight is None else of_weight.contiguous(), of_bias
+    with fields["device"].call(*given):
+        core.update_rows(fields, *given)
 
 
 def _as_table(param: Tensor) -> Tensor:
