@@ -183,7 +183,7 @@ class Optimizer:
         weights_states: tuple[Any, ...],
         biases_states: tuple[Any, ...] | None,
         device: Any = ...,
-        step: npt.NDArray[np.int64] | None = ...,
+        steps: tuple[npt.NDArray[np.int64], ...] = ...,
     ) -> None: ...
     def set(
         self,

@@ -171,9 +171,9 @@ void register_optimizer(py::module_& module) {
       py::arg("kind"));
   module.def("table_shape", &shape_of, py::arg("table"), py::arg("name"), py::arg("is_matrix"), py::arg("device"));
   py::class_<OptimizerArgument>(module, "Optimizer")
-      .def(py::init<const std::string&, py::handle, py::handle, py::handle, std::optional<py::array_t<std::int64_t>>>(),
+      .def(py::init<const std::string&, py::handle, py::handle, py::handle, std::vector<py::array_t<std::int64_t>>>(),
            py::arg("kind"), py::arg("weights_states"), py::arg("biases_states"), py::arg("device") = py::none(),
-           py::arg("step").noconvert() = py::none())
+           py::arg("steps").noconvert() = py::tuple())
       .def(
           "set",
           [](OptimizerArgument& self, double lr, std::int64_t step, double momentum, double beta1, double beta2,
