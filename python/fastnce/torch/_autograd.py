@@ -214,7 +214,8 @@ class _Updating(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor) -> Any:
         update: Update = ctx.update
         update.require_first()
-        wanted: Gradients = ctx.needs_input_grad[:3]
+        weight, bias = update.updated
+        wanted: Gradients = ctx.needs_input_grad[0], weight is not None, bias is not None
         fields = _kept_examples(ctx)
         with update.step() as optimizer:
             gradient = _kernels.update(fields, grad_loss.contiguous(), wanted, optimizer)
