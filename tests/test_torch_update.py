@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -326,6 +327,22 @@ def test_a_compiled_module_breaks_the_graph_and_makes_the_same_step():
         torch.compile(own, backend="aot_eager", fullgraph=True)(x, target)
     own.eval()
     torch.compile(own, backend="aot_eager", fullgraph=True)(x, target)
+
+
+def test_a_function_with_the_backward_pass_in_it_may_be_compiled():
+    plain = module(optimizer=ADAM)
+    compiled = copy.deepcopy(plain)
+
+    def step(criterion, x, target):
+        criterion(x, target).backward()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Dynamo does not trace the core
+        warnings.filterwarnings("ignore", message="The .grad attribute")  # which PyTorch looks at, and means to hide
+        for x, target in calls_of():
+            step(plain, x, target)
+            torch.compile(step, backend="eager")(compiled, x, target)
+    assert_equal(plain.state_dict().values(), compiled.state_dict().values())
 
 
 def test_tracers_are_refused():

@@ -211,6 +211,7 @@ class _Updating(torch.autograd.Function):
         return _kernels.loss(fields)
 
     @staticmethod
+    @torch._disable_dynamo  # which would follow into the core where a function with the backward pass is compiled
     def backward(ctx: Any, grad_loss: Tensor) -> Any:
         update: Update = ctx.update
         update.require_first()
