@@ -373,6 +373,19 @@ def test_gradients_that_do_not_fit_are_refused_and_change_nothing(arguments: Any
         (lambda w: fastnce.optim.SGD(w[:, 0]), ValueError, r"weights has shape \[60\] of rank 1: expected \[V, D\]"),
         (lambda w: fastnce.optim.SGD(w, w), ValueError, r"biases has shape \[60, 4\] of rank 2: expected \[V\]"),
         (lambda w: fastnce.optim.SGD([]), ValueError, "weights has no shards: expected at least one"),
+        (lambda w: fastnce.optim.SGD(w, w[:5, 0]), ValueError, "biases has 5 rows: expected at least num_classes = 60"),
+        (
+            lambda w: fastnce.optim.SGD(w, np.zeros(V)),
+            TypeError,
+            "biases has dtype float64 but weights has dtype float32: expected float32, float16 or bfloat16; convert w",
+        ),
+        (lambda w: fastnce.optim.SGD([w, w[:9]]), ValueError, r"weights\[0\] has 60 rows: expected 35"),
+        (
+            lambda w: fastnce.optim.SGD(w, partition_strategy="rows"),  # type: ignore[arg-type]
+            ValueError,
+            "partition_strategy = 'rows': expected 'div' or 'mod'",
+        ),
+        (lambda w: fastnce.optim.SGD(w[:0]), ValueError, "num_classes = 0: expected at least 1"),
     ],
 )
 def test_what_makes_no_optimizer_is_refused(make: Any, error: type[Exception], message: str) -> None:
@@ -391,13 +404,6 @@ def test_tables_that_cannot_be_written_to_are_refused() -> None:
     optimizer = fastnce.optim.SGD(tables(4)[0])
     optimizer.weights.flags.writeable = False  # since it was made
     with pytest.raises(ValueError, match="weights is read-only: expected an array that can be written to"):
-        optimizer.update_rows([0], np.ones((1, 4), np.float32))
-
-
-def test_tables_of_two_dtypes_are_refused_by_their_names() -> None:
-    weights, biases = tables(4)
-    optimizer = fastnce.optim.SGD(weights, biases.astype(np.float64))
-    with pytest.raises(TypeError, match="biases has dtype float64 but weights has dtype float32: expected float32"):
         optimizer.update_rows([0], np.ones((1, 4), np.float32))
 
 

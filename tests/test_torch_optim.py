@@ -450,6 +450,11 @@ def _step_with(grad=None, param=None):
             r"a parameter of shape \[60, 9\] has strides \[1, 60\]: expected contiguous rows; call contiguous\(\)",
         ),
         (
+            _step_with(torch.ones(4, 3), torch.nn.Parameter(torch._neg_view(torch.ones(4, 3)))),
+            ValueError,
+            r"a parameter is a negative view: expected one in memory; call resolve_neg\(\)",
+        ),
+        (
             _step_with(torch.ones(3, device="meta"), torch.nn.Parameter(torch.ones(3, device="meta"))),
             NotImplementedError,
             "a parameter is on device meta: expected the CPU, where fastnce updates parameters so far; use an",

@@ -13,9 +13,11 @@ from fastnce.optim._base import Optimizer, Options, Schedule
 
 def two_betas(betas: Any) -> tuple[float, float]:
     """The argument of the same name as two numbers."""
-    if not isinstance(betas, tuple | list) or len(betas) != 2:
-        raise TypeError(f"betas = {betas!r}: expected two numbers")
-    return number(betas[0], "betas[0]"), number(betas[1], "betas[1]")
+    try:
+        beta1, beta2 = betas
+    except (TypeError, ValueError):
+        raise TypeError(f"betas = {betas!r}: expected two numbers") from None
+    return number(beta1, "betas[0]"), number(beta2, "betas[1]")
 
 
 class Adam(Optimizer):

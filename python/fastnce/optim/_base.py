@@ -88,6 +88,7 @@ class Optimizer:
         self._device = self._find_device()
         self.state: State = self._initial_state(kind, initial_state)
         self._make_core()
+        self._core.check_tables(self._fields())
         if given["state"] is not None:
             self.load_state(given["state"])
 
@@ -184,11 +185,19 @@ class Optimizer:
             raise ValueError("bias_rows are given, but the optimizer has no biases: expected None")
         if rows is None and bias_rows is None:
             raise ValueError("rows and bias_rows are None: expected the gradients of weights, of biases, or both")
-        fields = {"weights": self.weights, "biases": self.biases, "partition_strategy": self._partition_strategy}
+        fields = self._fields()
         on_device = contextlib.nullcontext() if self._device is None else self._device.call(ids, rows, bias_rows)
         step = self.next_step(fields)
         with on_device:
-            step.update_rows(fields | {"device": self._device}, ids, rows, bias_rows)
+            step.update_rows(fields, ids, rows, bias_rows)
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "weights": self.weights,
+            "biases": self.biases,
+            "partition_strategy": self._partition_strategy,
+            "device": self._device,
+        }
 
     def load_state(self, state: Mapping[str, npt.ArrayLike]) -> None:
         """Copies a saved :attr:`state` into this one.

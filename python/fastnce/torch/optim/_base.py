@@ -232,6 +232,8 @@ def update_rows(core: Any, weight: Tensor, bias: Tensor | None, rows: Rows) -> N
 
 def _as_table(param: Tensor) -> Tensor:
     """As ``[V, D]``, in the same memory."""
+    if param.is_neg():  # a step would update a copy
+        raise ValueError("a parameter is a negative view: expected one in memory; call resolve_neg()")
     if param.dim() > 1 and not all(size == 1 for size in param.shape[1:]) and not param[0].is_contiguous():
         raise ValueError(
             f"a parameter of shape {list(param.shape)} has strides {list(param.stride())}: expected contiguous rows; "
