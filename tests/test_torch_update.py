@@ -192,7 +192,7 @@ def test_what_is_frozen_stays(frozen):
     torch.testing.assert_close(getattr(own, other), getattr(alone, other))
 
 
-@pytest.mark.parametrize("frozen", [["weight"], ["bias"], ["weight", "bias"]], ids=str)
+@pytest.mark.parametrize("frozen", [["weight"], ["bias"], ["weight", "bias"]], ids=" and ".join)
 def test_what_is_frozen_between_loss_and_backward_pass_stays(frozen):
     own, alone, optimizer = pair()
     x, target = batch()
