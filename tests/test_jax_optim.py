@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import re
 from functools import cache, partial
 from types import SimpleNamespace
@@ -323,6 +325,14 @@ def test_arguments_and_defaults_are_those_of_numpys(name):
     for argument, parameter in theirs.items():
         assert (ours[argument].default, ours[argument].kind) == (parameter.default, parameter.kind), argument
     assert set(ours) - set(theirs) == {"weight_decay", "stochastic_rounding", "seed"}
+
+
+def test_an_optimizer_may_be_copied_and_pickled():
+    optimizer = fastnce.jax.optim.Adam(0.1, seed=3)
+    for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        assert copied == optimizer and hash(copied) == hash(optimizer)
+        results = [each.update_rows(*start(each), gradients(5)) for each in (optimizer, copied)]
+        assert all(map(np.array_equal, *map(jax.tree.leaves, results)))
 
 
 def test_an_optimizer_may_be_a_static_argument():

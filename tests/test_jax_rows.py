@@ -171,6 +171,14 @@ def test_without_rows_nothing_changes():
     np.testing.assert_array_equal(after[0], weights)
 
 
+@pytest.mark.parametrize("wrong", [2**32 + 3, -(2**40)])
+def test_ids_beyond_jax_s_integers_are_refused(wrong):
+    weights, gradients = np.zeros((28, 5), np.float32), np.ones((2, 5), np.float32)
+    rows = fastnce.RowGrads(np.array([1, wrong]), gradients, None)
+    with pytest.raises(ValueError, match=rf"rows\.ids holds {wrong}: expected rows of weights, in \[0, 28\)"):
+        fastnce.jax.sgd_rows(weights, None, rows, 0.1)
+
+
 def test_ids_that_are_no_rows_are_refused():
     weights, biases, rows = tables_and_rows()
     wrong = rows._replace(ids=rows.ids.at[-1].set(len(weights)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,22 @@ def test_training_goes_on_from_a_saved_state(rule: Rule, tmp_path: Path) -> None
     assert all(np.array_equal(resumed.state[name], optimizer.state[name]) for name in optimizer.state)
 
 
+@pytest.mark.parametrize("rule", EVERY_RULE, ids=str)
+def test_copies_and_pickles_go_on_by_themselves(rule: Rule) -> None:
+    weights, biases = tables(8)
+    optimizer = rule.make(weights, biases)
+    optimizer.update_rows(*gradients(8))
+    model = {"table": weights, "optimizer": optimizer}
+    copies = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    optimizer.update_rows(*gradients(8, seed=2))
+    for copied in copies:
+        other = copied["optimizer"]
+        assert other.weights is copied["table"] and other.state["step"] == 1
+        other.update_rows(*gradients(8, seed=2))
+        assert np.array_equal(other.weights, weights) and np.array_equal(other.biases, biases)
+        assert all(np.array_equal(other.state[name], optimizer.state[name]) for name in optimizer.state)
+
+
 def test_a_state_of_another_optimizer_is_refused_and_changes_nothing() -> None:
     weights, biases = tables(8)
     adam = RULES["adam"].make(weights, biases)
@@ -145,6 +163,7 @@ def test_a_state_of_another_optimizer_is_refused_and_changes_nothing() -> None:
         ),
         ("step", np.array(2.0), r"state\['step'\] has dtype float64: expected int64"),
         ("step", np.array(-1), r"state\['step'\] = -1: expected at least 0"),
+        ("step", np.array(2**64 - 1, np.uint64), r"state\['step'\] = 18446744073709551615: expected .*, below 2\^62"),
     ):
         changed = {key: np.ones_like(value) for key, value in adam.state.items()} | {name: array}
         with pytest.raises((TypeError, ValueError), match=error):
@@ -157,6 +176,8 @@ def test_a_state_of_another_optimizer_is_refused_and_changes_nothing() -> None:
     other = dict(RULES["adam"].make(weights[:, :5].copy(), biases).state) | {"step": np.array(9)}
     with pytest.raises(ValueError, match=r"state\['weights.exp_avg'\] has shape \[60, 5\]: expected \[60, 8\]"):
         adam.load_state(other)
+    with pytest.raises(TypeError, match="state is an int: expected arrays by name"):
+        adam.load_state(5)  # type: ignore[arg-type]
     assert adam.state["step"] == 0
 
 
@@ -330,6 +351,8 @@ def test_gradients_that_do_not_fit_are_refused_and_change_nothing(arguments: Any
         (lambda w: fastnce.optim.SGD(w, lr=-1.0), ValueError, "lr = -1: expected a finite number, at least 0"),
         (lambda w: fastnce.optim.SGD(w, lr=np.nan), ValueError, "lr = nan: expected a finite number, at least 0"),
         (lambda w: fastnce.optim.SGD(w, lr="fast"), TypeError, "lr is a str: expected a number"),
+        (lambda w: fastnce.optim.SGD(w, lr="0.1"), TypeError, "lr is a str: expected a number"),
+        (lambda w: fastnce.optim.SGD(w, momentum=w[0]), TypeError, "momentum is an ndarray: expected a number"),
         (lambda w: fastnce.optim.SGD(w, momentum=-0.1), ValueError, "momentum = -0.1: expected a finite number"),
         (
             lambda w: fastnce.optim.Adam(w, betas=(1.0, 0.9)),
@@ -350,6 +373,19 @@ def test_gradients_that_do_not_fit_are_refused_and_change_nothing(arguments: Any
         (lambda w: fastnce.optim.SGD(w[:, 0]), ValueError, r"weights has shape \[60\] of rank 1: expected \[V, D\]"),
         (lambda w: fastnce.optim.SGD(w, w), ValueError, r"biases has shape \[60, 4\] of rank 2: expected \[V\]"),
         (lambda w: fastnce.optim.SGD([]), ValueError, "weights has no shards: expected at least one"),
+        (lambda w: fastnce.optim.SGD(w, w[:5, 0]), ValueError, "biases has 5 rows: expected at least num_classes = 60"),
+        (
+            lambda w: fastnce.optim.SGD(w, np.zeros(V)),
+            TypeError,
+            "biases has dtype float64 but weights has dtype float32: expected float32, float16 or bfloat16; convert w",
+        ),
+        (lambda w: fastnce.optim.SGD([w, w[:9]]), ValueError, r"weights\[0\] has 60 rows: expected 35"),
+        (
+            lambda w: fastnce.optim.SGD(w, partition_strategy="rows"),  # type: ignore[arg-type]
+            ValueError,
+            "partition_strategy = 'rows': expected 'div' or 'mod'",
+        ),
+        (lambda w: fastnce.optim.SGD(w[:0]), ValueError, "num_classes = 0: expected at least 1"),
     ],
 )
 def test_what_makes_no_optimizer_is_refused(make: Any, error: type[Exception], message: str) -> None:

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 import fastnce.torch  # noqa: E402
 from emulated_torch import HostBackedCudaTensor  # noqa: E402
 from fastnce.torch import optim  # noqa: E402
+from fastnce.torch.optim import _base as base  # noqa: E402
 from optimizers import EVERY_RULE, RULES, Twin  # noqa: E402
 from tolerances import OPTIMIZER_RELATIVE, relative_error  # noqa: E402
 
@@ -369,6 +370,40 @@ def test_a_parameter_may_change_its_dtype_between_steps():
     assert optimizer.state[param]["sum"].dtype == torch.float64 and optimizer.state[param]["step"] == 2
 
 
+def test_a_step_counts_if_ctrl_c_comes_once_it_is_made(monkeypatch):
+    params = tables()
+    optimizer = optim.Adagrad(params)
+    made = base.update_rows
+
+    def interrupted(*arguments):
+        made(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(base, "update_rows", interrupted)
+    give_gradients(params, 0)
+    versions = [param._version for param in params]
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step()
+    assert [int(optimizer.state[param]["step"]) for param in params] == [1, 0]
+    assert [param._version - version for param, version in zip(params, versions, strict=True)] == [1, 0]
+
+
+def test_a_step_is_refused_before_the_first_parameter_is_updated():
+    params = tables()
+    before = [param.detach().clone() for param in params]
+    optimizer = optim.Adagrad([{"params": [param]} for param in params])
+    give_gradients(params, 0)
+    optimizer.param_groups[1]["lr"] = float("nan")
+    with pytest.raises(ValueError, match="lr = nan: expected a finite number"):
+        optimizer.step()
+    optimizer.param_groups[1]["lr"] = 0.1
+    optimizer.state[params[1]]["sum"] = torch.zeros(7)
+    with pytest.raises(ValueError, match=r"sum of a parameter of shape \[60\] has shape \[7\]: expected \[60\]"):
+        optimizer.step()
+    assert all(map(torch.equal, params, before))
+    assert all(optimizer.state[param]["step"] == 0 for param in params)
+
+
 def _step_with(grad=None, param=None):
     def step(params):
         target = params[1] if param is None else param
@@ -384,6 +419,11 @@ def _step_with(grad=None, param=None):
     ("act", "error", "message"),
     [
         (lambda p: optim.SGD(p, lr=-1.0), ValueError, "lr = -1: expected a finite number, at least 0"),
+        (lambda p: optim.SGD(p, lr=None), TypeError, "lr is None: expected a number"),
+        (lambda p: optim.Adagrad(p, lr="0.1"), TypeError, "lr is a str: expected a number"),
+        (lambda p: optim.SGD(p, lr=torch.ones(2)), TypeError, "lr is a Tensor: expected a number"),
+        (lambda p: optim.Adam(p, betas=0.9), TypeError, r"betas = 0\.9: expected two numbers"),
+        (lambda p: optim.Adam(p, betas=(0.9, None)), TypeError, r"betas\[1\] is None: expected a number"),
         (lambda p: optim.SGD(p, momentum=-0.1), ValueError, "momentum = -0.1: expected a finite number"),
         (lambda p: optim.SGD(p, weight_decay=-1), ValueError, "weight_decay = -1: expected a finite number"),
         (lambda p: optim.Adam(p, betas=(0.9, 1.0)), ValueError, r"betas\[1\] = 1: expected a number in \[0, 1\)"),
@@ -409,6 +449,11 @@ def _step_with(grad=None, param=None):
             _step_with(torch.ones(D, V).t(), torch.nn.Parameter(torch.ones(D, V).t())),
             ValueError,
             r"a parameter of shape \[60, 9\] has strides \[1, 60\]: expected contiguous rows; call contiguous\(\)",
+        ),
+        (
+            _step_with(torch.ones(4, 3), torch.nn.Parameter(torch._neg_view(torch.ones(4, 3)))),
+            ValueError,
+            r"a parameter is a negative view: expected one in memory; call resolve_neg\(\)",
         ),
         (
             _step_with(torch.ones(3, device="meta"), torch.nn.Parameter(torch.ones(3, device="meta"))),

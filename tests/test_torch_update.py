@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -191,6 +192,50 @@ def test_what_is_frozen_stays(frozen):
     torch.testing.assert_close(getattr(own, other), getattr(alone, other))
 
 
+@pytest.mark.parametrize("frozen", [["weight"], ["bias"], ["weight", "bias"]], ids=" and ".join)
+def test_what_is_frozen_between_loss_and_backward_pass_stays(frozen):
+    own, alone, optimizer = pair()
+    x, target = batch()
+    for criterion in (own, alone):
+        loss = criterion(x, target)
+        for name in frozen:
+            getattr(criterion, name).requires_grad_(False)
+        loss.backward()
+    optimizer.step()
+    for name in ("weight", "bias"):
+        torch.testing.assert_close(getattr(own, name), getattr(alone, name))
+        assert own.state_dict()[f"optimizer.{name}.step"] == (name not in frozen)
+
+
+def test_what_was_frozen_when_the_loss_was_computed_stays():
+    own = module(optimizer=ADAGRAD)
+    before = own.weight.detach().clone()
+    own.weight.requires_grad_(False)
+    loss = own(*batch())
+    own.weight.requires_grad_(True)
+    loss.backward()
+    assert torch.equal(own.weight, before)
+    assert [int(own.state_dict()[f"optimizer.{name}.step"]) for name in ("weight", "bias")] == [0, 1]
+
+
+def test_an_update_counts_if_ctrl_c_comes_once_it_is_made(monkeypatch):
+    own = module(optimizer=ADAGRAD)
+    loss = own(*batch())
+    made = fastnce.torch._kernels.update
+
+    def interrupted(*arguments):
+        made(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fastnce.torch._kernels, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loss.backward(retain_graph=True)
+    assert [int(own.state_dict()[f"optimizer.{name}.step"]) for name in ("weight", "bias")] == [1, 1]
+    with pytest.raises(RuntimeError, match="the table was changed after the loss was computed"):
+        loss.backward()
+
+
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_a_second_backward_pass_is_refused(reduction):
     own = module(optimizer=ADAGRAD, reduction=reduction)
@@ -222,6 +267,16 @@ def test_a_table_that_was_changed_since_the_loss_is_refused():
         own.bias.zero_()
     with pytest.raises(RuntimeError, match=r"expected loss\.backward\(\) before the module is called again"):
         loss.backward()
+
+
+def test_a_table_that_was_replaced_since_the_loss_is_refused():
+    own = module(optimizer=ADAGRAD)
+    saved = copy.deepcopy(own.state_dict())
+    loss = own(*batch())
+    own.load_state_dict(saved, assign=True)
+    with pytest.raises(RuntimeError, match="the module has another table than when the loss was computed"):
+        loss.backward()
+    assert torch.equal(own.weight, saved["weight"]) and len(own.optimizer.state) == 2
 
 
 def test_a_tensor_that_saved_the_table_sees_that_it_was_updated():
@@ -272,6 +327,22 @@ def test_a_compiled_module_breaks_the_graph_and_makes_the_same_step():
         torch.compile(own, backend="aot_eager", fullgraph=True)(x, target)
     own.eval()
     torch.compile(own, backend="aot_eager", fullgraph=True)(x, target)
+
+
+def test_a_function_with_the_backward_pass_in_it_may_be_compiled():
+    plain = module(optimizer=ADAM)
+    compiled = copy.deepcopy(plain)
+
+    def step(criterion, x, target):
+        criterion(x, target).backward()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Dynamo does not trace the core
+        warnings.filterwarnings("ignore", message="The .grad attribute")  # which PyTorch looks at, and means to hide
+        for x, target in calls_of():
+            step(plain, x, target)
+            torch.compile(step, backend="eager")(compiled, x, target)
+    assert_equal(plain.state_dict().values(), compiled.state_dict().values())
 
 
 def test_tracers_are_refused():
@@ -326,6 +397,14 @@ def test_the_optimizer_s_own_state_dict_goes_on_too():
         for criterion in (first, other):
             criterion(x, target).backward()
     assert_equal(first.state_dict().values(), other.state_dict().values())
+
+
+def test_the_state_dict_has_what_these_options_need_and_no_more():
+    own = module(optimizer=functools.partial(optim.SGD, lr=0.1, momentum=0.9))
+    own(*batch()).backward()
+    own.optimizer.param_groups[0]["momentum"] = 0.0
+    module(optimizer=functools.partial(optim.SGD, lr=0.1)).load_state_dict(own.state_dict())
+    assert "optimizer.weight.momentum_buffer" not in own.state_dict()
 
 
 def test_state_dicts_that_do_not_fit_are_refused_and_leave_the_optimizer():

@@ -181,6 +181,16 @@ def test_a_call_that_is_refused_is_no_step() -> None:
     assert optimizer.state["step"] == 0 and (weights == 1).all()
 
 
+def test_a_function_that_keeps_the_optimizer_to_itself_is_refused() -> None:
+    optimizer = fastnce.optim.SGD(np.ones((30, 4), np.float32), np.zeros(30, np.float32))
+
+    def without(*arguments: Any, optimizer: Any, **options: Any) -> Any:
+        return fastnce.nce_loss_and_grad(*arguments, **options)
+
+    with pytest.raises(ValueError, match="loss_and_grad returned gradients of rows, which nothing has updated"):
+        fastnce.train_step(without, optimizer, [1], np.ones((1, 4), np.float32), 5, 30)
+
+
 def test_an_optimizer_of_another_library_is_refused() -> None:
     class Adagrad:
         pass

@@ -183,7 +183,7 @@ class Optimizer:
         weights_states: tuple[Any, ...],
         biases_states: tuple[Any, ...] | None,
         device: Any = ...,
-        step: npt.NDArray[np.int64] | None = ...,
+        steps: tuple[npt.NDArray[np.int64], ...] = ...,
     ) -> None: ...
     def set(
         self,
@@ -199,6 +199,7 @@ class Optimizer:
         weight_decay: float = ...,
         rounding_seed: int | None = ...,
     ) -> None: ...
+    def check_tables(self, fields: dict[str, Any]) -> None: ...
     def update_rows(self, fields: dict[str, Any], ids: Any, rows: Any, bias_rows: Any) -> None: ...
 
 class SkipGram:

@@ -16,10 +16,12 @@ def is_a(value: object) -> str:
 
 def number(value: Any, name: str) -> float:
     """`value` as a ``float``, if it is a number of any kind."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} {is_a(value)}: expected a number") from None
+    if not isinstance(value, str | bytes | bytearray):  # which float() would read
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    raise TypeError(f"{name} {is_a(value)}: expected a number")
 
 
 def not_negative(value: Any, name: str) -> float:

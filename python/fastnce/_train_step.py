@@ -49,11 +49,16 @@ def train_step(
         ``(loss [B], grad_inputs [B, D])``.
 
     Raises:
-        ValueError: As the loss; inputs in the memory of the tables.
+        ValueError: As the loss; inputs in the memory of the tables; a function that does not hand the optimizer on.
         TypeError: As the loss; an optimizer of another library.
     """
     require_optimizer(optimizer)
     _, grads = result = loss_and_grad(
         optimizer.weights, optimizer.biases, labels, inputs, *arguments, optimizer=optimizer, **options
     )
+    if grads.rows.weights is not None or grads.rows.biases is not None:
+        raise ValueError(
+            "loss_and_grad returned gradients of rows, which nothing has updated: expected a function that hands its "
+            "argument optimizer on to the loss"
+        )
     return result[0], grads.inputs

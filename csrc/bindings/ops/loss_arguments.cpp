@@ -210,10 +210,10 @@ void TableArgument::add(py::handle object, const char* name, const Array& inputs
   const DType dtype = floating_type(shard);
   const bool wide_inputs = floating_type(inputs) == DType::kFloat64;
   if ((dtype == DType::kFloat64) != wide_inputs) {
-    throw InvalidType(concat(name, " has dtype ", shard.type_name(), " but inputs has dtype ", inputs.type_name(),
-                             ": expected ", wide_inputs ? "the same" : "float32, float16 or bfloat16",
-                             "; convert inputs or ", name, ", as in array.astype('",
-                             wide_inputs ? shard.type_name() : "float32", "')"));
+    throw InvalidType(
+        concat(name, " has dtype ", shard.type_name(), " but ", inputs.name, " has dtype ", inputs.type_name(),
+               ": expected ", wide_inputs ? "the same" : "float32, float16 or bfloat16", "; convert ", inputs.name,
+               " or ", name, ", as in array.astype('", wide_inputs ? shard.type_name() : "float32", "')"));
   }
   if (!shards_.empty() && dtype != dtype_) {
     throw InvalidType(concat(name, " has dtype ", shard.type_name(), " but ", arrays_.front().name, " has dtype ",

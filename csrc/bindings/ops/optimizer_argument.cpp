@@ -32,8 +32,8 @@ void require_fits(const Array& state, const Scoring& tables, std::int64_t rows, 
 }  // namespace
 
 OptimizerArgument::OptimizerArgument(const std::string& kind, py::handle weights_states, py::handle biases_states,
-                                     py::handle device, std::optional<py::array_t<std::int64_t>> step)
-    : step_(std::move(step)), has_biases_(!biases_states.is_none()) {
+                                     py::handle device, std::vector<py::array_t<std::int64_t>> steps)
+    : steps_(std::move(steps)), has_biases_(!biases_states.is_none()) {
   numbers.kind = optimizer_named(kind);
   const Place place = device.is_none() ? kHost : place_on(stream_of(device), "weights");
   add_states(weights_states, "weights", place, weights_states_);

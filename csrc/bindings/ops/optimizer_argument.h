@@ -3,24 +3,25 @@
 
 #include <pybind11/numpy.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
-#include <optional>
 #include <string>
+#include <vector>
 
 #include "bindings/arrays/array.h"
 #include "fastnce/optimizer.h"
 
 namespace fastnce::bindings {
 
-// Lives as long as the Python object that made it; its states are borrowed for as long, and `step`, if given, is the
-// number of steps made, which is written to.
+// Lives as long as the Python object that made it; its states are borrowed for as long. Each of `steps` is a number of
+// steps made, of both tables or of each, which is written to.
 class OptimizerArgument {
  public:
   // States as a tuple of arrays for each of weights and biases; biases_states may be None. `device` is where they are:
   // a Device of python/fastnce/_devices.py, or None for the CPU.
   OptimizerArgument(const std::string& kind, py::handle weights_states, py::handle biases_states, py::handle device,
-                    std::optional<py::array_t<std::int64_t>> step);
+                    std::vector<py::array_t<std::int64_t>> steps);
 
   Optimizer numbers;
   bool has_biases() const { return has_biases_; }
@@ -30,13 +31,16 @@ class OptimizerArgument {
 
   // Counts a step once it is made. Here, not in Python, where Ctrl-C could come between an update and its count.
   void count_step() {
-    if (step_) ++*step_->mutable_data();
+    for (py::array_t<std::int64_t>& made : steps_) {
+      // Tables of one call have one number; several threads that use one object make a step each.
+      *made.mutable_data() = std::max(*made.data() + 1, numbers.step);
+    }
   }
 
  private:
   void add_states(py::handle given, const char* table, const Place& place, std::deque<Array>& states);
 
-  std::optional<py::array_t<std::int64_t>> step_;
+  std::vector<py::array_t<std::int64_t>> steps_;
   std::deque<std::string> names_;
   std::deque<Array> weights_states_, biases_states_;
   bool has_biases_;

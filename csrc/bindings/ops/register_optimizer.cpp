@@ -153,6 +153,16 @@ void update_on_device(OptimizerArgument& optimizer, const LossArguments& args, p
   gpu.finish();
 }
 
+// Throws what every step would throw for these tables.
+void check_tables(const OptimizerArgument& optimizer, const py::dict& fields) {
+  const LossArguments args(fields);
+  const Place place = is_given(args.device) ? place_on(stream_of(args.device), "weights") : kHost;
+  LossCall call(no_inputs(args.weights, place), args, place);
+  call.request.targets.per_example = 0;
+  validate(call.request);
+  static_cast<void>(optimizer.of(call.request));
+}
+
 void update_rows_of(OptimizerArgument& optimizer, const py::dict& fields, py::handle ids, py::handle rows,
                     py::handle bias_rows) {
   const LossArguments args(fields);
@@ -171,9 +181,9 @@ void register_optimizer(py::module_& module) {
       py::arg("kind"));
   module.def("table_shape", &shape_of, py::arg("table"), py::arg("name"), py::arg("is_matrix"), py::arg("device"));
   py::class_<OptimizerArgument>(module, "Optimizer")
-      .def(py::init<const std::string&, py::handle, py::handle, py::handle, std::optional<py::array_t<std::int64_t>>>(),
+      .def(py::init<const std::string&, py::handle, py::handle, py::handle, std::vector<py::array_t<std::int64_t>>>(),
            py::arg("kind"), py::arg("weights_states"), py::arg("biases_states"), py::arg("device") = py::none(),
-           py::arg("step").noconvert() = py::none())
+           py::arg("steps").noconvert() = py::tuple())
       .def(
           "set",
           [](OptimizerArgument& self, double lr, std::int64_t step, double momentum, double beta1, double beta2,
@@ -196,6 +206,7 @@ void register_optimizer(py::module_& module) {
           py::kw_only(), py::arg("lr"), py::arg("step"), py::arg("momentum") = 0.0, py::arg("beta1") = 0.0,
           py::arg("beta2") = 0.0, py::arg("eps") = 0.0, py::arg("eps_inside_sqrt") = 0.0,
           py::arg("eps_corrected") = 0.0, py::arg("weight_decay") = 0.0, py::arg("rounding_seed") = py::none())
+      .def("check_tables", &check_tables, py::arg("fields"))
       .def("update_rows", &update_rows_of, py::arg("fields"), py::arg("ids"), py::arg("rows"), py::arg("bias_rows"));
 }
 

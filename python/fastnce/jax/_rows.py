@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from fastnce._errors import is_a
 from fastnce._types import RowGrads
-from fastnce.jax._arguments import floating, number, require_array
+from fastnce.jax._arguments import fits, floating, id_dtype, number, require_array
 from fastnce.jax._handlers import replace_rows
 
 
@@ -109,6 +110,10 @@ def checked(weights: Any, biases: Any, rows: Any) -> tuple[Any, Any, RowGrads]:
         raise TypeError(f"rows.ids has dtype {ids.dtype}: expected int32 or int64")
     if ids.ndim != 1:
         raise ValueError(f"rows.ids has shape {list(ids.shape)}: expected [n]")
+    if isinstance(ids, np.ndarray) and ids.size:
+        for bound in map(int, (ids.min(), ids.max())):
+            if not fits(bound, id_dtype()):  # JAX would cut it short, to another row
+                raise ValueError(f"rows.ids holds {bound}: expected rows of weights, in [0, {len(weights)})")
     grads = (
         floating(rows.weights, "rows.weights"),
         rows.biases if biases is None else floating(rows.biases, "rows.biases"),

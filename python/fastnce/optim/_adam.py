@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
 from fastnce._errors import number
 from fastnce._types import Table
 from fastnce.optim._base import Optimizer, Options, Schedule
+
+
+def two_betas(betas: Any) -> tuple[float, float]:
+    """The argument of the same name as two numbers."""
+    try:
+        beta1, beta2 = betas
+    except (TypeError, ValueError):
+        raise TypeError(f"betas = {betas!r}: expected two numbers") from None
+    return number(beta1, "betas[0]"), number(beta2, "betas[1]")
 
 
 class Adam(Optimizer):
@@ -51,16 +60,15 @@ class Adam(Optimizer):
         eps_corrected: bool | np.bool = False,
         **options: Unpack[Options],
     ) -> None:
-        if not isinstance(betas, tuple | list) or len(betas) != 2:
-            raise TypeError(f"betas = {betas!r}: expected two numbers")
+        beta1, beta2 = two_betas(betas)
         super().__init__(
             "adam",
             weights,
             biases,
             lr,
             options,
-            beta1=number(betas[0], "betas[0]"),
-            beta2=number(betas[1], "betas[1]"),
+            beta1=beta1,
+            beta2=beta2,
             eps=eps,
             eps_corrected=bool(eps_corrected),
         )

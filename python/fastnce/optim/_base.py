@@ -30,6 +30,9 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
+_MOST_STEPS = 2**62
+
+
 class Options(TypedDict, total=False):
     """Of every optimizer."""
 
@@ -82,21 +85,41 @@ class Optimizer:
         self._partition_strategy = given["partition_strategy"]
         self._rounding_seed = rounding_seed(given["seed"]) if given["stochastic_rounding"] else None
         self._require_writable()
-        shards = _shards(weights, "weights")
-        self._device = cuda_device_of(shards[0][0], "weights", 0) if shards else None
-        with contextlib.nullcontext() if self._device is None else self._device.current():
+        self._device = self._find_device()
+        with self._current_device():
             self.state: State = self._initial_state(kind, initial_state)
-            self._core = _core.Optimizer(
-                kind,
-                tuple(self.state[f"weights.{name}"] for name in self._states),
-                None if biases is None else tuple(self.state[f"biases.{name}"] for name in self._states),
-                self._device,
-                self.state["step"],
-            )
-        self._arrays = dict(self.state)
-        self._set(int(self.state["step"]) + 1)  # refuses numbers that are out of range, before the first step
+            self._make_core()
+            self._core.check_tables(self._fields())
         if given["state"] is not None:
             self.load_state(given["state"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which have arrays of their own for the core to borrow."""
+        return {name: value for name, value in vars(self).items() if name not in ("_arrays", "_core", "_device")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._device = self._find_device()
+        with self._current_device():
+            self._make_core()
+
+    def _find_device(self) -> Any:
+        shards = _shards(self.weights, "weights")
+        return cuda_device_of(shards[0][0], "weights", 0) if shards else None
+
+    def _current_device(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self._device is None else self._device.current()
+
+    def _make_core(self) -> None:
+        self._arrays = dict(self.state)
+        self._core = _core.Optimizer(
+            self._kind,
+            tuple(self.state[f"weights.{name}"] for name in self._states),
+            None if self.biases is None else tuple(self.state[f"biases.{name}"] for name in self._states),
+            self._device,
+            (self.state["step"],),
+        )
+        self._set(int(self.state["step"]) + 1)  # refuses numbers that are out of range, before the first step
 
     def _require_writable(self) -> None:
         for table, name in ((self.weights, "weights"), (self.biases, "biases")):
@@ -167,11 +190,19 @@ class Optimizer:
             raise ValueError("bias_rows are given, but the optimizer has no biases: expected None")
         if rows is None and bias_rows is None:
             raise ValueError("rows and bias_rows are None: expected the gradients of weights, of biases, or both")
-        fields = {"weights": self.weights, "biases": self.biases, "partition_strategy": self._partition_strategy}
+        fields = self._fields()
         on_device = contextlib.nullcontext() if self._device is None else self._device.call(ids, rows, bias_rows)
         step = self.next_step(fields)
         with on_device:
-            step.update_rows(fields | {"device": self._device}, ids, rows, bias_rows)
+            step.update_rows(fields, ids, rows, bias_rows)
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "weights": self.weights,
+            "biases": self.biases,
+            "partition_strategy": self._partition_strategy,
+            "device": self._device,
+        }
 
     def load_state(self, state: Mapping[str, npt.ArrayLike]) -> None:
         """Copies a saved :attr:`state` into this one.
@@ -181,10 +212,12 @@ class Optimizer:
 
         Raises:
             ValueError: Names or shapes that are not those of this optimizer, a negative step.
-            TypeError: Dtypes that are not those of this optimizer.
+            TypeError: Dtypes that are not those of this optimizer, a state that is no mapping.
 
         Nothing is changed by a state that is refused.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state {is_a(state)}: expected arrays by name, as optimizer.state has them")
         given = set(state)
         if given != set(self.state):
             raise ValueError(
@@ -198,8 +231,8 @@ class Optimizer:
                 raise ValueError(f"state[{name!r}] has shape {list(np.shape(array))}: expected {list(own.shape)}")
             if isinstance(own, np.ndarray) and not np.can_cast(np.asarray(array).dtype, own.dtype, "same_kind"):
                 raise TypeError(f"state[{name!r}] has dtype {np.asarray(array).dtype}: expected {own.dtype}")
-        if int(arrays["step"]) < 0:
-            raise ValueError(f"state['step'] = {arrays['step']}: expected at least 0")
+        if not 0 <= int(arrays["step"]) < _MOST_STEPS:
+            raise ValueError(f"state['step'] = {arrays['step']}: expected at least 0, below 2^62")
         for name, array in arrays.items():
             own = self.state[name]
             if self._device is None or name == "step":

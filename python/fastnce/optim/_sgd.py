@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from fastnce._errors import number
 from fastnce._types import Table
 from fastnce.optim._base import Optimizer, Options, Schedule
 
@@ -45,6 +46,7 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         **options: Unpack[Options],
     ) -> None:
+        momentum = number(momentum, "momentum")
         self._states = ("momentum_buffer",) if momentum else ()  # type: ignore[misc]
         super().__init__(
             "momentum" if momentum else "sgd",

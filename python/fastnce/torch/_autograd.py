@@ -211,10 +211,12 @@ class _Updating(torch.autograd.Function):
         return _kernels.loss(fields)
 
     @staticmethod
+    @torch._disable_dynamo  # which would follow into the core where a function with the backward pass is compiled
     def backward(ctx: Any, grad_loss: Tensor) -> Any:
         update: Update = ctx.update
         update.require_first()
-        wanted: Gradients = ctx.needs_input_grad[:3]
+        weight, bias = update.updated
+        wanted: Gradients = ctx.needs_input_grad[0], weight is not None, bias is not None
         fields = _kept_examples(ctx)
         with update.step() as optimizer:
             gradient = _kernels.update(fields, grad_loss.contiguous(), wanted, optimizer)

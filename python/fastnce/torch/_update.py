@@ -29,6 +29,7 @@ class Update:
     def __init__(self, optimizer: Optimizer, weight: Tensor, bias: Tensor | None) -> None:
         self._optimizer = optimizer
         self._tables = weight, bias
+        self._receive = [table is not None and table.requires_grad for table in self._tables]
         self._versions = self._now()
         self._is_made = False
 
@@ -52,11 +53,29 @@ class Update:
                 "loss.backward() before the module is called again; losses that share a backward pass are one call "
                 "with the examples of all"
             )
+        params = self._optimizer.param_groups[0]["params"]
+        if any(table is not None and all(table is not param for param in params) for table in self._tables):
+            raise RuntimeError(
+                "the module has another table than when the loss was computed: expected loss.backward() before "
+                "parameters are loaded or assigned"
+            )
+
+    @property
+    def updated(self) -> tuple[Tensor | None, Tensor | None]:
+        """The tables that it updates. Those that were frozen when the loss was computed, or are now, stay."""
+        weight, bias = (
+            table if receives and table is not None and table.requires_grad else None
+            for table, receives in zip(self._tables, self._receive, strict=True)
+        )
+        return weight, bias
 
     @contextmanager
     def step(self) -> Iterator[Any]:
-        """What the core needs of the step."""
-        weight, bias = (None if table is None or not table.requires_grad else table for table in self._tables)
+        """What the core needs of the step; ``None`` where all tables are frozen."""
+        weight, bias = self.updated
+        if weight is None and bias is None:
+            yield None
+            return
         with self._optimizer.next_step(self._optimizer.param_groups[0], 0, weight, bias) as core:
             yield core
         self._is_made = True
@@ -64,11 +83,11 @@ class Update:
 
     def make(self, rows: Rows) -> None:
         """Makes it with gradients that were computed before."""
-        weight, bias = self._tables
-        of_weight = rows.weight if weight.requires_grad else None
-        of_bias = rows.bias if bias is not None and bias.requires_grad else None
+        weight, bias = self.updated
+        own = Rows(rows.ids, None if weight is None else rows.weight, None if bias is None else rows.bias)
         with self.step() as core:
-            update_rows(core, weight, bias, Rows(rows.ids, of_weight, of_bias))
+            if core is not None:
+                update_rows(core, *self._tables, own)
 
 
 class OwnOptimizer(nn.Module):
@@ -146,10 +165,11 @@ class OwnOptimizer(nn.Module):
         if optimizer is None:
             return {}
         group = optimizer.param_groups[0]
+        # Not all that is kept: torch.optim, or other options, may have left more.
         entries = {
-            f"optimizer.{table}.{name}": value
+            f"optimizer.{table}.{name}": optimizer.state_of(param, group)[name]
             for table, param in self._own_tables()
-            for name, value in optimizer.state_of(param, group).items()
+            for name in ("step", *optimizer._form(group)[1])
         }
         return {"optimizer.lr": torch.tensor(float(group["lr"]), dtype=torch.float64, device="cpu"), **entries}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnce._errors import not_negative
+from fastnce._errors import not_negative, number
 from fastnce._seed import Seed
 from fastnce.torch.optim._base import Optimizer
 
@@ -59,6 +59,6 @@ class Adagrad(Optimizer):
 
     def _numbers(self, group: dict[str, Any], step: int) -> dict[str, Any]:
         not_negative(group["initial_accumulator_value"], "initial_accumulator_value")
-        rate = group["lr"] / (1.0 + (step - 1) * not_negative(group["lr_decay"], "lr_decay"))
+        rate = number(group["lr"], "lr") / (1.0 + (step - 1) * not_negative(group["lr_decay"], "lr_decay"))
         names = ("weight_decay", "eps", "eps_inside_sqrt")
         return {"lr": rate, **{name: group[name] for name in names}}

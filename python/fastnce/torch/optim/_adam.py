@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnce._seed import Seed
+from fastnce.optim._adam import two_betas
 from fastnce.torch.optim._base import Optimizer
 
 
@@ -53,6 +54,6 @@ class Adam(Optimizer):
         super().__init__(params, defaults, weight_decay, stochastic_rounding, seed)
 
     def _numbers(self, group: dict[str, Any], step: int) -> dict[str, Any]:
-        beta1, beta2 = group["betas"]
+        beta1, beta2 = two_betas(group["betas"])
         names = ("lr", "weight_decay", "eps", "eps_corrected")
         return {"beta1": beta1, "beta2": beta2, **{name: group[name] for name in names}}

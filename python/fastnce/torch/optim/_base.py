@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -13,6 +12,7 @@ from torch.autograd.graph import increment_version
 
 from fastnce import _core
 from fastnce._devices import Device, cuda_device_of
+from fastnce._errors import number
 from fastnce._seed import Seed, rounding_seed
 from fastnce.torch._kernels import as_array
 
@@ -73,7 +73,7 @@ class Optimizer(torch.optim.Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
-            self._core_of(group, 1, 0, (), None, None)  # refuses numbers that are out of range
+            self._core_of(group, 1, 0, (), None)  # refuses numbers that are out of range
             for param in group["params"]:
                 if param.dtype not in _DTYPES:
                     raise TypeError(
@@ -92,10 +92,17 @@ class Optimizer(torch.optim.Optimizer):
         return {name: group[name] for name in ("lr", "weight_decay")}
 
     def _core_of(
-        self, group: dict[str, Any], step: int, table: int, weight_states: Any, bias_states: Any, device: Device | None
+        self,
+        group: dict[str, Any],
+        step: int,
+        table: int,
+        weight_states: Any,
+        bias_states: Any,
+        device: Device | None = None,
+        steps: Any = (),
     ) -> Any:
-        core = _core.Optimizer(self._form(group)[0], weight_states, bias_states, device)
-        numbers = {name: float(value) for name, value in self._numbers(group, step).items()}
+        core = _core.Optimizer(self._form(group)[0], weight_states, bias_states, device, steps)
+        numbers = {name: number(value, name) for name, value in self._numbers(group, step).items()}
         seed = group["rounding_seed"]
         # Another one for each parameter, so that the rows of two are not rounded alike.
         core.set(step=step, rounding_seed=None if seed is None else (seed + table) % 2**64, **numbers)
@@ -121,29 +128,28 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for update in list(self._updates()):  # which has checked all of them before the first is made
-            update()
+        with ExitStack() as steps:
+            # All are ready before the first is made: what is refused, but for ids that are no rows, changes nothing.
+            ready = [(steps.enter_context(step), weight, rows) for step, weight, rows in self._updates()]
+            for core, weight, rows in ready:
+                update_rows(core, weight, None, rows)
         return loss
 
-    def _updates(self) -> Iterator[Callable[[], None]]:
+    def _updates(self) -> Iterator[tuple[AbstractContextManager[Any], Tensor, Rows]]:
         table = 0
         for group in self.param_groups:
             for param in group["params"]:
                 if param.grad is not None and param.numel() > 0:
                     device_of(param)
                     weight = _as_table(param.detach())
-                    yield partial(self._update, group, table, param, weight, _rows_of(param.grad, weight))
+                    yield self.next_step(group, table, param), weight, _rows_of(param.grad, weight)
                 table += 1
-
-    def _update(self, group: dict[str, Any], table: int, param: Tensor, weight: Tensor, rows: Rows) -> None:
-        with self.next_step(group, table, param) as core:
-            update_rows(core, weight, None, rows)
 
     @contextmanager
     def next_step(
         self, group: dict[str, Any], table: int, weight: Tensor | None, bias: Tensor | None = None
     ) -> Iterator[Any]:
-        """What the core needs of the next step of a table and its biases; the step counts unless it fails."""
+        """What the core needs of the next step of a table and its biases. It counts the step once it is made."""
         params = [param for param in (weight, bias) if param is not None]
         states = [self.state_of(param, group) for param in params]
         step = 1 + max(int(state["step"]) for state in states)
@@ -151,12 +157,15 @@ class Optimizer(torch.optim.Optimizer):
         view = _as_vector if _core.optimizer_states(kind)[1] else _as_table
         of_weight = () if weight is None else tuple(as_array(view(states[0][name])) for name in names)
         of_bias = None if bias is None else tuple(as_array(states[-1][name]) for name in names)
+        counts = tuple(state["step"].numpy() for state in states)
         device = device_of(params[0])
         with nullcontext() if device is None else device.current():
-            yield self._core_of(group, step, table, of_weight, of_bias, device)
-        for state in states:
-            state["step"] = torch.tensor(step, dtype=torch.int64, device="cpu")
-        increment_version(params)
+            core = self._core_of(group, step, table, of_weight, of_bias, device, counts)
+        try:
+            yield core
+        finally:  # Ctrl-C may come once the step is made
+            if counts[0] >= step:
+                increment_version(params)
 
     def state_of(self, param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         """What is kept for a parameter, where it is and in the dtype that it is updated in."""
@@ -164,13 +173,18 @@ class Optimizer(torch.optim.Optimizer):
         _, rowwise = _core.optimizer_states(kind)
         dtype = torch.float64 if param.dtype == torch.float64 else torch.float32
         kept: dict[str, Any] = self.state[param]
-        kept.setdefault("step", torch.zeros((), dtype=torch.int64, device="cpu"))
+        kept["step"] = torch.as_tensor(kept.get("step", 0), dtype=torch.int64, device="cpu")  # torch.optim's: float32
+        shape = param.shape[:1] if rowwise else param.shape
         for name in names:
             state = kept.get(name)
             if state is None or (state.is_meta and not param.is_meta):
-                shape = param.shape[:1] if rowwise else param.shape
                 initial = group.get("initial_accumulator_value", 0.0)
                 kept[name] = torch.full(shape, initial, dtype=dtype, device=param.device)
+            elif state.shape != shape:
+                raise ValueError(
+                    f"{name} of a parameter of shape {list(param.shape)} has shape {list(state.shape)}: expected "
+                    f"{list(shape)}, as {type(self).__name__} keeps it"
+                )
             else:
                 kept[name] = state.to(param.device, dtype).to_dense().contiguous()  # torch.optim.SGD's may be sparse
         return kept
@@ -250,6 +264,8 @@ def update_rows(core: Any, weight: Tensor, bias: Tensor | None, rows: Rows) -> N
 
 def _as_table(param: Tensor) -> Tensor:
     """As ``[V, D]``, in the same memory."""
+    if param.is_neg():  # a step would update a copy
+        raise ValueError("a parameter is a negative view: expected one in memory; call resolve_neg()")
     if param.dim() > 1 and not all(size == 1 for size in param.shape[1:]) and not param[0].is_contiguous():
         raise ValueError(
             f"a parameter of shape {list(param.shape)} has strides {list(param.stride())}: expected contiguous rows; "
