@@ -160,6 +160,13 @@ def test_a_loss_above_that_of_untrained_vectors_ends_the_training(recorded: Reco
     assert len(recorded.calls) == 2
 
 
+def test_a_text_that_gets_less_predictable_does_not_pass_for_divergence() -> None:
+    """Before training, the loss is measured on the first 2^14 ids: here of words by themselves, or of two words."""
+    many = [[f"w{(7 * i + j) % 300}" for j in range(10)] for i in range(600)]
+    for first in ([["title"]] * 9000, [["a", "b"]] * 6000):
+        assert len(Word2Vec(first + many, **SMALL, epochs=1, alpha=1e-3).losses) == 1
+
+
 def test_vectors_that_explode_end_the_training(recorded: Recorded) -> None:
     def explode(call: int) -> tuple[float, int, int]:
         recorded.outputs[2] = 10.0**call  # row 2 is looked at after the third piece
@@ -176,8 +183,15 @@ def test_a_learning_rate_that_is_too_high_is_found() -> None:
 
 
 def test_a_text_without_pairs_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^no paragraph of the text has two words of the vocabulary: expected"):
-        Word2Vec([["a"], ["b"]] * 5, **SMALL)
+    for sentences, sample in (([["a"], ["b"]] * 5, 0), ([["a", "b"]] * 5, 1e-9)):
+        with pytest.raises(ValueError, match=r"^no paragraph .* two words of the vocabulary, or none after .* expected"):
+            Word2Vec(sentences, **SMALL | {"sample": sample})
+
+
+def test_a_rate_may_fall_to_zero() -> None:
+    """For these numbers alpha - (alpha / N) N is below 0, rounded."""
+    model = Word2Vec([list("abcde")] * 359, **SMALL, epochs=1, alpha=0.017, min_alpha=0)
+    assert len(model.losses) == 1
 
 
 @pytest.mark.parametrize(
