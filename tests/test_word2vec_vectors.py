@@ -88,6 +88,42 @@ def test_a_zero_vector_is_near_to_nothing() -> None:
     assert vectors.most_similar("b") == [("c", pytest.approx(1)), ("a", 0.0)]
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_cosines_do_not_depend_on_the_scale_of_vectors(vectors: KeyedVectors, scale: float) -> None:
+    scaled = KeyedVectors(vectors.index_to_key, vectors.vectors * np.float32(scale))
+    scores = cosines(vectors, unit(vectors, "w3"))
+    same(scaled.most_similar("w3"), scores, best(scores, 10, [3]))
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f4", "f2"])
+def test_vectors_of_other_floats_answer_queries(tmp_path: Path, vectors: KeyedVectors, dtype: str) -> None:
+    """As in arrays that another program has written; here with columns in one piece."""
+    path = tmp_path / "v.npz"
+    words = np.frombuffer("".join(f"w{i}\n" for i in range(200)).encode(), np.uint8)
+    np.savez(path, words=words, vectors=np.asfortranarray(vectors.vectors).astype(dtype))
+    read = KeyedVectors.load(path)
+    scores = cosines(read, unit(read, "w3"))
+    same(read.most_similar("w3"), scores, best(scores, 10, [3]))
+
+
+def test_arrays_that_are_no_word_vectors_are_refused(tmp_path: Path) -> None:
+    words, table = np.frombuffer(b"a\nb\n", np.uint8), np.eye(2, dtype=np.float32)
+    for arrays in (
+        {"words": words, "vectors": np.eye(2, dtype=int)},
+        {"words": words, "vectors": np.array([["a", "b"]] * 2)},
+        {"words": words, "vectors": np.float32(1)},
+        {"words": np.array(["a", "b"]), "vectors": table},
+        {"words": np.eye(2, dtype=np.int64), "vectors": table},
+    ):
+        np.savez(tmp_path / "v.npz", **arrays)
+        with pytest.raises(ValueError, match=r"v\.npz is damaged, or no file of word vectors: (vectors|words) are "):
+            KeyedVectors.load(tmp_path / "v.npz")
+    (tmp_path / "v.npz").rename(tmp_path / "v.npy")
+    (tmp_path / "v.words.txt").write_text("a\nb\n")
+    with pytest.raises(ValueError, match=r"v\.npy is damaged"):
+        KeyedVectors.load(tmp_path / "v.npy")
+
+
 def test_wrong_queries_and_tables_say_what_is_expected(vectors: KeyedVectors) -> None:
     with pytest.raises(ValueError, match=r"^positive and negative are empty: expected a word or a vector$"):
         vectors.most_similar()
@@ -183,8 +219,9 @@ def test_names_that_say_no_format_are_refused(vectors: KeyedVectors, tmp_path: P
     for name in ("v", "v.foo", "v.npz.gz", "v.gz"):
         with pytest.raises(ValueError, match=rf"{name}: the name says no format: expected one that ends in \.txt, "):
             vectors.save(tmp_path / name)
-    with pytest.raises(ValueError, match=r"not written as \.xz: expected \.gz"):
-        vectors.save(tmp_path / "v.txt.xz")
+    for save in (vectors.save, vectors.save_word2vec_format):
+        with pytest.raises(ValueError, match=r"not written as \.xz: expected \.gz"):
+            save(tmp_path / "v.txt.xz")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -240,6 +277,11 @@ def test_unwritable_places_are_known_beforehand(tmp_path: Path) -> None:
         require_writable(tmp_path / "none" / "v.txt")
     with pytest.raises(IsADirectoryError, match="is a folder: expected a file"):
         require_writable(tmp_path)
+    with pytest.raises(OSError, match="File name too long"):
+        require_writable(tmp_path / ("v" * 250))
+    (tmp_path / "v.txt.partial").write_text("of a process that was killed")
+    require_writable(tmp_path / "v.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["v.txt.partial"]
 
 
 def analogies_of_gensim(vectors: KeyedVectors, lines: list[str], restrict_vocab: int) -> dict[str, tuple[int, int]]:
