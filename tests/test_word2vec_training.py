@@ -184,7 +184,9 @@ def test_a_learning_rate_that_is_too_high_is_found() -> None:
 
 def test_a_text_without_pairs_is_refused() -> None:
     for sentences, sample in (([["a"], ["b"]] * 5, 0), ([["a", "b"]] * 5, 1e-9)):
-        with pytest.raises(ValueError, match=r"^no paragraph .* two words of the vocabulary, or none after .* expected"):
+        with pytest.raises(
+            ValueError, match=r"^no paragraph .* two words of the vocabulary, or none after .* expected"
+        ):
             Word2Vec(sentences, **SMALL | {"sample": sample})
 
 
@@ -204,7 +206,13 @@ def test_a_rate_may_fall_to_zero() -> None:
         ({"alpha": "fast"}, "alpha = 'fast': expected a number"),
         ({"alpha": 1e-5}, r"alpha = 1e-05: expected a number above 0, at least min_alpha = 0.0001"),
         ({"loss": "hinge"}, "loss = 'hinge': expected one of 'negative_sampling', 'nce', 'sampled_softmax'"),
-        ({"workers": 0}, "workers = 0: expected at least 1"),
+        ({"min_alpha": "x"}, "min_alpha = 'x': expected a number"),
+        ({"alpha": 10**400}, "alpha = 1000+: expected a number"),
+        ({"workers": 0}, "workers = 0: expected 1 to 4096"),
+        ({"workers": 4097}, "workers = 4097: expected 1 to 4096"),
+        ({"workers": 1.5}, "workers = 1.5: expected an integer"),
+        ({"checkpoint_seconds": "x"}, "checkpoint_seconds = 'x': expected a number"),
+        ({"checkpoint_seconds": float("nan")}, "checkpoint_seconds = nan: expected a finite number of at least 0"),
         ({"resume": True}, "resume=True needs checkpoint="),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -313,6 +321,22 @@ def test_a_place_where_no_checkpoint_can_be_written_is_refused_at_once(tmp_path:
         tmp_path.chmod(0o500)
         with pytest.raises(PermissionError, match="no permission to write to this folder"):
             Word2Vec(two_topics(), checkpoint=tmp_path / "checkpoint")
+
+
+def test_words_that_no_checkpoint_can_hold_are_refused_before_training(tmp_path: Path, recorded: Recorded) -> None:
+    path = tmp_path / "checkpoint"
+    for word, message in (("a\nb", "has a line feed"), ("a\udcff", r"a word has '\\udcff', which is no character")):
+        with pytest.raises(ValueError, match=message):
+            Word2Vec([[word, "c"]] * 9, **SMALL, checkpoint=path)
+        assert Word2Vec([[word, "c"]] * 9, **SMALL, epochs=1).wv.index_to_key == [word, "c"]
+
+
+def test_a_checkpoint_does_not_replace_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(as_text(two_topics()))
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(ValueError, match="link would replace another file of this run: expected a name of its own"):
+        Word2Vec(corpus_file=path, **SMALL, checkpoint=tmp_path / "link")
 
 
 @pytest.mark.parametrize(
