@@ -260,6 +260,13 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
     assert resumed.losses == whole.losses
 
 
+def test_a_trained_model_keeps_no_temporary_file(tmp_path: Path) -> None:
+    files = len(os.listdir("/dev/fd"))
+    model = Word2Vec(two_topics(), **SMALL, epochs=1)
+    assert len(os.listdir("/dev/fd")) == files
+    model.save_checkpoint(tmp_path / "checkpoint")
+
+
 def test_a_finished_run_is_resumed_without_training(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     model = Word2Vec(two_topics(), **SMALL, epochs=1)

@@ -341,6 +341,9 @@ def test_pairs_correlate_by_their_cosines(tmp_path: Path, vectors: KeyedVectors)
     assert spearman == pytest.approx(np.corrcoef(ranks, [2.5, 1, 2.5, 4])[0, 1])
     assert unknown == 20
     assert vectors.evaluate_word_pairs(path, case_insensitive=False).oov_ratio == 40
+    by_spaces = path.read_text().replace("\t", " by ")
+    path.write_text(by_spaces)
+    assert vectors.evaluate_word_pairs(path, delimiter=" by ") == (pearson, spearman, unknown)
     path.write_text("w1 w2 3\n")
     with pytest.raises(ValueError, match=r"pairs.tsv has 0 pairs whose words are both known: expected 2 or more"):
         vectors.evaluate_word_pairs(path)

@@ -123,6 +123,10 @@ class Corpus:
         self._ids.truncate(written)
         return f"{written} ids, crc32 {checksum:08x}"
 
+    def close(self) -> None:
+        """Give the space of the ids back, which only training reads."""
+        del self._ids
+
     def piece(self, start: int, size: int) -> Ids:
         """Up to ``size`` ids, from the id number ``start`` on.
 

@@ -118,6 +118,7 @@ class Word2Vec:
             _checkpoint.resume(checkpoint, training)
         schedule = None if checkpoint is None else _checkpoint.Schedule(checkpoint, seconds)
         training.run(threads, progress, schedule, after_epoch)
+        corpus.close()
         self._training = training
         self.wv = training.keyed_vectors()
         """The word vectors: a :class:`KeyedVectors`."""
