@@ -132,6 +132,18 @@ def test_progress_is_shown_with_tqdm_and_without(tmp_path: Path, corpus: Path) -
     assert "epoch 3/3: loss " in done.stderr
 
 
+@pytest.mark.parametrize("tqdm", ["", "sys.modules['tqdm'] = None"], ids=["tqdm", "lines"])
+@pytest.mark.parametrize("stderr", ["None", "open('/dev/full', 'w')"], ids=["closed", "full"])
+def test_progress_that_cannot_be_shown_does_not_end_the_run(
+    tmp_path: Path, corpus: Path, tqdm: str, stderr: str
+) -> None:
+    output = tmp_path / "v.bin"
+    without = f"{tqdm}\nfrom fastnce.word2vec import _progress\n_progress.Lines._SECONDS = 0\nsys.stderr = {stderr}"
+    done = run_with(without, "word2vec", corpus, "-o", output, *OPTIONS)
+    assert done.stdout == ""
+    assert output.read_bytes() == bits_of_whole_run(tmp_path, corpus)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -337,15 +349,21 @@ def test_evaluation_files_that_vanish_do_not_end_the_training(tmp_path: Path) ->
     ],
 )
 def test_no_file_of_a_run_replaces_another(
-    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, named: str
+    tmp_path: Path,
+    corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    named: str,
 ) -> None:
     (tmp_path / "link.txt").symlink_to(corpus)
     for name in ("v.words.txt", "pairs.txt"):
         (tmp_path / name).write_bytes(corpus.read_bytes())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.chdir(tmp_path)
-    expected = f"fastnce: {named} would replace another file of this run: expected a name of its own"
-    assert error_of(run("word2vec", *arguments.split(), *OPTIONS)) == expected
+    assert _command.main(["word2vec", *arguments.split(), *OPTIONS]) == 1
+    expected = f"fastnce: {named} would replace another file of this run: expected a name of its own\n"
+    assert capsys.readouterr().err == expected
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastnce.word2vec import _arguments, _files, _formats, _picture
+from fastnce.word2vec import _arguments, _files, _formats, _picture, _progress
 from fastnce.word2vec._interrupt import TrainingInterrupted
 from fastnce.word2vec._model import Word2Vec
 from fastnce.word2vec._training import AfterEpoch
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"fastnce: {message}", file=sys.stderr)
+    _progress.show(f"fastnce: {message}")
     return code
 
 
@@ -53,7 +53,7 @@ def _word2vec(args: argparse.Namespace) -> None:
     written = [*_formats.written(args.output), checkpoint, args.plot]
     read = [*args.corpus, args.similarity, args.analogies]
     _files.require_distinct(filter(None, written), filter(None, read))
-    say: Callable[[str], None] = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr))
+    say: Callable[[str], None] = (lambda line: None) if args.quiet else _progress.show
     if not args.resume and os.path.isfile(checkpoint):
         say(f"{checkpoint} is of an interrupted run: --resume would go on from there; now it begins anew")
     model = Word2Vec(
