@@ -72,8 +72,8 @@ class KeyedVectors:
         if self._unit is None:
             norms = np.sqrt(np.einsum("vd,vd->v", self.vectors, self.vectors, dtype=np.float64))
             norms[norms == 0] = 1
-            self._unit = np.empty(self.vectors.shape, np.float32)
-            np.divide(self.vectors, norms[:, None], out=self._unit, casting="same_kind")
+            unit = np.empty(self.vectors.shape, np.float32)
+            self._unit = np.divide(self.vectors, norms[:, None], out=unit, casting="same_kind")
         return self._unit
 
     def similarity(self, a: Key, b: Key) -> float:
