@@ -107,6 +107,8 @@ class Word2Vec:
         if checkpoint is not None:
             _files.require_writable(checkpoint)
             _files.require_distinct([checkpoint], paths)
+            if resume:
+                _checkpoint.require(checkpoint, options)
         if sentences is not None:
             corpus = _corpus.read_sentences(sentences, options.min_count)
         else:
