@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,16 @@ import numpy as np
 import pytest
 
 from fastnce import _core
-from fastnce.word2vec import DivergedError, KeyedVectors, Word2Vec, _checkpoint, _corpus, _tables, _training
+from fastnce.word2vec import (
+    DivergedError,
+    KeyedVectors,
+    TrainingInterrupted,
+    Word2Vec,
+    _checkpoint,
+    _corpus,
+    _tables,
+    _training,
+)
 from fastnce.word2vec._options import Options
 from word2vec_text import TOPICS, as_text, two_topics
 
@@ -258,6 +269,12 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
     np.testing.assert_array_equal(resumed.wv.vectors, whole.wv.vectors)
     np.testing.assert_array_equal(resumed.outputs, whole.outputs)
     assert resumed.losses == whole.losses
+
+
+def test_an_interruption_passes_between_processes() -> None:
+    """As in concurrent.futures: it is pickled."""
+    passed = pickle.loads(pickle.dumps(TrainingInterrupted("why", signal.SIGTERM)))
+    assert (str(passed), passed.signum) == ("why", signal.SIGTERM)
 
 
 def test_a_trained_model_keeps_no_temporary_file(tmp_path: Path) -> None:
