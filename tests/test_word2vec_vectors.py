@@ -114,9 +114,10 @@ def test_arrays_that_are_no_word_vectors_are_refused(tmp_path: Path) -> None:
         {"words": words, "vectors": np.float32(1)},
         {"words": np.array(["a", "b"]), "vectors": table},
         {"words": np.eye(2, dtype=np.int64), "vectors": table},
+        {"words": words, "vectors": table, "counts": np.ones(3, np.int64)},
     ):
         np.savez(tmp_path / "v.npz", **arrays)
-        with pytest.raises(ValueError, match=r"v\.npz is damaged, or no file of word vectors: (vectors|words) are "):
+        with pytest.raises(ValueError, match=r"v\.npz is damaged, or no file of word vectors: (vectors|words|counts) are "):
             KeyedVectors.load(tmp_path / "v.npz")
     (tmp_path / "v.npz").rename(tmp_path / "v.npy")
     (tmp_path / "v.words.txt").write_text("a\nb\n")

@@ -100,7 +100,10 @@ def load(path: Name, format: str | None = None) -> Loaded:
         vectors = arrays["vectors"]
         if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
             raise ValueError("vectors are no matrix of floating-point numbers")
-        return _words.decoded(arrays["words"]), vectors, arrays.get("counts")
+        counts = arrays.get("counts")
+        if counts is not None and counts.shape != vectors.shape[:1]:
+            raise ValueError(f"counts are {list(counts.shape)}: expected one for each of {len(vectors)} vectors")
+        return _words.decoded(arrays["words"]), vectors, counts
     except OSError:
         raise
     except Exception as error:  # each library has its own
