@@ -6,6 +6,7 @@ import gzip
 import os
 import resource
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,9 @@ def test_arrays_that_are_no_word_vectors_are_refused(tmp_path: Path) -> None:
         {"words": words, "vectors": table, "counts": np.ones(3, np.int64)},
     ):
         np.savez(tmp_path / "v.npz", **arrays)
-        with pytest.raises(ValueError, match=r"v\.npz is damaged, or no file of word vectors: (vectors|words|counts) are "):
+        with pytest.raises(
+            ValueError, match=r"v\.npz is damaged, or no file of word vectors: (vectors|words|counts) are "
+        ):
             KeyedVectors.load(tmp_path / "v.npz")
     (tmp_path / "v.npz").rename(tmp_path / "v.npy")
     (tmp_path / "v.words.txt").write_text("a\nb\n")
@@ -214,6 +217,16 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path, vectors: KeyedVecto
         os.truncate(path, size)
         with pytest.raises(ValueError, match=rf"v{suffix}.*(damaged|ends in word|begins with)"):
             KeyedVectors.load(path)
+
+
+def test_a_missing_package_is_no_damage(vectors: KeyedVectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "v.safetensors"
+    path.write_bytes(b"whole")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    for use in (lambda: KeyedVectors.load(path), lambda: vectors.save(path)):
+        with pytest.raises(ImportError, match=r"^\.safetensors files need the package safetensors: pip install safet"):
+            use()
+    assert path.read_bytes() == b"whole"
 
 
 def test_names_that_say_no_format_are_refused(vectors: KeyedVectors, tmp_path: Path) -> None:

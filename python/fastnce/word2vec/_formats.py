@@ -104,7 +104,7 @@ def load(path: Name, format: str | None = None) -> Loaded:
         if counts is not None and counts.shape != vectors.shape[:1]:
             raise ValueError(f"counts are {list(counts.shape)}: expected one for each of {len(vectors)} vectors")
         return _words.decoded(arrays["words"]), vectors, counts
-    except OSError:
+    except (OSError, ImportError, MemoryError):
         raise
     except Exception as error:  # each library has its own
         raise ValueError(f"{path} is damaged, or no file of word vectors: {error}") from error
