@@ -105,6 +105,8 @@ def test_vectors_of_other_floats_answer_queries(tmp_path: Path, vectors: KeyedVe
     read = KeyedVectors.load(path)
     scores = cosines(read, unit(read, "w3"))
     same(read.most_similar("w3"), scores, best(scores, 10, [3]))
+    read.save(tmp_path / "v.bin")
+    np.testing.assert_array_equal(KeyedVectors.load(tmp_path / "v.bin").vectors, read.vectors.astype(np.float32))
 
 
 def test_arrays_that_are_no_word_vectors_are_refused(tmp_path: Path) -> None:

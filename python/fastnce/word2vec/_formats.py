@@ -148,7 +148,7 @@ def _write_rows(write: Callable[[bytes], Any], keys: Keys, vectors: Floats, bina
     write(f"{len(keys)} {dim}\n".encode())
     line = "%s" + " %.9g" * dim + "\n"  # nine digits tell all float32 numbers apart
     for start in range(0, len(keys), _ROWS):
-        words, rows = keys[start : start + _ROWS], vectors[start : start + _ROWS]
+        words, rows = keys[start : start + _ROWS], np.asarray(vectors[start : start + _ROWS], np.float32)
         if binary:
             write(b"".join(f"{w} ".encode() + row.tobytes() + b"\n" for w, row in zip(words, rows, strict=True)))
         else:
