@@ -253,6 +253,15 @@ def test_a_full_temporary_folder_says_what_to_do(monkeypatch: pytest.MonkeyPatch
     assert raised.value.errno == number
 
 
+def test_a_file_that_is_missing_is_known_before_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("a b\n")
+    monkeypatch.setattr(_corpus, "read_files", None)
+    with pytest.raises(FileNotFoundError, match=r"none\.txt"):
+        Word2Vec(corpus_file=["-", tmp_path / "a.txt", tmp_path / "none.txt"])
+
+
 def test_either_sentences_or_files_are_given() -> None:
     for arguments in ({}, {"sentences": [["a"]], "corpus_file": "a.txt"}):
         with pytest.raises(TypeError, match=r"^expected either sentences or corpus_file$"):

@@ -149,6 +149,9 @@ def _paths(sentences: object, corpus_file: Path | Sequence[Path] | None) -> list
 
 
 def _read(paths: list[Path], min_count: int, errors: str, show: bool) -> _corpus.Corpus:
+    for path in paths:
+        if os.fspath(path) != "-":
+            os.stat(path)  # raises before others are read
     plain = all(os.path.isfile(path) and not _text.suffix(path) for path in paths)
     size = sum(os.path.getsize(path) for path in paths) if plain else None
     bar = _progress.progress(show, "reading", size, "B")
