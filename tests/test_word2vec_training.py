@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import pickle
 import signal
@@ -153,6 +155,17 @@ def test_rows_of_tables_are_aligned_and_padded(rows: int, width: int) -> None:
     table[-1] = 1
     first, second = (_tables.initial_vectors(rows, width, seed) for seed in (1, 2))
     assert (first != second).any()
+
+
+def test_a_table_that_is_too_large_says_how_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(
+        MemoryError, match=r"^no memory for a table of 100000 x 65536 numbers, 24.4 GiB: .* vector_size"
+    ):
+        _tables.zeros(100_000, 65536)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(recorded: Recorded) -> None:
