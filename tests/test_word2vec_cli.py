@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
 import textwrap
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastnce.word2vec import KeyedVectors, _picture
+from fastnce.word2vec import KeyedVectors, _command, _picture
 from word2vec_text import TOPICS, as_text, two_topics
 
 OPTIONS = ["--dim", "12", "--min-count", "2", "--sample", "0.01", "--epochs", "3", "--threads", "1"]
@@ -128,6 +130,18 @@ def test_progress_is_shown_with_tqdm_and_without(tmp_path: Path, corpus: Path) -
     line = r"^training: [\d,]+ words \(\d+%\), [\d,]+ words/s, loss [\d.]+, \d+ s left$"
     assert len(re.findall(line, done.stderr, re.MULTILINE)) >= 15
     assert "epoch 3/3: loss " in done.stderr
+
+
+@pytest.mark.parametrize("tqdm", ["", "sys.modules['tqdm'] = None"], ids=["tqdm", "lines"])
+@pytest.mark.parametrize("stderr", ["None", "open('/dev/full', 'w')"], ids=["closed", "full"])
+def test_progress_that_cannot_be_shown_does_not_end_the_run(
+    tmp_path: Path, corpus: Path, tqdm: str, stderr: str
+) -> None:
+    output = tmp_path / "v.bin"
+    without = f"{tqdm}\nfrom fastnce.word2vec import _progress\n_progress.Lines._SECONDS = 0\nsys.stderr = {stderr}"
+    done = run_with(without, "word2vec", corpus, "-o", output, *OPTIONS)
+    assert done.stdout == ""
+    assert output.read_bytes() == bits_of_whole_run(tmp_path, corpus)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +309,99 @@ def test_a_full_disk_during_training_keeps_the_last_checkpoint(tmp_path: Path, c
     done = run_with("", *command, "--resume")
     assert done.returncode == 0, done.stderr
     assert output.read_bytes() == bits_of_whole_run(tmp_path, corpus)
+
+
+def test_ctrl_c_while_vectors_are_written_costs_no_training(tmp_path: Path, corpus: Path) -> None:
+    output = tmp_path / "v.bin"
+    interrupt = """
+    from fastnce.word2vec import _formats
+    def save(*_):
+        raise KeyboardInterrupt
+    _formats.save = save
+    """
+    done = run_with(interrupt, "word2vec", corpus, "-o", output, *OPTIONS)
+    assert done.returncode == 130
+    assert done.stderr.endswith(
+        f"the trained state is in {output}.checkpoint: --resume writes the vectors\nfastnce: interrupted\n"
+    )
+    assert run_with("", "word2vec", corpus, "-o", output, *OPTIONS, "--resume").returncode == 0
+    assert output.read_bytes() == bits_of_whole_run(tmp_path, corpus)
+
+
+def test_evaluation_files_that_vanish_do_not_end_the_training(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.touch()
+    after_epoch = _command._evaluation(Namespace(similarity=path, analogies=None))
+    path.unlink()
+    assert after_epoch is not None
+    assert "No such file" in str(after_epoch(1, KeyedVectors(["a"], np.zeros((1, 1), np.float32))))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("corpus.txt -o corpus.txt", "corpus.txt"),
+        ("corpus.txt -o link.txt", "link.txt"),
+        ("v.words.txt -o v.npy", "v.words.txt"),
+        ("corpus.txt -o v.txt --checkpoint v.txt", "v.txt"),
+        ("corpus.txt -o v.txt --checkpoint ./corpus.txt", "./corpus.txt"),
+        ("corpus.txt -o pairs.txt --similarity pairs.txt", "pairs.txt"),
+    ],
+)
+def test_no_file_of_a_run_replaces_another(
+    tmp_path: Path,
+    corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    named: str,
+) -> None:
+    (tmp_path / "link.txt").symlink_to(corpus)
+    for name in ("v.words.txt", "pairs.txt"):
+        (tmp_path / name).write_bytes(corpus.read_bytes())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    assert _command.main(["word2vec", *arguments.split(), *OPTIONS]) == 1
+    expected = f"fastnce: {named} would replace another file of this run: expected a name of its own\n"
+    assert capsys.readouterr().err == expected
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_checkpoint_that_is_no_file_is_not_removed(tmp_path: Path, corpus: Path) -> None:
+    os.mkfifo(tmp_path / "c")
+    (tmp_path / "link").symlink_to("real")
+    for name in ("c", "link"):
+        done = run("word2vec", corpus, "-o", tmp_path / "v.bin", *OPTIONS, "--checkpoint", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        assert "is of an interrupted run" not in done.stderr
+        assert (tmp_path / name).is_fifo() or (tmp_path / name).is_symlink()
+
+
+def test_an_answer_that_cannot_be_printed_is_an_error(tmp_path: Path) -> None:
+    KeyedVectors(["a", "b"], np.eye(2, dtype=np.float32)).save(tmp_path / "v.npz")
+    command = [sys.executable, "-m", "fastnce", "similar", str(tmp_path / "v.npz"), "a"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert (done.returncode, done.stderr) == (1, "fastnce: [Errno 28] No space left on device\n")
+    reader, writer = os.pipe()
+    os.close(reader)  # as `fastnce similar ... | head` may do
+    with open(writer, "w") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_ids_of_items_are_asked_for_by_number(tmp_path: Path) -> None:
+    KeyedVectors([7, -3], np.eye(2, dtype=np.float32)).save(tmp_path / "v.npz")
+    assert run("similar", tmp_path / "v.npz", "-3", "7").stdout == "-3\n  0.000  7\n7\n  0.000  -3\n"
+    assert error_of(run("similar", tmp_path / "v.npz", "8")) == "fastnce: '8' is not among the 2 words"
+
+
+def test_a_map_of_no_known_format_is_refused_before_training(tmp_path: Path, corpus: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pip install matplotlib")
+    done = run("word2vec", corpus, "-o", tmp_path / "v.bin", *OPTIONS, "--plot", tmp_path / "a.xyz")
+    assert "a.xyz: the name says no format of images: expected one that ends in " in error_of(done)
+    assert not (tmp_path / "v.bin").exists()
 
 
 def test_a_map_of_words_is_drawn(tmp_path: Path, corpus: Path) -> None:

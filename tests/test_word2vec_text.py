@@ -131,6 +131,12 @@ def test_the_standard_input_is_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _corpus.read_files(["-"], 1).words == ["a", "b"]
 
 
+def test_a_closed_standard_input_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ValueError, match=r"^the standard input is closed: expected a text there, or the name of a f"):
+        _corpus.read_files(["-"], 1)
+
+
 def test_sessions_of_item_ids_are_a_text() -> None:
     corpus = _corpus.read_sentences(iter([np.array([7, 3, 7]), (3, 7), [], [5]]), 1)
     assert corpus.words == [7, 3, 5]
@@ -152,6 +158,37 @@ def test_sessions_of_item_ids_are_a_text() -> None:
 def test_sentences_of_the_wrong_kind_are_refused_by_number(sentences: list, message: str) -> None:
     with pytest.raises(TypeError, match=f"^{message}"):
         Word2Vec(sentences)
+
+
+def test_ids_of_items_have_64_bits() -> None:
+    assert _corpus.read_sentences([[-(2**63), 2**63 - 1]], 1).words == [-(2**63), 2**63 - 1]
+    for large in (2**63, -(2**63) - 1, np.uint64(2**63)):
+        with pytest.raises(ValueError, match=rf"^sentences hold {large}: expected ids of items of at most 64 bits"):
+            Word2Vec([[1, large]])
+
+
+def test_a_sentence_of_any_length_is_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_corpus, "_BLOCK", 100)
+    sizes = []
+    append = _corpus.IdFile.append
+
+    def noted(ids: _corpus.IdFile, block: np.ndarray) -> None:
+        sizes.append(len(block))
+        append(ids, block)
+
+    monkeypatch.setattr(_corpus.IdFile, "append", noted)
+    corpus = _corpus.read_sentences([["a"], iter(["b", "c"] * 500), ["c"]], 1)
+    assert max(sizes) <= 200
+    assert paragraphs_of(all_ids(corpus), corpus.words) == [["a"], ["b", "c"] * 500, ["c"]]
+
+
+def test_a_file_may_have_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.txt")
+    path.write_bytes(b"a b\n")
+    assert _corpus.read_files([path], 1).words == ["a", "b"]
+    path.write_bytes(b"a \xff\n")
+    with pytest.raises(ValueError, match="\ufffd\\.txt, line 1, byte 2: 0xff is not UTF-8"):
+        _corpus.read_files([path], 1)
 
 
 def test_bytes_that_are_no_utf8_are_refused_by_file_line_and_byte(tmp_path: Path) -> None:
@@ -205,14 +242,24 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
             Word2Vec(corpus_file=path)
 
 
-def test_a_full_temporary_folder_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_temporary_folder_says_what_to_do(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(OSError, match="set TMPDIR to a folder with more") as raised:
+    with pytest.raises(OSError, match=f"{os.strerror(number)}, .*set TMPDIR to a folder with more") as raised:
         Word2Vec([["a", "b"]])
-    assert raised.value.errno == errno.ENOSPC
+    assert raised.value.errno == number
+
+
+def test_a_file_that_is_missing_is_known_before_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("a b\n")
+    monkeypatch.setattr(_corpus, "read_files", None)
+    with pytest.raises(FileNotFoundError, match=r"none\.txt"):
+        Word2Vec(corpus_file=["-", tmp_path / "a.txt", tmp_path / "none.txt"])
 
 
 def test_either_sentences_or_files_are_given() -> None:

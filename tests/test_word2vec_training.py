@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
+import pickle
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,16 @@ import numpy as np
 import pytest
 
 from fastnce import _core
-from fastnce.word2vec import DivergedError, KeyedVectors, Word2Vec, _checkpoint, _corpus, _tables, _training
+from fastnce.word2vec import (
+    DivergedError,
+    KeyedVectors,
+    TrainingInterrupted,
+    Word2Vec,
+    _checkpoint,
+    _corpus,
+    _tables,
+    _training,
+)
 from fastnce.word2vec._options import Options
 from word2vec_text import TOPICS, as_text, two_topics
 
@@ -144,6 +157,17 @@ def test_rows_of_tables_are_aligned_and_padded(rows: int, width: int) -> None:
     assert (first != second).any()
 
 
+def test_a_table_that_is_too_large_says_how_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(
+        MemoryError, match=r"^no memory for a table of 100000 x 65536 numbers, 24.4 GiB: .* vector_size"
+    ):
+        _tables.zeros(100_000, 65536)
+
+
 def test_a_loss_that_is_not_finite_ends_the_training(recorded: Recorded) -> None:
     recorded.result = lambda call: (float("nan") if call == 3 else 1.0, 4, 3)
     with pytest.raises(
@@ -158,6 +182,13 @@ def test_a_loss_above_that_of_untrained_vectors_ends_the_training(recorded: Reco
     with pytest.raises(DivergedError, match=r"the loss is 110 per pair \(100 untrained\)"):
         Word2Vec(two_topics(), **SMALL, epochs=1)
     assert len(recorded.calls) == 2
+
+
+def test_a_text_that_gets_less_predictable_does_not_pass_for_divergence() -> None:
+    """Before training, the loss is measured on the first 2^14 ids: here of words by themselves, or of two words."""
+    many = [[f"w{(7 * i + j) % 300}" for j in range(10)] for i in range(600)]
+    for first in ([["title"]] * 9000, [["a", "b"]] * 6000):
+        assert len(Word2Vec(first + many, **SMALL, epochs=1, alpha=1e-3).losses) == 1
 
 
 def test_vectors_that_explode_end_the_training(recorded: Recorded) -> None:
@@ -176,8 +207,17 @@ def test_a_learning_rate_that_is_too_high_is_found() -> None:
 
 
 def test_a_text_without_pairs_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^no paragraph of the text has two words of the vocabulary: expected"):
-        Word2Vec([["a"], ["b"]] * 5, **SMALL)
+    for sentences, sample in (([["a"], ["b"]] * 5, 0), ([["a", "b"]] * 5, 1e-9)):
+        with pytest.raises(
+            ValueError, match=r"^no paragraph .* two words of the vocabulary, or none after .* expected"
+        ):
+            Word2Vec(sentences, **SMALL | {"sample": sample})
+
+
+def test_a_rate_may_fall_to_zero() -> None:
+    """For these numbers alpha - (alpha / N) N is below 0, rounded."""
+    model = Word2Vec([list("abcde")] * 359, **SMALL, epochs=1, alpha=0.017, min_alpha=0)
+    assert len(model.losses) == 1
 
 
 @pytest.mark.parametrize(
@@ -190,7 +230,13 @@ def test_a_text_without_pairs_is_refused() -> None:
         ({"alpha": "fast"}, "alpha = 'fast': expected a number"),
         ({"alpha": 1e-5}, r"alpha = 1e-05: expected a number above 0, at least min_alpha = 0.0001"),
         ({"loss": "hinge"}, "loss = 'hinge': expected one of 'negative_sampling', 'nce', 'sampled_softmax'"),
-        ({"workers": 0}, "workers = 0: expected at least 1"),
+        ({"min_alpha": "x"}, "min_alpha = 'x': expected a number"),
+        ({"alpha": 10**400}, "alpha = 1000+: expected a number"),
+        ({"workers": 0}, "workers = 0: expected 1 to 4096"),
+        ({"workers": 4097}, "workers = 4097: expected 1 to 4096"),
+        ({"workers": 1.5}, "workers = 1.5: expected an integer"),
+        ({"checkpoint_seconds": "x"}, "checkpoint_seconds = 'x': expected a number"),
+        ({"checkpoint_seconds": float("nan")}, "checkpoint_seconds = nan: expected a finite number of at least 0"),
         ({"resume": True}, "resume=True needs checkpoint="),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -238,6 +284,19 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
     assert resumed.losses == whole.losses
 
 
+def test_an_interruption_passes_between_processes() -> None:
+    """As in concurrent.futures: it is pickled."""
+    passed = pickle.loads(pickle.dumps(TrainingInterrupted("why", signal.SIGTERM)))
+    assert (str(passed), passed.signum) == ("why", signal.SIGTERM)
+
+
+def test_a_trained_model_keeps_no_temporary_file(tmp_path: Path) -> None:
+    files = len(os.listdir("/dev/fd"))
+    model = Word2Vec(two_topics(), **SMALL, epochs=1)
+    assert len(os.listdir("/dev/fd")) == files
+    model.save_checkpoint(tmp_path / "checkpoint")
+
+
 def test_a_finished_run_is_resumed_without_training(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     model = Word2Vec(two_topics(), **SMALL, epochs=1)
@@ -251,10 +310,11 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, small_pieces: No
     path = tmp_path / "checkpoint"
     checkpoint_after(path, 1, epochs=2)
     resume: dict[str, Any] = {"checkpoint": path, "resume": True, "epochs": 2}
+    unread = iter([1])  # a text that is no list of sentences
     with pytest.raises(
-        ValueError, match=r"checkpoint is of a run with other options: .* window = 3, not 5, seed = 2, not 1$"
+        ValueError, match=r"^\S+checkpoint is of a run with other options: .* window = 3, not 5, seed = 2, not 1$"
     ):
-        Word2Vec(two_topics(), **SMALL | resume, window=3, seed=2)
+        Word2Vec(unread, **SMALL | resume, window=3, seed=2)
     with pytest.raises(
         ValueError, match="checkpoint is of a run with another text: expected the same files in the same"
     ):
@@ -263,7 +323,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, small_pieces: No
     with pytest.raises(ValueError, match="checkpoint is of a run with another text"):
         Word2Vec(renamed, **SMALL | resume)
     with pytest.raises(FileNotFoundError, match="no such checkpoint: expected one to resume from"):
-        Word2Vec(two_topics(), **SMALL | resume | {"checkpoint": tmp_path / "none"})
+        Word2Vec(unread, **SMALL | resume | {"checkpoint": tmp_path / "none"})
 
 
 def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, small_pieces: None) -> None:
@@ -299,6 +359,22 @@ def test_a_place_where_no_checkpoint_can_be_written_is_refused_at_once(tmp_path:
         tmp_path.chmod(0o500)
         with pytest.raises(PermissionError, match="no permission to write to this folder"):
             Word2Vec(two_topics(), checkpoint=tmp_path / "checkpoint")
+
+
+def test_words_that_no_checkpoint_can_hold_are_refused_before_training(tmp_path: Path, recorded: Recorded) -> None:
+    path = tmp_path / "checkpoint"
+    for word, message in (("a\nb", "has a line feed"), ("a\udcff", r"a word has '\\udcff', which is no character")):
+        with pytest.raises(ValueError, match=message):
+            Word2Vec([[word, "c"]] * 9, **SMALL, checkpoint=path)
+        assert Word2Vec([[word, "c"]] * 9, **SMALL, epochs=1).wv.index_to_key == [word, "c"]
+
+
+def test_a_checkpoint_does_not_replace_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(as_text(two_topics()))
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(ValueError, match="link would replace another file of this run: expected a name of its own"):
+        Word2Vec(corpus_file=path, **SMALL, checkpoint=tmp_path / "link")
 
 
 @pytest.mark.parametrize(

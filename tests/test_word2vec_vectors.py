@@ -6,6 +6,7 @@ import gzip
 import os
 import resource
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,47 @@ def test_a_zero_vector_is_near_to_nothing() -> None:
     vectors = KeyedVectors(["a", "b", "c"], np.array([[0, 0], [1, 2], [2, 4]], np.float32))
     assert vectors.most_similar("a") == [("b", 0.0), ("c", 0.0)]
     assert vectors.most_similar("b") == [("c", pytest.approx(1)), ("a", 0.0)]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_cosines_do_not_depend_on_the_scale_of_vectors(vectors: KeyedVectors, scale: float) -> None:
+    scaled = KeyedVectors(vectors.index_to_key, vectors.vectors * np.float32(scale))
+    scores = cosines(vectors, unit(vectors, "w3"))
+    same(scaled.most_similar("w3"), scores, best(scores, 10, [3]))
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f4", "f2"])
+def test_vectors_of_other_floats_answer_queries(tmp_path: Path, vectors: KeyedVectors, dtype: str) -> None:
+    """As in arrays that another program has written; here with columns in one piece."""
+    path = tmp_path / "v.npz"
+    words = np.frombuffer("".join(f"w{i}\n" for i in range(200)).encode(), np.uint8)
+    np.savez(path, words=words, vectors=np.asfortranarray(vectors.vectors).astype(dtype))
+    read = KeyedVectors.load(path)
+    scores = cosines(read, unit(read, "w3"))
+    same(read.most_similar("w3"), scores, best(scores, 10, [3]))
+    read.save(tmp_path / "v.bin")
+    np.testing.assert_array_equal(KeyedVectors.load(tmp_path / "v.bin").vectors, read.vectors.astype(np.float32))
+
+
+def test_arrays_that_are_no_word_vectors_are_refused(tmp_path: Path) -> None:
+    words, table = np.frombuffer(b"a\nb\n", np.uint8), np.eye(2, dtype=np.float32)
+    for arrays in (
+        {"words": words, "vectors": np.eye(2, dtype=int)},
+        {"words": words, "vectors": np.array([["a", "b"]] * 2)},
+        {"words": words, "vectors": np.float32(1)},
+        {"words": np.array(["a", "b"]), "vectors": table},
+        {"words": np.eye(2, dtype=np.int64), "vectors": table},
+        {"words": words, "vectors": table, "counts": np.ones(3, np.int64)},
+    ):
+        np.savez(tmp_path / "v.npz", **arrays)
+        with pytest.raises(
+            ValueError, match=r"v\.npz is damaged, or no file of word vectors: (vectors|words|counts) are "
+        ):
+            KeyedVectors.load(tmp_path / "v.npz")
+    (tmp_path / "v.npz").rename(tmp_path / "v.npy")
+    (tmp_path / "v.words.txt").write_text("a\nb\n")
+    with pytest.raises(ValueError, match=r"v\.npy is damaged"):
+        KeyedVectors.load(tmp_path / "v.npy")
 
 
 def test_wrong_queries_and_tables_say_what_is_expected(vectors: KeyedVectors) -> None:
@@ -179,12 +221,23 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path, vectors: KeyedVecto
             KeyedVectors.load(path)
 
 
+def test_a_missing_package_is_no_damage(vectors: KeyedVectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "v.safetensors"
+    path.write_bytes(b"whole")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    for use in (lambda: KeyedVectors.load(path), lambda: vectors.save(path)):
+        with pytest.raises(ImportError, match=r"^\.safetensors files need the package safetensors: pip install safet"):
+            use()
+    assert path.read_bytes() == b"whole"
+
+
 def test_names_that_say_no_format_are_refused(vectors: KeyedVectors, tmp_path: Path) -> None:
     for name in ("v", "v.foo", "v.npz.gz", "v.gz"):
         with pytest.raises(ValueError, match=rf"{name}: the name says no format: expected one that ends in \.txt, "):
             vectors.save(tmp_path / name)
-    with pytest.raises(ValueError, match=r"not written as \.xz: expected \.gz"):
-        vectors.save(tmp_path / "v.txt.xz")
+    for save in (vectors.save, vectors.save_word2vec_format):
+        with pytest.raises(ValueError, match=r"not written as \.xz: expected \.gz"):
+            save(tmp_path / "v.txt.xz")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -240,6 +293,11 @@ def test_unwritable_places_are_known_beforehand(tmp_path: Path) -> None:
         require_writable(tmp_path / "none" / "v.txt")
     with pytest.raises(IsADirectoryError, match="is a folder: expected a file"):
         require_writable(tmp_path)
+    with pytest.raises(OSError, match="File name too long"):
+        require_writable(tmp_path / ("v" * 250))
+    (tmp_path / "v.txt.partial").write_text("of a process that was killed")
+    require_writable(tmp_path / "v.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["v.txt.partial"]
 
 
 def analogies_of_gensim(vectors: KeyedVectors, lines: list[str], restrict_vocab: int) -> dict[str, tuple[int, int]]:
@@ -299,6 +357,9 @@ def test_pairs_correlate_by_their_cosines(tmp_path: Path, vectors: KeyedVectors)
     assert spearman == pytest.approx(np.corrcoef(ranks, [2.5, 1, 2.5, 4])[0, 1])
     assert unknown == 20
     assert vectors.evaluate_word_pairs(path, case_insensitive=False).oov_ratio == 40
+    by_spaces = path.read_text().replace("\t", " by ")
+    path.write_text(by_spaces)
+    assert vectors.evaluate_word_pairs(path, delimiter=" by ") == (pearson, spearman, unknown)
     path.write_text("w1 w2 3\n")
     with pytest.raises(ValueError, match=r"pairs.tsv has 0 pairs whose words are both known: expected 2 or more"):
         vectors.evaluate_word_pairs(path)

@@ -60,15 +60,29 @@ class Schedule:
         self._written = time.monotonic()
 
 
-def resume(path: str | os.PathLike[str], training: Training) -> None:
-    """Bring a new run to the state of a checkpoint, which must be of the same text and options."""
+def require(path: str | os.PathLike[str], options: Options) -> None:
+    """Raise unless there is a checkpoint of a run with these options: to be told before the text is read."""
     name = os.fspath(path)
     if not os.path.exists(name):
         raise FileNotFoundError(None, "no such checkpoint: expected one to resume from", name)
     with _members(name) as arrays:
         state = json.loads(arrays["state"].tobytes())
+    if state["version"] != _VERSION:
+        raise ValueError(f"{name} is of version {state['version']}: expected {_VERSION}, that of this fastnce")
+    differences = options.differences(Options(**state["options"]))
+    if differences:
+        raise ValueError(f"{name} is of a run with other options: expected the same; here {', '.join(differences)}")
+
+
+def resume(path: str | os.PathLike[str], training: Training) -> None:
+    """Bring a new run to the state of a checkpoint, which must be of the same text and options."""
+    require(path, training.options)
+    name = os.fspath(path)
+    with _members(name) as arrays:
+        state = json.loads(arrays["state"].tobytes())
         words = _words.decoded(arrays["words"])
-    _require_same_run(name, state, words, training)
+    if state["text"] != training.corpus.digest or words != training.corpus.words:
+        raise ValueError(f"{name} is of a run with another text: expected the same files in the same order")
     with _members(name) as arrays:
         training.vectors[:] = arrays["vectors"]
         training.outputs[:] = arrays["outputs"]
@@ -85,13 +99,3 @@ def _members(name: str) -> Iterator[Any]:
             yield arrays
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, TypeError) as error:  # TypeError: an .npy file
         raise ValueError(f"{name} is damaged, or no checkpoint: {error}") from error
-
-
-def _require_same_run(name: str, state: dict[str, Any], words: _words.Keys, training: Training) -> None:
-    if state["version"] != _VERSION:
-        raise ValueError(f"{name} is of version {state['version']}: expected {_VERSION}, that of this fastnce")
-    differences = training.options.differences(Options(**state["options"]))
-    if differences:
-        raise ValueError(f"{name} is of a run with other options: expected the same; here {', '.join(differences)}")
-    if state["text"] != training.corpus.digest or words != training.corpus.words:
-        raise ValueError(f"{name} is of a run with another text: expected the same files in the same order")

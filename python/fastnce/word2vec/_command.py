@@ -7,9 +7,10 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from fastnce.word2vec import _arguments, _files, _formats, _picture
+from fastnce.word2vec import _arguments, _files, _formats, _picture, _progress
 from fastnce.word2vec._interrupt import TrainingInterrupted
 from fastnce.word2vec._model import Word2Vec
 from fastnce.word2vec._training import AfterEpoch
@@ -31,7 +32,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyError as error:
         return _fail(error.args[0], 1)
     except BrokenPipeError:  # `fastnce similar ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
@@ -41,19 +41,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"fastnce: {message}", file=sys.stderr)
+    _progress.show(f"fastnce: {message}")
     return code
 
 
 def _word2vec(args: argparse.Namespace) -> None:
     _files.require_writable(args.output)
     _formats.require_format(args.output)
-    if args.plot is not None:
-        _files.require_writable(args.plot)
-        _picture.require()
+    _require_plot(args.plot)
     checkpoint = args.checkpoint or f"{args.output}.checkpoint"
-    say: Callable[[str], None] = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr))
-    if not args.resume and os.path.exists(checkpoint):
+    written = [*_formats.written(args.output), checkpoint, args.plot]
+    read = [*args.corpus, args.similarity, args.analogies]
+    _files.require_distinct(filter(None, written), filter(None, read))
+    say: Callable[[str], None] = (lambda line: None) if args.quiet else _progress.show
+    if not args.resume and os.path.isfile(checkpoint):
         say(f"{checkpoint} is of an interrupted run: --resume would go on from there; now it begins anew")
     model = Word2Vec(
         corpus_file=args.corpus,
@@ -80,7 +81,7 @@ def _word2vec(args: argparse.Namespace) -> None:
     say(f"{model.total_words:,} words, {len(model.wv):,} in the vocabulary{rate}")
     try:
         model.wv.save(args.output)
-    except OSError:  # a full disk must not cost the training
+    except (OSError, MemoryError, KeyboardInterrupt):  # which must not cost the training
         with contextlib.suppress(OSError):
             model.save_checkpoint(checkpoint)
             say(f"the trained state is in {checkpoint}: --resume writes the vectors")
@@ -89,8 +90,8 @@ def _word2vec(args: argparse.Namespace) -> None:
     if args.plot is not None:
         _picture.plot_map(args.plot, model.wv, _picture.mapped_words(model.wv, _MAPPED))
         say(f"map: {args.plot}")
-    if os.path.exists(checkpoint):
-        os.remove(checkpoint)  # done: there is nothing to go on with
+    if os.path.isfile(checkpoint):  # and not a device
+        os.remove(os.path.realpath(checkpoint))  # done: there is nothing to go on with
 
 
 def _evaluation(args: argparse.Namespace) -> AfterEpoch | None:
@@ -107,29 +108,48 @@ def _evaluation(args: argparse.Namespace) -> AfterEpoch | None:
                 notes.append(f"similarity {pairs.spearman:.3f} ({pairs.oov_ratio:.0f} % unknown)")
             if args.analogies:
                 notes.append(f"analogies {vectors.evaluate_word_analogies(args.analogies)[0]:.1%}")
-        except ValueError as error:  # is no reason to end the training
+        except (ValueError, OSError) as error:  # is no reason to end the training
             notes.append(str(error))
         return ", ".join(notes)
 
     return after_epoch if args.similarity or args.analogies else None
 
 
+def _require_plot(path: Path | None) -> None:
+    if path is not None:
+        _files.require_writable(path)
+        _picture.require(path)
+
+
 def _similar(args: argparse.Namespace) -> None:
+    _require_plot(args.plot)
     if args.plot is not None:
-        _files.require_writable(args.plot)
-        _picture.require()
+        _files.require_distinct([args.plot], [args.vectors])
     vectors = KeyedVectors.load(args.vectors)
     words, minus = ([_key(vectors, word) for word in given] for given in (args.words, args.minus))
     queries = [(words, minus)] if minus else [([word], []) for word in words]
     answers = [vectors.most_similar(*query, args.topn) for query in queries]
+    lines = []
     for (positive, negative), answer in zip(queries, answers, strict=True):
-        print(" ".join([" + ".join(map(str, positive)), *(f"- {word}" for word in negative)]))
-        for word, cosine in answer:
-            print(f"  {cosine:.3f}  {word}")
+        lines.append(" ".join([" + ".join(map(str, positive)), *(f"- {word}" for word in negative)]))
+        lines += [f"  {cosine:.3f}  {word}" for word, cosine in answer]
+    _print(lines)
     if args.plot is not None:
         _picture.plot_map(args.plot, vectors, [*words, *minus])
 
 
+def _print(lines: list[str]) -> None:
+    """Print at once: what fails when the interpreter ends is shown as a traceback."""
+    try:
+        print("\n".join(lines), flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
+        raise
+
+
 def _key(vectors: KeyedVectors, word: str) -> Any:
     """A word of the command line as it is in the file, where ids of items are integers."""
-    return int(word) if word not in vectors and word.isdecimal() and int(word) in vectors else word
+    if word not in vectors:
+        with contextlib.suppress(ValueError):
+            return int(word) if int(word) in vectors else word
+    return word

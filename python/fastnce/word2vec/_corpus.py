@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import itertools
 import os
 import tempfile
 import weakref
@@ -47,10 +47,10 @@ class IdFile:
             while len(rest):
                 rest = rest[os.pwrite(self._descriptor, rest, 4 * start + ids.nbytes - len(rest)) :]
         except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            message = "no space for the ids of the text, 4 bytes a word: set TMPDIR to a folder with more"
-            raise OSError(errno.ENOSPC, message, tempfile.gettempdir()) from error
+            message = (
+                f"{error.strerror}, of the ids of the text, 4 bytes a word: set TMPDIR to a folder with more space"
+            )
+            raise OSError(error.errno, message, tempfile.gettempdir()) from error
 
     def read(self, start: int, count: int) -> Ids:
         """Up to ``count`` ids from this place on."""
@@ -123,6 +123,10 @@ class Corpus:
         self._ids.truncate(written)
         return f"{written} ids, crc32 {checksum:08x}"
 
+    def close(self) -> None:
+        """Give the space of the ids back, which only training reads."""
+        del self._ids
+
     def piece(self, start: int, size: int) -> Ids:
         """Up to ``size`` ids, from the id number ``start`` on.
 
@@ -171,12 +175,14 @@ def read_sentences(sentences: Iterable[Iterable[Any]], min_count: int) -> Corpus
         if isinstance(sentence, str | bytes):
             raise TypeError(f"sentences: number {i} {is_a(sentence)}: expected a list of words, as of .split()")
         try:
-            pending.extend(map(number.__getitem__, sentence))
+            words = map(number.__getitem__, sentence)
+            pending.extend(itertools.islice(words, _BLOCK))
+            while len(pending) >= _BLOCK:  # a sentence may be a text without end
+                flush()
+                pending.extend(itertools.islice(words, _BLOCK))
         except TypeError as error:  # no list, or something in it that has no hash
             raise TypeError(f"sentences: number {i}: {error}: expected a list of words, or of ids of items") from error
         pending.append(PARAGRAPH_END)
-        if len(pending) >= _BLOCK:
-            flush()
     flush()
     keys = _keys(list(number))
     return Corpus(ids, counts, lambda numbers: [keys[i] for i in numbers], min_count)
@@ -187,7 +193,11 @@ def _keys(names: list[Any]) -> Keys:
     if all(isinstance(name, str) for name in names):
         return names
     if all(isinstance(name, int | np.integer) for name in names):
-        return [int(name) for name in names]
+        items = [int(name) for name in names]
+        large = next((item for item in items if not -(1 << 63) <= item < 1 << 63), None)
+        if large is not None:
+            raise ValueError(f"sentences hold {large}: expected ids of items of at most 64 bits, as int64 has")
+        return items
     odd = [f"{name!r}, which {is_a(name)}" for name in names if not isinstance(name, str | int | np.integer)]
     what = odd[0] if odd else "both str and int"
     raise TypeError(f"sentences hold {what}: expected words, all str, or ids of items, all int")

@@ -102,7 +102,7 @@ def word_pairs(
         if line.startswith("#"):
             continue
         try:
-            a, b, similarity = line.upper().split(delimiter) if case_insensitive else line.split(delimiter)
+            a, b, similarity = (word.upper() if case_insensitive else word for word in line.split(delimiter))
             value = float(similarity)
         except ValueError:
             continue  # as gensim does: an empty line, a heading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +21,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with target.open("wb") as file:
             yield file
         return
-    partial = target.with_name(target.name + ".partial")
+    partial = _partial(target)
     try:
         with partial.open("wb") as file:
             yield file
@@ -34,6 +34,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     _sync_folder(target.parent)
+
+
+def require_distinct(written: Iterable[str | os.PathLike[str]], read: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise ``ValueError`` where a file to write is one that is read, or another one to write."""
+    taken = {os.path.realpath(path) for path in read}
+    for path in written:
+        if os.path.realpath(path) in taken:
+            raise ValueError(f"{os.fspath(path)} would replace another file of this run: expected a name of its own")
+        taken.add(os.path.realpath(path))
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(target.name + ".partial")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -54,3 +67,10 @@ def require_writable(path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(None, "no such folder", str(target.parent))
     if not os.access(target.parent, os.W_OK):
         raise PermissionError(None, "no permission to write to this folder", str(target.parent))
+    if target.is_file() or not target.exists():
+        partial = _partial(target)
+        there = partial.exists()
+        with partial.open("ab"):  # a name that is too long is known only now
+            pass
+        if not there:
+            partial.unlink()

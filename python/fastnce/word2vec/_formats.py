@@ -48,10 +48,14 @@ def format_of(path: Name) -> str:
 
 def require_format(path: Name) -> None:
     """Raise where :func:`save` could not write this format."""
-    if Path(path).suffix == ".xz":
-        raise ValueError(f"{path}: vectors are not written as .xz: expected .gz, which gensim reads, too")
+    _require_no_xz(path)
     if format_of(path) == "safetensors":
         _safetensors()
+
+
+def written(path: Name) -> list[Name]:
+    """The files that :func:`save` writes."""
+    return [path, _words_of_npy(path)] if format_of(path) == "npy" else [path]
 
 
 def save(path: Name, keys: Keys, vectors: Floats, counts: Counts, format: str | None = None) -> None:
@@ -59,6 +63,7 @@ def save(path: Name, keys: Keys, vectors: Floats, counts: Counts, format: str | 
     if format is None:
         require_format(path)
         format = format_of(path)
+    _require_no_xz(path)
     if format in ("text", "binary"):
         _save_word2vec(path, keys, vectors, format == "binary")
     elif format == "npy":
@@ -86,17 +91,28 @@ def load(path: Name, format: str | None = None) -> Loaded:
             return _load_word2vec(os.fspath(path), file, format == "binary")
     try:
         if format == "npy":
-            return _words.decoded(np.fromfile(_words_of_npy(path), np.uint8)), np.load(path, allow_pickle=False), None
-        if format == "npz":
+            arrays = {"words": np.fromfile(_words_of_npy(path), np.uint8), "vectors": np.load(path, allow_pickle=False)}
+        elif format == "npz":
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as members:
                 arrays = dict(members)
         else:
             arrays = _safetensors().load_file(path)
-        return _words.decoded(arrays["words"]), arrays["vectors"], arrays.get("counts")
-    except OSError:
+        vectors = arrays["vectors"]
+        if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
+            raise ValueError("vectors are no matrix of floating-point numbers")
+        counts = arrays.get("counts")
+        if counts is not None and counts.shape != vectors.shape[:1]:
+            raise ValueError(f"counts are {list(counts.shape)}: expected one for each of {len(vectors)} vectors")
+        return _words.decoded(arrays["words"]), vectors, counts
+    except (OSError, ImportError, MemoryError):
         raise
     except Exception as error:  # each library has its own
         raise ValueError(f"{path} is damaged, or no file of word vectors: {error}") from error
+
+
+def _require_no_xz(path: Name) -> None:
+    if Path(path).suffix == ".xz":
+        raise ValueError(f"{path}: vectors are not written as .xz: expected .gz, which gensim reads, too")
 
 
 def _words_of_npy(path: Name) -> Path:
@@ -132,7 +148,7 @@ def _write_rows(write: Callable[[bytes], Any], keys: Keys, vectors: Floats, bina
     write(f"{len(keys)} {dim}\n".encode())
     line = "%s" + " %.9g" * dim + "\n"  # nine digits tell all float32 numbers apart
     for start in range(0, len(keys), _ROWS):
-        words, rows = keys[start : start + _ROWS], vectors[start : start + _ROWS]
+        words, rows = keys[start : start + _ROWS], np.asarray(vectors[start : start + _ROWS], np.float32)
         if binary:
             write(b"".join(f"{w} ".encode() + row.tobytes() + b"\n" for w, row in zip(words, rows, strict=True)))
         else:

@@ -12,7 +12,7 @@ from types import FrameType
 class TrainingInterrupted(KeyboardInterrupt):
     """SIGINT (Ctrl-C) or SIGTERM ended the training between two pieces of text."""
 
-    def __init__(self, message: str, signum: int) -> None:
+    def __init__(self, message: str, signum: int = signal.SIGINT) -> None:  # a pickled one is made with the message
         super().__init__(message)
         self.signum = signum
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, SupportsFloat, SupportsIndex
 
 import fastnce
-from fastnce.word2vec import _checkpoint, _corpus, _files, _progress, _text
-from fastnce.word2vec._options import Loss, Options
+from fastnce.word2vec import _checkpoint, _corpus, _files, _progress, _text, _words
+from fastnce.word2vec._options import Loss, Options, integer, number
 from fastnce.word2vec._training import AfterEpoch, Training
 
 Path = str | os.PathLike[str]
@@ -72,7 +72,7 @@ class Word2Vec:
         min_count: SupportsIndex = 5,
         sample: SupportsFloat = 1e-3,
         seed: SupportsIndex = 1,
-        workers: int | None = None,
+        workers: SupportsIndex | None = None,
         min_alpha: SupportsFloat = 1e-4,
         negative: SupportsIndex = 5,
         ns_exponent: SupportsFloat = 0.75,
@@ -81,7 +81,7 @@ class Word2Vec:
         errors: str = "strict",
         progress: bool = False,
         checkpoint: Path | None = None,
-        checkpoint_seconds: float = 600.0,
+        checkpoint_seconds: SupportsFloat = 600.0,
         resume: bool = False,
         after_epoch: AfterEpoch | None = None,
     ) -> None:
@@ -99,19 +99,28 @@ class Word2Vec:
             "seed": seed,
         }
         options = Options(**given)  # which converts
-        threads = fastnce.get_num_threads() if workers is None else workers
-        if threads < 1:
-            raise ValueError(f"workers = {workers}: expected at least 1")
+        threads = fastnce.get_num_threads() if workers is None else integer("workers", workers, 1, 4096)
+        seconds = number("checkpoint_seconds", checkpoint_seconds)
         if resume and checkpoint is None:
             raise ValueError("resume=True needs checkpoint=, the file to go on from")
+        paths = _paths(sentences, corpus_file)
         if checkpoint is not None:
             _files.require_writable(checkpoint)
-        corpus = _read(sentences, corpus_file, options.min_count, errors, progress)
+            _files.require_distinct([checkpoint], paths)
+            if resume:
+                _checkpoint.require(checkpoint, options)
+        if sentences is not None:
+            corpus = _corpus.read_sentences(sentences, options.min_count)
+        else:
+            corpus = _read(paths, options.min_count, errors, progress)
+        if checkpoint is not None:
+            _words.encoded(corpus.words)  # raises for words that a checkpoint cannot hold
         training = Training(corpus, options)
         if resume and checkpoint is not None:
             _checkpoint.resume(checkpoint, training)
-        schedule = None if checkpoint is None else _checkpoint.Schedule(checkpoint, checkpoint_seconds)
+        schedule = None if checkpoint is None else _checkpoint.Schedule(checkpoint, seconds)
         training.run(threads, progress, schedule, after_epoch)
+        corpus.close()
         self._training = training
         self.wv = training.keyed_vectors()
         """The word vectors: a :class:`KeyedVectors`."""
@@ -129,20 +138,20 @@ class Word2Vec:
         _checkpoint.Schedule(path, 0).write(self._training)
 
 
-def _read(
-    sentences: Iterable[Iterable[Any]] | None,
-    corpus_file: Path | Sequence[Path] | None,
-    min_count: int,
-    errors: str,
-    show: bool,
-) -> _corpus.Corpus:
+def _paths(sentences: object, corpus_file: Path | Sequence[Path] | None) -> list[Path]:
+    """The files of the text; none if there are ``sentences``."""
     if (sentences is None) == (corpus_file is None):
         raise TypeError("expected either sentences or corpus_file")
-    if sentences is not None:
-        return _corpus.read_sentences(sentences, min_count)
     paths = [corpus_file] if isinstance(corpus_file, str | os.PathLike) else list(corpus_file or [])
-    if not paths:
+    if sentences is None and not paths:
         raise ValueError("corpus_file is an empty list: expected at least one file")
+    return paths
+
+
+def _read(paths: list[Path], min_count: int, errors: str, show: bool) -> _corpus.Corpus:
+    for path in paths:
+        if os.fspath(path) != "-":
+            os.stat(path)  # raises before others are read
     plain = all(os.path.isfile(path) and not _text.suffix(path) for path in paths)
     size = sum(os.path.getsize(path) for path in paths) if plain else None
     bar = _progress.progress(show, "reading", size, "B")

@@ -36,18 +36,12 @@ class Options:
             ("epochs", 1, 1 << 30),
             ("seed", 0, (1 << 63) - 1),
         ):
-            count = _integer(name, getattr(self, name))
-            if not least <= count <= most:
-                raise ValueError(f"{name} = {count}: expected {least} to {most}")
-            object.__setattr__(self, name, count)
-        if self.alpha is None:
-            object.__setattr__(self, "alpha", max(largest_alpha(self.negative, self.window), float(self.min_alpha)))
-        for name in ("alpha", "min_alpha", "sample", "ns_exponent"):
-            value = _number(name, getattr(self, name))
-            if not math.isfinite(value) or (value < 0 and name != "ns_exponent"):
-                wanted = "a finite number" if name == "ns_exponent" else "a finite number of at least 0"
-                raise ValueError(f"{name} = {value}: expected {wanted}")
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, integer(name, getattr(self, name), least, most))
+        for name in ("min_alpha", "sample"):
+            object.__setattr__(self, name, number(name, getattr(self, name)))
+        object.__setattr__(self, "ns_exponent", number("ns_exponent", self.ns_exponent, -math.inf))
+        largest = max(largest_alpha(self.negative, self.window), self.min_alpha)
+        object.__setattr__(self, "alpha", largest if self.alpha is None else number("alpha", self.alpha))
         if not self.min_alpha <= self.rate or self.rate == 0:
             raise ValueError(f"alpha = {self.alpha}: expected a number above 0, at least min_alpha = {self.min_alpha}")
         if self.loss not in LOSSES:
@@ -74,15 +68,24 @@ def largest_alpha(negative: int, window: int) -> float:
     return min(0.05, 1.5 / (negative * (window + 1)))
 
 
-def _integer(name: str, value: object) -> int:
+def integer(name: str, value: object, least: int, most: int) -> int:
+    """An argument as an int of this range."""
     try:
-        return operator.index(value)  # type: ignore[arg-type]
+        count = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"{name} = {value!r}: expected an integer") from None
+    if not least <= count <= most:
+        raise ValueError(f"{name} = {count}: expected {least} to {most}")
+    return count
 
 
-def _number(name: str, value: object) -> float:
+def number(name: str, value: object, least: float = 0.0) -> float:
+    """An argument as a finite float of at least ``least``."""
     try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        result = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} = {value!r}: expected a number") from None
+    if not math.isfinite(result) or result < least:
+        wanted = "a finite number" if least < 0 else "a finite number of at least 0"
+        raise ValueError(f"{name} = {result}: expected {wanted}")
+    return result

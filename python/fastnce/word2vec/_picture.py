@@ -21,12 +21,20 @@ _LETTER, _LINE = 0.085, 0.15
 """Inches of a letter and a line of a label."""
 
 
-def require() -> None:
-    """Raise ``ImportError`` unless there is Matplotlib."""
+def require(path: str | os.PathLike[str]) -> None:
+    """Raise ``ImportError`` unless there is Matplotlib, and ``ValueError`` unless it writes files of this name."""
     try:
-        import matplotlib  # noqa: F401
+        from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("a map needs the package Matplotlib: pip install matplotlib") from None
+    kinds = Figure().canvas.get_supported_filetypes()
+    if _kind(path) not in kinds:
+        raise ValueError(f"{path}: the name says no format of images: expected one that ends in {', '.join(kinds)}")
+
+
+def _kind(path: str | os.PathLike[str]) -> str:
+    """The format that a file's name says."""
+    return os.path.splitext(path)[1].lstrip(".").lower() or "png"
 
 
 def mapped_words(vectors: KeyedVectors, count: int) -> list[Any]:
@@ -40,7 +48,7 @@ def plot_map(path: str | os.PathLike[str], vectors: KeyedVectors, words: Sequenc
 
     The plane is that in which their unit vectors spread most. Labels that would cover each other are pushed apart.
     """
-    require()
+    require(path)
     from matplotlib.figure import Figure  # without pyplot: no display is needed
 
     groups = [[word, *(near for near, _ in vectors.most_similar(word, topn=_NEIGHBOURS))] for word in words]
@@ -56,9 +64,8 @@ def plot_map(path: str | os.PathLike[str], vectors: KeyedVectors, words: Sequenc
     for word, (x, y) in zip(shown, plane, strict=True):
         label = axes.text(x, y, str(word), fontsize=8, ha="center", va="center", parse_math=False)
         label.set(color=f"C{colour_of[word] % 10}", weight="bold" if word in words else "normal")
-    kind = os.path.splitext(path)[1].lstrip(".").lower() or "png"
     with replacing(path) as file:
-        figure.savefig(file, dpi=150, format=kind)
+        figure.savefig(file, dpi=150, format=_kind(path))
 
 
 def principal_plane(unit: npt.NDArray[np.float32]) -> Doubles:

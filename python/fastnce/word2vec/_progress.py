@@ -1,10 +1,21 @@
-"""What is shown of a run's progress on standard error: tqdm's bar where it is installed, else a line now and then."""
+"""What is shown of a run's progress on standard error: tqdm's bar where it is installed, else a line now and then.
+
+What cannot be shown, as where a log fills the disk, is no reason to end a run.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any
+
+
+def show(line: str) -> None:
+    """Print a line, if there is a standard error."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
 
 class Silent:
@@ -28,14 +39,17 @@ class Bar(Silent):
         self._bar = tqdm(desc=label, total=total, initial=done, file=sys.stderr, **options)
 
     def update(self, count: int, note: str = "") -> None:
-        self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update(count)
+        with contextlib.suppress(OSError):
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(count)
 
     def write(self, line: str) -> None:
-        self._bar.write(line, file=sys.stderr)
+        with contextlib.suppress(OSError):
+            self._bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        self._bar.close()
+        with contextlib.suppress(OSError):
+            self._bar.close()
 
 
 class Lines(Silent):
@@ -62,15 +76,18 @@ class Lines(Silent):
         self.write(f"{self._label}: {', '.join(filter(None, parts))}")
 
     def write(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        show(line)
 
 
-def progress(show: bool, label: str, total: int | None, unit: str, done: int = 0) -> Silent:
+def progress(shown: bool, label: str, total: int | None, unit: str, done: int = 0) -> Silent:
     """A display for one phase of a run; the caller closes it."""
-    if not show:
+    if not shown or sys.stderr is None:
         return Silent()
     try:
         from tqdm import tqdm
     except ImportError:
         return Lines(label, total, done, unit)
-    return Bar(tqdm, label, total, done, unit)
+    try:
+        return Bar(tqdm, label, total, done, unit)
+    except OSError:
+        return Silent()

@@ -25,7 +25,13 @@ def zeros(rows: int, width: int) -> Floats:
         memory = np.zeros(size + 64, np.uint8)
         skipped = -memory.ctypes.data % 64
     else:
-        mapped = mmap.mmap(-1, size + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            mapped = mmap.mmap(-1, size + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:
+            raise MemoryError(
+                f"no memory for a table of {rows} x {width} numbers, {size / 2**30:.1f} GiB: expected less; lower "
+                "vector_size, or raise min_count"
+            ) from error
         if hasattr(mmap, "MADV_HUGEPAGE"):
             mapped.madvise(mmap.MADV_HUGEPAGE)
         memory = np.frombuffer(mapped, np.uint8)

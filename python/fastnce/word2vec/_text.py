@@ -30,6 +30,8 @@ def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     name = os.fspath(path)
     try:
         if name == "-":
+            if sys.stdin is None:
+                raise ValueError("the standard input is closed: expected a text there, or the name of a file")
             yield sys.stdin.buffer
         elif suffix(name):
             with _DECOMPRESS[suffix(name)](name) as file:
@@ -56,5 +58,5 @@ def pieces(path: str | os.PathLike[str]) -> Iterator[bytes]:
 
 
 def readable_name(path: str | os.PathLike[str]) -> str:
-    """For messages."""
-    return "standard input" if os.fspath(path) == "-" else os.fspath(path)
+    """For messages: a name may have bytes that are not UTF-8."""
+    return "standard input" if os.fspath(path) == "-" else os.fsencode(path).decode(errors="replace")

@@ -11,8 +11,9 @@ import numpy as np
 
 from fastnce import _core
 from fastnce.word2vec import _checkpoint, _interrupt, _progress, _tables
-from fastnce.word2vec._corpus import Corpus
+from fastnce.word2vec._corpus import Corpus, Ids
 from fastnce.word2vec._options import Options
+from fastnce.word2vec._tables import Floats
 from fastnce.word2vec._vectors import KeyedVectors
 
 PIECE = 1 << 20
@@ -22,7 +23,7 @@ AfterEpoch = Callable[[int, KeyedVectors], str | None]
 """Called with the number of epochs done and the vectors so far; what it returns is shown with the epoch's loss."""
 
 _PROBED = 1 << 14
-"""Ids on which the loss of the untrained vectors is measured."""
+"""Ids on which the loss of the untrained vectors is measured first."""
 _WORSE = 1.05
 """A piece whose loss is so many times that of the untrained vectors has diverged. Few pairs may have it by chance."""
 _FEW = 1000
@@ -51,7 +52,7 @@ class Training:
         self.losses: list[float] = []
         """Loss per pair of each finished epoch."""
         self.untrained = math.nan
-        """Loss per pair of the initial vectors."""
+        """Loss per pair of the initial vectors: the largest of those that were measured."""
         self.seconds = 0.0
         """Spent in the training loop by this process."""
         self._pieces = 0
@@ -80,23 +81,11 @@ class Training:
         after_epoch: AfterEpoch | None = None,
     ) -> None:
         """Train to the end. Raises ``TrainingInterrupted`` after a piece during which SIGINT or SIGTERM came."""
-        options = self.options
-        model = _core.SkipGram(
-            self.vectors,
-            self.outputs,
-            self.corpus.counts,
-            window=options.window,
-            negative=options.negative,
-            sample=options.sample,
-            ns_exponent=options.ns_exponent,
-            loss=options.loss,
-            seed=options.seed,
-        )
         if self.position == 0:
-            loss, pairs, _ = model.train(self.corpus.piece(0, _PROBED), 0, (0.0, 0.0), 1)  # a rate of 0 changes nothing
-            self.untrained = loss / max(pairs, 1)
+            self.untrained = self._untrained_loss(self.corpus.piece(0, _PROBED), 0, 1)
+        model = self._model(self.vectors, self.outputs)
         self.started_at = self.words
-        words = options.epochs * self.corpus.total
+        words = self.options.epochs * self.corpus.total
         bar = _progress.progress(show, "training", words, "words", self.words)
         with contextlib.closing(bar), _interrupt.noticed() as requests:
             while self.position < self.total:
@@ -111,24 +100,53 @@ class Training:
                     checkpoint.write(self)
         self.require_finite()
 
+    def _model(self, vectors: Floats, outputs: Floats) -> _core.SkipGram:
+        options = self.options
+        return _core.SkipGram(
+            vectors,
+            outputs,
+            self.corpus.counts,
+            window=options.window,
+            negative=options.negative,
+            sample=options.sample,
+            ns_exponent=options.ns_exponent,
+            loss=options.loss,
+            seed=options.seed,
+        )
+
+    def _untrained_loss(self, ids: Ids, place: int, threads: int) -> float:
+        """Loss per pair before training. Outputs are zeros then, and so is every logit, whatever D and the vectors."""
+        vectors, outputs = (np.zeros((len(self.corpus.words), 1), np.float32) for _ in range(2))
+        loss, pairs, _ = self._model(vectors, outputs).train(ids, place, (0.0, 0.0), threads)
+        return loss / max(pairs, 1)
+
     def _train_piece(self, model: _core.SkipGram, threads: int) -> None:
         ids = self.corpus.piece(self.position % self.corpus.length, PIECE)
         fall = (self.options.rate - self.options.min_alpha) / self.total
-        first, last = (self.options.rate - fall * place for place in (self.position, self.position + len(ids)))
+        places = self.position, self.position + len(ids)
+        # Rounded, the rate of the last id may be below min_alpha, and so below 0.
+        first, last = (max(self.options.rate - fall * place, self.options.min_alpha) for place in places)
         start = time.perf_counter()
         loss, pairs, _ = model.train(ids, self.position, (first, last), threads)
         self.seconds += time.perf_counter() - start
+        per_pair = loss / max(pairs, 1)
+        if self._is_worse(per_pair, pairs):  # or this part of the text is less predictable than those before
+            self.untrained = max(self.untrained, self._untrained_loss(ids, self.position, threads))
         self.position += len(ids)
         self.loss += loss
         self.pairs += pairs
-        self._require_sane(loss / max(pairs, 1), pairs)
+        self._require_sane(per_pair, pairs)
+
+    def _is_worse(self, loss: float, pairs: int) -> bool:
+        """Whether a loss per pair is worse than that of untrained vectors."""
+        return pairs > _FEW and loss > _WORSE * self.untrained
 
     def _require_sane(self, loss: float, pairs: int) -> None:
         """Look for signs of divergence after a piece with this loss per pair."""
         share = self._pieces % _SHARES
         self._pieces += 1
         largest = max(float(np.abs(table[share::_SHARES]).max(initial=0)) for table in (self.vectors, self.outputs))
-        if not math.isfinite(loss) or (pairs > _FEW and loss > _WORSE * self.untrained) or not largest <= _LARGEST:
+        if not math.isfinite(loss) or self._is_worse(loss, pairs) or not largest <= _LARGEST:
             raise self._diverged(
                 f"the loss is {loss:.3g} per pair ({self.untrained:.3g} untrained), the largest entry {largest:.3g}"
             )
@@ -136,8 +154,8 @@ class Training:
     def _end_epoch(self, bar: _progress.Silent, after_epoch: AfterEpoch | None) -> None:
         if self.pairs == 0:
             raise ValueError(
-                "no paragraph of the text has two words of the vocabulary: expected paragraphs of several words; lower "
-                "min_count, or raise sample"
+                "no paragraph of the text has two words of the vocabulary, or none after those that are too frequent "
+                "were thinned out: expected paragraphs of several words; lower min_count, or set sample = 0"
             )
         self.losses.append(self.loss / self.pairs)
         self.loss, self.pairs = 0.0, 0

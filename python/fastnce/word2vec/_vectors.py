@@ -68,11 +68,12 @@ class KeyedVectors:
             raise KeyError(f"{key!r} is not among the {len(self)} words") from None
 
     def unit_vectors(self) -> Floats:
-        """``[V, D]``: the vectors divided by their norms; zero vectors stay."""
+        """``[V, D]``, float32: the vectors divided by their norms; zero vectors stay."""
         if self._unit is None:
-            norms: Floats = np.sqrt(np.einsum("vd,vd->v", self.vectors, self.vectors))
+            norms = np.sqrt(np.einsum("vd,vd->v", self.vectors, self.vectors, dtype=np.float64))
             norms[norms == 0] = 1
-            self._unit = self.vectors / norms[:, None]
+            unit = np.empty(self.vectors.shape, np.float32)
+            self._unit = np.divide(self.vectors, norms[:, None], out=unit, casting="same_kind")
         return self._unit
 
     def similarity(self, a: Key, b: Key) -> float:

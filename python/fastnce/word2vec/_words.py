@@ -16,11 +16,19 @@ def encoded(words: Keys) -> Any:
     """
     if words and isinstance(words[0], int):
         return np.array(words, np.int64)
-    return np.frombuffer("".join(f"{_line(str(word))}\n" for word in words).encode(), np.uint8)
+    text = "".join(f"{_line(str(word))}\n" for word in words)
+    try:
+        return np.frombuffer(text.encode(), np.uint8)
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"a word has {text[error.start]!r}, which is no character: expected words of Unicode"
+        ) from None
 
 
 def decoded(array: Any) -> Keys:
     """The reverse."""
+    if array.ndim != 1 or array.dtype not in (np.int64, np.uint8):
+        raise ValueError(f"words are {array.dtype}, {list(array.shape)}: expected a vector of uint8 or int64")
     if array.dtype == np.int64:
         ids: list[int] = array.tolist()
         return ids
