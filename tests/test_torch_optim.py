@@ -316,6 +316,16 @@ def test_options_of_torch_optim_that_change_the_step_are_not_loaded():
     assert optimizer.param_groups[0]["momentum"] == 0.5
 
 
+def test_weight_decay_of_torch_optim_is_loaded_where_it_is_decoupled():
+    ours = optim.Adam(tables())
+    ours.load_state_dict(torch.optim.AdamW(tables(), weight_decay=0.1).state_dict())
+    assert ours.param_groups[0]["weight_decay"] == 0.1
+    with pytest.raises(ValueError, match=r"state_dict has weight_decay = 0.2 of an optimizer of torch.optim"):
+        ours.load_state_dict(torch.optim.Adam(tables(), weight_decay=0.2).state_dict())
+    assert ours.param_groups[0]["weight_decay"] == 0.1
+    ours.load_state_dict(ours.state_dict())  # its own is decoupled
+
+
 def test_schedulers_set_the_rate_of_each_group():
     weight, bias = tables()
     before = [param.detach().clone() for param in (weight, bias)]
