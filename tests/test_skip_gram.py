@@ -146,11 +146,12 @@ def test_one_thread_gives_the_same_bits_on_every_run():
 def test_two_threads_train_all_of_the_text():
     ids, counts = text_of(3000, 60000)
     tables = tables_of(3000, 16, scale=0.1)
-    one, two = (trained(*tables, counts, ids, threads=threads) for threads in (1, 2))
+    # At a small rate the order of steps is a second-order effect, and so is what a thread has not seen of the other's.
+    one, two = (trained(*tables, counts, ids, rates=(1e-4, 1e-4), threads=threads) for threads in (1, 2))
     assert (two.pairs, two.kept) == (one.pairs, one.kept)
-    assert two.loss == pytest.approx(one.loss, rel=0.01)
-    # Threads that run at the same time read rows that the other is about to change.
-    assert np.linalg.norm(two.vectors - one.vectors) < 0.8 * np.linalg.norm(one.vectors - tables[0])
+    assert two.loss == pytest.approx(one.loss, rel=1e-3)
+    # A step that overwrites one of the other thread is lost, at worst while one waits for its core.
+    assert np.linalg.norm(two.vectors - one.vectors) < 0.3 * np.linalg.norm(one.vectors - tables[0])
 
 
 def test_subsampling_keeps_the_shares_that_it_should():
