@@ -369,7 +369,11 @@ def test_gradients_that_do_not_fit_are_refused_and_change_nothing(arguments: Any
             "initial_accumulator_value = -1: expected a finite number, at least 0",
         ),
         (lambda w: fastnce.optim.SGD(w, weight_decay=-1), ValueError, "weight_decay = -1: expected a finite number"),
-        (lambda w: fastnce.optim.SGD(w, nesterov=True), TypeError, "SGD has no argument nesterov"),
+        (
+            lambda w: fastnce.optim.SGD(w, nesterov=True),
+            TypeError,
+            "SGD has no argument nesterov: expected one of weights, biases, lr, momentum, weight_decay",
+        ),
         (lambda w: fastnce.optim.SGD(w[:, 0]), ValueError, r"weights has shape \[60\] of rank 1: expected \[V, D\]"),
         (lambda w: fastnce.optim.SGD(w, w), ValueError, r"biases has shape \[60, 4\] of rank 2: expected \[V\]"),
         (lambda w: fastnce.optim.SGD([]), ValueError, "weights has no shards: expected at least one"),

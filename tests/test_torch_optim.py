@@ -429,6 +429,7 @@ def _step_with(grad=None, param=None):
     ("act", "error", "message"),
     [
         (lambda p: optim.SGD(p, lr=-1.0), ValueError, "lr = -1: expected a finite number, at least 0"),
+        (lambda p: optim.SGD(p, lr=lambda step: 1.0), TypeError, "lr is a function: expected a number, which torch"),
         (lambda p: optim.SGD(p, lr=None), TypeError, "lr is None: expected a number"),
         (lambda p: optim.Adagrad(p, lr="0.1"), TypeError, "lr is a str: expected a number"),
         (lambda p: optim.SGD(p, lr=torch.ones(2)), TypeError, "lr is a Tensor: expected a number"),

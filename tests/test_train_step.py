@@ -200,3 +200,16 @@ def test_an_optimizer_of_another_library_is_refused() -> None:
         fastnce.train_step(fastnce.nce_loss_and_grad, Adagrad(), *arguments)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"optimizer is an Adagrad: expected one of fastnce\.optim"):
         fastnce.nce_loss_and_grad(np.ones((30, 4), np.float32), None, *arguments, optimizer=Adagrad())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("loss", [fastnce.nce_loss, fastnce.softmax_loss_and_grad, lambda w, b, y, x: None])
+def test_a_loss_that_takes_no_optimizer_is_refused_with_those_that_do(loss: Any) -> None:
+    optimizer = fastnce.optim.SGD(np.zeros((9, 4), np.float32))
+    with pytest.raises(TypeError, match=r"loss_and_grad = .* has no argument optimizer: expected nce_loss_and_grad"):
+        fastnce.train_step(loss, optimizer, np.array([1]), np.ones((1, 4), np.float32))
+
+
+def test_tables_are_not_given_twice() -> None:
+    optimizer = fastnce.optim.SGD(np.zeros((9, 4), np.float32))
+    with pytest.raises(TypeError, match="labels are the weights: expected labels and inputs"):
+        fastnce.train_step(fastnce.nce_loss_and_grad, optimizer, optimizer.weights, optimizer.biases, [1])  # type: ignore

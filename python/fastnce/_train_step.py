@@ -38,7 +38,7 @@ def train_step(
     Args:
         loss_and_grad: :func:`nce_loss_and_grad`, :func:`sampled_softmax_loss_and_grad`,
             :func:`negative_sampling_loss_and_grad`, or a function of one's own that hands its arguments on to one of
-            these.
+            these, with ``optimizer=``, which it gets, too.
         optimizer: One of :mod:`fastnce.optim`, made of the weights ``[V, D]`` and biases ``[V]`` that it updates.
         labels: As the loss has them.
         inputs: ``[B, D]``, not in the memory of the tables.
@@ -53,9 +53,20 @@ def train_step(
         TypeError: As the loss; an optimizer of another library.
     """
     require_optimizer(optimizer)
-    _, grads = result = loss_and_grad(
-        optimizer.weights, optimizer.biases, labels, inputs, *arguments, optimizer=optimizer, **options
-    )
+    if labels is optimizer.weights:
+        raise TypeError("labels are the weights: expected labels and inputs, since the optimizer hands its tables on")
+    try:
+        _, grads = result = loss_and_grad(
+            optimizer.weights, optimizer.biases, labels, inputs, *arguments, optimizer=optimizer, **options
+        )
+    except TypeError as error:
+        if "unexpected keyword argument 'optimizer'" not in str(error):
+            raise
+        raise TypeError(
+            f"loss_and_grad = {getattr(loss_and_grad, '__name__', loss_and_grad)} has no argument optimizer: expected "
+            "nce_loss_and_grad, sampled_softmax_loss_and_grad, negative_sampling_loss_and_grad, or a function of your "
+            "own that hands optimizer= on to one of these"
+        ) from error
     if grads.rows.weights is not None or grads.rows.biases is not None:
         raise ValueError(
             "loss_and_grad returned gradients of rows, which nothing has updated: expected a function that hands its "

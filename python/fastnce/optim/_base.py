@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, SupportsFloat, TypeAlias, TypedDict
 
@@ -74,8 +75,9 @@ class Optimizer:
     ) -> None:
         given: dict[str, Any] = {**_DEFAULTS, **options}
         if unknown := set(given) - set(_DEFAULTS):
-            name = type(self).__name__
-            raise TypeError(f"{name} has no argument {min(unknown)}: expected one of {sorted(_DEFAULTS)}")
+            raise TypeError(
+                f"{type(self).__name__} has no argument {min(unknown)}: expected one of {_argument_names(type(self))}"
+            )
         self.weights = weights
         self.biases = biases
         self.lr = lr
@@ -239,6 +241,11 @@ class Optimizer:
                 np.copyto(own, array)
             else:
                 self._device.assign(own, array)
+
+
+def _argument_names(kind: type[Optimizer]) -> str:
+    named = [each.name for each in inspect.signature(kind).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    return ", ".join([*named, *_DEFAULTS])
 
 
 def require_optimizer(optimizer: object) -> None:

@@ -73,6 +73,8 @@ class Optimizer(torch.optim.Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
+            if callable(group["lr"]):
+                raise TypeError("lr is a function: expected a number, which torch.optim.lr_scheduler.LambdaLR sets")
             self._core_of(group, 1, 0, (), None)  # refuses numbers that are out of range
             for param in group["params"]:
                 if param.dtype not in _DTYPES:
