@@ -292,6 +292,13 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
     assert resumed.losses == whole.losses
 
 
+def test_a_run_goes_on_with_other_threads_and_another_interval(tmp_path: Path, small_pieces: None) -> None:
+    path = tmp_path / "checkpoint"
+    checkpoint_after(path, 5, epochs=2)
+    again = {"workers": 2, "checkpoint": path, "checkpoint_seconds": 5, "resume": path.exists()}
+    assert len(Word2Vec(two_topics(), **SMALL | again, epochs=2).losses) == 2
+
+
 def test_an_interruption_passes_between_processes() -> None:
     """As in concurrent.futures: it is pickled."""
     passed = pickle.loads(pickle.dumps(TrainingInterrupted("why", signal.SIGTERM)))
