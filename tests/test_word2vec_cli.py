@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastnce.word2vec import KeyedVectors, _command, _picture
+from fastnce.word2vec import KeyedVectors, Word2Vec, _command, _picture
 from word2vec_text import TOPICS, as_text, two_topics
 
 OPTIONS = ["--dim", "12", "--min-count", "2", "--sample", "0.01", "--epochs", "3", "--threads", "1"]
@@ -110,7 +110,7 @@ def test_vectors_are_evaluated_after_each_epoch(tmp_path: Path, corpus: Path) ->
     vectors = KeyedVectors.load(output)
     assert found[-1][0] == f"{vectors.evaluate_word_pairs(pairs).spearman:.3f}"
     assert found[-1][1] == f"{100 * vectors.evaluate_word_analogies(analogies)[0]:.1f}"
-    pairs.write_text("")  # is no reason to lose a training
+    pairs.write_text("a\tb\t1\nc\td\t2\n")  # unknown words are no reason to lose a training
     done = run("word2vec", corpus, "-o", output, *OPTIONS, "--similarity", pairs)
     assert done.returncode == 0
     assert "pairs.tsv has 0 pairs whose words are both known" in done.stderr
@@ -152,7 +152,10 @@ def test_progress_that_cannot_be_shown_does_not_end_the_run(
         ("corpus.txt -o none/v.txt", "fastnce: .*none: no such folder"),
         ("corpus.txt -o v.txt --resume", "fastnce: v.txt.checkpoint: no such checkpoint: expected one to resume from"),
         ("corpus.txt -o v.txt --min-count 9999", "fastnce: min_count = 9999 leaves 0 of 321 words in the vocabulary"),
-        ("bad.txt -o v.txt", "fastnce: bad.txt, line 1, byte 0: 0xff is not UTF-8: "),
+        (
+            "bad.txt -o v.txt",
+            "fastnce: bad.txt, line 1, byte 0: 0xff is not UTF-8: .* pass --errors replace or --errors ignore$",
+        ),
         ("corpus.txt -o v.txt --alpha 50 --min-count 2", "fastnce: training diverged after .*; lower alpha"),
         ("corpus.txt -o v.txt --plot none/map.png", "fastnce: .*none: no such folder"),
     ],
@@ -231,10 +234,47 @@ def test_a_signal_ends_with_a_checkpoint_from_which_the_run_goes_on(
     assert not (tmp_path / "v.bin.checkpoint").exists()
 
 
-def test_a_run_begun_anew_says_that_there_was_a_checkpoint(tmp_path: Path, corpus: Path) -> None:
-    (tmp_path / "c").write_text("")
-    done = run("word2vec", corpus, "-o", tmp_path / "v.bin", *OPTIONS, "--checkpoint", tmp_path / "c")
-    assert "c is of an interrupted run: --resume would go on from there; now it begins anew" in done.stderr
+def test_a_run_begins_where_no_other_file_is_in_the_place_of_its_checkpoint(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["word2vec", str(corpus), "-o", "v.bin", *OPTIONS, "--quiet", "--checkpoint", "c"]
+    Word2Vec(two_topics(), vector_size=4, min_count=2, epochs=1).save_checkpoint("c")
+    for content, message in (
+        (Path("c").read_bytes(), "c is of an interrupted run: --resume goes on from there; remove it to begin anew"),
+        (b"note", "c exists and is no checkpoint of fastnce, or is damaged: expected a new file; choose another name"),
+    ):
+        Path("c").write_bytes(content)
+        assert _command.main(command) == 1
+        assert capsys.readouterr().err == f"fastnce: {message}\n"
+        assert Path("c").read_bytes() == content
+    assert not Path("v.bin").exists()
+    Path("c").unlink()
+    assert _command.main(command) == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "message"),
+    [
+        ("--similarity", "sea ship 9\n", "f has 0 lines of the form 'word<tab>word<tab>number': expected 2 or more"),
+        ("--similarity", "", "f has 0 lines of the form 'word<tab>word<tab>number': expected 2 or more"),
+        ("--analogies", "a b c d\n", "f, line 1: expected ': ' and the name of a section first"),
+        ("--analogies", ": s\na b\n", "f has no analogy: expected lines 'a b c d' after a line ': ' and the name of"),
+    ],
+)
+def test_evaluation_files_of_another_format_are_refused_before_the_text_is_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    content: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_command, "Word2Vec", None)
+    Path("f").write_text(content)
+    assert _command.main(["word2vec", "corpus.txt", "-o", "v.bin", option, "f"]) == 1
+    assert capsys.readouterr().err.startswith(f"fastnce: {message}")
 
 
 def test_kill_9_in_the_middle_of_a_checkpoint_leaves_the_one_before(tmp_path: Path, corpus: Path) -> None:
@@ -330,7 +370,7 @@ def test_ctrl_c_while_vectors_are_written_costs_no_training(tmp_path: Path, corp
 
 def test_evaluation_files_that_vanish_do_not_end_the_training(tmp_path: Path) -> None:
     path = tmp_path / "pairs.tsv"
-    path.touch()
+    path.write_text("a\tb\t1\nc\td\t2\n")
     after_epoch = _command._evaluation(Namespace(similarity=path, analogies=None))
     path.unlink()
     assert after_epoch is not None

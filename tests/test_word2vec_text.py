@@ -263,8 +263,25 @@ def test_a_file_that_is_missing_is_known_before_others_are_read(
 
 
 def test_either_sentences_or_files_are_given() -> None:
-    for arguments in ({}, {"sentences": [["a"]], "corpus_file": "a.txt"}):
-        with pytest.raises(TypeError, match=r"^expected either sentences or corpus_file$"):
-            Word2Vec(**arguments)
+    with pytest.raises(TypeError, match=r"^neither sentences nor corpus_file is given: expected one of them$"):
+        Word2Vec()
+    for second in ("a.txt", 50):  # a number is meant as the width, or as the rate
+        with pytest.raises(
+            TypeError,
+            match=rf"^both sentences and corpus_file \(the second argument without a name, {second!r}\) are given: .*"
+            "options need their names, as in vector_size=50$",
+        ):
+            Word2Vec([["a"]], second)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^corpus_file is an empty list: expected at least one file$"):
         Word2Vec(corpus_file=[])
+    for wrong in (50, 0):
+        with pytest.raises(
+            TypeError, match=r"^corpus_file is an int: expected the name of a file, or a list of names$"
+        ):
+            Word2Vec(corpus_file=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["text.txt", b"text.txt", Path("text.txt")], ids=["str", "bytes", "Path"])
+def test_a_file_in_the_place_of_sentences_is_told_its_argument(name: object) -> None:
+    with pytest.raises(TypeError, match=r"^sentences is a \w+: expected an .* of words; give a file as corpus_file=$"):
+        Word2Vec(name)  # type: ignore[arg-type]

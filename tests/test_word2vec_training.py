@@ -67,6 +67,12 @@ def test_one_thread_repeats_itself_and_the_seed_counts() -> None:
     assert np.abs(other.wv.vectors - first.wv.vectors).max() > 0.01
 
 
+def test_a_call_of_gensim_with_sg_trains_skip_gram() -> None:
+    of_gensim, here = (Word2Vec(two_topics(), **SMALL, epochs=1, **given) for given in ({"sg": 1}, {}))
+    np.testing.assert_array_equal(of_gensim.wv.vectors, here.wv.vectors)
+    assert of_gensim.vector_size == 12
+
+
 def test_files_sentences_and_sessions_of_one_text_train_the_same(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text(as_text(two_topics()))
@@ -238,6 +244,8 @@ def test_a_rate_may_fall_to_zero() -> None:
         ({"checkpoint_seconds": "x"}, "checkpoint_seconds = 'x': expected a number"),
         ({"checkpoint_seconds": float("nan")}, "checkpoint_seconds = nan: expected a finite number of at least 0"),
         ({"resume": True}, "resume=True needs checkpoint="),
+        ({"sg": 0}, "sg = 0: expected 1; skip-gram is the only model"),
+        ({"sg": None}, "sg = None: expected 1; skip-gram is the only model"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -284,6 +292,13 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
     assert resumed.losses == whole.losses
 
 
+def test_a_run_goes_on_with_other_threads_and_another_interval(tmp_path: Path, small_pieces: None) -> None:
+    path = tmp_path / "checkpoint"
+    checkpoint_after(path, 5, epochs=2)
+    again = {"workers": 2, "checkpoint": path, "checkpoint_seconds": 5, "resume": path.exists()}
+    assert len(Word2Vec(two_topics(), **SMALL | again, epochs=2).losses) == 2
+
+
 def test_an_interruption_passes_between_processes() -> None:
     """As in concurrent.futures: it is pickled."""
     passed = pickle.loads(pickle.dumps(TrainingInterrupted("why", signal.SIGTERM)))
@@ -322,7 +337,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, small_pieces: No
     renamed = [[f"_{word}" for word in sentence] for sentence in two_topics()]
     with pytest.raises(ValueError, match="checkpoint is of a run with another text"):
         Word2Vec(renamed, **SMALL | resume)
-    with pytest.raises(FileNotFoundError, match="no such checkpoint: expected one to resume from"):
+    with pytest.raises(FileNotFoundError, match=r"^\[Errno 2\] no such checkpoint: expected one to resume from"):
         Word2Vec(unread, **SMALL | resume | {"checkpoint": tmp_path / "none"})
 
 
@@ -340,6 +355,27 @@ def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, small_pieces: N
         KeyedVectors(["a"], np.zeros((1, 12), np.float32)).save(tmp_path / name)
         with pytest.raises(ValueError, match=f"{name} is damaged, or no checkpoint: "):
             Word2Vec(two_topics(), **SMALL, epochs=2, checkpoint=tmp_path / name, resume=True)
+
+
+def test_a_checkpoint_replaces_no_file_of_another_kind(tmp_path: Path) -> None:
+    unread = iter([1])  # a text that is no list of sentences
+    (tmp_path / "note.txt").write_text("note")
+    (tmp_path / "empty").touch()
+    np.savez(tmp_path / "a.npz", state=np.frombuffer(b"[1]", np.uint8))
+    KeyedVectors(["a"], np.zeros((1, 12), np.float32)).save(tmp_path / "v.npz")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for path in before:
+        with pytest.raises(ValueError, match=rf"{path.name} exists and is no checkpoint .*; choose another name$"):
+            Word2Vec(unread, **SMALL, checkpoint=path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_begun_anew_replaces_the_checkpoint_of_another_run(tmp_path: Path, small_pieces: None) -> None:
+    path = tmp_path / "checkpoint"
+    checkpoint_after(path, 1, epochs=2)
+    checkpoint_after(path, 2, epochs=3)
+    resumed = Word2Vec(two_topics(), **SMALL, epochs=3, checkpoint=path, resume=True)
+    assert len(resumed.losses) == 3
 
 
 def test_vectors_that_are_not_finite_replace_no_checkpoint(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ def _add_word2vec(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     add("-o", "--output", required=True, metavar="VECTORS", help=f"file to write: {', '.join(_formats.FORMATS)}")
     add("--dim", type=_natural, default=_DEFAULT.vector_size, help="width of a vector")
     add("--window", type=_natural, default=_DEFAULT.window, help="largest distance between a word and its context")
-    add("--negative", type=_natural, default=_DEFAULT.negative, help="noise words that each pair counts")
+    add(
+        "--negative", type=_natural, default=_DEFAULT.negative, help="noise words for each pair of a word and a context"
+    )
     add("--min-count", type=_count, default=_DEFAULT.min_count, help="words that occur less often are left out")
     add("--sample", type=_amount, default=_DEFAULT.sample, help="words with a larger share are thinned out; 0: none")
     add("--epochs", type=_natural, default=_DEFAULT.epochs, help="passes over the text")
@@ -53,12 +55,17 @@ def _add_word2vec(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     add("--threads", type=_natural, help="threads (default: all cores); with 1, runs repeat to the bit")
     add("--seed", type=_count, default=_DEFAULT.seed, help="random seed")
     add("--errors", choices=("strict", "replace", "ignore"), default="strict", help="what to do with bytes not UTF-8")
-    add("--similarity", metavar="FILE", help="pairs with judgements, evaluated after each epoch")
-    add("--analogies", metavar="FILE", help="analogies 'a b c d' in sections, evaluated after each epoch")
+    add("--similarity", metavar="FILE", help="lines 'word<tab>word<tab>number', evaluated after each epoch")
+    add("--analogies", metavar="FILE", help="lines 'a b c d' in sections ': name', evaluated after each epoch")
     add("--checkpoint", metavar="FILE", help="where the state is saved (default: VECTORS.checkpoint)")
     add("--checkpoint-every", type=_amount, default=600.0, metavar="SECONDS", help="how often; always at Ctrl-C")
     add("--resume", action="store_true", help="go on from the checkpoint")
-    add("--plot", type=Path, metavar="FILE", help="draw a 2-D map of some words and their neighbours (Matplotlib)")
+    add(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw a 2-D map of ten frequent words and their neighbours (Matplotlib)",
+    )
     add("--quiet", action="store_true", help="show no progress")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import time
@@ -64,9 +65,8 @@ def require(path: str | os.PathLike[str], options: Options) -> None:
     """Raise unless there is a checkpoint of a run with these options: to be told before the text is read."""
     name = os.fspath(path)
     if not os.path.exists(name):
-        raise FileNotFoundError(None, "no such checkpoint: expected one to resume from", name)
-    with _members(name) as arrays:
-        state = json.loads(arrays["state"].tobytes())
+        raise FileNotFoundError(errno.ENOENT, "no such checkpoint: expected one to resume from", name)
+    state = _state(name)
     if state["version"] != _VERSION:
         raise ValueError(f"{name} is of version {state['version']}: expected {_VERSION}, that of this fastnce")
     differences = options.differences(Options(**state["options"]))
@@ -74,12 +74,25 @@ def require(path: str | os.PathLike[str], options: Options) -> None:
         raise ValueError(f"{name} is of a run with other options: expected the same; here {', '.join(differences)}")
 
 
+def require_replaceable(path: str | os.PathLike[str]) -> None:
+    """Raise where a checkpoint would replace a file that is none: to be told before the text is read."""
+    name = os.fspath(path)
+    if not os.path.isfile(name):  # nothing, or a device
+        return
+    try:
+        _state(name)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} exists and is no checkpoint of fastnce, or is damaged: expected a new file; choose another name"
+        ) from error
+
+
 def resume(path: str | os.PathLike[str], training: Training) -> None:
     """Bring a new run to the state of a checkpoint, which must be of the same text and options."""
     require(path, training.options)
     name = os.fspath(path)
+    state = _state(name)
     with _members(name) as arrays:
-        state = json.loads(arrays["state"].tobytes())
         words = _words.decoded(arrays["words"])
     if state["text"] != training.corpus.digest or words != training.corpus.words:
         raise ValueError(f"{name} is of a run with another text: expected the same files in the same order")
@@ -89,6 +102,14 @@ def resume(path: str | os.PathLike[str], training: Training) -> None:
     training.position = state["position"]
     training.loss, training.pairs, training.losses = state["loss"], state["pairs"], state["losses"]
     training.untrained = state["untrained"]
+
+
+def _state(name: str) -> dict[str, Any]:
+    """All of a checkpoint but its arrays."""
+    with _members(name) as arrays:
+        state: dict[str, Any] = json.loads(arrays["state"].tobytes())
+        state["version"]  # raises where another program has written the file
+    return state
 
 
 @contextlib.contextmanager

@@ -10,12 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastnce.word2vec import _arguments, _files, _formats, _picture, _progress
+from fastnce.word2vec import _arguments, _checkpoint, _evaluate, _files, _formats, _picture, _progress
 from fastnce.word2vec._interrupt import TrainingInterrupted
 from fastnce.word2vec._model import Word2Vec
 from fastnce.word2vec._training import AfterEpoch
 from fastnce.word2vec._vectors import KeyedVectors
 
+_OPTIONS = {
+    "the same call with resume=True": "--resume",
+    "errors='replace' or errors='ignore'": "--errors replace or --errors ignore",
+}
+"""Python's words in messages, and the command line's."""
 _MAPPED = 10
 """Words of a map, each with some neighbours."""
 
@@ -26,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         {"word2vec": _word2vec, "similar": _similar}[args.command](args)
     except TrainingInterrupted as interrupted:
-        return _fail(str(interrupted).replace("the same call with resume=True", "--resume"), 128 + interrupted.signum)
+        return _fail(str(interrupted), 128 + interrupted.signum)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except KeyError as error:
@@ -41,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
+    for python, option in _OPTIONS.items():
+        message = message.replace(python, option)
     _progress.show(f"fastnce: {message}")
     return code
 
@@ -53,9 +60,10 @@ def _word2vec(args: argparse.Namespace) -> None:
     written = [*_formats.written(args.output), checkpoint, args.plot]
     read = [*args.corpus, args.similarity, args.analogies]
     _files.require_distinct(filter(None, written), filter(None, read))
-    say: Callable[[str], None] = (lambda line: None) if args.quiet else _progress.show
     if not args.resume and os.path.isfile(checkpoint):
-        say(f"{checkpoint} is of an interrupted run: --resume would go on from there; now it begins anew")
+        _checkpoint.require_replaceable(checkpoint)
+        raise ValueError(f"{checkpoint} is of an interrupted run: --resume goes on from there; remove it to begin anew")
+    say: Callable[[str], None] = (lambda line: None) if args.quiet else _progress.show
     model = Word2Vec(
         corpus_file=args.corpus,
         vector_size=args.dim,
@@ -96,9 +104,10 @@ def _word2vec(args: argparse.Namespace) -> None:
 
 def _evaluation(args: argparse.Namespace) -> AfterEpoch | None:
     """What --similarity and --analogies show after each epoch. Their files are read once now, to fail early."""
-    for path in filter(None, (args.similarity, args.analogies)):
-        with open(path, "rb") as file:
-            file.read(1)
+    if args.similarity:
+        _evaluate.judged_pairs(args.similarity)
+    if args.analogies:
+        _evaluate.analogies(args.analogies)
 
     def after_epoch(done: int, vectors: KeyedVectors) -> str:
         notes = []

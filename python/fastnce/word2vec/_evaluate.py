@@ -48,6 +48,42 @@ def _lines(path: Path) -> Iterator[str]:
                 raise ValueError(f"{os.fspath(path)}: {error}: expected UTF-8") from None
 
 
+def analogies(path: Path) -> list[tuple[str, list[list[str]]]]:
+    """The sections of a file, ``(name, analogies)``. Raises ``ValueError`` where there is no analogy."""
+    sections: list[tuple[str, list[list[str]]]] = []
+    for number, line in enumerate(_lines(path)):
+        if line.startswith(": "):
+            sections.append((line.lstrip(": ").strip(), []))
+            continue
+        if not sections:
+            raise ValueError(f"{os.fspath(path)}, line {number + 1}: expected ': ' and the name of a section first")
+        words = line.split()
+        if len(words) == 4:
+            sections[-1][1].append(words)
+    if not any(questions for _, questions in sections):
+        raise ValueError(
+            f"{os.fspath(path)} has no analogy: expected lines 'a b c d' after a line ': ' and the name of a section"
+        )
+    return sections
+
+
+def judged_pairs(path: Path, delimiter: str = "\t") -> list[tuple[str, str, float]]:
+    """The pairs of a file, ``(word, word, judgement)``. Raises ``ValueError`` where there are fewer than two."""
+    pairs = []
+    for line in _lines(path):
+        if line.startswith("#"):
+            continue
+        try:
+            a, b, judgement = line.split(delimiter)
+            pairs.append((a, b, float(judgement)))
+        except ValueError:
+            continue  # as gensim does: an empty line, a heading
+    if len(pairs) < 2:
+        form = f"'word{delimiter}word{delimiter}number'".replace("\t", "<tab>")
+        raise ValueError(f"{os.fspath(path)} has {len(pairs)} lines of the form {form}: expected 2 or more")
+    return pairs
+
+
 def word_analogies(
     vectors: KeyedVectors, path: Path, restrict_vocab: int | None, case_insensitive: bool
 ) -> tuple[float, list[dict[str, Any]]]:
@@ -55,16 +91,13 @@ def word_analogies(
     known = _known_words(vectors, restrict_vocab, case_insensitive)
     sections: list[dict[str, Any]] = []
     questions, asked_in = [], []
-    for number, line in enumerate(_lines(path)):
-        if line.startswith(": "):
-            sections.append({"section": line.lstrip(": ").strip(), "correct": [], "incorrect": []})
-            continue
-        if not sections:
-            raise ValueError(f"{os.fspath(path)}, line {number + 1}: expected ': ' and the name of a section first")
-        words = tuple(word.upper() if case_insensitive else word for word in line.split())
-        if len(words) == 4 and all(word in known for word in words):
-            questions.append(words)
-            asked_in.append(sections[-1])
+    for name, listed in analogies(path):
+        sections.append({"section": name, "correct": [], "incorrect": []})
+        for words in listed:
+            asked = tuple(word.upper() if case_insensitive else word for word in words)
+            if all(word in known for word in asked):
+                questions.append(asked)
+                asked_in.append(sections[-1])
     if not questions:
         raise ValueError(f"{os.fspath(path)}: expected at least one analogy 'a b c d' whose words are all known")
     rows = np.array([[known[word] for word in question[:3]] for question in questions])
@@ -98,14 +131,8 @@ def word_pairs(
     """:meth:`KeyedVectors.evaluate_word_pairs`."""
     known = _known_words(vectors, restrict_vocab, case_insensitive)
     judged, rows, unknown = [], [], 0
-    for line in _lines(path):
-        if line.startswith("#"):
-            continue
-        try:
-            a, b, similarity = (word.upper() if case_insensitive else word for word in line.split(delimiter))
-            value = float(similarity)
-        except ValueError:
-            continue  # as gensim does: an empty line, a heading
+    for *pair, value in judged_pairs(path, delimiter):
+        a, b = (word.upper() if case_insensitive else word for word in pair)
         if a in known and b in known:
             judged.append(value)
             rows.append((known[a], known[b]))
@@ -113,8 +140,8 @@ def word_pairs(
             unknown += 1
     if len(judged) < 2:
         raise ValueError(
-            f"{os.fspath(path)} has {len(judged)} pairs whose words are both known: expected 2 or more lines "
-            f"'word{delimiter}word{delimiter}number'".replace("\t", "<tab>")
+            f"{os.fspath(path)} has {len(judged)} pairs whose words are both known: expected 2 or more; are its words "
+            "written as those of the text?"
         )
     unit = vectors.unit_vectors()
     left, right = np.array(rows).T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of ``path`` at the end of the block.
+    """A file to write to. At the end of the block it is renamed to ``path``, once all of it is on the disk.
 
     Whatever happens meanwhile, an error or a crash, ``path`` holds the old contents or the new ones, whole. After an
     error nothing is left; a process that is killed leaves ``path.partial``, which the next one overwrites.
@@ -62,11 +63,11 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     """Raise ``OSError`` where :func:`replacing` could not write: to be told before hours of work, not after."""
     target = Path(os.path.realpath(path))
     if target.is_dir():
-        raise IsADirectoryError(None, "is a folder: expected a file", str(path))
+        raise IsADirectoryError(errno.EISDIR, "is a folder: expected a file", str(path))
     if not target.parent.is_dir():
-        raise FileNotFoundError(None, "no such folder", str(target.parent))
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(target.parent))
     if not os.access(target.parent, os.W_OK):
-        raise PermissionError(None, "no permission to write to this folder", str(target.parent))
+        raise PermissionError(errno.EACCES, "no permission to write to this folder", str(target.parent))
     if target.is_file() or not target.exists():
         partial = _partial(target)
         there = partial.exists()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, SupportsFloat, SupportsIndex
 
 import fastnce
+from fastnce._errors import is_a
 from fastnce.word2vec import _checkpoint, _corpus, _files, _progress, _text, _words
 from fastnce.word2vec._options import Loss, Options, integer, number
 from fastnce.word2vec._training import AfterEpoch, Training
@@ -24,8 +25,9 @@ class Word2Vec:
 
         loss = softplus(-v[word] . u[context]) + negative * E(softplus(v[word] . u[noise]))
 
-    v: the word vectors, ``wv``; u: ``outputs``; noise: a word drawn by its count to the power of ``ns_exponent``. The
-    reach of each window is drawn from 1 to ``window``, and words more frequent than ``sample`` are left out at random.
+    v: the word vectors, ``wv``; u: ``outputs``; noise: a word drawn by its count to the power of ``ns_exponent``. For
+    each word, the size of the window is drawn from 1 to ``window``; words more frequent than ``sample`` are left out at
+    random.
     On one thread, results are the same in each run, bit for bit; several threads update the vectors without locks.
 
     Args:
@@ -41,19 +43,21 @@ class Word2Vec:
         seed: Of the initial vectors and all draws.
         workers: Threads; ``None``: as many as :func:`fastnce.get_num_threads` says.
         min_alpha: The learning rate at the end.
-        negative: Noise words that each pair counts, k.
+        negative: Noise words for each pair of a word and a context, k.
         ns_exponent: The power of the counts by which noise is drawn.
         epochs: Passes over the text.
         loss: ``"negative_sampling"``, ``"nce"`` or ``"sampled_softmax"``.
         errors: What becomes of bytes of a file that are not UTF-8: ``"strict"`` (an error that says where),
             ``"replace"`` or ``"ignore"``.
         progress: Show loss, words per second and time left on standard error.
-        checkpoint: A file to which the state is written every ``checkpoint_seconds`` and at Ctrl-C.
+        checkpoint: A file to which the state is written every ``checkpoint_seconds`` and at Ctrl-C. It replaces an
+            older checkpoint; any other file of that name is an error.
         checkpoint_seconds: How often.
         resume: Go on from ``checkpoint``. Text and options must be those of the interrupted run. On one thread the
             result is that of a run that was never interrupted, bit for bit.
         after_epoch: Called as ``after_epoch(epochs done, vectors so far)``, a :class:`KeyedVectors`; a str that it
             returns is shown.
+        sg: 1, as scripts for gensim pass it: skip-gram is the only model.
 
     Raises:
         ValueError: Unusable options, text or checkpoint.
@@ -84,7 +88,10 @@ class Word2Vec:
         checkpoint_seconds: SupportsFloat = 600.0,
         resume: bool = False,
         after_epoch: AfterEpoch | None = None,
+        sg: SupportsIndex = 1,
     ) -> None:
+        if sg != 1:
+            raise ValueError(f"sg = {sg!r}: expected 1; skip-gram is the only model")
         given: dict[str, Any] = {
             "vector_size": vector_size,
             "alpha": alpha,
@@ -109,6 +116,8 @@ class Word2Vec:
             _files.require_distinct([checkpoint], paths)
             if resume:
                 _checkpoint.require(checkpoint, options)
+            else:
+                _checkpoint.require_replaceable(checkpoint)
         if sentences is not None:
             corpus = _corpus.read_sentences(sentences, options.min_count)
         else:
@@ -128,6 +137,8 @@ class Word2Vec:
         """``[V, D]``: the output (context) vectors; gensim's ``syn1neg``."""
         self.losses = training.losses
         """Loss per pair of each epoch."""
+        self.vector_size = options.vector_size
+        """D."""
         self.total_words = corpus.total
         """Words of the text."""
         self.words_per_second = (training.words - training.started_at) / training.seconds if training.seconds else 0.0
@@ -140,9 +151,23 @@ class Word2Vec:
 
 def _paths(sentences: object, corpus_file: Path | Sequence[Path] | None) -> list[Path]:
     """The files of the text; none if there are ``sentences``."""
-    if (sentences is None) == (corpus_file is None):
-        raise TypeError("expected either sentences or corpus_file")
-    paths = [corpus_file] if isinstance(corpus_file, str | os.PathLike) else list(corpus_file or [])
+    if sentences is not None and corpus_file is not None:
+        raise TypeError(
+            f"both sentences and corpus_file (the second argument without a name, {corpus_file!r:.50}) are given: "
+            "expected one of them; options need their names, as in vector_size=50"
+        )
+    if isinstance(sentences, str | bytes | os.PathLike):
+        raise TypeError(
+            f"sentences {is_a(sentences)}: expected an iterable of lists of words; give a file as corpus_file="
+        )
+    if sentences is None and corpus_file is None:
+        raise TypeError("neither sentences nor corpus_file is given: expected one of them")
+    if isinstance(corpus_file, str | os.PathLike):
+        return [corpus_file]
+    try:
+        paths = [] if corpus_file is None else list(corpus_file)
+    except TypeError:
+        raise TypeError(f"corpus_file {is_a(corpus_file)}: expected the name of a file, or a list of names") from None
     if sentences is None and not paths:
         raise ValueError("corpus_file is an empty list: expected at least one file")
     return paths

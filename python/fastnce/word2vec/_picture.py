@@ -38,7 +38,7 @@ def _kind(path: str | os.PathLike[str]) -> str:
 
 
 def mapped_words(vectors: KeyedVectors, count: int) -> list[Any]:
-    """Some words of a text that are frequent, yet not mere function words."""
+    """Frequent words, without the first hundred, most of which are function words."""
     first = min(100, max(len(vectors) - count, 0))
     return list(vectors.index_to_key[first : first + count])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import fastnce
 from fastnce._errors import is_a
 from fastnce.word2vec import _evaluate, _formats
+from fastnce.word2vec._options import integer
 from fastnce.word2vec._words import Keys
 
 Floats = npt.NDArray[np.float32]
@@ -19,6 +20,9 @@ Key = str | int
 Query = Key | npt.NDArray[Any]
 """A word, or a vector."""
 Path = str | os.PathLike[str]
+
+_MOST = (1 << 31) - 1
+"""Words."""
 
 
 class KeyedVectors:
@@ -50,6 +54,10 @@ class KeyedVectors:
 
     def __len__(self) -> int:
         return len(self.index_to_key)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The words, in the order of the rows."""
+        return iter(self.index_to_key)
 
     def __contains__(self, key: object) -> bool:
         return key in self.key_to_index
@@ -96,7 +104,7 @@ class KeyedVectors:
         Args:
             positive: A word, a vector, or a list of such.
             negative: Their unit vectors are subtracted.
-            topn: How many.
+            topn: How many; ``len(vectors)`` for all.
             restrict_vocab: Only the first so many words, the most frequent ones.
 
         Returns:
@@ -105,6 +113,7 @@ class KeyedVectors:
         queries = [*((query, 1.0) for query in _listed(positive)), *((query, -1.0) for query in _listed(negative))]
         if not queries:
             raise ValueError("positive and negative are empty: expected a word or a vector")
+        count = integer("topn", topn, 0, _MOST)
         unit = self.unit_vectors()
         target = np.zeros(self.vector_size, np.float64)
         known = []
@@ -122,7 +131,7 @@ class KeyedVectors:
         # Words beyond restrict_vocab are no classes, so they cannot be excluded; nor need they.
         excluded = np.array([i for i in dict.fromkeys(known) if i < len(rows)], np.int64)
         exclude = fastnce.Ragged(excluded, np.array([0, len(excluded)], np.int64))
-        scores, ids = fastnce.top_k(rows, None, direction, min(topn, len(rows)), exclude)
+        scores, ids = fastnce.top_k(rows, None, direction, min(count, len(rows)), exclude)
         return [(self.index_to_key[i], float(score)) for i, score in zip(ids[0], scores[0], strict=True) if i >= 0]
 
     def evaluate_word_analogies(
@@ -130,7 +139,8 @@ class KeyedVectors:
     ) -> tuple[float, list[dict[str, Any]]]:
         """How many analogies of a file are solved: the numbers of gensim's function.
 
-        Lines are ``a b c d`` (a is to b as c is to d), in sections that begin with ``: name``. An analogy counts as
+        Lines are ``a b c d`` (a is to b as c is to d), in sections that begin with ``: name``; the first line begins
+        one. An analogy counts as
         solved if d is nearest to b - a + c; those with unknown words are left out.
 
         Returns:
@@ -148,8 +158,8 @@ class KeyedVectors:
     ) -> _evaluate.WordPairs:
         """How the cosines of pairs of words correlate with people's judgements: the numbers of gensim's function.
 
-        Lines are ``word, word, similarity``, separated by ``delimiter``; ``#`` begins a comment. Pairs with unknown
-        words are left out.
+        Lines are ``word, word, similarity``, separated by ``delimiter``; lines that begin with ``#`` are skipped. Pairs
+        with unknown words are left out.
 
         Returns:
             ``(pearson, spearman, oov_ratio)``, the last one the percentage of pairs with unknown words.
@@ -167,7 +177,7 @@ class KeyedVectors:
 
     @classmethod
     def load(cls, path: Path) -> KeyedVectors:
-        """Read a file that :meth:`save` has written; formats by its name."""
+        """Read a file that :meth:`save` has written; the name says the format."""
         return cls(*_formats.load(path))
 
     def save_word2vec_format(self, path: Path, binary: bool = False) -> None:
