@@ -5,15 +5,15 @@
     python bench/word2vec/trainers_measured.py    # table and plot of docs/word2vec.md, from bench/results
 
 A run is TRAINER:THREADS:EPOCHS; `fastnce-avx2` is fastnce with AVX2 alone. Each round has every run once, in this
-order; its number is the seed, but fastText has no choice of one. VENVS holds the virtual environments `gensim` and
-`fasttext`; fastnce runs in this one. TEXT is plain. The JSON file goes to `build/word2vec/`; FILE is such a file, of
-the same text, that is to have more runs. To publish: commit first, so that it names a commit, measure, move it to
-`bench/results/`.
+order; its number in this call is the seed, but fastText has no choice of one. VENVS holds the virtual environments
+`gensim` and `fasttext`; fastnce runs in this one. TEXT is plain. The JSON file goes to `build/word2vec/`; FILE is such
+a file, of the same text, that is to have more runs. To publish: commit first, so that it names a commit, measure, move
+it to `bench/results/`.
 
-Every run is a process of its own, from the text to the file of vectors. `whole_seconds`, `cpu_seconds` and `peak_mb`
-are those of the process; `training_seconds` are those of the training loop (one_trainer.py); `other_load` is the number
-of cores that were busy with anything else meanwhile. `similarity` is Spearman's correlation, `analogies` the share that
-is solved among the 30,000 most frequent words.
+Every run is a process of its own, from the text to the file of vectors. `whole_seconds` and `cpu_seconds` are those of
+the process; `training_seconds` and `peak_mb` are from one_trainer.py; `other_load` is the number of cores that were
+busy with anything else meanwhile. `similarity` is Spearman's correlation, `analogies` the share that is solved among
+the 30,000 most frequent words.
 """
 
 from __future__ import annotations
@@ -63,10 +63,9 @@ def measured(run: str, seed: int, vectors: str, options: argparse.Namespace) -> 
         "threads": int(threads),
         "epochs": int(epochs),
         "seed": seed,
-        "training_seconds": float(printed),
+        **json.loads(printed),
         "whole_seconds": seconds,
         "cpu_seconds": cpu,
-        "peak_mb": usage.ru_maxrss * 1024 / 1e6,
         "other_load": max(0.0, busy - cpu) / seconds,
     }
 
@@ -94,11 +93,13 @@ def main() -> None:
     if options.extend:
         results = json.loads(options.extend.read_text())
         options.output = options.extend.parent
+    rounds_before = max((run["round"] for run in results["runs"]), default=0)
     with tempfile.TemporaryDirectory() as folder:
         vectors = str(Path(folder) / "vectors.txt")
         for seed in range(1, options.rounds + 1):
             for run in options.runs:
-                results["runs"].append(measured(run, seed, vectors, options) | scores(vectors, options))
+                result = measured(run, seed, vectors, options) | scores(vectors, options)
+                results["runs"].append({"round": rounds_before + seed, **result})
                 print(results["runs"][-1], flush=True)
                 path = save("trainers", results, options.output)
     print(path)

@@ -2,9 +2,10 @@
 
     python one_trainer.py {fastnce,gensim,fasttext} TEXT VECTORS --threads 2 --epochs 1 --seed 1
 
-Writes word2vec's text format to VECTORS, and to standard output, as JSON, the seconds of training: of the loop alone,
-but for fastText, whose call reads the text for its vocabulary, too. Options are each trainer's defaults for skip-gram
-with 100 dimensions, window 5, 5 negatives, min_count 5 and sample 1e-3; fastText has no subwords.
+Writes word2vec's text format to VECTORS, and as JSON to standard output `training_seconds` and `peak_mb`. The seconds
+are those of the training loop; those of fastText include reading the text for its vocabulary. Options are each
+trainer's defaults for skip-gram with 100 dimensions, window 5, 5 negatives, min_count 5 and sample 1e-3; fastText has
+no subwords.
 """
 
 from __future__ import annotations
@@ -61,6 +62,12 @@ def fasttext(options: argparse.Namespace) -> float:
     return seconds
 
 
+def peak_mb() -> float:
+    """Of resident memory, of this program: `ru_maxrss` would include that of the process that started it."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 / 1e6 for line in status if line.startswith("VmHWM:"))
+
+
 def main() -> None:
     trainers = {trainer.__name__: trainer for trainer in (fastnce, gensim, fasttext)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,7 +77,8 @@ def main() -> None:
     for name in ("threads", "epochs", "seed"):
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args()
-    print(json.dumps(trainers[options.trainer](options)))
+    seconds = trainers[options.trainer](options)
+    print(json.dumps({"training_seconds": seconds, "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":

@@ -49,8 +49,9 @@ def table(results: dict[str, Any]) -> list[str]:
         lines.setdefault((run["epochs"], run["threads"], run["trainer"]), []).append(run)
     rows = []
     for (epochs, threads, trainer), own in sorted(lines.items(), key=lambda item: (item[0][0], -item[0][1])):
-        gensim = {run["seed"]: run["training_seconds"] for run in lines.get((epochs, threads, "gensim"), [])}
-        ratios = [gensim[run["seed"]] / run["training_seconds"] for run in own if run["seed"] in gensim]
+        gensim = {run["round"]: run["training_seconds"] for run in lines.get((epochs, threads, "gensim"), [])}
+        ratios = [gensim[run["round"]] / run["training_seconds"] for run in own if run["round"] in gensim]
+        ratios = [] if trainer == "gensim" else ratios
         rows.append(
             [
                 LABELS[trainer],
@@ -59,7 +60,7 @@ def table(results: dict[str, Any]) -> list[str]:
                 span([words_per_second(run, results["words"]) / 1e6 for run in own], digits),
                 span(ratios, lambda ratio: f"{ratio:.2g}" if ratio < 1 else f"{ratio:.1f}") if ratios else "",
                 digits(median(run["whole_seconds"] for run in own)),
-                digits(median(run["peak_mb"] for run in own)),
+                digits(median(run["peak_mb"] for run in own if "peak_mb" in run)),
                 f"{mean(run['similarity'] for run in own):.3f}".lstrip("0"),
                 f"{100 * mean(run['analogies'] for run in own):.1f}",
             ]
