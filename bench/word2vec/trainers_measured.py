@@ -97,6 +97,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
                 axes.annotate(f"{epochs}", (at, height), (0, 6), textcoords="offset points", ha="center", fontsize=8)
         axes.set(xscale="log", title=title, xlabel="seconds from the text to the file of vectors")
         axes.title.set_fontsize(10)
+        axes.set_xticks([3, 10, 30, 100, 300], ["3", "10", "30", "100", "300"])
+        axes.margins(y=0.1)
     panels[0].legend(loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, bbox_inches="tight", facecolor="white", metadata={"Date": None})
