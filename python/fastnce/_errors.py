@@ -19,6 +19,8 @@ def number(value: Any, name: str) -> float:
     if not isinstance(value, str | bytes | bytearray):  # which float() would read
         try:
             return float(value)
+        except OverflowError:
+            raise ValueError(f"{name} is too large for float64: expected a finite number") from None
         except (TypeError, ValueError):
             pass
     raise TypeError(f"{name} {is_a(value)}: expected a number")

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, SupportsFloat, SupportsIndex
 
 import fastnce
-from fastnce._errors import is_a
+from fastnce._errors import is_a, not_negative
 from fastnce.word2vec import _checkpoint, _corpus, _files, _progress, _text, _words
-from fastnce.word2vec._options import Loss, Options, integer, number
+from fastnce.word2vec._options import Loss, Options, integer
 from fastnce.word2vec._training import AfterEpoch, Training
 
 Path = str | os.PathLike[str]
@@ -107,7 +107,7 @@ class Word2Vec:
         }
         options = Options(**given)  # which converts
         threads = fastnce.get_num_threads() if workers is None else integer("workers", workers, 1, 4096)
-        seconds = number("checkpoint_seconds", checkpoint_seconds)
+        seconds = not_negative(checkpoint_seconds, "checkpoint_seconds")
         if resume and checkpoint is None:
             raise ValueError("resume=True needs checkpoint=, the file to go on from")
         paths = _paths(sentences, corpus_file)

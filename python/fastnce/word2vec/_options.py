@@ -7,6 +7,8 @@ import operator
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from fastnce._errors import not_negative, number
+
 Loss = Literal["negative_sampling", "nce", "sampled_softmax"]
 LOSSES = ("negative_sampling", "nce", "sampled_softmax")
 
@@ -38,10 +40,12 @@ class Options:
         ):
             object.__setattr__(self, name, integer(name, getattr(self, name), least, most))
         for name in ("min_alpha", "sample"):
-            object.__setattr__(self, name, number(name, getattr(self, name)))
-        object.__setattr__(self, "ns_exponent", number("ns_exponent", self.ns_exponent, -math.inf))
+            object.__setattr__(self, name, not_negative(getattr(self, name), name))
+        object.__setattr__(self, "ns_exponent", number(self.ns_exponent, "ns_exponent"))
+        if not math.isfinite(self.ns_exponent):
+            raise ValueError(f"ns_exponent = {self.ns_exponent}: expected a finite number")
         largest = max(largest_alpha(self.negative, self.window), self.min_alpha)
-        object.__setattr__(self, "alpha", largest if self.alpha is None else number("alpha", self.alpha))
+        object.__setattr__(self, "alpha", largest if self.alpha is None else not_negative(self.alpha, "alpha"))
         if not self.min_alpha <= self.rate or self.rate == 0:
             raise ValueError(f"alpha = {self.alpha}: expected a number above 0, at least min_alpha = {self.min_alpha}")
         if self.loss not in LOSSES:
@@ -77,15 +81,3 @@ def integer(name: str, value: object, least: int, most: int) -> int:
     if not least <= count <= most:
         raise ValueError(f"{name} = {count}: expected {least} to {most}")
     return count
-
-
-def number(name: str, value: object, least: float = 0.0) -> float:
-    """An argument as a finite float of at least ``least``."""
-    try:
-        result = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"{name} = {value!r}: expected a number") from None
-    if not math.isfinite(result) or result < least:
-        wanted = "a finite number" if least < 0 else "a finite number of at least 0"
-        raise ValueError(f"{name} = {result}: expected {wanted}")
-    return result

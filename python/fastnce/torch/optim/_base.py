@@ -222,8 +222,8 @@ def _seal(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[
         for name in _NOT_OURS:
             if group.get(name):
                 raise ValueError(f"state_dict has {name} = {group[name]}: {type(optimizer).__name__} has not")
-        is_torch_s = "maximize" in group  # whose weight decay is part of the gradient, but for AdamW's
-        if is_torch_s and group.get("weight_decay") and not group.get("decoupled_weight_decay"):
+        of_torch = "maximize" in group  # its weight decay is part of the gradient, except AdamW's
+        if of_torch and group.get("weight_decay") and not group.get("decoupled_weight_decay"):
             raise ValueError(
                 f"state_dict has weight_decay = {group['weight_decay']} of an optimizer of torch.optim, where it is "
                 f"part of the gradient: expected 0, since that of {type(optimizer).__name__} is decoupled, as in AdamW"
